@@ -1,0 +1,16 @@
+"""VoxCPM2 text to speech with MLX.
+
+Reading order, from text to sound: `prompt` (the five modes) -> `tokenizer` -> `models` (the
+networks) -> `generation` (patches, a stream, results) -> `model` (what `load_model` returns).
+"""
+
+__version__ = "0.1.0"
+
+from . import backend  # noqa: I001  first: it prepares how MLX is loaded
+
+from .load import load_model
+from .model import VoxCPM2
+from .options import GenerationOptions
+from .results import GenerationResult
+
+__all__ = ["GenerationOptions", "GenerationResult", "VoxCPM2", "__version__", "load_model"]

@@ -1,0 +1,39 @@
+"""`mlx-voxcpm2 COMMAND …`, the installed command."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+# Command -> the module whose `main(argv, prog)` runs it, and what it does.
+COMMANDS = {
+    "generate": ("mlx_voxcpm2.generate", "speak a text"),
+    "convert": ("mlx_voxcpm2.convert.__main__", "write a checkpoint for MLX"),
+}
+
+
+def usage() -> str:
+    lines = [f"  {name:10} {text}" for name, (_, text) in COMMANDS.items()]
+    return "usage: mlx-voxcpm2 COMMAND [--help] …\n\n" + "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] in ("-h", "--help"):
+        print(usage())
+        return 0
+    if argv and argv[0] == "--version":
+        from . import __version__
+
+        print(__version__)
+        return 0
+    if not argv or argv[0] not in COMMANDS:
+        given = f"no command {argv[0]!r}" if argv else "no command given"
+        print(f"mlx-voxcpm2: {given}; there are: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    module, _ = COMMANDS[argv[0]]
+    return importlib.import_module(module).main(argv[1:], prog=f"mlx-voxcpm2 {argv[0]}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""What every command of the package shares: spellings of flags, one-line errors, exit status."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable
+
+
+class FirstSpelling(argparse.HelpFormatter):
+    """Lists each flag once, as it was named first."""
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings or action.dest == "help":
+            return super()._format_action_invocation(action)
+        value = "" if action.nargs == 0 else f" {action.metavar or action.dest.upper()}"
+        return action.option_strings[0] + value
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors are one line; abbreviations are not guessed."""
+
+    def __init__(self, **options: object):
+        super().__init__(allow_abbrev=False, formatter_class=FirstSpelling, **options)
+
+    def error(self, message: str) -> None:
+        self.exit(2, f"{self.prog}: {message}; --help lists the flags\n")
+
+
+def flag(
+    parser: argparse.ArgumentParser | argparse._ArgumentGroup, *names: str, **options: object
+) -> None:
+    """Adds --NAME; further names are what others call it. Each in both spellings, _ and -."""
+    spellings = [f"--{name}" for name in names]
+    spellings += [f"--{name.replace('_', '-')}" for name in names if "_" in name]
+    parser.add_argument(*spellings, dest=names[0], **options)
+
+
+def run(
+    parser: argparse.ArgumentParser,
+    command: Callable[[argparse.Namespace], None],
+    argv: list[str] | None,
+) -> int:
+    """Runs a command; the exit status. What the user can mend is one line and status 2."""
+    args = parser.parse_args(argv)
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    level = logging.INFO if getattr(args, "verbose", False) else logging.WARNING
+    logging.getLogger("mlx_voxcpm2").setLevel(level)
+    try:
+        command(args)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. Python would complain again when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: stopped", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as error:
+        print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0

@@ -1,0 +1,297 @@
+"""config.json as frozen dataclasses: every field that upstream reads is honoured or refused.
+
+Fields, names and defaults follow the official package (`MiniCPM4Config`, `CfmConfig`,
+`VoxCPMEncoderConfig`, `VoxCPMDitConfig`, `AudioVAEConfig`, `VoxCPMConfig`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from .schema import read_dataclass, require, require_positive
+
+logger = logging.getLogger("mlx_voxcpm2")
+
+# Written beside upstream's fields by the hub's libraries and by MLX converters; load.py reads
+# the quantisation, the rest says nothing about the network.
+_FOREIGN_FIELDS = {
+    "_name_or_path", "architecture", "architectures", "auto_map", "model_type", "quantization",
+    "quantization_config", "torch_dtype", "transformers_version",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    long_factor: tuple[float, ...]
+    short_factor: tuple[float, ...]
+    original_max_position_embeddings: int
+    type: str = "longrope"
+
+    def __post_init__(self):
+        require(self.type == "longrope", "rope_scaling.type", self.type, "'longrope'")
+        require_positive(self, "original_max_position_embeddings")
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """A MiniCPM-4 stack: the language model's entry, and what the other stacks derive from it."""
+
+    hidden_size: int
+    intermediate_size: int
+    max_position_embeddings: int
+    num_attention_heads: int
+    num_hidden_layers: int
+    num_key_value_heads: int
+    rms_norm_eps: float
+    rope_scaling: RopeScaling
+    vocab_size: int
+    scale_emb: float
+    dim_model_base: int
+    scale_depth: float
+    rope_theta: float
+    bos_token_id: int
+    eos_token_id: int
+    use_mup: bool = True
+    kv_channels: int | None = None
+    no_rope: bool = False
+
+    def __post_init__(self):
+        require_positive(
+            self, "hidden_size", "intermediate_size", "max_position_embeddings",
+            "num_attention_heads", "num_hidden_layers", "num_key_value_heads", "rope_theta",
+        )  # fmt: skip
+        if self.kv_channels is not None:
+            require_positive(self, "kv_channels")
+        require(
+            self.num_attention_heads % self.num_key_value_heads == 0,
+            "num_attention_heads", self.num_attention_heads,
+            f"a multiple of num_key_value_heads ({self.num_key_value_heads})",
+        )  # fmt: skip
+        if not self.no_rope:
+            self._check_rope()
+
+    def _check_rope(self):
+        require(self.head_dim % 2 == 0, "head size", self.head_dim, "even")
+        for name in ("long_factor", "short_factor"):
+            length = len(getattr(self.rope_scaling, name))
+            require(
+                length == self.head_dim // 2,
+                f"rope_scaling.{name}", f"{length} values",
+                f"{self.head_dim // 2} values, one per pair of a head's {self.head_dim} channels",
+            )  # fmt: skip
+        require(
+            self.rope_scaling.original_max_position_embeddings > 1 and self._rope_scale_squared > 0,
+            "max_position_embeddings", self.max_position_embeddings,
+            "in proportion to rope_scaling.original_max_position_embeddings",
+        )  # fmt: skip
+
+    @property
+    def head_dim(self) -> int:
+        return self.kv_channels or self.hidden_size // self.num_attention_heads
+
+    @property
+    def _rope_scale_squared(self) -> float:
+        original = self.rope_scaling.original_max_position_embeddings
+        return 1 + math.log(self.max_position_embeddings / original) / math.log(original)
+
+    @property
+    def rope_scale(self) -> float:
+        """The factor on cos and sin, `MiniCPMLongRoPE.scaling_factor`."""
+        return math.sqrt(self._rope_scale_squared)
+
+    @property
+    def rope_factors(self) -> tuple[float, ...]:
+        """Upstream chooses once, by the model's longest context and not by the sequence."""
+        longer = self.max_position_embeddings > self.rope_scaling.original_max_position_embeddings
+        return self.rope_scaling.long_factor if longer else self.rope_scaling.short_factor
+
+    @property
+    def embedding_scale(self) -> float:
+        return self.scale_emb if self.use_mup else 1.0
+
+    @property
+    def residual_scale(self) -> float:
+        return self.scale_depth / math.sqrt(self.num_hidden_layers) if self.use_mup else 1.0
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    hidden_dim: int = 1024
+    ffn_dim: int = 4096
+    num_heads: int = 16
+    num_layers: int = 4
+    kv_channels: int | None = None
+
+
+@dataclass(frozen=True)
+class FlowConfig:
+    """`CfmConfig`. Upstream solves with Euler whatever `solver` says; the rest is for training."""
+
+    sigma_min: float = 1e-6
+    solver: str = "euler"
+    t_scheduler: str = "log-norm"
+    training_cfg_rate: float = 0.1
+    inference_cfg_rate: float = 1.0
+    reg_loss_type: str = "l1"
+    ratio_r_neq_t_range: tuple[float, ...] = (0.25, 0.75)
+    noise_cond_prob_range: tuple[float, ...] = (0.0, 0.0)
+    noise_cond_scale: float = 0.0
+
+    def __post_init__(self):
+        require(self.solver == "euler", "cfm_config.solver", self.solver, "'euler'")
+        known = ("log-norm", "uniform")
+        require(
+            self.t_scheduler in known, "cfm_config.t_scheduler", self.t_scheduler, f"one of {known}"
+        )
+
+
+@dataclass(frozen=True)
+class DiTConfig(EncoderConfig):
+    # The released file spells the first, upstream reads the second.
+    mean_mode: bool = False
+    dit_mean_mode: bool = False
+    cfm_config: FlowConfig = FlowConfig()
+
+    def __post_init__(self):
+        require(not self.mean_mode, "dit_config.mean_mode", True, "false: it is not implemented")
+        require(
+            not self.dit_mean_mode, "dit_config.dit_mean_mode", True, "false: it is not implemented"
+        )
+
+
+@dataclass(frozen=True)
+class AudioVAEConfig:
+    encoder_dim: int = 128
+    encoder_rates: tuple[int, ...] = (2, 5, 8, 8)
+    latent_dim: int | None = 64
+    decoder_dim: int = 2048
+    decoder_rates: tuple[int, ...] = (8, 6, 5, 2, 2, 2)
+    depthwise: bool = True
+    sample_rate: int = 16000
+    out_sample_rate: int = 48000
+    use_noise_block: bool = False
+    sr_bin_boundaries: tuple[int, ...] | None = (20000, 30000, 40000)
+    cond_type: str = "scale_bias"
+    cond_dim: int = 128
+    cond_out_layer: bool = False
+
+    def __post_init__(self):
+        require_positive(self, "encoder_dim", "decoder_dim", "sample_rate", "out_sample_rate")
+        for name in ("encoder_rates", "decoder_rates"):
+            rates = getattr(self, name)
+            require(bool(rates) and min(rates) > 0, name, list(rates), "positive integers")
+        smallest = 2 ** len(self.decoder_rates)
+        require(
+            self.decoder_dim >= smallest, "decoder_dim", self.decoder_dim,
+            f"{smallest} or more, since it is halved once per rate",
+        )  # fmt: skip
+        require(not self.use_noise_block, "use_noise_block", True, "false: it is not implemented")
+        if self.sr_bin_boundaries is not None:
+            # "…_init" differs from "scale_bias" in how training starts, not in what it computes.
+            known = ("scale_bias", "scale_bias_init")
+            require(self.cond_type in known, "cond_type", self.cond_type, f"one of {known}")
+            require(not self.cond_out_layer, "cond_out_layer", True, "false: it is not implemented")
+
+    @property
+    def latent_channels(self) -> int:
+        return self.latent_dim or self.encoder_dim * 2 ** len(self.encoder_rates)
+
+    @property
+    def encoder_hop(self) -> int:
+        """Samples at `sample_rate` per latent."""
+        return math.prod(self.encoder_rates)
+
+    @property
+    def decoder_hop(self) -> int:
+        """Samples at `out_sample_rate` per latent."""
+        return math.prod(self.decoder_rates)
+
+
+@dataclass(frozen=True)
+class VoxCPM2Config:
+    lm_config: TransformerConfig
+    encoder_config: EncoderConfig
+    dit_config: DiTConfig
+    audio_vae_config: AudioVAEConfig = AudioVAEConfig()
+    patch_size: int = 4
+    feat_dim: int = 64
+    residual_lm_num_layers: int = 8
+    residual_lm_no_rope: bool = False
+    scalar_quantization_latent_dim: int = 512
+    scalar_quantization_scale: int = 9
+    max_length: int = 8192
+    # PyTorch's placement. MLX has one device, and `load_model` decides the precision.
+    device: str = "cuda"
+    dtype: str = "bfloat16"
+
+    def __post_init__(self):
+        require_positive(
+            self, "patch_size", "feat_dim", "residual_lm_num_layers", "max_length",
+            "scalar_quantization_latent_dim", "scalar_quantization_scale",
+        )  # fmt: skip
+        latents = self.audio_vae_config.latent_channels
+        require(
+            self.feat_dim == latents, "feat_dim", self.feat_dim,
+            f"{latents}, the AudioVAE's latent_dim",
+        )  # fmt: skip
+        for stack in (self.residual_config, self.local_encoder_config, self.local_dit_config):
+            if not stack.no_rope:
+                stack._check_rope()
+
+    @property
+    def residual_config(self) -> TransformerConfig:
+        return replace(
+            self.lm_config, num_hidden_layers=self.residual_lm_num_layers,
+            vocab_size=0, no_rope=self.residual_lm_no_rope,
+        )  # fmt: skip
+
+    @property
+    def local_encoder_config(self) -> TransformerConfig:
+        return self._local(self.encoder_config)
+
+    @property
+    def local_dit_config(self) -> TransformerConfig:
+        return self._local(self.dit_config)
+
+    def _local(self, local: EncoderConfig) -> TransformerConfig:
+        """Key-value heads, RoPE and muP are the language model's, as upstream copies them."""
+        return replace(
+            self.lm_config, hidden_size=local.hidden_dim, intermediate_size=local.ffn_dim,
+            num_attention_heads=local.num_heads, num_hidden_layers=local.num_layers,
+            kv_channels=local.kv_channels, vocab_size=0,
+        )  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, data: dict) -> VoxCPM2Config:
+        """Raises ValueError for another architecture and for any field that cannot be honoured."""
+        if not isinstance(data, dict):
+            raise ValueError("config.json: expected an object; take the file of a VoxCPM2 release")
+        architecture = str(data.get("architecture", data.get("model_type", "voxcpm"))).lower()
+        if architecture == "voxcpm":
+            raise ValueError(
+                "config.json: this is a VoxCPM 1.x checkpoint; take a VoxCPM2 one, such as "
+                "openbmb/VoxCPM2"
+            )
+        if architecture != "voxcpm2":
+            raise ValueError(
+                f"config.json: architecture is {architecture!r}; this package runs 'voxcpm2' only"
+            )
+        unknown: list[str] = []
+        config = read_dataclass(cls, data, unknown)
+        unknown = [name for name in unknown if name not in _FOREIGN_FIELDS]
+        if unknown:
+            logger.warning("config.json: not fields of VoxCPM2, not used: %s", ", ".join(unknown))
+        return config
+
+    @classmethod
+    def from_file(cls, path: Path) -> tuple[VoxCPM2Config, dict]:
+        """The config, and the file's whole content for what is not the network's (quantisation)."""
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path}: not valid JSON ({error}); download the file again") from None
+        return cls.from_dict(data), data

@@ -1,0 +1,256 @@
+"""The command line: `python -m mlx_voxcpm2.generate --text "Hello." --output hello.wav`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from .command import Parser, flag, run
+
+DEFAULT_MODEL = "openbmb/VoxCPM2"
+DEFAULT_OUTPUT = "speech.wav"
+
+logger = logging.getLogger("mlx_voxcpm2")
+
+
+def build_parser(prog: str | None = None) -> Parser:
+    parser = Parser(
+        prog=prog,
+        description="Speak a text with VoxCPM2. Flags may be spelled with - for _.",
+    )
+    text = parser.add_argument_group("what to say (else standard input is read)")
+    flag(text, "text", help="the words")
+    flag(text, "text_file", metavar="PATH", help="a UTF-8 file that holds them")
+    voice = parser.add_argument_group("in which voice")
+    flag(voice, "instruct", "control", help="describe the voice or the manner")
+    flag(voice, "ref_audio", "reference_audio", metavar="PATH", help="a voice to clone")
+    flag(voice, "prompt_audio", metavar="PATH", help="speech to go on from, with its words:")
+    flag(voice, "prompt_text", help="what prompt_audio says")
+    flag(voice, "prompt_file", metavar="PATH", help="a UTF-8 file with prompt_text")
+    output = parser.add_argument_group("where to")
+    flag(
+        output, "output", metavar="PATH",
+        help=f"wav, flac, ogg, opus, mp3 or aiff by its suffix, or - for standard output "
+        f"(default {DEFAULT_OUTPUT}, none with --play)",
+    )  # fmt: skip
+    flag(output, "stream", action="store_true", help="write as it is spoken (wav)")
+    flag(output, "play", action="store_true", help="play as it is spoken")
+    model = parser.add_argument_group("how")
+    flag(
+        model, "model", "model_path", "hf_model_id", default=DEFAULT_MODEL, metavar="PATH_OR_REPO",
+        help="a folder or hub repository (default %(default)s)",
+    )  # fmt: skip
+    flag(model, "revision", help="of the hub repository")
+    flag(model, "dtype", help="bfloat16 (default), float16 or float32")
+    flag(model, "seed", type=int, help="make the same take again")
+    flag(
+        model, "cfg_value", "cfg_scale", type=float, default=2.0,
+        help="guidance, 0.1 to 10 (default %(default)s)",
+    )  # fmt: skip
+    flag(
+        model, "inference_timesteps", "ddpm_steps", type=int, default=10,
+        help="solver steps per patch, 1 to 100 (default %(default)s)",
+    )  # fmt: skip
+    flag(model, "temperature", type=float, default=1.0, help="0 to 2 (default %(default)s)")
+    flag(
+        model, "min_tokens", "min_len", type=int, default=2,
+        help="patches of 0.16 s before the speech may end (default %(default)s)",
+    )  # fmt: skip
+    flag(
+        model, "max_tokens", "max_len", type=int, default=4096,
+        help="patches after which it must (default %(default)s)",
+    )  # fmt: skip
+    flag(model, "no_retry_badcase", action="store_true", help="keep a take that is far too long")
+    flag(model, "verbose", action="store_true", help="say what is loaded and done")
+    return parser
+
+
+def read_text(args: argparse.Namespace, name: str = "text") -> str | None:
+    """--NAME, or the content of its file (--text_file, --prompt_file); None if neither is given."""
+    given, file = getattr(args, name), getattr(args, name.removesuffix("_text") + "_file")
+    if given is not None and file is not None:
+        raise ValueError(f"{name} and a file with it are both given; leave one out")
+    if file is None:
+        return given
+    try:
+        return Path(file).expanduser().read_text(encoding="utf-8-sig").strip()
+    except UnicodeDecodeError:
+        raise ValueError(f"{file}: not UTF-8 text; save it as UTF-8") from None
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{file}: no such file; check the path") from None
+    except IsADirectoryError:
+        raise ValueError(f"{file} is a folder; give a text file") from None
+
+
+def read_standard_input() -> str:
+    if sys.stdin is None:
+        raise ValueError("no text; give --text")
+    if sys.stdin.isatty():
+        print("Type the text, then Ctrl-D:", file=sys.stderr)
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig").strip()
+    except UnicodeDecodeError:
+        raise ValueError("standard input is not UTF-8 text; give --text") from None
+
+
+class Sinks:
+    """Where the sound goes: a file or standard output, as it comes or at the end; a loudspeaker."""
+
+    def __init__(self, output: str | None, stream: bool, play: bool):
+        from .audio_output import check_output
+
+        self.output, self.stream, self.play = output, stream, play
+        if output not in (None, "-"):
+            check_output(output, stream)
+
+    @contextlib.contextmanager
+    def open(self, sample_rate: int) -> Iterator:
+        """Yields what takes chunks (samples,); a whole file is written when all went well."""
+        import numpy as np
+
+        from .audio_output import AudioFileStream, PipeStream, write_audio, write_audio_to
+
+        chunks: list = []
+        with ExitStack() as stack:
+            takers = [] if self.stream or self.output is None else [chunks.append]
+            if self.play:
+                from .loudspeaker import Loudspeaker
+
+                takers.append(stack.enter_context(Loudspeaker(sample_rate)).write)
+            if self.stream and self.output == "-":
+                takers.append(stack.enter_context(PipeStream(sys.stdout.buffer, sample_rate)).write)
+            elif self.stream and self.output is not None:
+                takers.append(stack.enter_context(AudioFileStream(self.output, sample_rate)).write)
+
+            def take(chunk: np.ndarray) -> None:
+                for taker in takers:
+                    taker(chunk)
+
+            yield take
+            if chunks:
+                audio = np.concatenate(chunks)
+                if self.output == "-":
+                    write_audio_to(sys.stdout.buffer, audio, sample_rate)
+                else:
+                    write_audio(self.output, audio, sample_rate)
+
+
+class Progress:
+    """A bar in seconds of speech, and when the first of it was there."""
+
+    def __init__(self):
+        from tqdm import tqdm
+
+        self._bar = tqdm(
+            unit="s", disable=None, file=sys.stderr, leave=False,
+            bar_format="{desc}{n:.1f} s of speech in {elapsed}",
+        )  # fmt: skip
+        self._start = time.perf_counter()
+        self.first: float | None = None
+
+    def __call__(self, seconds: float) -> None:
+        if self.first is None:
+            self.first = time.perf_counter() - self._start
+        self._bar.n = seconds
+        self._bar.refresh()
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+def check(args: argparse.Namespace) -> tuple[str, Sinks]:
+    """All that can be found wrong before a model is loaded; returns the text and the sinks."""
+    from .audio import read_audio
+    from .options import GenerationOptions
+    from .prompt import check_modes, spoken_text
+
+    args.prompt_text = read_text(args, "prompt_text")
+    text = read_text(args)
+    if text is None:
+        text = read_standard_input()
+    spoken_text(text, args.instruct)
+    check_modes(args.instruct, args.prompt_audio, args.prompt_text)
+    GenerationOptions(
+        args.cfg_value, args.inference_timesteps, args.min_tokens, args.max_tokens,
+        args.temperature, args.seed,
+    )  # fmt: skip
+    output = args.output or (None if args.play else DEFAULT_OUTPUT)
+    if args.stream and output is None:
+        raise ValueError("--stream writes a file as it is spoken; give --output (or - )")
+    sinks = Sinks(output, args.stream, args.play)
+    for name in ("ref_audio", "prompt_audio"):
+        if getattr(args, name) is not None:
+            # Its own rate does not matter: this only finds out whether it can be read.
+            read_audio(getattr(args, name), 16000, name)
+    return text, sinks
+
+
+def generate(args: argparse.Namespace) -> None:
+    text, sinks = check(args)
+    import mlx.core as mx
+    import numpy as np
+
+    from .load import load_model
+
+    begin = time.perf_counter()
+    model = load_model(args.model, args.dtype, args.revision)
+    logger.info(
+        "%s: %s on %s, loaded in %.1f s",
+        args.model, str(model.dtype).split(".")[-1], mx.default_device(),
+        time.perf_counter() - begin,
+    )  # fmt: skip
+    if mx.default_device() == mx.Device(mx.cpu) and model.dtype != mx.float32:
+        logger.warning("on a CPU, --dtype float32 is several times faster")
+    streaming = args.stream or args.play
+    progress = Progress()
+    results = model.generate(
+        text, instruct=args.instruct, ref_audio=args.ref_audio, prompt_audio=args.prompt_audio,
+        prompt_text=args.prompt_text, cfg_value=args.cfg_value,
+        inference_timesteps=args.inference_timesteps, min_tokens=args.min_tokens,
+        max_tokens=args.max_tokens, seed=args.seed, temperature=args.temperature,
+        stream=streaming, retry_badcase=not (streaming or args.no_retry_badcase),
+        progress=progress,
+    )  # fmt: skip
+    done = []
+    try:
+        with sinks.open(model.sample_rate) as take:
+            for result in results:
+                take(np.array(result.audio))
+                done.append(result)
+    finally:
+        results.close()
+        progress.close()
+    report(done, sinks.output, progress.first)
+
+
+def report(results: list, output: str | None, first: float | None) -> None:
+    last = results[-1]
+    speech = sum(result.samples for result in results) / last.sample_rate
+    seconds = sum(result.processing_time_seconds for result in results)
+    name = {None: "played", "-": "standard output"}.get(output, output)
+    print(
+        f"{name}: {speech:.2f} s of speech in {seconds:.2f} s, {speech / seconds:.2f} times as "
+        f"fast as real time; first sound after {first:.2f} s; peak memory "
+        f"{last.peak_memory_usage:.2f} GB; seed {last.seed}",
+        file=sys.stderr,
+    )
+    if last.finish_reason == "length":
+        logger.warning(
+            "the speech was cut after %d patches, its limit, and may be incomplete; try another "
+            "--seed, or shorter text", sum(result.token_count for result in results),
+        )  # fmt: skip
+
+
+def main(argv: list[str] | None = None, prog: str | None = None) -> int:
+    parser = build_parser(prog or "python -m mlx_voxcpm2.generate")
+    return run(parser, generate, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

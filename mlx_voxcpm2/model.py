@@ -1,0 +1,211 @@
+"""VoxCPM2: the network with its tokenizer; text and audio in, speech out."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Generator, Iterator
+from typing import TYPE_CHECKING
+
+import mlx.core as mx
+import numpy as np
+
+from .config import VoxCPM2Config
+from .generation import (
+    Request,
+    generate_patches,
+    length_limit,
+    stream_results,
+    whole_result,
+)
+from .models.voxcpm2 import VoxCPM2Model
+from .options import GenerationOptions
+from .prompt import Prompt, check_modes, spoken_text
+from .results import GenerationResult, ResultIterator, Stopwatch
+from .tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from .audio import AudioSource
+
+logger = logging.getLogger("mlx_voxcpm2")
+
+
+class VoxCPM2(VoxCPM2Model):
+    """What `load_model` returns. All modules are attributes under upstream's names."""
+
+    def __init__(self, config: VoxCPM2Config, tokenizer: Tokenizer):
+        super().__init__(config)
+        self.tokenizer = tokenizer
+
+    @property
+    def sample_rate(self) -> int:
+        """Of the speech, in Hz."""
+        return self.config.audio_vae_config.out_sample_rate
+
+    @property
+    def patch_samples(self) -> int:
+        """Samples of speech per patch."""
+        return self.config.patch_size * self.config.audio_vae_config.decoder_hop
+
+    def tokenize(self, text: str) -> list[int]:
+        """Ids by upstream's rule: no beginning-of-sequence token, Chinese by characters."""
+        return self.tokenizer(text)
+
+    def encode_audio(self, audio: AudioSource, pad: str = "right") -> mx.array:
+        """audio -> patches (N, P, D), float32; the last or first one is filled up with silence.
+
+        audio: a path, bytes, a binary file, or (array, sample rate). pad: "right" as for a
+        reference, "left" as for a prompt, whose end the speech goes on from.
+        """
+        if pad not in ("right", "left"):
+            raise ValueError(f"pad is {pad!r}; it must be 'right' or 'left'")
+        return self._encode(self._read(audio, "audio", pad))
+
+    def decode_latents(
+        self, latents: mx.array, condition_sample_rate: int | None = None
+    ) -> mx.array:
+        """latents (N, P, D) -> sound (samples,), -1..1, at `sample_rate`.
+
+        condition_sample_rate, in Hz: the timbre of sound made at that rate; by default the best.
+        """
+        if latents.ndim != 3 or latents.shape[-1] != self.config.feat_dim:
+            raise ValueError(
+                f"latents have shape {tuple(latents.shape)}; they must be (N, "
+                f"{self.config.patch_size}, {self.config.feat_dim})"
+            )
+        flat = latents.reshape(1, -1, latents.shape[-1])
+        return self.audio_vae.decode(flat, condition_sample_rate)[0]
+
+    def generate(
+        self,
+        text: str,
+        *,
+        instruct: str | None = None,
+        ref_audio: AudioSource | None = None,
+        prompt_audio: AudioSource | None = None,
+        prompt_text: str | None = None,
+        cfg_value: float = 2.0,
+        inference_timesteps: int = 10,
+        min_tokens: int = 2,
+        max_tokens: int = 4096,
+        seed: int | None = None,
+        noise: mx.array | None = None,
+        temperature: float = 1.0,
+        stream: bool = False,
+        retry_badcase: bool | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> ResultIterator:
+        """Speaks; an iterator of one GenerationResult, or with `stream` of one per patch.
+
+        text: the words. instruct: how to say them, or whose voice to make up; not with a prompt.
+        ref_audio: a voice to clone. prompt_audio with prompt_text, its words: speech to go on
+        from. noise (N, P, D): used instead of random draws, a row per patch. progress: called
+        with the seconds of speech so far. The rest: see `GenerationOptions`. Raises ValueError or
+        FileNotFoundError at once, with one line that says what to do. `close()` of the iterator,
+        from any thread, stops within one patch.
+        """
+        if stream and retry_badcase:
+            logger.warning("retry_badcase has no effect while streaming: what was heard stays")
+        options = GenerationOptions(
+            cfg_value, inference_timesteps, min_tokens, max_tokens, temperature, seed,
+            not stream if retry_badcase is None else retry_badcase,
+        )  # fmt: skip
+        watch = Stopwatch(self.sample_rate)
+        prepare = self._prepare(
+            text, instruct, ref_audio, prompt_audio, prompt_text, options, noise
+        )
+        speak = stream_results if stream else whole_result
+
+        def results(closed: threading.Event) -> Generator[GenerationResult, None, None]:
+            yield from speak(self, prepare(), closed, watch, progress)
+
+        return ResultIterator(results)
+
+    def generate_patches(
+        self,
+        text: str,
+        *,
+        instruct: str | None = None,
+        ref_audio: AudioSource | None = None,
+        prompt_audio: AudioSource | None = None,
+        prompt_text: str | None = None,
+        options: GenerationOptions | None = None,
+        noise: mx.array | None = None,
+    ) -> Iterator[mx.array]:
+        """The latents of `generate`, (P, D) per patch, for those who drive the loop themselves.
+
+        A patch is submitted to the device, not waited for; the next one is begun on request.
+        """
+        prepare = self._prepare(
+            text, instruct, ref_audio, prompt_audio, prompt_text, options or GenerationOptions(),
+            noise,
+        )  # fmt: skip
+
+        def patches() -> Iterator[mx.array]:
+            yield from generate_patches(self, prepare())
+
+        return patches()
+
+    def _prepare(self, text, instruct, ref_audio, prompt_audio, prompt_text, options, noise):
+        """Checks everything now, and returns what builds the Request in the thread that speaks.
+
+        An array that MLX has not computed yet belongs to the thread that made it.
+        """
+        text = spoken_text(text, instruct)
+        check_modes(instruct, prompt_audio, prompt_text)
+        words = self.tokenize((prompt_text or "") + text)
+        reference = None if ref_audio is None else self._read(ref_audio, "ref_audio", "right")
+        prompt = None if prompt_audio is None else self._read(prompt_audio, "prompt_audio", "left")
+        positions = len(words) + 1
+        if reference is not None:
+            positions += len(reference) // self._samples_in + 2
+        if prompt is not None:
+            positions += len(prompt) // self._samples_in
+        limit = self.config.max_length
+        if positions > limit:
+            raise ValueError(
+                f"text and audio take {positions} positions, {positions - limit} more than the "
+                f"model's {limit}; shorten the text or the audio"
+            )
+        target = len(self.tokenize(text))
+        if noise is None:
+            options = options.with_seed()
+        else:
+            noise = self._check_noise(noise)
+        patches = length_limit(target, positions, limit, options.max_tokens)
+
+        def request() -> Request:
+            encoded = [None if a is None else self._encode(a) for a in (reference, prompt)]
+            return Request(Prompt.build(words, *encoded), options, target, patches, noise)
+
+        return request
+
+    def _check_noise(self, noise: mx.array) -> mx.array:
+        """noise (N, P, D) of any float type -> float32. Raises ValueError for another shape."""
+        values = np.array(noise, dtype=np.float32)
+        shape = (self.config.patch_size, self.config.feat_dim)
+        if values.ndim != 3 or values.shape[1:] != shape or not len(values):
+            raise ValueError(
+                f"noise has shape {values.shape}; it must be (patches, {shape[0]}, {shape[1]})"
+            )
+        if not np.isfinite(values).all():
+            raise ValueError("noise holds values that are not finite")
+        return mx.array(values)
+
+    @property
+    def _samples_in(self) -> int:
+        """Samples at the encoder's rate per patch."""
+        return self.config.patch_size * self.config.audio_vae_config.encoder_hop
+
+    def _read(self, audio: AudioSource, name: str, pad: str) -> np.ndarray:
+        """audio -> samples at the encoder's rate, filled up to whole patches."""
+        from .audio import read_audio
+
+        samples = read_audio(audio, self.config.audio_vae_config.sample_rate, name)
+        missing = -len(samples) % self._samples_in
+        return np.pad(samples, (missing, 0) if pad == "left" else (0, missing))
+
+    def _encode(self, samples: np.ndarray) -> mx.array:
+        """samples in whole patches -> patches (N, P, D)."""
+        latents = self.audio_vae.encode(mx.array(samples)[None])
+        return latents.reshape(-1, self.config.patch_size, self.config.feat_dim)

@@ -1,0 +1,179 @@
+"""AudioVAE V2: sound at 16 kHz -> latents -> sound at 48 kHz. Always float32, as upstream.
+
+Upstream: modules/audiovae/audio_vae_v2.py; attribute names are the checkpoint's.
+"""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ..config import AudioVAEConfig
+from .conv import CausalConv1d, CausalTransposeConv1d, Context, Snake1d
+
+
+class ResidualUnit(nn.Module):
+    def __init__(self, channels: int, dilation: int, groups: int):
+        super().__init__()
+        self.block = [
+            Snake1d(channels),
+            CausalConv1d(channels, channels, kernel=7, dilation=dilation, groups=groups),
+            Snake1d(channels),
+            CausalConv1d(channels, channels, kernel=1),
+        ]
+
+    def make_cache(self) -> Context:
+        return Context()
+
+    def __call__(self, x: mx.array, context: Context | None = None) -> mx.array:
+        """x (B, L, C) -> (B, L, C)."""
+        snake_in, dilated, snake_out, pointwise = self.block
+        return x + pointwise(snake_out(dilated(snake_in(x), context)))
+
+
+def _residual_units(channels: int, depthwise: bool) -> list[ResidualUnit]:
+    groups = channels if depthwise else 1
+    return [ResidualUnit(channels, dilation, groups) for dilation in (1, 3, 9)]
+
+
+class EncoderBlock(nn.Module):
+    def __init__(self, channels: int, stride: int, depthwise: bool):
+        super().__init__()
+        self.block = [
+            *_residual_units(channels, depthwise),
+            Snake1d(channels),
+            CausalConv1d(channels, 2 * channels, kernel=2 * stride, stride=stride),
+        ]
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """x (B, L, C) -> (B, L / stride, 2 C)."""
+        for layer in self.block:
+            x = layer(x)
+        return x
+
+
+class Encoder(nn.Module):
+    def __init__(self, config: AudioVAEConfig):
+        super().__init__()
+        channels = config.encoder_dim
+        self.block = [CausalConv1d(1, channels, kernel=7)]
+        for stride in config.encoder_rates:
+            self.block.append(EncoderBlock(channels, stride, config.depthwise))
+            channels *= 2
+        self.fc_mu = CausalConv1d(channels, config.latent_channels, kernel=3)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """x (B, samples, 1) -> the mean of the latents (B, L, D)."""
+        for layer in self.block:
+            x = layer(x)
+        return self.fc_mu(x)
+
+
+class DecoderBlock(nn.Module):
+    def __init__(self, channels: int, stride: int, depthwise: bool):
+        super().__init__()
+        self.block = [
+            Snake1d(channels),
+            CausalTransposeConv1d(channels, channels // 2, stride),
+            *_residual_units(channels // 2, depthwise),
+        ]
+
+    def make_cache(self) -> list[Context]:
+        return [Context() for _ in self.block[1:]]
+
+    def __call__(self, x: mx.array, contexts: list[Context]) -> mx.array:
+        """x (B, L, C) -> (B, L * stride, C / 2)."""
+        x = self.block[0](x)
+        for layer, context in zip(self.block[1:], contexts, strict=True):
+            x = layer(x, context)
+        return x
+
+
+class SampleRateCondition(nn.Module):
+    """A scale and a bias per channel, by the band that the wanted sample rate falls into."""
+
+    def __init__(self, channels: int, bands: int):
+        super().__init__()
+        self.scale_embed = nn.Embedding(bands, channels)
+        self.bias_embed = nn.Embedding(bands, channels)
+
+    def __call__(self, x: mx.array, band: mx.array) -> mx.array:
+        """x (B, L, C), band () -> (B, L, C)."""
+        return x * self.scale_embed(band) + self.bias_embed(band)
+
+
+class Decoder(nn.Module):
+    def __init__(self, config: AudioVAEConfig):
+        super().__init__()
+        latents, channels = config.latent_channels, config.decoder_dim
+        if config.depthwise:
+            self.model = [
+                CausalConv1d(latents, latents, kernel=7, groups=latents),
+                CausalConv1d(latents, channels, kernel=1),
+            ]
+        else:
+            self.model = [CausalConv1d(latents, channels, kernel=7)]
+        widths = {}
+        for stride in config.decoder_rates:
+            widths[len(self.model)] = channels
+            self.model.append(DecoderBlock(channels, stride, config.depthwise))
+            channels //= 2
+        self.model += [Snake1d(channels), CausalConv1d(channels, 1, kernel=7)]
+        if config.sr_bin_boundaries is not None:
+            # Ascending rates in Hz. In the checkpoint, so a parameter here, though never trained.
+            self.sr_bin_boundaries = mx.array(config.sr_bin_boundaries, dtype=mx.int32)
+            bands = len(config.sr_bin_boundaries) + 1
+            self.sr_cond_model = [
+                SampleRateCondition(widths[index], bands) if index in widths else nn.Identity()
+                for index in range(len(self.model))
+            ]
+
+    def make_cache(self) -> list[Context | list[Context] | None]:
+        return [
+            layer.make_cache() if isinstance(layer, DecoderBlock)
+            else Context() if isinstance(layer, CausalConv1d) else None
+            for layer in self.model
+        ]  # fmt: skip
+
+    def __call__(self, x: mx.array, sample_rate: int, cache: list | None = None) -> mx.array:
+        """x (B, L, D) -> sound in -1..1 (B, L * product of the rates)."""
+        conditioned = "sr_bin_boundaries" in self
+        if conditioned:
+            # As torch.bucketize: a rate that equals a boundary falls below it.
+            band = mx.sum(self.sr_bin_boundaries < sample_rate)
+        for index, (layer, state) in enumerate(
+            zip(self.model, cache or self.make_cache(), strict=True)
+        ):
+            if isinstance(layer, Snake1d):
+                x = layer(x)
+                continue
+            if conditioned and isinstance(layer, DecoderBlock):
+                x = self.sr_cond_model[index](x, band)
+            x = layer(x, state)
+        return mx.tanh(x).squeeze(-1)
+
+
+class AudioVAE(nn.Module):
+    def __init__(self, config: AudioVAEConfig):
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+
+    def encode(self, audio: mx.array) -> mx.array:
+        """audio at `sample_rate` (B, samples), a multiple of the hop -> latents (B, L, D)."""
+        return self.encoder(audio.astype(mx.float32)[..., None])
+
+    def decode(
+        self, latents: mx.array, sample_rate: int | None = None, cache: list | None = None
+    ) -> mx.array:
+        """latents (B, L, D) -> sound at `out_sample_rate` (B, L * hop).
+
+        `sample_rate` (Hz) conditions the timbre, as if made for that rate; by default the output's.
+        `cache`, from `make_cache`, makes successive calls one stream.
+        """
+        rate = self.config.out_sample_rate if sample_rate is None else sample_rate
+        return self.decoder(latents.astype(mx.float32), rate, cache)
+
+    def make_cache(self) -> list:
+        return self.decoder.make_cache()

@@ -1,0 +1,102 @@
+"""From noise to a patch along a learned velocity: the schedule and the guided Euler solver.
+
+Upstream: modules/locdit/unified_cfm.py. Flow matching: Lipman et al. 2022, arXiv 2210.02747;
+CFG-Zero*: Fan et al. 2025, arXiv 2503.18886; sway sampling: Chen et al. 2024, arXiv 2410.06885.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from .local_dit import LocalDiT
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Euler steps from t = 1 (noise) to t = 0 (a patch)."""
+
+    times: tuple[float, ...]
+    sizes: tuple[float, ...]
+    # During the first steps CFG-Zero* takes the velocity for zero.
+    zero_steps: int
+
+    @classmethod
+    def sway(cls, steps: int) -> Schedule:
+        """Even steps, moved towards the noise by the cosine.
+
+        Rounded to float32 in upstream's order, since the network sees sinusoids of 1000 t.
+        """
+        index, size = np.arange(steps + 1), np.float32(-1) / np.float32(steps)
+        # torch.linspace counts from the nearer end.
+        grid = np.where(index < (steps + 1) // 2, 1 + size * index, -size * (steps - index))
+        grid = grid.astype(np.float32)
+        grid = grid + (np.cos(np.float32(np.pi / 2) * grid) - np.float32(1) + grid)
+        times, sizes = [], []
+        t = grid[0]
+        for target in grid[1:]:
+            size = t - target
+            times.append(float(t))
+            sizes.append(float(size))
+            t = t - size
+        return cls(tuple(times), tuple(sizes), max(1, int((steps + 1) * 0.04)))
+
+
+def guide(conditional: mx.array, unconditional: mx.array, strength: float | mx.array) -> mx.array:
+    """Velocities (B, P, D) -> (B, P, D), guided from the unconditional's best multiple (CFG*)."""
+    dot = mx.sum(conditional * unconditional, axis=(1, 2), keepdims=True)
+    norm = mx.sum(unconditional * unconditional, axis=(1, 2), keepdims=True) + 1e-8
+    base = unconditional * (dot / norm)
+    return base + strength * (conditional - base)
+
+
+def solve_euler(
+    velocity: Callable[[mx.array, int], mx.array], noise: mx.array, schedule: Schedule
+) -> mx.array:
+    """noise (B, P, D) -> the end of its path (B, P, D). `velocity(x, step)` gives the slope."""
+    x = noise
+    for step in range(schedule.zero_steps, len(schedule.times)):
+        x = x - schedule.sizes[step] * velocity(x, step)
+    return x
+
+
+class FlowMatching(nn.Module):
+    """Upstream's `UnifiedCFM`."""
+
+    def __init__(self, estimator: LocalDiT):
+        super().__init__()
+        self.estimator = estimator
+
+    def time_tokens(self, schedule: Schedule) -> mx.array:
+        """One token per step (steps, H): the same for every patch, so computed once."""
+        times = mx.array(schedule.times, dtype=mx.float32)
+        return self.estimator.time_tokens(times, mx.zeros_like(times))
+
+    def __call__(
+        self,
+        mu: mx.array,
+        cond: mx.array,
+        noise: mx.array,
+        schedule: Schedule,
+        time_tokens: mx.array,
+        cfg_value: float,
+    ) -> mx.array:
+        """mu (B, 2, H), cond (B, P, D), noise (B, P, D) -> a patch (B, P, D).
+
+        Conditional and unconditional run as one batch of 2 B; without a condition mu is zero.
+        """
+        batch = noise.shape[0]
+        mu = mx.concatenate([mu, mx.zeros_like(mu)])
+        cond = self.estimator.cond_proj(cond)
+        cond = mx.concatenate([cond, cond])
+
+        def velocity(x: mx.array, step: int) -> mx.array:
+            time = mx.broadcast_to(time_tokens[step], (2 * batch, 1, mu.shape[-1]))
+            both = self.estimator.velocity(mx.concatenate([x, x]), mu, time, cond)
+            return guide(both[:batch], both[batch:], cfg_value)
+
+        return solve_euler(velocity, noise, schedule)

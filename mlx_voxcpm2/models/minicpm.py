@@ -1,0 +1,178 @@
+"""The MiniCPM-4 stack that the language models, the local encoder and the local DiT share.
+
+Upstream: modules/minicpm4/model.py. LongRoPE: Ding et al. 2024, arXiv 2402.13753.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from ..config import TransformerConfig
+
+
+class KVCache:
+    """Keys and values of one layer, (B, heads, capacity, head size), grown in blocks in place."""
+
+    block = 256
+
+    def __init__(self):
+        self.keys: mx.array | None = None
+        self.values: mx.array | None = None
+        self.offset = 0
+
+    def update(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        """keys, values (B, heads, L, head size) -> all of them so far."""
+        start, self.offset = self.offset, self.offset + keys.shape[2]
+        if self.keys is None or self.offset > self.keys.shape[2]:
+            self._grow(keys)
+        self.keys[:, :, start : self.offset] = keys
+        self.values[:, :, start : self.offset] = values
+        return self.keys[:, :, : self.offset], self.values[:, :, : self.offset]
+
+    def _grow(self, like: mx.array) -> None:
+        batch, heads, _, size = like.shape
+        capacity = -(-self.offset // self.block) * self.block
+        old = 0 if self.keys is None else self.keys.shape[2]
+        for name in ("keys", "values"):
+            room = mx.zeros((batch, heads, capacity - old, size), dtype=like.dtype)
+            held = getattr(self, name)
+            grown = room if held is None else mx.concatenate([held, room], axis=2)
+            setattr(self, name, grown)
+
+
+def rope_tables(config: TransformerConfig, positions: int) -> tuple[mx.array, mx.array]:
+    """cos and sin (positions, head size / 2), float32.
+
+    Angles are rounded in upstream's order: at position 1000 another order differs by 1e-4.
+    """
+    size = config.head_dim
+    exponents = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
+    inverse = np.float32(1) / np.power(np.float32(config.rope_theta), exponents)
+    factors = np.float32(1) / np.array(config.rope_factors, dtype=np.float32)
+    angles = np.outer(np.arange(positions, dtype=np.float32), factors) * inverse
+    scale = np.float32(config.rope_scale)
+    return mx.array(np.cos(angles) * scale), mx.array(np.sin(angles) * scale)
+
+
+def rotate(x: mx.array, cos: mx.array, sin: mx.array) -> mx.array:
+    """x (B, heads, L, head size), tables (L, head size / 2) -> x turned, in its own type."""
+    first, second = mx.split(x.astype(mx.float32), 2, axis=-1)
+    turned = mx.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return turned.astype(x.dtype)
+
+
+class Attention(nn.Module):
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        hidden, size = config.hidden_size, config.head_dim
+        self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
+        self.scale = size**-0.5
+        self.q_proj = nn.Linear(hidden, self.heads * size, bias=False)
+        self.k_proj = nn.Linear(hidden, self.kv_heads * size, bias=False)
+        self.v_proj = nn.Linear(hidden, self.kv_heads * size, bias=False)
+        self.o_proj = nn.Linear(self.heads * size, hidden, bias=False)
+
+    def __call__(
+        self,
+        x: mx.array,
+        rope: tuple[mx.array, mx.array] | None,
+        causal: bool,
+        cache: KVCache | None,
+    ) -> mx.array:
+        """x (B, L, H) -> (B, L, H)."""
+        batch, length, _ = x.shape
+
+        def split(y: mx.array, heads: int) -> mx.array:
+            return y.reshape(batch, length, heads, -1).transpose(0, 2, 1, 3)
+
+        queries = split(self.q_proj(x), self.heads)
+        keys = split(self.k_proj(x), self.kv_heads)
+        values = split(self.v_proj(x), self.kv_heads)
+        if rope is not None:
+            queries, keys = rotate(queries, *rope), rotate(keys, *rope)
+        if cache is not None:
+            keys, values = cache.update(keys, values)
+        mixed = mx.fast.scaled_dot_product_attention(
+            queries, keys, values, scale=self.scale,
+            mask="causal" if causal and length > 1 else None,
+        )  # fmt: skip
+        return self.o_proj(mixed.transpose(0, 2, 1, 3).reshape(batch, length, -1))
+
+
+@partial(mx.compile, shapeless=True)
+def swiglu(gate: mx.array, up: mx.array) -> mx.array:
+    return nn.silu(gate) * up
+
+
+class MLP(nn.Module):
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """x (B, L, H) -> (B, L, H)."""
+        return self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x)))
+
+
+class DecoderLayer(nn.Module):
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        self.self_attn = Attention(config)
+        self.mlp = MLP(config)
+        self.input_layernorm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.residual_scale = config.residual_scale
+
+    def __call__(
+        self,
+        x: mx.array,
+        rope: tuple[mx.array, mx.array] | None,
+        causal: bool,
+        cache: KVCache | None,
+    ) -> mx.array:
+        """x (B, L, H) -> (B, L, H)."""
+        x = self._add(x, self.self_attn(self.input_layernorm(x), rope, causal, cache))
+        return self._add(x, self.mlp(self.post_attention_layernorm(x)))
+
+    def _add(self, x: mx.array, update: mx.array) -> mx.array:
+        return x + (update if self.residual_scale == 1 else update * self.residual_scale)
+
+
+class MiniCPM(nn.Module):
+    """`positions` bounds the sequence: it sizes the RoPE tables."""
+
+    def __init__(self, config: TransformerConfig, positions: int):
+        super().__init__()
+        self.embedding_scale = config.embedding_scale
+        if config.vocab_size:
+            self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = [DecoderLayer(config) for _ in range(config.num_hidden_layers)]
+        self.norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self._rope = None if config.no_rope else rope_tables(config, positions)
+
+    def make_cache(self) -> list[KVCache]:
+        return [KVCache() for _ in self.layers]
+
+    def embed(self, tokens: mx.array) -> mx.array:
+        """tokens (B, T) -> (B, T, H)."""
+        embedded = self.embed_tokens(tokens)
+        return embedded if self.embedding_scale == 1 else embedded * self.embedding_scale
+
+    def __call__(
+        self, x: mx.array, cache: list[KVCache] | None = None, causal: bool = True
+    ) -> mx.array:
+        """x (B, L, H), after what `cache` holds -> hidden states (B, L, H)."""
+        rope = None
+        if self._rope is not None:
+            start = cache[0].offset if cache else 0
+            cos, sin = self._rope
+            rope = cos[start : start + x.shape[1]], sin[start : start + x.shape[1]]
+        for index, layer in enumerate(self.layers):
+            x = layer(x, rope, causal, cache[index] if cache else None)
+        return self.norm(x)

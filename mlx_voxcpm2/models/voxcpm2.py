@@ -1,0 +1,116 @@
+"""VoxCPM2's network: text and patches -> hidden states -> the next patch and whether to stop.
+
+Upstream: model/voxcpm2.py (`VoxCPM2Model`), modules/layers/scalar_quantization_layer.py.
+"""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ..config import VoxCPM2Config
+from .audio_vae import AudioVAE
+from .flow import FlowMatching, Schedule
+from .local_dit import LocalDiT
+from .local_encoder import LocalEncoder
+from .minicpm import KVCache, MiniCPM
+
+
+class ScalarQuantization(nn.Module):
+    """Finite scalar quantisation: Mentzer et al. 2023, arXiv 2309.15505."""
+
+    def __init__(self, hidden: int, latents: int, levels: int):
+        super().__init__()
+        self.in_proj = nn.Linear(hidden, latents)
+        self.out_proj = nn.Linear(latents, hidden)
+        self.levels = levels
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """x (B, T, H) -> (B, T, H)."""
+        return self.out_proj(mx.round(mx.tanh(self.in_proj(x)) * self.levels) / self.levels)
+
+
+class VoxCPM2Model(nn.Module):
+    def __init__(self, config: VoxCPM2Config):
+        super().__init__()
+        self.config = config
+        hidden, latents = config.lm_config.hidden_size, config.feat_dim
+        patch = config.patch_size
+        self.base_lm = MiniCPM(config.lm_config, config.max_length)
+        self.residual_lm = MiniCPM(config.residual_config, config.max_length)
+        self.feat_encoder = LocalEncoder(config.local_encoder_config, latents, patch)
+        self.feat_decoder = FlowMatching(LocalDiT(config.local_dit_config, latents, patch))
+        self.fsq_layer = ScalarQuantization(
+            hidden, config.scalar_quantization_latent_dim, config.scalar_quantization_scale
+        )
+        self.enc_to_lm_proj = nn.Linear(config.encoder_config.hidden_dim, hidden)
+        self.lm_to_dit_proj = nn.Linear(hidden, config.dit_config.hidden_dim)
+        self.res_to_dit_proj = nn.Linear(hidden, config.dit_config.hidden_dim)
+        self.fusion_concat_proj = nn.Linear(2 * hidden, hidden)
+        self.stop_proj = nn.Linear(hidden, hidden)
+        self.stop_head = nn.Linear(hidden, 2, bias=False)
+        self.audio_vae = AudioVAE(config.audio_vae_config)
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        """Of the activations. Norms are never quantised, so they tell."""
+        return self.base_lm.norm.weight.dtype
+
+    def make_cache(self) -> tuple[list[KVCache], list[KVCache]]:
+        return self.base_lm.make_cache(), self.residual_lm.make_cache()
+
+    def embed_patches(self, patches: mx.array) -> mx.array:
+        """patches (B, N, P, D) -> embeddings (B, N, H)."""
+        return self.enc_to_lm_proj(self.feat_encoder(patches.astype(self.dtype)))
+
+    def embed(
+        self, tokens: mx.array, is_audio: mx.array, patches: mx.array | None = None
+    ) -> mx.array:
+        """tokens (B, T), is_audio (B, T), patches (B, N, P, D) of the N audio positions in order
+        -> embeddings (B, T, H). Only audio positions pass the local encoder."""
+        text = self.base_lm.embed(tokens)
+        if patches is None:
+            return text
+        order = mx.maximum(mx.cumsum(is_audio.astype(mx.int32), axis=1) - 1, 0)
+        audio = mx.take_along_axis(self.embed_patches(patches), order[..., None], axis=1)
+        return mx.where(is_audio[..., None], audio, text)
+
+    def __call__(
+        self,
+        embeddings: mx.array,
+        is_audio: mx.array | None = None,
+        cache: tuple[list[KVCache], list[KVCache]] | None = None,
+    ) -> tuple[mx.array, mx.array]:
+        """embeddings (B, T, H), is_audio (B, T) or None where all are -> hidden states of the
+        language model (quantised at audio positions) and of the residual one, (B, T, H) each."""
+        base_cache, residual_cache = cache or (None, None)
+        hidden = self.base_lm(embeddings, base_cache)
+        quantised = self.fsq_layer(hidden)
+        if is_audio is None:
+            hidden = quantised
+        else:
+            hidden = mx.where(is_audio[..., None], quantised, hidden)
+            embeddings = mx.where(is_audio[..., None], embeddings, mx.zeros_like(embeddings))
+        fused = self.fusion_concat_proj(mx.concatenate([hidden, embeddings], axis=-1))
+        return hidden, self.residual_lm(fused, residual_cache)
+
+    def stop_logits(self, hidden: mx.array) -> mx.array:
+        """hidden (B, H) of the language model -> (B, 2): go on, stop after this patch."""
+        return self.stop_head(nn.silu(self.stop_proj(hidden)))
+
+    def sample_patch(
+        self,
+        hidden: mx.array,
+        residual: mx.array,
+        cond: mx.array,
+        noise: mx.array,
+        schedule: Schedule,
+        time_tokens: mx.array,
+        cfg_value: float,
+    ) -> mx.array:
+        """hidden and residual (B, H), the patch before and noise (B, P, D) -> a patch (B, P, D).
+
+        `time_tokens` are `feat_decoder.time_tokens(schedule)`.
+        """
+        mu = mx.stack([self.lm_to_dit_proj(hidden), self.res_to_dit_proj(residual)], axis=1)
+        return self.feat_decoder(mu, cond, noise, schedule, time_tokens, cfg_value)

@@ -1,0 +1,62 @@
+"""How speech is drawn: checked once, then passed along."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """How to draw speech. Raises ValueError for a value out of range.
+
+    cfg_value: 0.1..10, how closely the voice follows the text (upstream advises 1 to 3).
+    inference_timesteps: 1..100, solver steps per patch.
+    min_tokens, max_tokens: patches of 160 ms. The stop head is heard from patch `min_tokens` + 2.
+    temperature: 0..2, scales the noise that each patch starts from.
+    seed: 0..2**64 - 1; None draws one, which the result reports.
+    retry_badcase: speak again, up to three times in all, when the speech is far too long for its
+    text; None means unless streaming, where what was heard can't be taken back.
+    """
+
+    cfg_value: float = 2.0
+    inference_timesteps: int = 10
+    min_tokens: int = 2
+    max_tokens: int = 4096
+    temperature: float = 1.0
+    seed: int | None = None
+    retry_badcase: bool | None = None
+
+    def __post_init__(self):
+        _check_number("cfg_value", self.cfg_value, 0.1, 10)
+        _check_number("temperature", self.temperature, 0, 2)
+        _check_integer("inference_timesteps", self.inference_timesteps, 1, 100)
+        _check_integer("min_tokens", self.min_tokens, 0, None)
+        _check_integer("max_tokens", self.max_tokens, 1, None)
+        if self.min_tokens > self.max_tokens:
+            raise ValueError(
+                f"min_tokens ({self.min_tokens}) is above max_tokens ({self.max_tokens})"
+            )
+        if self.seed is not None:
+            _check_integer("seed", self.seed, 0, 2**64 - 1)
+
+    def with_seed(self) -> GenerationOptions:
+        """The same, with a seed drawn if there is none, short enough to be typed again."""
+        return self if self.seed is not None else replace(self, seed=secrets.randbits(32))
+
+    def next_seed(self) -> GenerationOptions:
+        return replace(self, seed=(self.seed + 1) % 2**64)
+
+
+def _check_number(name: str, value: float, low: float, high: float) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not low <= value <= high:
+        raise ValueError(f"{name} is {value!r}; it must be a number from {low} to {high}")
+
+
+def _check_integer(name: str, value: int, low: int, high: int | None) -> None:
+    integer = isinstance(value, int) and not isinstance(value, bool)
+    if not integer or value < low or (high is not None and value > high):
+        range_ = f"from {low} to {high}" if high is not None else f"of at least {low}"
+        raise ValueError(f"{name} is {value!r}; it must be a whole number {range_}")

@@ -1,0 +1,60 @@
+"""JSON objects -> frozen dataclasses, strictly: what is missing or mistyped is named."""
+
+from __future__ import annotations
+
+import math
+import types
+import typing
+from dataclasses import MISSING, fields, is_dataclass
+
+
+def require(condition: bool, name: str, value: object, expected: str) -> None:
+    if not condition:
+        raise ValueError(f"config.json: {name} is {value!r}; it must be {expected}")
+
+
+def require_positive(config: object, *names: str) -> None:
+    for name in names:
+        require(getattr(config, name) > 0, name, getattr(config, name), "positive")
+
+
+def read_dataclass(cls: type, data: object, unknown: list[str], where: str = ""):
+    """An instance of `cls` from its JSON object; names that it has no field for go to `unknown`.
+
+    A section that is null counts as absent where it has a default. Raises ValueError.
+    """
+    if not isinstance(data, dict):
+        raise ValueError(f"config.json: {where.rstrip('.')} must be an object, not {data!r}")
+    hints = typing.get_type_hints(cls)
+    known = {field.name: field for field in fields(cls)}
+    unknown += [where + key for key in data if key not in known]
+    values = {}
+    for name, field in known.items():
+        absent_section = is_dataclass(field.default) and data.get(name, MISSING) is None
+        if name in data and not absent_section:
+            values[name] = _convert(hints[name], data[name], where + name, unknown)
+        elif field.default is MISSING:
+            raise ValueError(f"config.json: {where}{name} is missing; take the released file")
+    return cls(**values)
+
+
+def _convert(hint: object, value: object, name: str, unknown: list[str]):
+    if is_dataclass(hint):
+        return read_dataclass(hint, value, unknown, name + ".")
+    if isinstance(hint, types.UnionType):
+        if value is None:
+            return None
+        hint = next(option for option in typing.get_args(hint) if option is not type(None))
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list):
+            raise ValueError(f"config.json: {name} must be a list, not {value!r}")
+        element = typing.get_args(hint)[0]
+        return tuple(_convert(element, item, name, unknown) for item in value)
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if hint is float and number:
+        return float(value)
+    if hint is int and number and value == int(value):
+        return int(value)
+    if hint in (bool, str) and isinstance(value, hint):
+        return value
+    raise ValueError(f"config.json: {name} must be {hint.__name__}, not {value!r}")

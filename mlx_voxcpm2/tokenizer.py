@@ -1,0 +1,85 @@
+"""Text -> ids by upstream's rule (model/utils.py, `mask_multichar_chinese_tokens`)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tokenizers import Tokenizer as BPE
+from tokenizers import pre_tokenizers
+
+AUDIO_START, AUDIO_END, REFERENCE_START, REFERENCE_END = 101, 102, 103, 104
+
+
+def _is_han(text: str) -> bool:
+    return all("\u4e00" <= character <= "\u9fff" for character in text)
+
+
+def _read_settings(path: Path) -> dict:
+    if not path.is_file():
+        return {}
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        settings = None
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path}: not a JSON object; download the file again")
+    return settings
+
+
+class Tokenizer:
+    """Reads tokenizer.json, and tokenizer_config.json beside it where there is one.
+
+    Raises FileNotFoundError without the first, ValueError for one that can't be read.
+    """
+
+    def __init__(self, path: Path):
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file; a checkpoint needs its tokenizer.json")
+        try:
+            self._bpe = BPE.from_file(str(path))
+        except Exception as error:  # the library raises bare Exception
+            raise ValueError(
+                f"{path}: not a tokenizer ({error}); download the file again"
+            ) from None
+        self._bpe.normalizer = None
+        settings = _read_settings(path.with_name("tokenizer_config.json"))
+        self._bpe.pre_tokenizer = self._spaces(settings)
+        vocabulary = self._bpe.get_vocab(with_added_tokens=True)
+        self._words = {token for token in vocabulary if len(token) > 1 and _is_han(token)}
+        self._unknown = vocabulary.get("<unk>", 0)
+        for id in (AUDIO_START, AUDIO_END, REFERENCE_START, REFERENCE_END):
+            if self._bpe.id_to_token(id) is None:
+                raise ValueError(f"{path}: no token {id}; take the tokenizer.json of VoxCPM2")
+
+    @staticmethod
+    def _spaces(settings: dict) -> pre_tokenizers.PreTokenizer:
+        """Spaces become "▁", and one is put before the text unless it begins with one.
+
+        So does `LlamaTokenizer` of transformers 5, which upstream runs on, whatever
+        tokenizer.json says; transformers 4 puts a second one before a leading space.
+        """
+        if settings.get("add_prefix_space") is False:
+            scheme = "never"
+        else:
+            scheme = "always" if settings.get("legacy") else "first"
+        return pre_tokenizers.Metaspace("▁", prepend_scheme=scheme, split=False)
+
+    def __call__(self, text: str) -> list[int]:
+        """Chinese words are split into characters, which the model was trained on.
+
+        A split word loses its "▁", and a character that the vocabulary lacks becomes <unk>.
+        """
+        ids: list[int] = []
+        encoding = self._bpe.encode(text, add_special_tokens=False)
+        for token, id in zip(encoding.tokens, encoding.ids, strict=True):
+            word = token.replace("▁", "")
+            if word in self._words:
+                ids += [self._id(character) for character in word]
+            else:
+                ids.append(id)
+        return ids
+
+    def _id(self, token: str) -> int:
+        id = self._bpe.token_to_id(token)
+        return self._unknown if id is None else id
