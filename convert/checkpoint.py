@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -23,7 +24,7 @@ def convert(
 
     dtype as in `load_model`. Raises FileExistsError if `mlx_path` is there already.
     """
-    target = Path(mlx_path).expanduser()
+    target = Path(os.path.expanduser(mlx_path))
     if target.exists():
         raise FileExistsError(f"{target} exists; remove it or choose another --mlx_path")
     if not target.absolute().parent.is_dir():

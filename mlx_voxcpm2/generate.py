@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -79,7 +80,7 @@ def read_text(args: argparse.Namespace, name: str = "text") -> str | None:
     if file is None:
         return given
     try:
-        return Path(file).expanduser().read_text(encoding="utf-8-sig").strip()
+        return Path(os.path.expanduser(file)).read_text(encoding="utf-8-sig").strip()
     except UnicodeDecodeError:
         raise ValueError(f"{file}: not UTF-8 text; save it as UTF-8") from None
     except FileNotFoundError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from pathlib import Path
 
 import mlx.core as mx
@@ -74,7 +75,7 @@ def load_model(
 
 def find_checkpoint(path_or_repo: str | Path, revision: str | None = None) -> Path:
     """The folder itself, or the hub's snapshot of a repository such as "openbmb/VoxCPM2"."""
-    path = Path(path_or_repo).expanduser()
+    path = Path(os.path.expanduser(path_or_repo))
     if path.is_dir():
         return path
     name = str(path_or_repo)

@@ -1,0 +1,289 @@
+"""What callers of `generate` rely on besides the numbers."""
+
+import logging
+import threading
+import time
+
+import checkpoints
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from mlx_voxcpm2 import GenerationOptions
+
+TEXT = "Hello world, this is a test."
+QUICK = {"inference_timesteps": 2}
+
+
+@pytest.fixture
+def model(released, monkeypatch):
+    """It speaks until told to stop, so that lengths are known."""
+    weight = mx.array(checkpoints.stop_head("never", released.config))
+    monkeypatch.setitem(released.model.stop_head, "weight", weight)
+    return released.model
+
+
+def spoken(results) -> np.ndarray:
+    return np.concatenate([np.array(result.audio) for result in results])
+
+
+def test_streamed_pieces_joined_are_the_whole(model):
+    options = {"seed": 3, "max_tokens": 7, **QUICK}
+    pieces = list(model.generate(TEXT, stream=True, **options))
+    (whole,) = model.generate(TEXT, **options)
+    assert np.array_equal(spoken(pieces), np.array(whole.audio))
+    assert [piece.is_final_chunk for piece in pieces] == [False] * 6 + [True]
+    assert all(piece.is_streaming_chunk for piece in pieces)
+    assert not whole.is_streaming_chunk and whole.is_final_chunk
+
+
+def test_a_result_has_what_mlx_audio_expects(model):
+    (result,) = model.generate(TEXT, seed=9, max_tokens=5, **QUICK)
+    assert result.sample_rate == model.sample_rate == 48000
+    assert result.samples == result.audio.shape[0] == 5 * 7680
+    assert result.audio.dtype == mx.float32
+    assert result.token_count == 5 and result.segment_idx == 0
+    assert result.audio_duration == "00:00:00.800"
+    speed = 0.8 / result.processing_time_seconds
+    assert result.real_time_factor == pytest.approx(speed)
+    assert result.audio_samples["samples"] == result.samples
+    assert result.prompt["tokens"] == 5
+    assert result.peak_memory_usage > 0
+    assert result.seed == 9
+
+
+def test_a_reported_seed_makes_the_same_take_again(model):
+    (first,) = model.generate(TEXT, max_tokens=4, **QUICK)
+    (again,) = model.generate(TEXT, max_tokens=4, seed=first.seed, **QUICK)
+    (other,) = model.generate(TEXT, max_tokens=4, **QUICK)
+    assert mx.array_equal(first.audio, again.audio)
+    assert first.seed != other.seed
+    assert not mx.array_equal(first.audio, other.audio)
+
+
+def test_a_seed_does_not_touch_the_global_random_state(model):
+    mx.random.seed(1)
+    expected = mx.random.uniform()
+    mx.random.seed(1)
+    list(model.generate(TEXT, seed=4, max_tokens=2, **QUICK))
+    assert mx.random.uniform().item() == expected.item()
+
+
+def test_every_seed_gives_standard_normal_noise():
+    from mlx_voxcpm2.generation import draw_noise
+
+    for seed in (0, 2**64 - 1):
+        draws = draw_noise(seed, (4, 64))
+        values = np.array(mx.stack([next(draws) for _ in range(100)]))
+        assert abs(values.mean()) < 0.02 and abs(values.std() - 1) < 0.02
+        assert len(np.unique(values.reshape(100, -1)[:, 0])) == 100
+
+
+def test_speech_ends_where_the_context_is_full(model):
+    """One position per patch; the model of the tests has room for 512."""
+    words = "the " * 200
+    positions = len(model.tokenize(words)) + 1
+    options = {"min_tokens": 4096, "retry_badcase": False, "inference_timesteps": 1}
+    (result,) = model.generate(words, seed=0, **options)
+    assert result.token_count == 512 - positions + 1
+    assert result.finish_reason == "length"
+
+
+def test_speech_that_is_cut_short_by_the_caller_is_not_a_bad_case(model, caplog):
+    (result,) = model.generate(TEXT, max_tokens=5, seed=3, **QUICK)
+    assert result.seed == 3 and not caplog.records
+
+
+def test_a_retry_is_reported(model, caplog):
+    list(model.generate("你好", seed=3, inference_timesteps=1))
+    assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
+
+
+def test_streaming_can_not_take_back_what_was_heard(model, caplog):
+    results = list(model.generate("你好", stream=True, retry_badcase=True, seed=3, **QUICK))
+    assert {result.seed for result in results} == {3}
+    assert "retry_badcase" in caplog.text
+
+
+def test_closing_the_iterator_ends_the_work(model):
+    heard = []
+    results = model.generate(TEXT, stream=True, seed=0, progress=heard.append, **QUICK)
+    next(results)
+    results.close()
+    count = len(heard)
+    assert list(results) == [] and len(heard) == count
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_another_thread_can_stop_the_work_within_a_patch(model, stream):
+    heard, produced, asked_at = [], [], []
+    results = model.generate(
+        "the " * 100, stream=stream, seed=0, inference_timesteps=1,
+        progress=lambda seconds: heard.append(time.perf_counter()),
+    )  # fmt: skip
+
+    def close():
+        while len(heard) < 3:
+            time.sleep(0.001)
+        results.close()
+        asked_at.append(time.perf_counter())
+
+    closer = threading.Thread(target=close)
+    closer.start()
+    produced += list(results)
+    closer.join()
+    after = [moment for moment in heard if moment > asked_at[0]]
+    assert len(after) <= 1
+    assert len(heard) < 100
+    if not stream:
+        assert produced == []
+
+
+def test_a_model_loaded_in_one_thread_speaks_in_another(released):
+    spoken_there = []
+
+    def speak():
+        results = released.model.generate(
+            TEXT, ref_audio=released.waveform("short"), seed=1, max_tokens=3, stream=True, **QUICK
+        )
+        spoken_there.append(spoken(results))
+
+    thread = threading.Thread(target=speak)
+    thread.start()
+    thread.join()
+    (here,) = released.model.generate(
+        TEXT, ref_audio=released.waveform("short"), seed=1, max_tokens=3, **QUICK
+    )
+    assert np.array_equal(spoken_there[0], np.array(here.audio))
+
+
+def test_a_request_made_in_one_thread_can_be_heard_in_another(released):
+    results = released.model.generate(
+        TEXT, ref_audio=released.waveform("short"), seed=1, max_tokens=3,
+        noise=np.zeros((3, 4, 16)), **QUICK,
+    )  # fmt: skip
+    heard = []
+    thread = threading.Thread(target=lambda: heard.extend(results))
+    thread.start()
+    thread.join()
+    assert len(heard) == 1
+
+
+def test_patches_come_one_by_one_and_are_the_latents_of_the_speech(model):
+    options = GenerationOptions(seed=8, max_tokens=4, inference_timesteps=2)
+    patches = list(model.generate_patches(TEXT, options=options))
+    assert [patch.shape for patch in patches] == [(4, 16)] * 4
+    (result,) = model.generate(TEXT, seed=8, max_tokens=4, **QUICK)
+    sound = model.decode_latents(mx.stack(patches))
+    assert np.allclose(np.array(sound), np.array(result.audio), atol=1e-5)
+
+
+def test_too_little_noise_is_an_error_only_when_it_is_needed(model):
+    noise = np.zeros((3, 4, 16))
+    (result,) = model.generate(TEXT, noise=noise, max_tokens=3, **QUICK)
+    assert result.token_count == 3 and result.seed is None
+    with pytest.raises(ValueError, match="3 rows"):
+        list(model.generate(TEXT, noise=noise, max_tokens=4, **QUICK))
+
+
+def test_each_patch_costs_the_same_graph_however_long_the_speech(model):
+    """Linear cost: nothing is decoded, encoded or attended to again."""
+    sizes = []
+    cache = model.audio_vae.make_cache()
+    for _ in range(3):
+        chunk = model.audio_vae.decode(mx.zeros((1, 4, 16)), cache=cache)
+        mx.eval(chunk)
+        sizes.append(sum(context.past.size for context in contexts(cache)))
+    assert sizes[0] == sizes[1] == sizes[2]
+
+
+def contexts(cache) -> list:
+    flat = []
+    for entry in cache:
+        flat += contexts(entry) if isinstance(entry, list) else [entry] if entry else []
+    return [context for context in flat if context.past is not None]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_sixteen_bit_weights_keep_everything_on_the_way_in_sixteen_bits(make_case, dtype):
+    """Masks and RoPE tables in float32 would raise all that they touch."""
+    from mlx_voxcpm2 import load_model
+
+    case = make_case("mup")
+    model = load_model(case.folder, dtype=dtype)
+    wanted = getattr(mx, dtype)
+    is_audio = mx.array([[False, True, False, True]])
+    cache = model.make_cache()
+    inputs = model.embed(mx.array([[5, 0, 6, 0]]), is_audio, case.given("x", 1, 2, 2, 16))
+    hidden, residual = model(inputs, is_audio, cache)
+    schedule_tokens = model.feat_decoder.time_tokens
+    from mlx_voxcpm2.models.flow import Schedule
+
+    schedule = Schedule.sway(3)
+    patch = model.sample_patch(
+        hidden[:, -1], residual[:, -1], mx.zeros((1, 2, 16), wanted), mx.ones((1, 2, 16), wanted),
+        schedule, schedule_tokens(schedule), 2.0,
+    )  # fmt: skip
+    step = model(model.embed_patches(patch[:, None]), cache=cache)
+    arrays = [inputs, hidden, residual, patch, *step, model.stop_logits(hidden[:, -1])]
+    arrays += [array for stack in cache for layer in stack for array in (layer.keys, layer.values)]
+    assert {array.dtype for array in arrays} == {wanted}
+    (result,) = model.generate("Hello.", seed=1, max_tokens=2)
+    assert result.audio.dtype == mx.float32
+
+
+BAD = [
+    ({"text": ""}, "text is empty"),
+    ({"text": " \n\t"}, "text is empty"),
+    ({"text": None}, "text is empty"),
+    ({"cfg_value": 0.0}, "cfg_value"),
+    ({"cfg_value": 11}, "cfg_value"),
+    ({"cfg_value": float("nan")}, "cfg_value"),
+    ({"cfg_value": "2"}, "cfg_value"),
+    ({"inference_timesteps": 0}, "inference_timesteps"),
+    ({"inference_timesteps": 101}, "inference_timesteps"),
+    ({"inference_timesteps": 2.5}, "inference_timesteps"),
+    ({"temperature": -0.1}, "temperature"),
+    ({"temperature": float("inf")}, "temperature"),
+    ({"min_tokens": -1}, "min_tokens"),
+    ({"max_tokens": 0}, "max_tokens"),
+    ({"min_tokens": 5, "max_tokens": 4}, "above max_tokens"),
+    ({"seed": -1}, "seed"),
+    ({"seed": 2**64}, "seed"),
+    ({"prompt_text": "Hello."}, "prompt_audio"),
+    ({"prompt_audio": (np.zeros(100), 16000)}, "prompt_text"),
+    ({"prompt_audio": (np.zeros(100), 16000), "prompt_text": " "}, "prompt_text is empty"),
+    (
+        {"prompt_audio": (np.zeros(100), 16000), "prompt_text": "Hi.", "instruct": "calm"},
+        "instruct does not work with a prompt",
+    ),
+    ({"ref_audio": (np.zeros(0), 16000)}, "ref_audio"),
+    ({"ref_audio": (np.array([0, np.nan]), 16000)}, "ref_audio"),
+    ({"ref_audio": "missing.wav"}, "missing.wav"),
+    ({"noise": np.zeros((3, 4, 15))}, "noise has shape"),
+    ({"noise": np.zeros((0, 4, 16))}, "noise has shape"),
+    ({"noise": np.full((3, 4, 16), np.inf)}, "not finite"),
+    ({"text": "a " * 600}, r"more than the model's 512"),
+    ({"ref_audio": (np.zeros(16000 * 90), 16000)}, r"more than the model's 512"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "line"), BAD)
+def test_bad_input_is_one_line_at_once(model, wrong, line):
+    with pytest.raises((ValueError, FileNotFoundError), match=line) as error:
+        model.generate(**{"text": TEXT, **wrong})
+    assert "\n" not in str(error.value)
+
+
+def test_too_long_says_by_how_much(model):
+    words = "a " * 600
+    over = len(model.tokenize(words)) + 1 - 512
+    with pytest.raises(ValueError, match=f" {over} more than"):
+        model.generate(words)
+
+
+def test_other_entries_check_their_input_too(model):
+    with pytest.raises(ValueError, match="pad"):
+        model.encode_audio((np.zeros(10), 16000), pad="both")
+    with pytest.raises(ValueError, match="latents have shape"):
+        model.decode_latents(mx.zeros((3, 16)))

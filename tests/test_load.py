@@ -1,0 +1,267 @@
+"""Checkpoints of every layout load, and what is wrong with one is named."""
+
+import json
+import logging
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import checkpoints
+import mlx.core as mx
+import numpy as np
+import pytest
+from conftest import GOLDEN, relative_error
+from mlx.utils import tree_flatten
+from safetensors.numpy import load_file, save_file
+from torch_files import save_state_dict
+
+from mlx_voxcpm2 import load_model
+
+
+@pytest.fixture
+def folder(make_case, tmp_path) -> Path:
+    """A copy of a small checkpoint in upstream's layout, to be changed."""
+    return Path(shutil.copytree(make_case("mup").folder, tmp_path / "checkpoint"))
+
+
+@pytest.fixture
+def tensors(make_case) -> dict[str, mx.array]:
+    return parameters(make_case("mup").model)
+
+
+def parameters(model) -> dict[str, mx.array]:
+    return dict(tree_flatten(model.parameters()))
+
+
+def same(ours: dict[str, mx.array], theirs: dict[str, mx.array]) -> bool:
+    return ours.keys() == theirs.keys() and all(
+        mx.array_equal(ours[name], theirs[name]) for name in ours
+    )
+
+
+def rewrite(file: Path, change, metadata: dict | None = None) -> None:
+    contents = load_file(file)
+    change(contents)
+    save_file(contents, file, metadata=metadata or {"format": "pt"})
+
+
+def test_the_pickled_audio_vae_loads_without_pytorch(folder, tensors):
+    tensors_file = folder / "audiovae.safetensors"
+    save_state_dict(folder / "audiovae.pth", load_file(tensors_file))
+    tensors_file.unlink()
+    assert same(parameters(load_model(folder, dtype="float32")), tensors)
+
+
+def test_shards_load(folder, tensors):
+    contents = load_file(folder / "model.safetensors")
+    names = sorted(contents)
+    weight_map = {}
+    for number, part in enumerate((names[::2], names[1::2]), start=1):
+        file = f"model-{number:05}-of-00002.safetensors"
+        save_file({name: contents[name] for name in part}, folder / file)
+        weight_map |= dict.fromkeys(part, file)
+    (folder / "model.safetensors").unlink()
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": weight_map}))
+    assert same(parameters(load_model(folder, dtype="float32")), tensors)
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"model-00002-of-00002\.safetensors"):
+        load_model(folder)
+    index.write_text("[]")
+    with pytest.raises(ValueError, match="not an index"):
+        load_model(folder)
+
+
+def test_boundaries_of_sample_rates_are_the_checkpoints(folder):
+    """Upstream loads them from the file over those of config.json."""
+
+    def move(contents):
+        contents["decoder.sr_bin_boundaries"] = np.array([100, 200], dtype=np.int32)
+
+    rewrite(folder / "audiovae.safetensors", move)
+    model = load_model(folder, dtype="float32")
+    assert model.audio_vae.decoder.sr_bin_boundaries.tolist() == [100, 200]
+    latents = mx.ones((2, 2, 16))
+    assert mx.array_equal(model.decode_latents(latents, 201), model.decode_latents(latents))
+    assert not mx.array_equal(model.decode_latents(latents, 200), model.decode_latents(latents))
+
+
+PRECISIONS = [
+    ("float32", mx.float32), ("float16", mx.float16), ("fp16", mx.float16),
+    ("bfloat16", mx.bfloat16), (mx.bfloat16, mx.bfloat16),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("dtype", "wanted"), PRECISIONS)
+def test_dtype_chooses_the_precision_of_all_but_the_audio_vae(folder, dtype, wanted):
+    for name, value in parameters(load_model(folder, dtype=dtype)).items():
+        if name == "audio_vae.decoder.sr_bin_boundaries":
+            assert value.dtype == mx.int32
+        else:
+            assert value.dtype == (mx.float32 if name.startswith("audio_vae.") else wanted)
+
+
+def test_bfloat16_is_the_default_and_says_so_where_the_file_asks_for_another(folder, caplog):
+    model = load_model(folder)
+    assert model.dtype == mx.bfloat16
+    assert model.audio_vae.encoder.fc_mu.weight.dtype == mx.float32
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "float32" in caplog.text
+
+
+@pytest.mark.parametrize("precision", ["bf16", "4bit"])
+def test_what_mlx_audio_converted_loads(precision, tmp_path):
+    """Files that mlx-audio 0.6.2 wrote from the variant `exchange`."""
+    source = checkpoints.write_checkpoint(tmp_path / "source", "exchange")
+    converted = tmp_path / "converted"
+    converted.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(source / name, converted)
+    shutil.copy(GOLDEN / f"mlx_audio_{precision}.safetensors", converted / "model.safetensors")
+    shutil.copy(GOLDEN / f"mlx_audio_{precision}.json", converted / "config.json")
+    theirs, original = load_model(converted), load_model(source, dtype="bfloat16")
+    assert theirs.dtype == mx.bfloat16
+    weights, expected = parameters(theirs), parameters(original)
+    quantised = [name for name in weights if name.endswith(".scales")]
+    assert bool(quantised) == (precision == "4bit")
+    for name, value in expected.items():
+        if name.removesuffix(".weight") + ".scales" in weights:
+            continue
+        tolerance = 1e-2 if name.startswith("audio_vae.") else 0
+        if precision == "4bit" and "_embed.weight" in name:  # mlx-audio quantises these too
+            tolerance = 0.2
+        error = relative_error(weights[name].astype(mx.float32), value.astype(mx.float32))
+        assert error <= tolerance, name
+    noise = np.random.RandomState(0).standard_normal((3, 2, 32))
+    options = {"noise": noise, "min_tokens": 3, "max_tokens": 3, "inference_timesteps": 4}
+    (ours,), (spoken,) = original.generate("Hi.", **options), theirs.generate("Hi.", **options)
+    assert relative_error(spoken.audio, ours.audio) < (0.05 if precision == "bf16" else 1)
+
+
+@pytest.mark.parametrize("age", ["older", "newer"])
+def test_quantisation_is_read_from_older_and_newer_entries(age, tmp_path):
+    """Older ones have no mode and one name, newer ones name layers that differ."""
+    checkpoints.write_checkpoint(tmp_path, "exchange")
+    shutil.copy(GOLDEN / "mlx_audio_4bit.safetensors", tmp_path / "model.safetensors")
+    config = json.loads((GOLDEN / "mlx_audio_4bit.json").read_text())
+    settings = config.pop("quantization")
+    config.pop("quantization_config")
+    if age == "older":
+        settings.pop("mode")
+        config["quantization"] = settings
+    else:
+        config["quantization_config"] = {**settings, "group_size": 64, "stop_proj": False}
+        weights = mx.load(str(tmp_path / "model.safetensors"))
+        for name in [name for name in weights if name.endswith(".scales")]:
+            config["quantization_config"][name.removesuffix(".scales")] = settings
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    model = load_model(tmp_path)
+    assert model.base_lm.layers[0].self_attn.q_proj.bits == 4
+    (result,) = model.generate("Hi.", seed=0, max_tokens=2)
+    assert np.isfinite(np.array(result.audio)).all()
+
+
+DAMAGED = {
+    "missing tensor base_lm.norm.weight": lambda c: c.pop("base_lm.norm.weight"),
+    "missing tensor base_lm.layers.0.mlp.down_proj.weight and 2 more": lambda c: [
+        c.pop(f"base_lm.layers.{index}.mlp.down_proj.weight") for index in range(3)
+    ],
+    "unknown tensor base_lm.extra": lambda c: c.update({"base_lm.extra": np.zeros(3, np.float32)}),
+    r"mis-shaped tensor stop_head.weight: it has shape \(3, 64\)": lambda c: c.update(
+        {"stop_head.weight": np.zeros((3, 64), np.float32)}
+    ),
+}
+
+
+@pytest.mark.parametrize("line", DAMAGED)
+def test_tensors_that_do_not_fit_are_named(folder, line):
+    rewrite(folder / "model.safetensors", DAMAGED[line])
+    with pytest.raises(ValueError, match=line) as error:
+        load_model(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_a_convolution_without_its_length_is_named(folder):
+    rewrite(folder / "audiovae.safetensors", lambda c: c.pop("encoder.fc_mu.weight_g"))
+    with pytest.raises(ValueError, match=r"audio_vae\.encoder\.fc_mu\.weight"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "audiovae.safetensors"])
+@pytest.mark.parametrize("kept", [0, 5, 200, -100])
+def test_a_truncated_file_is_named(folder, file, kept):
+    path = folder / file
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(ValueError, match=rf"{file}.*damaged or incomplete") as error:
+        load_model(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_a_header_that_claims_too_much_is_refused(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(struct.pack("<Q", 2**62) + path.read_bytes()[8:])
+    with pytest.raises(ValueError, match="damaged"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    "file", ["config.json", "tokenizer.json", "model.safetensors", "audiovae.safetensors"]
+)
+def test_a_missing_file_is_named(folder, file):
+    (folder / file).unlink()
+    with pytest.raises(FileNotFoundError, match=file.replace(".", r"\.")):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '"voxcpm2"', "\xff"])
+def test_a_config_that_is_no_config_is_refused(folder, content):
+    (folder / "config.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"config\.json"):
+        load_model(folder)
+
+
+def test_an_unknown_dtype_is_refused_before_anything_is_read():
+    with pytest.raises(ValueError, match="dtype is 'int8'"):
+        load_model("/nowhere", dtype="int8")
+
+
+def test_a_path_that_is_not_there_is_not_looked_up_on_the_hub(tmp_path):
+    for path in (tmp_path / "missing", "./missing/folder", "a/b/c", "~missing/x"):
+        with pytest.raises(FileNotFoundError, match="no such folder; check the path"):
+            load_model(path)
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(ValueError, match="is a file"):
+        load_model(file)
+
+
+def test_weights_are_in_memory_once(tmp_path):
+    """A model of 300 MB: the largest resident set grows by little more than its weights."""
+    script = f"""
+import resource, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import mlx_voxcpm2, checkpoints, mlx.core as mx, numpy as np
+from mlx.utils import tree_flatten
+from mlx_voxcpm2 import load_model
+load_model({str(tmp_path)!r}, dtype="float32")
+unit = 1 if sys.platform == "darwin" else 1024
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+model = load_model({str(tmp_path / "wide")!r}, dtype="float32")
+grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before
+print(grown / sum(value.nbytes for _, value in tree_flatten(model.parameters())))
+"""
+    checkpoints.write_checkpoint(tmp_path, "mup")
+    wide = checkpoints.write_checkpoint(tmp_path / "wide", "mup")
+    config = json.loads((wide / "config.json").read_text())
+    config["lm_config"]["vocab_size"] = 1_200_000
+    (wide / "config.json").write_text(json.dumps(config))
+
+    def widen(contents):
+        contents["base_lm.embed_tokens.weight"] = np.ones((1_200_000, 64), np.float16)
+
+    rewrite(wide / "model.safetensors", widen)
+    output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert output.returncode == 0, output.stderr
+    assert float(output.stdout) < 1.6  # one tensor is the whole model here: cast, it counts 1.5

@@ -1,0 +1,127 @@
+"""Every module against the official package, in float32, for each kind of configuration."""
+
+import mlx.core as mx
+import pytest
+from conftest import relative_error
+
+from mlx_voxcpm2.models.flow import Schedule
+
+MODULE_ERROR = 1e-5
+
+
+def test_language_models_give_the_official_hidden_states(case):
+    hidden = case.config["lm_config"]["hidden_size"]
+    for name in ("base_lm", "residual_lm"):
+        ours = getattr(case.model, name)(case.given(name, 1, 20, hidden))[0]
+        assert relative_error(ours, case.golden[name]) < MODULE_ERROR, name
+
+
+@pytest.mark.parametrize(
+    ("variant", "length"), [("released", 300), ("long_rope", 300), ("long_rope", 1100)]
+)
+def test_far_positions_are_turned_as_upstream_turns_them(make_case, variant, length):
+    case = make_case(variant)
+    name = f"base_lm.{length}"
+    x = case.given(name, 1, length, case.config["lm_config"]["hidden_size"])
+    assert relative_error(case.model.base_lm(x)[0, -2:], case.golden[name]) < MODULE_ERROR
+
+
+def test_a_step_over_the_cache_equals_the_whole_sequence(case):
+    """In pieces, one of them longer than a block of the cache."""
+    for stack in (case.model.base_lm, case.model.residual_lm):
+        x = case.given("cache", 1, 280, case.config["lm_config"]["hidden_size"])
+        cache, pieces = stack.make_cache(), []
+        for start, end in ((0, 5), (5, 6), (6, 7), (7, 270), (270, 271), (271, 280)):
+            pieces.append(stack(x[:, start:end], cache))
+        assert relative_error(mx.concatenate(pieces, axis=1), stack(x)) < 1e-6
+
+
+def test_local_encoder_gives_the_official_embeddings(case):
+    patch, latents = case.config["patch_size"], case.config["feat_dim"]
+    ours = case.model.feat_encoder(case.given("feat_encoder", 1, 3, patch, latents))[0]
+    assert relative_error(ours, case.golden["feat_encoder"]) < MODULE_ERROR
+
+
+@pytest.mark.parametrize(("name", "dt"), [("estimator", 0.0), ("estimator.dt", 0.21)])
+def test_local_dit_gives_the_official_velocity(case, name, dt):
+    patch, latents = case.config["patch_size"], case.config["feat_dim"]
+    ours = case.model.feat_decoder.estimator(
+        case.given("estimator.x", 1, patch, latents),
+        case.given("estimator.mu", 2, case.config["dit_config"]["hidden_dim"]).reshape(1, -1),
+        mx.array([0.37]),
+        case.given("estimator.cond", 1, patch, latents),
+        mx.array([dt]),
+    )
+    assert relative_error(ours[0], case.golden[name]) < MODULE_ERROR
+
+
+@pytest.mark.parametrize(
+    ("steps", "cfg_value", "temperature"), [(10, 2.0, 1.0), (26, 1.3, 0.7), (60, 1.3, 0.7)]
+)
+def test_the_solver_ends_where_the_official_one_does(case, steps, cfg_value, temperature):
+    patch, latents = case.config["patch_size"], case.config["feat_dim"]
+    decoder, schedule = case.model.feat_decoder, Schedule.sway(steps)
+    ours = decoder(
+        case.given("solve.mu", 2, case.config["dit_config"]["hidden_dim"])[None],
+        case.given("solve.cond", 1, patch, latents),
+        case.given("solve.noise", 1, patch, latents) * temperature,
+        schedule,
+        decoder.time_tokens(schedule),
+        cfg_value,
+    )
+    assert relative_error(ours[0], case.golden[f"solve.{steps}"]) < MODULE_ERROR
+
+
+def test_scalar_quantisation_and_stop_head_are_the_official_ones(case):
+    hidden = case.config["lm_config"]["hidden_size"]
+    ours = case.model.fsq_layer(case.given("fsq_layer", 1, 8, hidden))[0]
+    assert relative_error(ours, case.golden["fsq_layer"]) < MODULE_ERROR
+    ours = case.model.stop_logits(case.given("stop", 20, hidden))
+    assert relative_error(ours, case.golden["stop"]) < MODULE_ERROR
+
+
+def test_recorded_sound_becomes_the_official_latents(case):
+    for pad in ("left", "right"):
+        ours = case.model.encode_audio(case.waveform("own"), pad)
+        assert relative_error(ours, case.golden[f"vae.encode.{pad}"]) < MODULE_ERROR
+
+
+@pytest.mark.parametrize("name", ["ref", "prompt", "short", "whole", "stereo"])
+def test_sound_of_other_rates_and_lengths_becomes_the_official_latents(case, name):
+    for pad in ("left", "right"):
+        key = f"encode.{name}.{pad}"
+        ours = case.model.encode_audio(case.waveform(name), pad)
+        assert relative_error(ours, case.golden[key]) < MODULE_ERROR, key
+
+
+def latents_for(case, name, length):
+    """Golden latents come without patches, (L, D); `decode_latents` takes (N, P, D)."""
+    return case.given(name, length, case.config["feat_dim"])[:, None]
+
+
+def test_latents_become_the_official_sound(case):
+    ours = case.model.decode_latents(latents_for(case, "vae.decode", 6))
+    assert relative_error(ours, case.golden["vae.decode"]) < MODULE_ERROR
+
+
+def test_sample_rates_condition_the_sound_as_upstream_does(case):
+    """On a boundary, just above it, and elsewhere."""
+    rates = [int(key.split(".")[-1]) for key in case.golden if key.startswith("vae.decode.")]
+    assert bool(rates) == bool(case.config["audio_vae_config"]["sr_bin_boundaries"])
+    latents = latents_for(case, "vae.decode.rates", 2)
+    for rate in rates:
+        ours = case.model.decode_latents(latents, rate)
+        assert relative_error(ours, case.golden[f"vae.decode.{rate}"]) < MODULE_ERROR, rate
+
+
+def test_chunks_of_latents_give_the_samples_of_the_whole(case):
+    latents = case.given("stream", 1, 23, case.config["feat_dim"])
+    whole = case.model.audio_vae.decode(latents)
+    for sizes in ([1] * 23, [4] * 5 + [3], [20, 1, 2]):
+        cache, chunks, start = case.model.audio_vae.make_cache(), [], 0
+        for size in sizes:
+            chunks.append(
+                case.model.audio_vae.decode(latents[:, start : start + size], cache=cache)
+            )
+            start += size
+        assert relative_error(mx.concatenate(chunks, axis=1), whole) < 1e-5
