@@ -29,13 +29,15 @@ class Schedule:
     def sway(cls, steps: int) -> Schedule:
         """Even steps, moved towards the noise by the cosine.
 
-        Rounded to float32 in upstream's order, since the network sees sinusoids of 1000 t.
+        Rounded to float32 where upstream rounds, since the network sees sinusoids of 1000 t.
         """
-        index, size = np.arange(steps + 1), np.float32(-1) / np.float32(steps)
+        index, size = np.arange(steps + 1), float(np.float32(-1 / steps))
         # torch.linspace counts from the nearer end.
-        grid = np.where(index < (steps + 1) // 2, 1 + size * index, -size * (steps - index))
-        grid = grid.astype(np.float32)
-        grid = grid + (np.cos(np.float32(np.pi / 2) * grid) - np.float32(1) + grid)
+        even = np.where(index < (steps + 1) // 2, 1 + size * index, -size * (steps - index))
+        even = even.astype(np.float32)
+        angle = np.float32(np.pi / 2) * even
+        cosine = np.cos(angle, dtype=np.float64).astype(np.float32)
+        grid = even + (cosine - np.float32(1) + even)
         times, sizes = [], []
         t = grid[0]
         for target in grid[1:]:

@@ -36,7 +36,9 @@ class LocalDiT(nn.Module):
         self.decoder = MiniCPM(config, positions=2 + 1 + 2 * patch_size)
         half = hidden // 2
         decay = np.float32(-math.log(10000) / (half - 1))
-        self._frequencies = mx.array(np.exp(np.arange(half, dtype=np.float32) * decay))
+        exponents = np.arange(half, dtype=np.float32) * decay
+        # Correctly rounded: an error in the last place turns the fastest sinusoid by 1e-4.
+        self._frequencies = mx.array(np.exp(exponents.astype(np.float64)).astype(np.float32))
 
     def time_tokens(self, t: mx.array, dt: mx.array) -> mx.array:
         """t, dt (B,) in 0..1, float32 -> tokens (B, H).
