@@ -11,10 +11,10 @@ import resource
 import sys
 import time
 
-import mlx.core as mx
-from mlx.utils import tree_flatten
+from mlx_voxcpm2 import load_model  # before MLX: on Linux it finds a fast BLAS
 
-from mlx_voxcpm2 import load_model
+import mlx.core as mx  # isort: skip
+from mlx.utils import tree_flatten  # isort: skip
 
 
 def resident_gigabytes() -> float:

@@ -11,7 +11,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from . import layouts
+from . import backend, layouts
 from .config import VoxCPM2Config
 from .layouts import Weights
 from .model import VoxCPM2
@@ -27,8 +27,9 @@ _DTYPES = {
 }  # fmt: skip
 
 _HUB_FILES = [
-    "config.json", "tokenizer.json", "tokenizer_config.json", "model*.safetensors",
-    "model.safetensors.index.json", "audiovae.*", "pytorch_model.bin",
+    "config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors",
+    "model-?????-of-?????.safetensors", "model.safetensors.index.json",
+    "audiovae.safetensors", "audiovae.pth",
 ]  # fmt: skip
 
 
@@ -70,6 +71,8 @@ def load_model(
             )  # fmt: skip
     _check(model, weights, folder)
     _assign(model, weights, wanted)
+    if hint := backend.slow_blas_hint():
+        logger.warning(hint)
     return model.eval()
 
 
@@ -83,31 +86,59 @@ def find_checkpoint(path_or_repo: str | Path, revision: str | None = None) -> Pa
         raise ValueError(f"{name} is a file; give the folder of the checkpoint")
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
         raise FileNotFoundError(f"{name}: no such folder; check the path")
-    return _download(name, revision)
+    return _snapshot(name, revision)
 
 
-def _download(repo: str, revision: str | None) -> Path:
-    from huggingface_hub import errors as hub
+def _snapshot(repo: str, revision: str | None) -> Path:
+    folder = _download(repo, revision, _HUB_FILES)
+    for file in ("config.json", "tokenizer.json"):
+        if not (folder / file).is_file():  # without a connection a part passes for the whole
+            raise FileNotFoundError(
+                f"{repo}: no {file} in {folder}; it is no VoxCPM2 checkpoint, or the cache holds "
+                "only a part of it: connect and run again"
+            )
+    if not any(folder.glob("model*.safetensors")):
+        # Only now: where both are there, this holds the same weights again.
+        _download(repo, revision, ["pytorch_model.bin"])
+    return folder
+
+
+def _download(repo: str, revision: str | None, files: list[str]) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=_HUB_FILES))
-    except hub.GatedRepoError:
-        reason = "the hub wants you to accept its licence; do so on its page and log in"
-    except hub.RepositoryNotFoundError:
-        reason = "no such folder here and no such repository on the hub; check the name"
-    except hub.RevisionNotFoundError:
-        reason = f"the repository has no revision {revision!r}; check the name"
-    except hub.LocalEntryNotFoundError:
-        reason = (
-            "no such folder here, not in the cache, and the hub can't be reached; check the name "
-            "and the connection (or unset HF_HUB_OFFLINE)"
-        )
-    except hub.HFValidationError:
-        reason = "no such folder here, and not a repository's name either; check it"
-    except (hub.HfHubHTTPError, OSError) as error:
-        reason = f"the download failed ({_first_line(error)}); run again to resume it"
-    raise FileNotFoundError(f"{repo}: {reason}")
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=files))
+    except Exception as error:  # its own, httpx's, requests', Xet's: they have no common ancestor
+        raise FileNotFoundError(f"{repo}: {_why_not(error, revision)}") from None
+
+
+def _why_not(error: Exception, revision: str | None) -> str:
+    """What went wrong with a download and what to do, in one line."""
+    from huggingface_hub import errors as hub
+
+    cause = error.__cause__ or error
+    status = getattr(getattr(cause, "response", None), "status_code", None)
+    if isinstance(error, hub.GatedRepoError):
+        return "the hub wants you to accept its licence; do so on its page, then log in"
+    if isinstance(error, hub.RepositoryNotFoundError):
+        return "neither a folder here nor a repository on the hub; check the name, or log in"
+    if isinstance(error, hub.RevisionNotFoundError):
+        return f"the repository has no revision {revision!r}; check the name"
+    if isinstance(error, hub.HFValidationError):
+        return "neither a folder here nor a repository's name; check it"
+    if status == 401:
+        return "the hub does not know your token; log in again, or correct HF_TOKEN"
+    if not isinstance(error, hub.LocalEntryNotFoundError):
+        reason = f"{type(error).__name__}: {_first_line(error)}"
+        return f"the download failed ({reason}); run again, what is complete is kept"
+    partly = isinstance(error, getattr(hub, "IncompleteSnapshotError", ()))
+    found = "only a part is in the cache" if partly else "no such folder here, not in the cache"
+    if isinstance(cause, hub.OfflineModeIsEnabled):
+        return f"{found}; connect and unset HF_HUB_OFFLINE to download it"
+    reason = f"the hub can't be reached ({_first_line(cause)}); check the name and the connection"
+    if status:
+        reason = f"the hub answers with status {status}; try again later"
+    return f"{found}, and {reason}"
 
 
 def _parse_dtype(dtype: str | mx.Dtype) -> mx.Dtype:

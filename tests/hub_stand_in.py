@@ -1,0 +1,179 @@
+"""A stand-in for the Hugging Face hub: what `snapshot_download` asks of it, on this machine."""
+
+import hashlib
+import json
+import socket
+import struct
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+MEMBER, STRANGER = "hf_member", "hf_stranger"
+"""Tokens: who accepted the licence of gated repositories, and who did not."""
+
+
+@dataclass(frozen=True)
+class Request:
+    method: str
+    path: str
+    headers: dict[str, str]
+
+    @property
+    def file(self) -> str | None:
+        """The file of a repository that it asks for."""
+        _, found, rest = self.path.partition("/resolve/")
+        return rest.split("/", 1)[1] if found else None
+
+
+@dataclass
+class Repository:
+    folders: dict[str, Path]
+    """Commits, and the folders that hold their files."""
+    branches: dict[str, str]
+    gated: bool = False
+    answer: int = 200
+    """Another status is all that the repository answers with."""
+
+
+@dataclass
+class Cut:
+    """What happens to the next answers that hold a file: half of it, then the connection ends."""
+
+    times: int
+    reset: bool = False
+    """Whether it ends by a reset, as when a router forgets it, or as when a server is stopped."""
+
+
+@dataclass
+class Hub:
+    """A server in a thread of this process; `with Hub() as hub` starts and ends it."""
+
+    repositories: dict[str, Repository] = field(default_factory=dict)
+    cuts: dict[str, Cut] = field(default_factory=dict)
+    requests: list[Request] = field(default_factory=list)
+
+    def __enter__(self) -> "Hub":
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+        self._server.hub = self
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def add(self, name: str, folder: Path, branch: str = "main", **options: object) -> Repository:
+        """Puts the files of a folder on a branch of a repository, new or there."""
+        commit = hashlib.sha1(f"{name}@{branch}".encode()).hexdigest()
+        repository = self.repositories.setdefault(name, Repository({}, {}, **options))
+        repository.folders[commit] = folder
+        repository.branches[branch] = commit
+        return repository
+
+    def fetched(self) -> list[str]:
+        """The files that were asked for, in alphabetical order."""
+        files = [request.file for request in self.requests if request.method == "GET"]
+        return sorted(file for file in files if file is not None)
+
+    def ranges(self, file: str) -> list[str | None]:
+        """The Range of each request for a file."""
+        asked = [request for request in self.requests if request.file == file]
+        return [request.headers.get("range") for request in asked if request.method == "GET"]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = 30
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: the requests are kept instead."""
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def _answer(self) -> None:
+        hub: Hub = self.server.hub
+        path = unquote(urlsplit(self.path).path)  # a proxy is asked for the whole address
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        hub.requests.append(Request(self.command, path, headers))
+        token = headers.get("authorization", "").removeprefix("Bearer ")
+        if token not in ("", MEMBER, STRANGER):
+            return self._refuse(401, None, "Invalid credentials in Authorization header")
+        parts = path.removeprefix("/api/models").strip("/").split("/")
+        repository = hub.repositories.get("/".join(parts[:2]))
+        if repository is None:
+            return self._refuse(404 if token else 401, "RepoNotFound", "Repository not found")
+        if repository.answer != 200:
+            return self._refuse(repository.answer, None, "Out of order")
+        kind, revision, *rest = parts[2:] or ["revision", "main"]
+        commit = repository.branches.get(revision, revision)
+        if commit not in repository.folders:
+            return self._refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+        folder, name = repository.folders[commit], "/".join(parts[:2])
+        if kind != "resolve":
+            return self._list(kind, name, commit, folder)
+        if repository.gated and token != MEMBER:
+            return self._refuse(403 if token else 401, "GatedRepo", f"{name} is restricted")
+        file = folder.joinpath(*rest)
+        if not file.is_file():
+            return self._refuse(404, "EntryNotFound", "Entry not found")
+        return self._send_file("/".join(rest), file, commit, headers.get("range"))
+
+    def _refuse(self, status: int, code: str | None, message: str) -> None:
+        names = {"X-Error-Code": code, "X-Error-Message": message}
+        self._send(status, {key: value for key, value in names.items() if value}, b"")
+
+    def _list(self, kind: str, name: str, commit: str, folder: Path) -> None:
+        files = {
+            path.relative_to(folder).as_posix(): path.stat().st_size
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+        if kind == "tree":
+            listing: object = [
+                {"type": "file", "path": path, "size": size, "oid": _digest(folder / path)}
+                for path, size in files.items()
+            ]
+        else:
+            siblings = [{"rfilename": path} for path in files]
+            listing = {"id": name, "modelId": name, "sha": commit, "siblings": siblings}
+        content = {"Content-Type": "application/json"}
+        self._send(200, content, json.dumps(listing).encode())
+
+    def _send_file(self, name: str, file: Path, commit: str, wanted: str | None) -> None:
+        data, headers = file.read_bytes(), {"X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
+        headers["ETag"] = f'"{_digest(file)}"'
+        if file.suffix == ".safetensors":  # the hub keeps large files so, for clients who can
+            headers["X-Xet-Hash"] = hashlib.sha256(data).hexdigest()
+            headers["Link"] = f'<{self.server.hub.url}/xet>; rel="xet-auth"'
+        status, start = 200, 0
+        if wanted is not None:
+            status, start = 206, int(wanted.removeprefix("bytes=").split("-")[0])
+            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+        cut = self.server.hub.cuts.get(name)
+        if self.command == "HEAD" or cut is None or cut.times == 0:
+            return self._send(status, headers, data[start:])
+        cut.times -= 1
+        self._send(status, headers, data[start:], kept=(len(data) - start) // 2)
+        if cut.reset:
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close_connection = True
+
+    def _send(self, status: int, headers: dict[str, str], body: bytes, kept: int | None = None):
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body[:kept])
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha1(file.read_bytes()).hexdigest()
