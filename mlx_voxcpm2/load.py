@@ -94,11 +94,9 @@ def _snapshot(repo: str, revision: str | None) -> Path:
     for file in ("config.json", "tokenizer.json"):
         if not (folder / file).is_file():  # without a connection a part passes for the whole
             raise FileNotFoundError(
-                f"{repo}: no {file} in {folder}; it is no VoxCPM2 checkpoint, or the cache holds "
-                "only a part of it: connect and run again"
+                f"{repo}: no {file} in {folder}; if it is a checkpoint, connect and run again"
             )
-    if not any(folder.glob("model*.safetensors")):
-        # Only now: where both are there, this holds the same weights again.
+    if not any(folder.glob("model*.safetensors")):  # where both exist, they hold the same weights
         _download(repo, revision, ["pytorch_model.bin"])
     return folder
 
@@ -135,10 +133,9 @@ def _why_not(error: Exception, revision: str | None) -> str:
     found = "only a part is in the cache" if partly else "no such folder here, not in the cache"
     if isinstance(cause, hub.OfflineModeIsEnabled):
         return f"{found}; connect and unset HF_HUB_OFFLINE to download it"
-    reason = f"the hub can't be reached ({_first_line(cause)}); check the name and the connection"
     if status:
-        reason = f"the hub answers with status {status}; try again later"
-    return f"{found}, and {reason}"
+        return f"{found}, and the hub answers with status {status}; try again later"
+    return f"{found}, and the hub can't be reached ({_first_line(cause)}); check the connection"
 
 
 def _parse_dtype(dtype: str | mx.Dtype) -> mx.Dtype:

@@ -68,12 +68,18 @@ class VoxCPM2(VoxCPM2Model):
 
         condition_sample_rate, in Hz: the timbre of sound made at that rate; by default the best.
         """
-        if latents.ndim != 3 or latents.shape[-1] != self.config.feat_dim:
+        latents, size = mx.array(latents), self.config.feat_dim
+        if latents.ndim != 3 or latents.shape[-1] != size:
             raise ValueError(
-                f"latents have shape {tuple(latents.shape)}; they must be (N, "
-                f"{self.config.patch_size}, {self.config.feat_dim})"
+                f"latents have shape {latents.shape}; they must be (N, "
+                f"{self.config.patch_size}, {size})"
             )
-        flat = latents.reshape(1, -1, latents.shape[-1])
+        if condition_sample_rate is not None and not self.audio_vae.decoder.is_conditioned:
+            raise ValueError(
+                "condition_sample_rate is given, but this checkpoint's AudioVAE has no such "
+                "condition; leave it out"
+            )
+        flat = latents.reshape(1, -1, size)
         return self.audio_vae.decode(flat, condition_sample_rate)[0]
 
     def generate(
@@ -182,7 +188,8 @@ class VoxCPM2(VoxCPM2Model):
 
     def _check_noise(self, noise: mx.array) -> mx.array:
         """noise (N, P, D) of any float type -> float32. Raises ValueError for another shape."""
-        values = np.array(noise, dtype=np.float32)
+        # By MLX, since numpy has no bfloat16.
+        values = np.array(mx.array(noise).astype(mx.float32))
         shape = (self.config.patch_size, self.config.feat_dim)
         if values.ndim != 3 or values.shape[1:] != shape or not len(values):
             raise ValueError(

@@ -1,14 +1,14 @@
 """Tiny checkpoints with upstream's structure, and what the official package makes of them."""
 
+# Before MLX, so that it finds a fast BLAS on Linux.
+from mlx_voxcpm2 import load_model  # isort: skip
+
 from pathlib import Path
 
 import checkpoints
 import mlx.core as mx
 import numpy as np
 import pytest
-
-import mlx_voxcpm2  # noqa: F401  before MLX: on Linux it finds a fast BLAS
-from mlx_voxcpm2 import load_model
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import socket
 import struct
 import threading
@@ -72,6 +73,17 @@ class Hub:
         repository.folders[commit] = folder
         repository.branches[branch] = commit
         return repository
+
+    def environment(self, home: Path) -> dict[str, str]:
+        """A process's, to use this hub, a cache in `home` and, as without hf_xet, plain HTTP."""
+        ours = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("HF_", "HUGGING", "TRANSFORMERS_", "XDG_"))
+            and not name.lower().endswith("_proxy")
+        }
+        settings = {"HF_HOME": str(home), "HF_ENDPOINT": self.url, "HF_HUB_DISABLE_XET": "1"}
+        return ours | settings | {"NO_PROXY": "127.0.0.1"}
 
     def fetched(self) -> list[str]:
         """The files that were asked for, in alphabetical order."""
@@ -161,9 +173,10 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(status, headers, data[start:])
         cut.times -= 1
         self._send(status, headers, data[start:], kept=(len(data) - start) // 2)
+        self.close_connection = True
         if cut.reset:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.close_connection = True
+            os.close(self.connection.detach())  # before the server says goodbye
 
     def _send(self, status: int, headers: dict[str, str], body: bytes, kept: int | None = None):
         self.send_response(status)

@@ -282,6 +282,23 @@ def test_too_long_says_by_how_much(model):
         model.generate(words)
 
 
+def test_noise_and_latents_may_be_of_any_float_type(model):
+    noise = np.random.RandomState(0).standard_normal((2, 4, 16)).astype(np.float16)
+    heard = [
+        np.array(next(model.generate(TEXT, noise=kind, max_tokens=2, **QUICK)).audio)
+        for kind in (noise, noise.astype(np.float64), mx.array(noise), noise.tolist())
+    ]
+    assert all(np.array_equal(audio, heard[0]) for audio in heard)
+    sound = model.decode_latents(mx.array(noise).astype(mx.float32))
+    assert mx.array_equal(model.decode_latents(noise), sound)
+
+
+def test_a_sample_rate_is_refused_where_it_changes_nothing(make_case):
+    model = make_case("dense_vae").model
+    with pytest.raises(ValueError, match="condition_sample_rate"):
+        model.decode_latents(mx.zeros((2, 3, 7)), 24000)
+
+
 def test_other_entries_check_their_input_too(model):
     with pytest.raises(ValueError, match="pad"):
         model.encode_audio((np.zeros(10), 16000), pad="both")

@@ -3,14 +3,17 @@
 The hub's client reads its settings when it is imported, so each load is a process of its own.
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import pty
 import re
 import shutil
+import struct
 import subprocess
 import sys
-import time
+import termios
 from pathlib import Path
 
 import numpy as np
@@ -64,15 +67,7 @@ def hub(folder):
 
 @pytest.fixture
 def environment(hub, tmp_path) -> dict[str, str]:
-    """An empty cache and the stand-in instead of the hub, over plain HTTP as without hf_xet."""
-    ours = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("HF_", "HUGGING", "TRANSFORMERS_", "XDG_"))
-        and not name.lower().endswith("_proxy")
-    }
-    settings = {"HF_HOME": str(tmp_path / "cache"), "HF_ENDPOINT": hub.url}
-    return ours | settings | {"HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"}
+    return hub.environment(tmp_path / "cache")
 
 
 @pytest.fixture
@@ -83,7 +78,7 @@ def load(environment, tmp_path):
         arguments = json.dumps({"path_or_repo": name, "revision": revision})
         done = subprocess.run(
             [sys.executable, "-c", CHILD, arguments], cwd=tmp_path, env=environment | settings,
-            capture_output=True, text=True, timeout=60,
+            capture_output=True, text=True, timeout=20,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         said = json.loads(done.stdout)
@@ -123,18 +118,18 @@ def test_pickled_weights_are_fetched_where_there_are_no_others(hub, load, folder
         save_state_dict(folder / pickled, load_file(file))
         file.unlink()
     assert same(load(), spoken)
-    fetched = {"audiovae.pth", "pytorch_model.bin", *NEEDED} & {*os.listdir(folder)}
-    assert hub.fetched() == sorted(fetched)
+    assert {"audiovae.pth", "pytorch_model.bin"} < {*hub.fetched()}
+    assert len(hub.fetched()) == len(NEEDED)
     assert same(load(HF_HUB_OFFLINE="1"), spoken)
 
 
 def test_shards_are_fetched(hub, load, folder):
     spoken, whole = speech(folder), folder / "model.safetensors"
     contents, weight_map = load_file(whole), {}
-    for number, names in enumerate((sorted(contents)[::2], sorted(contents)[1::2]), start=1):
-        file = f"model-{number:05}-of-00002.safetensors"
-        save_file({name: contents[name] for name in names}, folder / file)
-        weight_map |= dict.fromkeys(names, file)
+    for number in (1, 2):
+        part = {name: contents[name] for name in sorted(contents)[number - 1 :: 2]}
+        save_file(part, folder / f"model-0000{number}-of-00002.safetensors")
+        weight_map |= dict.fromkeys(part, f"model-0000{number}-of-00002.safetensors")
     whole.unlink()
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     assert same(load(), spoken)
@@ -177,11 +172,11 @@ WRONG = {
     "not accepted": ({"name": "org/gated", "HF_TOKEN": STRANGER}, "accept its licence"),
     "an unknown token": ({"HF_TOKEN": "hf_old"}, "does not know your token; .*HF_TOKEN"),
     "a hub out of order": ({"name": "org/broken"}, "answers with status 500; try again later"),
-    "no checkpoint": ({"name": "org/data"}, r"no config\.json in .*no VoxCPM2 checkpoint"),
+    "no checkpoint": ({"name": "org/data"}, r"no config\.json in .*; if it is a checkpoint"),
     "no connection": ({"HF_ENDPOINT": "http://127.0.0.1:9"}, "can't be reached .*the connection"),
     "no address": ({"HF_ENDPOINT": "127.0.0.1:9"}, "the download failed"),
     "nothing cached": ({"HF_HUB_OFFLINE": "1"}, "not in the cache; connect and unset HF_HUB_OFFL"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", WRONG)
@@ -190,9 +185,7 @@ def test_what_goes_wrong_is_one_line_and_soon_said(what, hub, load, folder, tmp_
     hub.add("org/broken", folder, answer=500)
     hub.add("org/data", folder / "assets")
     arguments, line = WRONG[what]
-    begin = time.monotonic()
     said = load(**arguments)
-    assert time.monotonic() - begin < 10
     assert isinstance(said, str) and "\n" not in said
     assert said.startswith(arguments.get("name", NAME) + ": ")
     assert re.search(line, said), said
@@ -205,3 +198,54 @@ def test_the_command_says_it_in_one_line_too(environment, tmp_path):
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert "org/missing: neither a folder" in done.stderr
+
+
+def test_a_download_that_breaks_is_resumed(hub, load, folder):
+    """At once or by the next run, as the client's version does it."""
+    spoken, whole = speech(folder), folder / "model.safetensors"
+    long = {"format": "pt", "filler": "x" * 30_000_000}  # the client writes 10 MB at a time
+    save_file(load_file(whole), whole, metadata=long)
+    hub.cuts["model.safetensors"] = Cut(times=1)
+    said = load()
+    if isinstance(said, str):
+        assert "the download failed" in said and "run again" in said and "\n" not in said
+        said = load()
+    assert same(said, spoken)
+    first, second = hub.ranges("model.safetensors")
+    assert first is None and int(second.removeprefix("bytes=").rstrip("-")) >= 10 * 2**20
+    assert sorted(set(hub.fetched())) == NEEDED and len(hub.fetched()) == len(NEEDED) + 1
+
+
+def test_a_download_that_fails_is_one_line_and_can_be_run_again(hub, load, folder):
+    hub.cuts["audiovae.safetensors"] = Cut(times=10, reset=True)
+    said = load()
+    assert isinstance(said, str) and said.startswith("org/voice: the download failed (")
+    assert said.endswith("; run again, what is complete is kept") and "\n" not in said
+    said = load(HF_HUB_OFFLINE="1")
+    assert isinstance(said, str) and "\n" not in said
+    assert re.search("only a part is in the cache; connect|download the whole checkpoint$", said)
+    hub.cuts.clear()
+    hub.requests.clear()
+    assert same(load(), speech(folder))
+    assert "audiovae.safetensors" in hub.fetched() and len(hub.fetched()) < len(NEEDED)
+
+
+def test_what_another_program_cached_is_no_checkpoint(hub, load, environment):
+    script = f"from huggingface_hub import hf_hub_download as get; get('{NAME}', 'config.json')"
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+    said = load(HF_HUB_OFFLINE="1")
+    assert re.search(r"^org/voice: no tokenizer\.json in .*, connect and run again$", said)
+
+
+def test_a_download_shows_its_progress_on_the_terminal(environment, tmp_path):
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))
+    command = [sys.executable, "-c", CHILD, json.dumps({"path_or_repo": NAME})]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=theirs):
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # which is how Linux says that nothing follows
+            while part := os.read(ours, 4096):
+                shown += part
+    os.close(ours)
+    assert b"Fetching 5 files: 100%" in shown and re.search(rb"1\.\d+M", shown)

@@ -72,6 +72,15 @@ def test_the_solver_ends_where_the_official_one_does(case, steps, cfg_value, tem
     assert relative_error(ours[0], case.golden[f"solve.{steps}"]) < MODULE_ERROR
 
 
+@pytest.mark.parametrize(("steps", "zero"), [(1, 1), (10, 1), (48, 1), (49, 2), (99, 4)])
+def test_the_first_steps_have_no_velocity(steps, zero):
+    """A twenty-fifth of the grid's points, and one at least (upstream's `solve_euler`)."""
+    schedule = Schedule.sway(steps)
+    assert schedule.zero_steps == zero
+    assert len(schedule.times) == len(schedule.sizes) == steps
+    assert sum(schedule.sizes) == pytest.approx(1, abs=1e-6)
+
+
 def test_scalar_quantisation_and_stop_head_are_the_official_ones(case):
     hidden = case.config["lm_config"]["hidden_size"]
     ours = case.model.fsq_layer(case.given("fsq_layer", 1, 8, hidden))[0]

@@ -128,6 +128,11 @@ class Decoder(nn.Module):
                 for index in range(len(self.model))
             ]
 
+    @property
+    def is_conditioned(self) -> bool:
+        """Whether the wanted sample rate changes the sound."""
+        return "sr_bin_boundaries" in self
+
     def make_cache(self) -> list[Context | list[Context] | None]:
         return [
             layer.make_cache() if isinstance(layer, DecoderBlock)
@@ -137,8 +142,7 @@ class Decoder(nn.Module):
 
     def __call__(self, x: mx.array, sample_rate: int, cache: list | None = None) -> mx.array:
         """x (B, L, D) -> sound in -1..1 (B, L * product of the rates)."""
-        conditioned = "sr_bin_boundaries" in self
-        if conditioned:
+        if self.is_conditioned:
             # As torch.bucketize: a rate that equals a boundary falls below it.
             band = mx.sum(self.sr_bin_boundaries < sample_rate)
         for index, (layer, state) in enumerate(
@@ -147,7 +151,7 @@ class Decoder(nn.Module):
             if isinstance(layer, Snake1d):
                 x = layer(x)
                 continue
-            if conditioned and isinstance(layer, DecoderBlock):
+            if self.is_conditioned and isinstance(layer, DecoderBlock):
                 x = self.sr_cond_model[index](x, band)
             x = layer(x, state)
         return mx.tanh(x).squeeze(-1)
