@@ -12,7 +12,7 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 
 from mlx_voxcpm2 import VoxCPM2, load_model
-from mlx_voxcpm2.load import find_checkpoint
+from mlx_voxcpm2.hub import find_checkpoint
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 

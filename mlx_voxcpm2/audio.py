@@ -16,16 +16,12 @@ import soundfile
 import soxr
 from numpy.typing import ArrayLike
 
+from .errors import one_line
+
 AudioSource = str | os.PathLike | bytes | BinaryIO | tuple[ArrayLike, int]
 
 _RATES = range(1_000, 1_000_001)
 _INTEGERS = {"uint8": (128, 128), "int16": (0, 2**15), "int32": (0, 2**31)}  # zero, full scale
-
-
-def _line(error: Exception) -> str:
-    """What an error of another library says, on one line."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return text.splitlines()[0].rstrip(". ")
 
 
 def _checked_rate(rate: int, name: str) -> int:
@@ -64,7 +60,7 @@ def _from_pair(pair: tuple[ArrayLike, int], name: str) -> tuple[np.ndarray, int]
         samples = np.asarray(pair[0])
     except (TypeError, ValueError, RuntimeError) as error:  # bfloat16, ragged lists, GPU tensors
         raise ValueError(
-            f"{name}: numpy cannot take these samples ({_line(error)}); convert them to float32"
+            f"{name}: numpy cannot take these samples ({one_line(error)}); convert them to float32"
         ) from error
     if samples.ndim not in (1, 2):
         raise ValueError(
@@ -100,7 +96,7 @@ def _rest_of(file: BinaryIO, name: str) -> bytes:
         data = file.read()
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"{name}: the file object cannot be read ({_line(error)}); open it with mode 'rb'"
+            f"{name}: the file object cannot be read ({one_line(error)}); open it with mode 'rb'"
         ) from error
     if not isinstance(data, (bytes, bytearray)):
         raise ValueError(f"{name}: the file object does not give bytes; open it with mode 'rb'")
@@ -124,7 +120,7 @@ def _contents(path: str, name: str) -> bytes:
         ) from None
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"{name}: {path!r} cannot be read ({_line(error)}); give another file"
+            f"{name}: {path!r} cannot be read ({one_line(error)}); give another file"
         ) from error
 
 

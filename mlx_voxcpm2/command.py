@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable
 
 
@@ -56,6 +57,9 @@ def run(
         return 0
     except KeyboardInterrupt:
         print(f"{parser.prog}: stopped", file=sys.stderr)
+        if threading.active_count() > 1:
+            # Python would wait for a download that is under way; what it has is kept.
+            os._exit(130)
         return 130
     except (ValueError, OSError) as error:
         print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)

@@ -68,7 +68,7 @@ def length_limit(text_tokens: int, positions: int, max_length: int, max_tokens: 
 
 def draw_noise(seed: int, patch_shape: tuple[int, int]) -> Iterator[mx.array]:
     """Standard normal (P, D), float32, one per patch; the same for the same seed everywhere."""
-    key = mx.random.key(seed)
+    key = mx.random.key(int(seed))
     while True:
         key, draw = mx.random.split(key)
         yield mx.random.normal(patch_shape, key=draw)
@@ -168,6 +168,7 @@ def stream_results(
             audio, 1, is_streaming_chunk=True, is_final_chunk=reason is not None,
             seed=request.options.seed, finish_reason=reason,
         )  # fmt: skip
+        watch.go_on()
 
 
 def whole_result(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from pathlib import Path
 
 import mlx.core as mx
@@ -13,6 +12,8 @@ from mlx.utils import tree_flatten
 
 from . import backend, layouts
 from .config import VoxCPM2Config
+from .errors import one_line
+from .hub import find_checkpoint
 from .layouts import Weights
 from .model import VoxCPM2
 from .tokenizer import Tokenizer
@@ -25,12 +26,6 @@ _DTYPES = {
     "float16": mx.float16, "fp16": mx.float16,
     "float32": mx.float32, "fp32": mx.float32,
 }  # fmt: skip
-
-_HUB_FILES = [
-    "config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors",
-    "model-?????-of-?????.safetensors", "model.safetensors.index.json",
-    "audiovae.safetensors", "audiovae.pth",
-]  # fmt: skip
 
 
 def load_model(
@@ -74,68 +69,6 @@ def load_model(
     if hint := backend.slow_blas_hint():
         logger.warning(hint)
     return model.eval()
-
-
-def find_checkpoint(path_or_repo: str | Path, revision: str | None = None) -> Path:
-    """The folder itself, or the hub's snapshot of a repository such as "openbmb/VoxCPM2"."""
-    path = Path(os.path.expanduser(path_or_repo))
-    if path.is_dir():
-        return path
-    name = str(path_or_repo)
-    if path.exists():
-        raise ValueError(f"{name} is a file; give the folder of the checkpoint")
-    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
-        raise FileNotFoundError(f"{name}: no such folder; check the path")
-    return _snapshot(name, revision)
-
-
-def _snapshot(repo: str, revision: str | None) -> Path:
-    folder = _download(repo, revision, _HUB_FILES)
-    for file in ("config.json", "tokenizer.json"):
-        if not (folder / file).is_file():  # without a connection a part passes for the whole
-            raise FileNotFoundError(
-                f"{repo}: no {file} in {folder}; if it is a checkpoint, connect and run again"
-            )
-    if not any(folder.glob("model*.safetensors")):  # where both exist, they hold the same weights
-        _download(repo, revision, ["pytorch_model.bin"])
-    return folder
-
-
-def _download(repo: str, revision: str | None, files: list[str]) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=files))
-    except Exception as error:  # its own, httpx's, requests', Xet's: they have no common ancestor
-        raise FileNotFoundError(f"{repo}: {_why_not(error, revision)}") from None
-
-
-def _why_not(error: Exception, revision: str | None) -> str:
-    """What went wrong with a download and what to do, in one line."""
-    from huggingface_hub import errors as hub
-
-    cause = error.__cause__ or error
-    status = getattr(getattr(cause, "response", None), "status_code", None)
-    if isinstance(error, hub.GatedRepoError):
-        return "the hub wants you to accept its licence; do so on its page, then log in"
-    if isinstance(error, hub.RepositoryNotFoundError):
-        return "neither a folder here nor a repository on the hub; check the name, or log in"
-    if isinstance(error, hub.RevisionNotFoundError):
-        return f"the repository has no revision {revision!r}; check the name"
-    if isinstance(error, hub.HFValidationError):
-        return "neither a folder here nor a repository's name; check it"
-    if status == 401:
-        return "the hub does not know your token; log in again, or correct HF_TOKEN"
-    if not isinstance(error, hub.LocalEntryNotFoundError):
-        reason = f"{type(error).__name__}: {_first_line(error)}"
-        return f"the download failed ({reason}); run again, what is complete is kept"
-    partly = isinstance(error, getattr(hub, "IncompleteSnapshotError", ()))
-    found = "only a part is in the cache" if partly else "no such folder here, not in the cache"
-    if isinstance(cause, hub.OfflineModeIsEnabled):
-        return f"{found}; connect and unset HF_HUB_OFFLINE to download it"
-    if status:
-        return f"{found}, and the hub answers with status {status}; try again later"
-    return f"{found}, and the hub can't be reached ({_first_line(cause)}); check the connection"
 
 
 def _parse_dtype(dtype: str | mx.Dtype) -> mx.Dtype:
@@ -195,7 +128,7 @@ def _read_file(file: Path) -> tuple[Weights, dict]:
         return mx.load(str(file), return_metadata=True)
     except (SafetensorError, OSError, RuntimeError) as error:
         raise ValueError(
-            f"{file}: damaged or incomplete ({_first_line(error)}); download it again"
+            f"{file}: damaged or incomplete ({one_line(error)}); download it again"
         ) from None
 
 
@@ -210,7 +143,7 @@ def _quantize(model: VoxCPM2, weights: Weights, quantization: dict) -> None:
         try:
             nn.quantize(model, class_predicate=settings)
         except RuntimeError as error:
-            raise ValueError(f"config.json: quantization: {_first_line(error)}") from None
+            raise ValueError(f"config.json: quantization: {one_line(error)}") from None
 
 
 def _check(model: VoxCPM2, weights: Weights, folder: Path) -> None:
@@ -244,7 +177,3 @@ def _assign(model: VoxCPM2, weights: Weights, dtype: mx.Dtype | None) -> None:
         mx.eval(value)
         final.append((name, value))
     model.load_weights(final, strict=True)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -9,15 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .audio_output import AudioStream, mono_samples
+from .errors import one_line
 
 _CHUNKS_AHEAD = 64
 _PIECE = 4_800  # samples between two looks at whether to fall silent
 _TAIL = 0.3  # seconds
-
-
-def _line(error: Exception) -> str:
-    """What PortAudio says, on one line."""
-    return " ".join(str(error).split())
 
 
 class Loudspeaker(AudioStream):
@@ -47,7 +43,7 @@ class Loudspeaker(AudioStream):
             self._device.start()
         except sounddevice.PortAudioError as error:
             raise ValueError(
-                f"loudspeaker: no device plays {sample_rate} Hz ({_line(error)}); write to a file"
+                f"loudspeaker: no device plays {sample_rate} Hz ({one_line(error)}); write a file"
             ) from None
         # On Linux, PortAudio drops what the device still holds when it is stopped: let that be
         # silence, of more than the device can hold.
@@ -78,7 +74,7 @@ class Loudspeaker(AudioStream):
 
     def _check(self) -> None:
         if self._error is not None:
-            message = f"loudspeaker: playing failed ({_line(self._error)}); write to a file"
+            message = f"loudspeaker: playing failed ({one_line(self._error)}); write to a file"
             raise OSError(message) from self._error
 
     def write(self, chunk: ArrayLike) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING
 
@@ -116,13 +117,15 @@ class VoxCPM2(VoxCPM2Model):
             cfg_value, inference_timesteps, min_tokens, max_tokens, temperature, seed,
             not stream if retry_badcase is None else retry_badcase,
         )  # fmt: skip
-        watch = Stopwatch(self.sample_rate)
+        begin = time.perf_counter()
         prepare = self._prepare(
             text, instruct, ref_audio, prompt_audio, prompt_text, options, noise
         )
+        spent = time.perf_counter() - begin
         speak = stream_results if stream else whole_result
 
         def results(closed: threading.Event) -> Generator[GenerationResult, None, None]:
+            watch = Stopwatch(self.sample_rate, spent)
             yield from speak(self, prepare(), closed, watch, progress)
 
         return ResultIterator(results)
@@ -152,7 +155,16 @@ class VoxCPM2(VoxCPM2Model):
 
         return patches()
 
-    def _prepare(self, text, instruct, ref_audio, prompt_audio, prompt_text, options, noise):
+    def _prepare(
+        self,
+        text: str,
+        instruct: str | None,
+        ref_audio: AudioSource | None,
+        prompt_audio: AudioSource | None,
+        prompt_text: str | None,
+        options: GenerationOptions,
+        noise: mx.array | None,
+    ) -> Callable[[], Request]:
         """Checks everything now, and returns what builds the Request in the thread that speaks.
 
         An array that MLX has not computed yet belongs to the thread that made it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
 
 
 @dataclass(frozen=True)
@@ -13,7 +14,8 @@ class GenerationOptions:
 
     cfg_value: 0.1..10, how closely the voice follows the text (upstream advises 1 to 3).
     inference_timesteps: 1..100, solver steps per patch.
-    min_tokens, max_tokens: patches of 160 ms. The stop head is heard from patch `min_tokens` + 2.
+    min_tokens, max_tokens: patches of 160 ms. The stop head is heard from patch `min_tokens` + 2;
+    max_tokens goes first.
     temperature: 0..2, scales the noise that each patch starts from.
     seed: 0..2**64 - 1; None draws one, which the result reports.
     retry_badcase: speak again, up to three times in all, when the speech is far too long for its
@@ -34,10 +36,6 @@ class GenerationOptions:
         _check_integer("inference_timesteps", self.inference_timesteps, 1, 100)
         _check_integer("min_tokens", self.min_tokens, 0, None)
         _check_integer("max_tokens", self.max_tokens, 1, None)
-        if self.min_tokens > self.max_tokens:
-            raise ValueError(
-                f"min_tokens ({self.min_tokens}) is above max_tokens ({self.max_tokens})"
-            )
         if self.seed is not None:
             _check_integer("seed", self.seed, 0, 2**64 - 1)
 
@@ -50,13 +48,13 @@ class GenerationOptions:
 
 
 def _check_number(name: str, value: float, low: float, high: float) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = isinstance(value, Real) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or not low <= value <= high:
         raise ValueError(f"{name} is {value!r}; it must be a number from {low} to {high}")
 
 
 def _check_integer(name: str, value: int, low: int, high: int | None) -> None:
-    integer = isinstance(value, int) and not isinstance(value, bool)
+    integer = isinstance(value, Integral) and not isinstance(value, bool)
     if not integer or value < low or (high is not None and value > high):
         range_ = f"from {low} to {high}" if high is not None else f"of at least {low}"
         raise ValueError(f"{name} is {value!r}; it must be a whole number {range_}")

@@ -64,17 +64,22 @@ class ResultIterator(Iterator[GenerationResult]):
 
 
 class Stopwatch:
-    """Times pieces of speech as mlx-audio reports them."""
+    """Times pieces of speech as mlx-audio reports them; runs from the start."""
 
-    def __init__(self, sample_rate: int):
+    def __init__(self, sample_rate: int, spent: float = 0):
+        """`spent`: seconds that went into the first piece before."""
         self.sample_rate = sample_rate
+        self.start = time.perf_counter() - spent
+
+    def go_on(self) -> None:
+        """Leaves out what passed since the last piece: its listener took that time."""
         self.start = time.perf_counter()
 
     def result(self, audio: mx.array, tokens: int, **fields: object) -> GenerationResult:
         """The piece (samples,) of `tokens` patches that took the time since the last one."""
         mx.eval(audio)
         now = time.perf_counter()
-        elapsed, self.start = max(now - self.start, 1e-9), now
+        elapsed, self.start = max(now - self.start, 1e-9), now  # a clock may stand still
         samples = audio.shape[0]
         seconds = samples / self.sample_rate
         minutes, rest = divmod(seconds, 60)

@@ -44,7 +44,7 @@ class Cut:
 
     times: int
     reset: bool = False
-    """Whether it ends by a reset, as when a router forgets it, or as when a server is stopped."""
+    """Whether it ends by a reset, as where a router drops it, instead of in good order."""
 
 
 @dataclass

@@ -169,7 +169,7 @@ def refusals(folder: Path) -> dict[str, tuple]:
         "cube": ((np.zeros((1, 2, 3)), 16000), ValueError, r"shape \(1, 2, 3\)"),
         "ragged": (([[0.0], [0.0, 1.0]], 16000), ValueError, "numpy cannot take"),
         "bfloat16": ((mx.zeros(9, mx.bfloat16), 16000), ValueError, "convert them to float32"),
-        "two lines": ((TwoLines(), 16000), ValueError, r"\(on a GPU\); convert"),
+        "two lines": ((TwoLines(), 16000), ValueError, r"\(on a GPU move it\); convert"),
         "int64": ((np.zeros(9, np.int64), 16000), ValueError, "type int64; give floats, int16"),
         "bool": ((np.zeros(9, bool), 16000), ValueError, "type bool"),
         "complex": ((np.zeros(9, complex), 16000), ValueError, "type complex"),

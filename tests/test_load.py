@@ -15,7 +15,7 @@ import pytest
 from conftest import GOLDEN, relative_error
 from mlx.utils import tree_flatten
 from safetensors.numpy import load_file, save_file
-from torch_files import save_state_dict
+from torch_files import Call, Global, save, save_state_dict
 
 from mlx_voxcpm2 import load_model
 
@@ -52,6 +52,16 @@ def test_the_pickled_audio_vae_loads_without_pytorch(folder, tensors):
     save_state_dict(folder / "audiovae.pth", load_file(tensors_file))
     tensors_file.unlink()
     assert same(parameters(load_model(folder, dtype="float32")), tensors)
+
+
+def test_a_pickle_that_would_run_code_is_refused(folder, tmp_path):
+    (folder / "audiovae.safetensors").unlink()
+    marker = tmp_path / "ran"
+    attack = Call(Global("os", "system"), (f"touch {marker}",))
+    save(folder / "audiovae.pth", {"decoder.model.0.bias": attack})
+    with pytest.raises(ValueError, match=r"audiovae\.pth.*system") as error:
+        load_model(folder)
+    assert "\n" not in str(error.value) and not marker.exists()
 
 
 def test_shards_load(folder, tensors):
@@ -231,6 +241,8 @@ def test_a_path_that_is_not_there_is_not_looked_up_on_the_hub(tmp_path):
     for path in (tmp_path / "missing", "./missing/folder", "a/b/c", "~missing/x"):
         with pytest.raises(FileNotFoundError, match="no such folder; check the path"):
             load_model(path)
+    with pytest.raises(ValueError, match="no revision 'main'"):
+        load_model(tmp_path, revision="main")
     file = tmp_path / "file"
     file.touch()
     with pytest.raises(ValueError, match="is a file"):

@@ -1,0 +1,78 @@
+"""A folder, or a repository of the Hugging Face hub -> a folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from .errors import one_line
+
+_HUB_FILES = [
+    "config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors",
+    "model-?????-of-?????.safetensors", "model.safetensors.index.json",
+    "audiovae.safetensors", "audiovae.pth",
+]  # fmt: skip
+
+
+def find_checkpoint(path_or_repo: str | Path, revision: str | None = None) -> Path:
+    """The folder itself, or the hub's snapshot of a repository such as "openbmb/VoxCPM2"."""
+    path = Path(os.path.expanduser(path_or_repo))
+    if path.is_dir():
+        if revision is not None:
+            raise ValueError(f"{path} is a folder and has no revision {revision!r}; leave it out")
+        return path
+    name = str(path_or_repo)
+    if path.exists():
+        raise ValueError(f"{name} is a file; give the folder of the checkpoint")
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
+        raise FileNotFoundError(f"{name}: no such folder; check the path")
+    return _snapshot(name, revision)
+
+
+def _snapshot(repo: str, revision: str | None) -> Path:
+    folder = _download(repo, revision, _HUB_FILES)
+    for file in ("config.json", "tokenizer.json"):
+        if not (folder / file).is_file():  # without a connection a part passes for the whole
+            raise FileNotFoundError(
+                f"{repo}: no {file} in {folder}; if it is a checkpoint, connect and run again"
+            )
+    if not any(folder.glob("model*.safetensors")):  # where both exist, they hold the same weights
+        _download(repo, revision, ["pytorch_model.bin"])
+    return folder
+
+
+def _download(repo: str, revision: str | None, files: list[str]) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=files))
+    except Exception as error:  # its own, httpx's, requests', Xet's: they have no common ancestor
+        raise FileNotFoundError(f"{repo}: {_why_not(error, revision)}") from None
+
+
+def _why_not(error: Exception, revision: str | None) -> str:
+    """What went wrong with a download and what to do, in one line."""
+    from huggingface_hub import errors as hub
+
+    cause = error.__cause__ or error
+    status = getattr(getattr(cause, "response", None), "status_code", None)
+    if isinstance(error, hub.GatedRepoError):
+        return "the hub wants you to accept its licence; do so on its page, then log in"
+    if isinstance(error, hub.RepositoryNotFoundError):
+        return "neither a folder here nor a repository on the hub; check the name, or log in"
+    if isinstance(error, hub.RevisionNotFoundError):
+        return f"the repository has no revision {revision!r}; check the name"
+    if isinstance(error, hub.HFValidationError):
+        return "neither a folder here nor a repository's name; check it"
+    if status == 401:
+        return "the hub does not know your token; log in again, or correct HF_TOKEN"
+    if not isinstance(error, hub.LocalEntryNotFoundError):
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        return f"the download failed ({reason}); run again, what is complete is kept"
+    partly = isinstance(error, getattr(hub, "IncompleteSnapshotError", ()))
+    found = "only a part is in the cache" if partly else "no such folder here, not in the cache"
+    if isinstance(cause, hub.OfflineModeIsEnabled):
+        return f"{found}; connect and unset HF_HUB_OFFLINE to download it"
+    if status:
+        return f"{found}, and the hub answers with status {status}; try again later"
+    return f"{found}, and the hub can't be reached ({one_line(cause)}); check the connection"
