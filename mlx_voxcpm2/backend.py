@@ -1,9 +1,14 @@
-"""What differs between MLX's backends. The package imports this before it imports MLX."""
+"""What differs between MLX's backends, each with its reason. Imported before MLX is.
+
+Every variant computes the same; the tests hold them to it.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
+from functools import partial
 
 
 def _serves_blas() -> bool:
@@ -32,15 +37,86 @@ def use_openblas() -> bool:
 
 OPENBLAS = use_openblas()
 
+import mlx.core as mx  # noqa: E402
+import mlx.nn as nn  # noqa: E402
+
+
+def on_cpu() -> bool:
+    return mx.default_device() == mx.Device(mx.cpu)
+
 
 def slow_blas_hint() -> str | None:
     """What to do about slow matrix products on this machine, or None where they are fast."""
-    import mlx.core as mx
-
-    if sys.platform != "linux" or OPENBLAS or mx.default_device() != mx.Device(mx.cpu):
+    if sys.platform != "linux" or OPENBLAS or not on_cpu():
         return None
     return (
         "MLX multiplies matrices with its slow BLAS here: install OpenBLAS (apt install "
         "libopenblas0-pthread) and import mlx_voxcpm2 before mlx, or start with "
         "LD_PRELOAD=libopenblas.so.0"
     )
+
+
+def snake(x: mx.array, alpha: mx.array) -> mx.array:
+    """x + sin(alpha x)^2 / alpha, elementwise (Ziyin et al. 2020, arXiv 2006.08195)."""
+    return (_snake_polynomial if on_cpu() else _snake)(x, alpha)
+
+
+@partial(mx.compile, shapeless=True)
+def _snake(x: mx.array, alpha: mx.array) -> mx.array:
+    wave = mx.sin(alpha * x)
+    return x + mx.reciprocal(alpha + 1e-9) * (wave * wave)
+
+
+# sin(r)^2 / r^2 in powers of r^2 on 0 <= |r| <= pi / 2, fitted at Chebyshev nodes: error 3e-7.
+_SINE_SQUARED = (
+    1.0, -0.3333333432674408, 0.04444441944360733, -0.003174541052430868,
+    0.00014102183922659606, -4.23289702666807e-06, 8.122044192759859e-08,
+)  # fmt: skip
+# pi in two parts, the first short enough for its multiples to be exact.
+_PI_HIGH, _PI_LOW = 3.140625, 9.67653589793e-4
+
+
+@partial(mx.compile, shapeless=True)
+def _snake_polynomial(x: mx.array, alpha: mx.array) -> mx.array:
+    """On a CPU MLX calls the C library's sine number by number; this becomes vector code.
+
+    The square has the period pi, which leaves half of the sine's range.
+    """
+    angle = alpha * x
+    turns = mx.round(angle * (1 / math.pi))
+    rest = angle - turns * _PI_HIGH - turns * _PI_LOW
+    square = rest * rest
+    return x + mx.reciprocal(alpha + 1e-9) * (square * _horner(_SINE_SQUARED, square))
+
+
+def swiglu(gate: mx.array, up: mx.array) -> mx.array:
+    """silu(gate) * up, elementwise."""
+    if gate.dtype == mx.float32 and on_cpu():
+        return _swiglu_polynomial(gate, up)
+    return _swiglu(gate, up)
+
+
+@partial(mx.compile, shapeless=True)
+def _swiglu(gate: mx.array, up: mx.array) -> mx.array:
+    return nn.silu(gate) * up
+
+
+_EXPONENTIAL = tuple(1 / math.factorial(power) for power in range(7))
+
+
+@partial(mx.compile, shapeless=True)
+def _swiglu_polynomial(gate: mx.array, up: mx.array) -> mx.array:
+    """As for the sine: exp(-gate) from the series of its 64th root, squared six times."""
+    root = mx.clip(gate * (-1 / 64), -1.3, 1.3)
+    power = _horner(_EXPONENTIAL, root)
+    for _ in range(6):
+        power = power * power
+    return gate * up / (1 + power)
+
+
+def _horner(coefficients: tuple[float, ...], x: mx.array) -> mx.array:
+    """The polynomial with these coefficients, the constant first."""
+    *lower, total = coefficients
+    for coefficient in reversed(lower):
+        total = total * x + coefficient
+    return total

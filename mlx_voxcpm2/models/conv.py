@@ -12,6 +12,8 @@ from functools import partial
 import mlx.core as mx
 import mlx.nn as nn
 
+from ..backend import snake
+
 
 class Context:
     """The last inputs of one convolution, or the tail that its next outputs have to add."""
@@ -115,13 +117,6 @@ class CausalTransposeConv1d(nn.Module):
         overlap = (context or Context()).prepend(y[:, :, 1], 1)[:, :length]
         y = (y[:, :, 0] + overlap).reshape(batch, length * self.stride, out_channels)
         return y + self.bias
-
-
-@partial(mx.compile, shapeless=True)
-def snake(x: mx.array, alpha: mx.array) -> mx.array:
-    """x + sin(alpha x)^2 / alpha, elementwise (Ziyin et al. 2020, "Neural networks fail …")."""
-    wave = mx.sin(alpha * x)
-    return x + mx.reciprocal(alpha + 1e-9) * (wave * wave)
 
 
 class Snake1d(nn.Module):

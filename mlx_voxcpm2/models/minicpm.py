@@ -5,12 +5,11 @@ Upstream: modules/minicpm4/model.py. LongRoPE: Ding et al. 2024, arXiv 2402.1375
 
 from __future__ import annotations
 
-from functools import partial
-
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
+from ..backend import swiglu
 from ..config import TransformerConfig
 
 
@@ -101,11 +100,6 @@ class Attention(nn.Module):
             mask="causal" if causal and length > 1 else None,
         )  # fmt: skip
         return self.o_proj(mixed.transpose(0, 2, 1, 3).reshape(batch, length, -1))
-
-
-@partial(mx.compile, shapeless=True)
-def swiglu(gate: mx.array, up: mx.array) -> mx.array:
-    return nn.silu(gate) * up
 
 
 class MLP(nn.Module):
