@@ -12,13 +12,20 @@ import re
 import mlx.core as mx
 
 from .config import AudioVAEConfig
-from .models.conv import CausalConv1d, CausalTransposeConv1d, Snake1d
+from .models.conv import (
+    CausalConv1d,
+    CausalDepthwiseConv1d,
+    CausalTransposeConv1d,
+    Snake1d,
+)
 from .models.voxcpm2 import VoxCPM2Model
 
 Weights = dict[str, mx.array]
 
 # Training reads the variance; mlx-audio stores its RoPE tables.
 _UNUSED = re.compile(r"^audio_vae\.encoder\.fc_logvar\.|\.rope\.(inv_freq|(long|short)_factor)$")
+
+_CONVOLUTIONS = (CausalConv1d, CausalDepthwiseConv1d, CausalTransposeConv1d)
 
 _MLX_AUDIO_UNITS = {
     "encoder": ("res1", "res2", "res3", "snake", "conv"),
@@ -34,12 +41,7 @@ def is_mlx_audio(weights: Weights) -> bool:
 def from_upstream(model: VoxCPM2Model, weights: Weights) -> Weights:
     """PyTorch's convolutions: weight norm is folded, axes are turned."""
     weights = _fold_weight_norm(_without_unused(weights))
-    for path, module in model.audio_vae.named_modules():
-        name = f"audio_vae.{path}.weight"
-        if isinstance(module, CausalConv1d | CausalTransposeConv1d):
-            if name in weights and weights[name].ndim == 3:
-                weights[name] = module.from_torch(weights[name])
-    return _flat_alphas(model, weights)
+    return _turned(model, weights)
 
 
 def from_mlx_audio(model: VoxCPM2Model, weights: Weights, quantization: dict) -> Weights:
@@ -49,14 +51,16 @@ def from_mlx_audio(model: VoxCPM2Model, weights: Weights, quantization: dict) ->
     weights = {_upstream_name(name, config): value for name, value in weights.items()}
     for path, module in model.audio_vae.named_modules():
         name = f"audio_vae.{path}.weight"
-        if isinstance(module, CausalTransposeConv1d) and name in weights:
-            weights[name] = weights[name].transpose(1, 0, 2)
+        if isinstance(module, _CONVOLUTIONS) and name in weights:
+            # It keeps all as (out, kernel, in).
+            transposed = isinstance(module, CausalTransposeConv1d)
+            weights[name] = weights[name].transpose(*((2, 0, 1) if transposed else (0, 2, 1)))
     boundaries = config.sr_bin_boundaries
     if boundaries is not None:
         weights.setdefault(
             "audio_vae.decoder.sr_bin_boundaries", mx.array(boundaries, dtype=mx.int32)
         )
-    return _flat_alphas(model, weights)
+    return _turned(model, weights)
 
 
 def _without_unused(weights: Weights) -> Weights:
@@ -84,12 +88,14 @@ def _fold_weight_norm(weights: Weights) -> Weights:
     return folded
 
 
-def _flat_alphas(model: VoxCPM2Model, weights: Weights) -> Weights:
-    """(1, C, 1) or (1, 1, C) -> (C,)."""
+def _turned(model: VoxCPM2Model, weights: Weights) -> Weights:
+    """PyTorch's convolutions and (1, C, 1) slopes as the modules compute with them."""
     for path, module in model.audio_vae.named_modules():
-        name = f"audio_vae.{path}.alpha"
-        if isinstance(module, Snake1d) and name in weights:
-            weights[name] = weights[name].reshape(-1)
+        weight, alpha = f"audio_vae.{path}.weight", f"audio_vae.{path}.alpha"
+        if isinstance(module, _CONVOLUTIONS) and weight in weights and weights[weight].ndim == 3:
+            weights[weight] = module.from_torch(weights[weight])
+        elif isinstance(module, Snake1d) and alpha in weights:
+            weights[alpha] = weights[alpha].reshape(-1)
     return weights
 
 

@@ -174,6 +174,7 @@ def _assign(model: VoxCPM2, weights: Weights, dtype: mx.Dtype | None) -> None:
         target = mx.float32 if name.startswith("audio_vae.") else dtype
         if target is not None and mx.issubdtype(value.dtype, mx.floating):
             value = value.astype(target)
+        value = mx.contiguous(value)  # a turned one would be copied at each use
         mx.eval(value)
         final.append((name, value))
     model.load_weights(final, strict=True)

@@ -9,15 +9,15 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..config import AudioVAEConfig
-from .conv import CausalConv1d, CausalTransposeConv1d, Context, Snake1d
+from .conv import CausalConv1d, CausalTransposeConv1d, Context, Snake1d, causal_conv1d
 
 
 class ResidualUnit(nn.Module):
-    def __init__(self, channels: int, dilation: int, groups: int):
+    def __init__(self, channels: int, dilation: int, depthwise: bool):
         super().__init__()
         self.block = [
             Snake1d(channels),
-            CausalConv1d(channels, channels, kernel=7, dilation=dilation, groups=groups),
+            causal_conv1d(channels, 7, dilation, depthwise),
             Snake1d(channels),
             CausalConv1d(channels, channels, kernel=1),
         ]
@@ -32,8 +32,7 @@ class ResidualUnit(nn.Module):
 
 
 def _residual_units(channels: int, depthwise: bool) -> list[ResidualUnit]:
-    groups = channels if depthwise else 1
-    return [ResidualUnit(channels, dilation, groups) for dilation in (1, 3, 9)]
+    return [ResidualUnit(channels, dilation, depthwise) for dilation in (1, 3, 9)]
 
 
 class EncoderBlock(nn.Module):
@@ -108,7 +107,7 @@ class Decoder(nn.Module):
         latents, channels = config.latent_channels, config.decoder_dim
         if config.depthwise:
             self.model = [
-                CausalConv1d(latents, latents, kernel=7, groups=latents),
+                causal_conv1d(latents, 7, depthwise=True),
                 CausalConv1d(latents, channels, kernel=1),
             ]
         else:
@@ -136,7 +135,7 @@ class Decoder(nn.Module):
     def make_cache(self) -> list[Context | list[Context] | None]:
         return [
             layer.make_cache() if isinstance(layer, DecoderBlock)
-            else Context() if isinstance(layer, CausalConv1d) else None
+            else None if isinstance(layer, Snake1d) else Context()
             for layer in self.model
         ]  # fmt: skip
 

@@ -30,14 +30,6 @@ class Context:
         return joined
 
 
-@partial(mx.compile, shapeless=True)
-def _weighted_sum(bias: mx.array, weights: list[mx.array], taps: list[mx.array]) -> mx.array:
-    total = bias
-    for weight, tap in zip(weights, taps, strict=True):
-        total = total + weight * tap
-    return total
-
-
 class CausalConv1d(nn.Module):
     """Sees `(kernel - 1) * dilation + 1 - stride` inputs of the past.
 
@@ -46,77 +38,97 @@ class CausalConv1d(nn.Module):
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel: int,
-        stride: int = 1,
-        dilation: int = 1,
-        groups: int = 1,
+        self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, dilation: int = 1
     ):
         super().__init__()
-        self.weight = mx.zeros((out_channels, kernel, in_channels // groups))
+        self.weight = mx.zeros((out_channels, kernel, in_channels))
         self.bias = mx.zeros((out_channels,))
-        self.stride, self.dilation, self.groups = stride, dilation, groups
+        self.stride, self.dilation = stride, dilation
         self.past = (kernel - 1) * dilation + 1 - stride
 
     @staticmethod
     def from_torch(weight: mx.array) -> mx.array:
-        """(out, in / groups, kernel) -> (out, kernel, in / groups)."""
+        """(out, in, kernel) -> (out, kernel, in)."""
         return weight.transpose(0, 2, 1)
 
     def __call__(self, x: mx.array, context: Context | None = None) -> mx.array:
         """x (B, L, in) -> (B, L / stride, out)."""
-        if self.past:
-            x = (context or Context()).prepend(x, self.past)
-        out_channels, kernel, per_group = self.weight.shape
-        if kernel == 1 and self.groups == 1:
+        if self.weight.shape[1] == 1:
             return mx.addmm(self.bias, x, self.weight[:, 0].T)
-        if per_group == 1 and self.groups == out_channels and self.stride == 1:
-            return self._depthwise(x, kernel)
-        y = mx.conv1d(
-            x, self.weight, stride=self.stride, dilation=self.dilation, groups=self.groups
-        )
+        x = (context or Context()).prepend(x, self.past)
+        y = mx.conv1d(x, self.weight, stride=self.stride, dilation=self.dilation)
         return y + self.bias
 
-    def _depthwise(self, x: mx.array, kernel: int) -> mx.array:
-        """As shifted multiply-adds: MLX has no fast depthwise kernel once it is dilated."""
-        length = x.shape[1] - self.past
-        starts = [tap * self.dilation for tap in range(kernel)]
-        return _weighted_sum(
-            self.bias,
-            [self.weight[:, tap, 0] for tap in range(kernel)],
-            [x[:, start : start + length] for start in starts],
-        )
+
+@partial(mx.compile, shapeless=True)
+def _weighted_sum(bias: mx.array, weights: list[mx.array], taps: list[mx.array]) -> mx.array:
+    total = bias
+    for weight, tap in zip(weights, taps, strict=True):
+        total = total + weight * tap
+    return total
+
+
+class CausalDepthwiseConv1d(nn.Module):
+    """Each channel by itself: shifted multiply-adds, since MLX has no fast kernel once dilated."""
+
+    def __init__(self, channels: int, kernel: int, dilation: int = 1):
+        super().__init__()
+        self.weight = mx.zeros((kernel, channels))
+        self.bias = mx.zeros((channels,))
+        self.dilation = dilation
+
+    @staticmethod
+    def from_torch(weight: mx.array) -> mx.array:
+        """(channels, 1, kernel) -> (kernel, channels)."""
+        return weight[:, 0].T
+
+    def __call__(self, x: mx.array, context: Context | None = None) -> mx.array:
+        """x (B, L, channels) -> (B, L, channels)."""
+        length, kernel = x.shape[1], self.weight.shape[0]
+        x = (context or Context()).prepend(x, (kernel - 1) * self.dilation)
+        starts = range(0, kernel * self.dilation, self.dilation)
+        taps = [x[:, start : start + length] for start in starts]
+        return _weighted_sum(self.bias, list(self.weight), taps)
+
+
+def causal_conv1d(
+    channels: int, kernel: int, dilation: int = 1, depthwise: bool = False
+) -> CausalConv1d | CausalDepthwiseConv1d:
+    """From as many channels to as many, each by itself or all together."""
+    if depthwise:
+        return CausalDepthwiseConv1d(channels, kernel, dilation)
+    return CausalConv1d(channels, channels, kernel, dilation=dilation)
 
 
 class CausalTransposeConv1d(nn.Module):
-    """Upsamples by `stride` with a kernel of 2 * stride; the last `stride` outputs wait.
+    """Upsamples by `stride` with a kernel of 2 * stride; sees one input of the past.
 
-    One matrix product gives each input's 2 * stride outputs; the second half of one input's
-    overlaps the first half of the next one's. Upstream computes the same and trims the end.
+    Each of an input's outputs depends on it and on the one before, so the whole is one matrix
+    product. Upstream computes the same and trims the end by `stride`.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int):
         super().__init__()
-        self.weight = mx.zeros((2 * stride, out_channels, in_channels))
+        # The last two axes: of the input before and of this one, by input channel.
+        self.weight = mx.zeros((stride, out_channels, 2, in_channels))
         self.bias = mx.zeros((out_channels,))
-        self.stride = stride
 
     @staticmethod
     def from_torch(weight: mx.array) -> mx.array:
-        """(in, out, kernel) -> (kernel, out, in)."""
-        return weight.transpose(2, 1, 0)
+        """(in, out, 2 * stride) -> (stride, out, 2, in)."""
+        in_channels, out_channels, kernel = weight.shape
+        halves = weight.reshape(in_channels, out_channels, 2, kernel // 2)[:, :, ::-1]
+        return halves.transpose(3, 1, 2, 0)
 
     def __call__(self, x: mx.array, context: Context | None = None) -> mx.array:
         """x (B, L, in) -> (B, L * stride, out)."""
         batch, length, in_channels = x.shape
-        taps, out_channels, _ = self.weight.shape
-        y = x @ self.weight.reshape(taps * out_channels, in_channels).T
-        y = y.reshape(batch, length, 2, self.stride * out_channels)
-        overlap = (context or Context()).prepend(y[:, :, 1], 1)[:, :length]
-        y = (y[:, :, 0] + overlap).reshape(batch, length * self.stride, out_channels)
-        return y + self.bias
+        stride, out_channels, _, _ = self.weight.shape
+        x = (context or Context()).prepend(x, 1)
+        pairs = mx.concatenate([x[:, :-1], x[:, 1:]], axis=-1)
+        weight = self.weight.reshape(stride * out_channels, 2 * in_channels)
+        y = mx.addmm(mx.tile(self.bias, stride), pairs, weight.T)
+        return y.reshape(batch, length * stride, out_channels)
 
 
 class Snake1d(nn.Module):

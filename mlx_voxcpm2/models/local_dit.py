@@ -56,8 +56,8 @@ class LocalDiT(nn.Module):
     def velocity(self, x: mx.array, mu: mx.array, time: mx.array, cond: mx.array) -> mx.array:
         """x (B, P, D) and tokens mu (B, 2, H), time (B, 1, H), cond (B, P, H) -> (B, P, D)."""
         tokens = mx.concatenate([mu, time, cond, self.in_proj(x)], axis=1)
-        hidden = self.decoder(tokens, causal=False)
-        return self.out_proj(hidden[:, tokens.shape[1] - x.shape[1] :])
+        noisy = slice(tokens.shape[1] - x.shape[1], None)
+        return self.out_proj(self.decoder(tokens, causal=False, read=noisy))
 
     def __call__(
         self, x: mx.array, mu: mx.array, t: mx.array, cond: mx.array, dt: mx.array

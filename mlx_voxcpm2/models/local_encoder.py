@@ -21,5 +21,5 @@ class LocalEncoder(nn.Module):
         batch, steps, length, _ = patches.shape
         x = self.in_proj(patches).reshape(batch * steps, length, -1)
         first = mx.broadcast_to(self.special_token[0], (batch * steps, 1, x.shape[-1]))
-        x = self.encoder(mx.concatenate([first, x], axis=1), causal=False)
-        return x[:, 0].reshape(batch, steps, -1)
+        x = mx.concatenate([first, x], axis=1)
+        return self.encoder(x, causal=False, read=slice(1)).reshape(batch, steps, -1)

@@ -12,6 +12,8 @@ import numpy as np
 from ..backend import swiglu
 from ..config import TransformerConfig
 
+EVERYTHING = slice(None)
+
 
 class KVCache:
     """Keys and values of one layer, (B, heads, capacity, head size), grown in blocks in place."""
@@ -81,25 +83,27 @@ class Attention(nn.Module):
         rope: tuple[mx.array, mx.array] | None,
         causal: bool,
         cache: KVCache | None,
+        read: slice,
     ) -> mx.array:
-        """x (B, L, H) -> (B, L, H)."""
+        """x (B, L, H) -> (B, R, H), the R positions that `read` selects."""
         batch, length, _ = x.shape
 
         def split(y: mx.array, heads: int) -> mx.array:
-            return y.reshape(batch, length, heads, -1).transpose(0, 2, 1, 3)
+            return y.reshape(batch, y.shape[1], heads, -1).transpose(0, 2, 1, 3)
 
-        queries = split(self.q_proj(x), self.heads)
+        queries = split(self.q_proj(x[:, read]), self.heads)
         keys = split(self.k_proj(x), self.kv_heads)
         values = split(self.v_proj(x), self.kv_heads)
         if rope is not None:
-            queries, keys = rotate(queries, *rope), rotate(keys, *rope)
+            cos, sin = rope
+            queries, keys = rotate(queries, cos[read], sin[read]), rotate(keys, cos, sin)
         if cache is not None:
             keys, values = cache.update(keys, values)
         mixed = mx.fast.scaled_dot_product_attention(
             queries, keys, values, scale=self.scale,
             mask="causal" if causal and length > 1 else None,
         )  # fmt: skip
-        return self.o_proj(mixed.transpose(0, 2, 1, 3).reshape(batch, length, -1))
+        return self.o_proj(mixed.transpose(0, 2, 1, 3).reshape(batch, queries.shape[2], -1))
 
 
 class MLP(nn.Module):
@@ -129,9 +133,11 @@ class DecoderLayer(nn.Module):
         rope: tuple[mx.array, mx.array] | None,
         causal: bool,
         cache: KVCache | None,
+        read: slice,
     ) -> mx.array:
-        """x (B, L, H) -> (B, L, H)."""
-        x = self._add(x, self.self_attn(self.input_layernorm(x), rope, causal, cache))
+        """x (B, L, H) -> (B, R, H), the R positions that `read` selects."""
+        mixed = self.self_attn(self.input_layernorm(x), rope, causal, cache, read)
+        x = self._add(x[:, read], mixed)
         return self._add(x, self.mlp(self.post_attention_layernorm(x)))
 
     def _add(self, x: mx.array, update: mx.array) -> mx.array:
@@ -159,14 +165,24 @@ class MiniCPM(nn.Module):
         return embedded if self.embedding_scale == 1 else embedded * self.embedding_scale
 
     def __call__(
-        self, x: mx.array, cache: list[KVCache] | None = None, causal: bool = True
+        self,
+        x: mx.array,
+        cache: list[KVCache] | None = None,
+        causal: bool = True,
+        read: slice = EVERYTHING,
     ) -> mx.array:
-        """x (B, L, H), after what `cache` holds -> hidden states (B, L, H)."""
+        """x (B, L, H), after what `cache` holds -> hidden states (B, R, H).
+
+        `read` selects the R positions that are wanted: the last layer computes no others. In a
+        causal stack they must be all.
+        """
         rope = None
         if self._rope is not None:
             start = cache[0].offset if cache else 0
             cos, sin = self._rope
             rope = cos[start : start + x.shape[1]], sin[start : start + x.shape[1]]
+        last = len(self.layers) - 1
         for index, layer in enumerate(self.layers):
-            x = layer(x, rope, causal, cache[index] if cache else None)
+            wanted = read if index == last else EVERYTHING
+            x = layer(x, rope, causal, cache[index] if cache else None, wanted)
         return self.norm(x)
