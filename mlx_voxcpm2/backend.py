@@ -56,6 +56,16 @@ def slow_blas_hint() -> str | None:
     )
 
 
+def arrange(weight: mx.array) -> mx.array:
+    """A matrix (out, in), laid out in memory as `x @ weight.T` reads it fastest.
+
+    The reference BLAS walks columns: it is twice as fast where they are stored one after another.
+    """
+    if OPENBLAS or not on_cpu() or sys.platform != "linux":
+        return mx.contiguous(weight)
+    return mx.contiguous(weight.T).T
+
+
 def snake(x: mx.array, alpha: mx.array) -> mx.array:
     """x + sin(alpha x)^2 / alpha, elementwise (Ziyin et al. 2020, arXiv 2006.08195)."""
     return (_snake_polynomial if on_cpu() else _snake)(x, alpha)

@@ -174,7 +174,11 @@ def _assign(model: VoxCPM2, weights: Weights, dtype: mx.Dtype | None) -> None:
         target = mx.float32 if name.startswith("audio_vae.") else dtype
         if target is not None and mx.issubdtype(value.dtype, mx.floating):
             value = value.astype(target)
-        value = mx.contiguous(value)  # a turned one would be copied at each use
+        is_matrix = value.ndim == 2 and mx.issubdtype(value.dtype, mx.floating)
+        if is_matrix and not name.startswith("audio_vae.") and "embed" not in name:
+            value = backend.arrange(value)
+        else:
+            value = mx.contiguous(value)  # a turned one would be copied at each use
         mx.eval(value)
         final.append((name, value))
     model.load_weights(final, strict=True)

@@ -1,16 +1,21 @@
-"""MLX runs on a fast BLAS where there is one, and says so where it does not."""
+"""What differs between backends computes the same; a fast BLAS is found, or missed aloud."""
 
 import ctypes.util
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import mlx.core as mx
+import numpy as np
 import pytest
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux wheels only")
+from mlx_voxcpm2 import backend
 
+LINUX_ONLY = pytest.mark.skipif(sys.platform != "linux", reason="Linux wheels only")
 NEEDS_OPENBLAS = pytest.mark.skipif(
-    ctypes.util.find_library("openblas") is None, reason="OpenBLAS is not installed"
+    sys.platform != "linux" or ctypes.util.find_library("openblas") is None,
+    reason="OpenBLAS is not installed",
 )
 REPORT = "from mlx_voxcpm2 import backend; print(backend.OPENBLAS, backend.slow_blas_hint())"
 
@@ -33,7 +38,50 @@ def test_preloading_works_in_any_order():
     assert run("import mlx.core;" + REPORT, LD_PRELOAD="libopenblas.so.0") == "True None"
 
 
+@LINUX_ONLY
 def test_coming_too_late_is_said():
     """On a GPU it does not matter."""
     script = "import mlx.core as mx; mx.set_default_device(mx.cpu);"
     assert "LD_PRELOAD=libopenblas.so.0" in run(script + REPORT)
+
+
+@LINUX_ONLY
+def test_speech_is_the_official_one_without_openblas_too(make_case):
+    """There, matrices lie in memory the other way round."""
+    folder = make_case("released").folder
+    script = f"""
+import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+import mlx.core as mx
+from mlx_voxcpm2 import backend
+from conftest import GOLDEN, relative_error
+from mlx_voxcpm2 import load_model
+golden = mx.load(str(GOLDEN / "released.safetensors"))
+noise = golden["gen.zero_shot.noise"]
+options = dict(noise=noise, min_tokens=len(noise), max_tokens=len(noise), inference_timesteps=8)
+model = load_model({str(folder)!r}, "float32")
+(result,) = model.generate("Hello world, this is a test.", **options)
+print(backend.OPENBLAS, relative_error(result.audio, golden["gen.zero_shot.audio"]) < 1e-4)
+"""
+    assert run(script) == "False True"
+
+
+def test_both_snakes_are_the_same_function():
+    random = np.random.RandomState(0)
+    x = random.uniform(-100, 100, (3, 4000, 8)).astype(np.float32)
+    alpha = random.uniform(0.01, 20, 8).astype(np.float32)
+    angle = (alpha * x).astype(np.float64)
+    exact = x + np.sin(angle) ** 2 / alpha.astype(np.float64)
+    for variant in (backend._snake, backend._snake_polynomial):
+        error = np.abs(np.array(variant(mx.array(x), mx.array(alpha))) - exact) * alpha
+        # What the angle and x lose in float32 is not the function's fault.
+        assert (error < 1e-6 + 2.5e-7 * (np.abs(angle) + np.abs(x) * alpha)).all()
+
+
+def test_both_swiglus_are_the_same_function():
+    gate = np.concatenate([np.linspace(-200, 200, 20001), [0, -1e9, 1e9, 88, -88]])
+    gate = gate.astype(np.float32)
+    exact = gate / (1 + np.exp(-np.clip(gate.astype(np.float64), -700, 700)))
+    for variant in (backend._swiglu, backend._swiglu_polynomial):
+        ours = np.array(variant(mx.array(gate), mx.ones(len(gate))))
+        assert np.isfinite(ours).all()
+        assert (np.abs(ours - exact) <= 4e-6 * np.abs(exact) + 1e-7).all()
