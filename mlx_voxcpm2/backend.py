@@ -66,6 +66,15 @@ def arrange(weight: mx.array) -> mx.array:
     return mx.contiguous(weight.T).T
 
 
+def has_fast_rope(dtype: mx.Dtype) -> bool:
+    """Whether to turn by `mx.fast.rope` rather than by a table.
+
+    One kernel on a GPU. A CPU falls back to primitives, slower than the table; and in float32 the
+    table has upstream's angles to the last digit.
+    """
+    return dtype != mx.float32 and not on_cpu()
+
+
 def snake(x: mx.array, alpha: mx.array) -> mx.array:
     """x + sin(alpha x)^2 / alpha, elementwise (Ziyin et al. 2020, arXiv 2006.08195)."""
     return (_snake_polynomial if on_cpu() else _snake)(x, alpha)

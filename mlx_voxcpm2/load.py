@@ -66,6 +66,7 @@ def load_model(
             )  # fmt: skip
     _check(model, weights, folder)
     _assign(model, weights, wanted)
+    model.join(mx.eval)
     if hint := backend.slow_blas_hint():
         logger.warning(hint)
     return model.eval()

@@ -134,3 +134,37 @@ def test_chunks_of_latents_give_the_samples_of_the_whole(case):
             )
             start += size
         assert relative_error(mx.concatenate(chunks, axis=1), whole) < 1e-5
+
+
+def test_joined_projections_are_the_separate_ones(case):
+    """They share memory with the layers, whose names and values stay."""
+    layer = case.model.base_lm.layers[0]
+    x = case.given("joined", 1, 5, case.config["lm_config"]["hidden_size"])
+    for part, names in (
+        (layer.self_attn, ("q_proj", "k_proj", "v_proj")),
+        (layer.mlp, ("gate_proj", "up_proj")),
+    ):
+        layers = [part[name] for name in names]
+        assert part.joined.holds(*layers)
+        for ours, separate in zip(part.joined(x), layers, strict=True):
+            assert relative_error(ours, separate(x)) < 1e-6
+
+
+def test_other_weights_are_heard_though_the_old_ones_were_joined(case, monkeypatch):
+    stack, x = case.model.base_lm, case.given("x", 1, 5, case.config["lm_config"]["hidden_size"])
+    before = stack(x)
+    for part, name in ((stack.layers[0].self_attn, "v_proj"), (stack.layers[0].mlp, "up_proj")):
+        with monkeypatch.context() as patch:
+            patch.setitem(part[name], "weight", part[name].weight * 2)
+            assert relative_error(stack(x), before) > 1e-3
+    assert mx.array_equal(stack(x), before)
+
+
+def test_both_ways_to_turn_are_the_same(case):
+    """`mx.fast.rope` is used on a GPU only, and computes its angles in another order."""
+    rope = case.model.base_lm.rope
+    x = case.given("rope", 1, 2, 40, rope.size)
+    other = mx.fast.rope(
+        x, rope.size, traditional=False, base=None, scale=1.0, offset=7, freqs=rope.periods
+    )
+    assert relative_error(rope(x, 7), other) < 1e-5

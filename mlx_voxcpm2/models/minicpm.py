@@ -1,16 +1,17 @@
 """The MiniCPM-4 stack that the language models, the local encoder and the local DiT share.
 
-Upstream: modules/minicpm4/model.py. LongRoPE: Ding et al. 2024, arXiv 2402.13753.
+Upstream: modules/minicpm4/model.py.
 """
 
 from __future__ import annotations
 
 import mlx.core as mx
 import mlx.nn as nn
-import numpy as np
 
 from ..backend import swiglu
 from ..config import TransformerConfig
+from .joined_linear import Evaluate, JoinedLinear
+from .rope import LongRoPE
 
 EVERYTHING = slice(None)
 
@@ -45,42 +46,34 @@ class KVCache:
             setattr(self, name, grown)
 
 
-def rope_tables(config: TransformerConfig, positions: int) -> tuple[mx.array, mx.array]:
-    """cos and sin (positions, head size / 2), float32.
-
-    Angles are rounded in upstream's order: at position 1000 another order differs by 1e-4.
-    """
-    size = config.head_dim
-    exponents = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
-    inverse = np.float32(1) / np.power(np.float32(config.rope_theta), exponents)
-    factors = np.float32(1) / np.array(config.rope_factors, dtype=np.float32)
-    angles = np.outer(np.arange(positions, dtype=np.float32), factors) * inverse
-    scale = np.float32(config.rope_scale)
-    return mx.array(np.cos(angles) * scale), mx.array(np.sin(angles) * scale)
-
-
-def rotate(x: mx.array, cos: mx.array, sin: mx.array) -> mx.array:
-    """x (B, heads, L, head size), tables (L, head size / 2) -> x turned, in its own type."""
-    first, second = mx.split(x.astype(mx.float32), 2, axis=-1)
-    turned = mx.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-    return turned.astype(x.dtype)
-
-
 class Attention(nn.Module):
     def __init__(self, config: TransformerConfig):
         super().__init__()
         hidden, size = config.hidden_size, config.head_dim
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
-        self.scale = size**-0.5
+        self.scale = size**-0.5 if config.no_rope else config.rope_scale**2 * size**-0.5
         self.q_proj = nn.Linear(hidden, self.heads * size, bias=False)
         self.k_proj = nn.Linear(hidden, self.kv_heads * size, bias=False)
         self.v_proj = nn.Linear(hidden, self.kv_heads * size, bias=False)
         self.o_proj = nn.Linear(self.heads * size, hidden, bias=False)
+        self.joined: JoinedLinear | None = None
+
+    def join(self, evaluate: Evaluate) -> None:
+        self.joined = JoinedLinear.of(evaluate, self.q_proj, self.k_proj, self.v_proj)
+
+    def _project(self, x: mx.array, read: slice) -> list[mx.array]:
+        """Queries of the positions read, keys and values of all."""
+        layers = self.q_proj, self.k_proj, self.v_proj
+        if self.joined is not None and self.joined.holds(*layers):
+            queries, keys, values = self.joined(x)
+            return [queries[:, read], keys, values]
+        return [self.q_proj(x[:, read]), self.k_proj(x), self.v_proj(x)]
 
     def __call__(
         self,
         x: mx.array,
-        rope: tuple[mx.array, mx.array] | None,
+        rope: LongRoPE | None,
+        start: int,
         causal: bool,
         cache: KVCache | None,
         read: slice,
@@ -91,12 +84,12 @@ class Attention(nn.Module):
         def split(y: mx.array, heads: int) -> mx.array:
             return y.reshape(batch, y.shape[1], heads, -1).transpose(0, 2, 1, 3)
 
-        queries = split(self.q_proj(x[:, read]), self.heads)
-        keys = split(self.k_proj(x), self.kv_heads)
-        values = split(self.v_proj(x), self.kv_heads)
+        queries, keys, values = self._project(x, read)
+        queries = split(queries, self.heads)
+        keys, values = split(keys, self.kv_heads), split(values, self.kv_heads)
         if rope is not None:
-            cos, sin = rope
-            queries, keys = rotate(queries, cos[read], sin[read]), rotate(keys, cos, sin)
+            queries = rope(queries, start + read.indices(length)[0])
+            keys = rope(keys, start)
         if cache is not None:
             keys, values = cache.update(keys, values)
         mixed = mx.fast.scaled_dot_product_attention(
@@ -112,10 +105,18 @@ class MLP(nn.Module):
         self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.joined: JoinedLinear | None = None
+
+    def join(self, evaluate: Evaluate) -> None:
+        self.joined = JoinedLinear.of(evaluate, self.gate_proj, self.up_proj)
 
     def __call__(self, x: mx.array) -> mx.array:
         """x (B, L, H) -> (B, L, H)."""
-        return self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x)))
+        if self.joined is not None and self.joined.holds(self.gate_proj, self.up_proj):
+            gate, up = self.joined(x)
+        else:
+            gate, up = self.gate_proj(x), self.up_proj(x)
+        return self.down_proj(swiglu(gate, up))
 
 
 class DecoderLayer(nn.Module):
@@ -130,13 +131,14 @@ class DecoderLayer(nn.Module):
     def __call__(
         self,
         x: mx.array,
-        rope: tuple[mx.array, mx.array] | None,
+        rope: LongRoPE | None,
+        start: int,
         causal: bool,
         cache: KVCache | None,
         read: slice,
     ) -> mx.array:
         """x (B, L, H) -> (B, R, H), the R positions that `read` selects."""
-        mixed = self.self_attn(self.input_layernorm(x), rope, causal, cache, read)
+        mixed = self.self_attn(self.input_layernorm(x), rope, start, causal, cache, read)
         x = self._add(x[:, read], mixed)
         return self._add(x, self.mlp(self.post_attention_layernorm(x)))
 
@@ -154,7 +156,13 @@ class MiniCPM(nn.Module):
             self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = [DecoderLayer(config) for _ in range(config.num_hidden_layers)]
         self.norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self._rope = None if config.no_rope else rope_tables(config, positions)
+        self.rope = None if config.no_rope else LongRoPE(config, positions)
+
+    def join(self, evaluate: Evaluate) -> None:
+        """Projections of the same input become one product each, once the weights are final."""
+        for layer in self.layers:
+            layer.self_attn.join(evaluate)
+            layer.mlp.join(evaluate)
 
     def make_cache(self) -> list[KVCache]:
         return [KVCache() for _ in self.layers]
@@ -176,13 +184,9 @@ class MiniCPM(nn.Module):
         `read` selects the R positions that are wanted: the last layer computes no others. In a
         causal stack they must be all.
         """
-        rope = None
-        if self._rope is not None:
-            start = cache[0].offset if cache else 0
-            cos, sin = self._rope
-            rope = cos[start : start + x.shape[1]], sin[start : start + x.shape[1]]
+        start = cache[0].offset if cache else 0
         last = len(self.layers) - 1
         for index, layer in enumerate(self.layers):
             wanted = read if index == last else EVERYTHING
-            x = layer(x, rope, causal, cache[index] if cache else None, wanted)
+            x = layer(x, self.rope, start, causal, cache[index] if cache else None, wanted)
         return self.norm(x)

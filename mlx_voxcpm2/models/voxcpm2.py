@@ -11,6 +11,7 @@ import mlx.nn as nn
 from ..config import VoxCPM2Config
 from .audio_vae import AudioVAE
 from .flow import FlowMatching, Schedule
+from .joined_linear import Evaluate
 from .local_dit import LocalDiT
 from .local_encoder import LocalEncoder
 from .minicpm import KVCache, MiniCPM
@@ -55,6 +56,14 @@ class VoxCPM2Model(nn.Module):
     def dtype(self) -> mx.Dtype:
         """Of the activations. Norms are never quantised, so they tell."""
         return self.base_lm.norm.weight.dtype
+
+    def join(self, evaluate: Evaluate) -> None:
+        """See `MiniCPM.join`."""
+        estimator = self.feat_decoder.estimator
+        for stack in (
+            self.base_lm, self.residual_lm, self.feat_encoder.encoder, estimator.decoder
+        ):  # fmt: skip
+            stack.join(evaluate)
 
     def make_cache(self) -> tuple[list[KVCache], list[KVCache]]:
         return self.base_lm.make_cache(), self.residual_lm.make_cache()

@@ -1,0 +1,74 @@
+"""Several linear layers over the same input as one matrix product."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from ..backend import arrange
+
+Evaluate = Callable[..., None]
+
+
+class JoinedLinear:
+    """The layers keep their names and become views of the joined weights: nothing is there twice.
+
+    Once a layer is replaced, or given other weights (by an adapter, by training), `holds` says no.
+    """
+
+    def __init__(self, layers: list[nn.Linear | nn.QuantizedLinear], evaluate: Evaluate):
+        first = layers[0]
+        self.layers = layers
+        sizes = [layer.weight.shape[0] for layer in layers]
+        self.ends = [sum(sizes[: count + 1]) for count in range(len(sizes) - 1)]
+        self.joined = {}
+        for name in ("weight", "scales", "biases"):
+            if first.get(name) is None:
+                continue
+            whole = mx.concatenate([layer[name] for layer in layers])
+            whole = arrange(whole) if not self.is_quantised else whole
+            parts = mx.split(whole, self.ends)
+            evaluate(whole, parts)
+            self.joined[name] = whole
+            for layer, part in zip(layers, parts, strict=True):
+                layer[name] = part
+        self.parts = [layer.weight for layer in layers]
+
+    @classmethod
+    def of(cls, evaluate: Evaluate, *layers: nn.Module) -> JoinedLinear | None:
+        """None where they are of several kinds, or of one that can't be joined.
+
+        `evaluate`, such as `mx.eval`, is called at once, so that only these are twice in memory.
+        """
+        kinds = {type(layer) for layer in layers}
+        if kinds not in ({nn.Linear}, {nn.QuantizedLinear}) or any("bias" in x for x in layers):
+            return None
+        if kinds == {nn.QuantizedLinear}:
+            if len({(layer.group_size, layer.bits, layer.mode) for layer in layers}) > 1:
+                return None
+        return cls(list(layers), evaluate)
+
+    @property
+    def is_quantised(self) -> bool:
+        return isinstance(self.layers[0], nn.QuantizedLinear)
+
+    def holds(self, *layers: nn.Module) -> bool:
+        """Whether these are still the layers that were joined, with the weights they had."""
+        return all(
+            layer is mine and layer.weight is part
+            for layer, mine, part in zip(layers, self.layers, self.parts, strict=True)
+        )
+
+    def __call__(self, x: mx.array) -> list[mx.array]:
+        """x (..., in) -> (..., out) of each layer."""
+        if self.is_quantised:
+            layer = self.layers[0]
+            y = mx.quantized_matmul(
+                x, self.joined["weight"], self.joined["scales"], self.joined.get("biases"),
+                group_size=layer.group_size, bits=layer.bits, mode=layer.mode,
+            )  # fmt: skip
+        else:
+            y = x @ self.joined["weight"].T
+        return mx.split(y, self.ends, axis=-1)
