@@ -18,26 +18,25 @@ class JoinedLinear:
     Once a layer is replaced, or given other weights (by an adapter, by training), `holds` says no.
     """
 
-    def __init__(self, layers: list[nn.Linear | nn.QuantizedLinear], evaluate: Evaluate):
-        first = layers[0]
+    def __init__(self, layers: list[nn.Linear] | list[nn.QuantizedLinear], evaluate: Evaluate):
         self.layers = layers
         sizes = [layer.weight.shape[0] for layer in layers]
-        self.ends = [sum(sizes[: count + 1]) for count in range(len(sizes) - 1)]
-        self.joined = {}
+        ends = [sum(sizes[:count]) for count in range(1, len(sizes))]
+        self.joined: dict[str, mx.array] = {}
         for name in ("weight", "scales", "biases"):
-            if first.get(name) is None:
+            if layers[0].get(name) is None:
                 continue
             whole = mx.concatenate([layer[name] for layer in layers])
-            whole = arrange(whole) if not self.is_quantised else whole
-            parts = mx.split(whole, self.ends)
+            whole = whole if self.is_quantised else arrange(whole)
+            parts = mx.split(whole, ends)
             evaluate(whole, parts)
             self.joined[name] = whole
             for layer, part in zip(layers, parts, strict=True):
                 layer[name] = part
-        self.parts = [layer.weight for layer in layers]
+        self.weights = [layer.weight for layer in layers]
 
     @classmethod
-    def of(cls, evaluate: Evaluate, *layers: nn.Module) -> JoinedLinear | None:
+    def of(cls, layers: list[nn.Module], evaluate: Evaluate) -> JoinedLinear | None:
         """None where they are of several kinds, or of one that can't be joined.
 
         `evaluate`, such as `mx.eval`, is called at once, so that only these are twice in memory.
@@ -48,27 +47,25 @@ class JoinedLinear:
         if kinds == {nn.QuantizedLinear}:
             if len({(layer.group_size, layer.bits, layer.mode) for layer in layers}) > 1:
                 return None
-        return cls(list(layers), evaluate)
+        return cls(layers, evaluate)
 
     @property
     def is_quantised(self) -> bool:
         return isinstance(self.layers[0], nn.QuantizedLinear)
 
-    def holds(self, *layers: nn.Module) -> bool:
+    def holds(self, layers: list[nn.Module]) -> bool:
         """Whether these are still the layers that were joined, with the weights they had."""
         return all(
-            layer is mine and layer.weight is part
-            for layer, mine, part in zip(layers, self.layers, self.parts, strict=True)
+            layer is mine and layer.weight is weight
+            for layer, mine, weight in zip(layers, self.layers, self.weights, strict=True)
         )
 
-    def __call__(self, x: mx.array) -> list[mx.array]:
-        """x (..., in) -> (..., out) of each layer."""
-        if self.is_quantised:
-            layer = self.layers[0]
-            y = mx.quantized_matmul(
-                x, self.joined["weight"], self.joined["scales"], self.joined.get("biases"),
-                group_size=layer.group_size, bits=layer.bits, mode=layer.mode,
-            )  # fmt: skip
-        else:
-            y = x @ self.joined["weight"].T
-        return mx.split(y, self.ends, axis=-1)
+    def __call__(self, x: mx.array) -> mx.array:
+        """x (..., in) -> the layers' outputs side by side (..., out of all)."""
+        if not self.is_quantised:
+            return x @ self.joined["weight"].T
+        layer = self.layers[0]
+        return mx.quantized_matmul(
+            x, self.joined["weight"], self.joined["scales"], self.joined.get("biases"),
+            group_size=layer.group_size, bits=layer.bits, mode=layer.mode,
+        )  # fmt: skip

@@ -46,6 +46,20 @@ class KVCache:
             setattr(self, name, grown)
 
 
+def _project(joined: JoinedLinear | None, layers: list[nn.Module], x: mx.array) -> mx.array:
+    """x (B, L, H) -> all outputs of the layers side by side."""
+    if joined is not None and joined.holds(layers):
+        return joined(x)
+    return mx.concatenate([layer(x) for layer in layers], axis=-1)
+
+
+def _add_projected(residual: mx.array, layer: nn.Module, x: mx.array, scale: float) -> mx.array:
+    """residual + scale * layer(x), in one kernel where the layer is a plain matrix."""
+    if type(layer) is nn.Linear and "bias" not in layer:
+        return mx.addmm(residual, x, layer.weight.T, alpha=scale)
+    return residual + (layer(x) if scale == 1 else layer(x) * scale)
+
+
 class Attention(nn.Module):
     def __init__(self, config: TransformerConfig):
         super().__init__()
@@ -59,17 +73,9 @@ class Attention(nn.Module):
         self.joined: JoinedLinear | None = None
 
     def join(self, evaluate: Evaluate) -> None:
-        self.joined = JoinedLinear.of(evaluate, self.q_proj, self.k_proj, self.v_proj)
+        self.joined = JoinedLinear.of([self.q_proj, self.k_proj, self.v_proj], evaluate)
 
-    def _project(self, x: mx.array, read: slice) -> list[mx.array]:
-        """Queries of the positions read, keys and values of all."""
-        layers = self.q_proj, self.k_proj, self.v_proj
-        if self.joined is not None and self.joined.holds(*layers):
-            queries, keys, values = self.joined(x)
-            return [queries[:, read], keys, values]
-        return [self.q_proj(x[:, read]), self.k_proj(x), self.v_proj(x)]
-
-    def __call__(
+    def mix(
         self,
         x: mx.array,
         rope: LongRoPE | None,
@@ -78,25 +84,26 @@ class Attention(nn.Module):
         cache: KVCache | None,
         read: slice,
     ) -> mx.array:
-        """x (B, L, H) -> (B, R, H), the R positions that `read` selects."""
+        """x (B, L, H) -> the heads' outputs (B, R, heads * size) where `read` selects.
+
+        What is left to do is `o_proj`.
+        """
         batch, length, _ = x.shape
-
-        def split(y: mx.array, heads: int) -> mx.array:
-            return y.reshape(batch, y.shape[1], heads, -1).transpose(0, 2, 1, 3)
-
-        queries, keys, values = self._project(x, read)
-        queries = split(queries, self.heads)
-        keys, values = split(keys, self.kv_heads), split(values, self.kv_heads)
+        together = _project(self.joined, [self.q_proj, self.k_proj, self.v_proj], x)
+        together = together.reshape(batch, length, self.heads + 2 * self.kv_heads, -1)
+        turning, values = mx.split(
+            together.transpose(0, 2, 1, 3), [self.heads + self.kv_heads], axis=1
+        )
         if rope is not None:
-            queries = rope(queries, start + read.indices(length)[0])
-            keys = rope(keys, start)
+            turning = rope(turning, start)
+        queries, keys = mx.split(turning, [self.heads], axis=1)
         if cache is not None:
             keys, values = cache.update(keys, values)
         mixed = mx.fast.scaled_dot_product_attention(
-            queries, keys, values, scale=self.scale,
+            queries[:, :, read], keys, values, scale=self.scale,
             mask="causal" if causal and length > 1 else None,
         )  # fmt: skip
-        return self.o_proj(mixed.transpose(0, 2, 1, 3).reshape(batch, queries.shape[2], -1))
+        return mixed.transpose(0, 2, 1, 3).reshape(batch, mixed.shape[2], -1)
 
 
 class MLP(nn.Module):
@@ -108,15 +115,12 @@ class MLP(nn.Module):
         self.joined: JoinedLinear | None = None
 
     def join(self, evaluate: Evaluate) -> None:
-        self.joined = JoinedLinear.of(evaluate, self.gate_proj, self.up_proj)
+        self.joined = JoinedLinear.of([self.gate_proj, self.up_proj], evaluate)
 
-    def __call__(self, x: mx.array) -> mx.array:
-        """x (B, L, H) -> (B, L, H)."""
-        if self.joined is not None and self.joined.holds(self.gate_proj, self.up_proj):
-            gate, up = self.joined(x)
-        else:
-            gate, up = self.gate_proj(x), self.up_proj(x)
-        return self.down_proj(swiglu(gate, up))
+    def activate(self, x: mx.array) -> mx.array:
+        """x (B, L, H) -> (B, L, intermediate size). What is left to do is `down_proj`."""
+        together = _project(self.joined, [self.gate_proj, self.up_proj], x)
+        return swiglu(*mx.split(together, 2, axis=-1))
 
 
 class DecoderLayer(nn.Module):
@@ -138,12 +142,10 @@ class DecoderLayer(nn.Module):
         read: slice,
     ) -> mx.array:
         """x (B, L, H) -> (B, R, H), the R positions that `read` selects."""
-        mixed = self.self_attn(self.input_layernorm(x), rope, start, causal, cache, read)
-        x = self._add(x[:, read], mixed)
-        return self._add(x, self.mlp(self.post_attention_layernorm(x)))
-
-    def _add(self, x: mx.array, update: mx.array) -> mx.array:
-        return x + (update if self.residual_scale == 1 else update * self.residual_scale)
+        mixed = self.self_attn.mix(self.input_layernorm(x), rope, start, causal, cache, read)
+        x = _add_projected(x[:, read], self.self_attn.o_proj, mixed, self.residual_scale)
+        active = self.mlp.activate(self.post_attention_layernorm(x))
+        return _add_projected(x, self.mlp.down_proj, active, self.residual_scale)
 
 
 class MiniCPM(nn.Module):
