@@ -160,6 +160,28 @@ def test_other_weights_are_heard_though_the_old_ones_were_joined(case, monkeypat
     assert mx.array_equal(stack(x), before)
 
 
+@pytest.mark.parametrize("path", ["self_attn.q_proj", "self_attn.o_proj", "mlp.up_proj"])
+def test_the_compiled_solver_hears_other_weights(released, path, monkeypatch):
+    """And the old ones again."""
+    decoder, schedule = released.model.feat_decoder, Schedule.sway(4)
+    arguments = (
+        released.given("solve.mu", 1, 2, 56),
+        released.given("solve.cond", 1, 4, 16),
+        released.given("solve.noise", 1, 4, 16),
+        schedule,
+        decoder.time_tokens(schedule),
+        2.0,
+    )
+    before = decoder(*arguments)
+    layer = decoder.estimator.decoder.layers[0]
+    for name in path.split("."):
+        layer = layer[name]
+    with monkeypatch.context() as patch:
+        patch.setitem(layer, "weight", layer.weight * 2)
+        assert relative_error(decoder(*arguments), before) > 1e-3
+    assert mx.array_equal(decoder(*arguments), before)
+
+
 def test_both_ways_to_turn_are_the_same(case):
     """`mx.fast.rope` is used on a GPU only, and computes its angles in another order."""
     rope = case.model.base_lm.rope

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -48,7 +49,7 @@ class Schedule:
         return cls(tuple(times), tuple(sizes), max(1, int((steps + 1) * 0.04)))
 
 
-def guide(conditional: mx.array, unconditional: mx.array, strength: float | mx.array) -> mx.array:
+def guide(conditional: mx.array, unconditional: mx.array, strength: mx.array) -> mx.array:
     """Velocities (B, P, D) -> (B, P, D), guided from the unconditional's best multiple (CFG*)."""
     dot = mx.sum(conditional * unconditional, axis=(1, 2), keepdims=True)
     norm = mx.sum(unconditional * unconditional, axis=(1, 2), keepdims=True) + 1e-8
@@ -72,6 +73,7 @@ class FlowMatching(nn.Module):
     def __init__(self, estimator: LocalDiT):
         super().__init__()
         self.estimator = estimator
+        self.compiled: dict[Schedule, Callable[..., mx.array]] = {}
 
     def time_tokens(self, schedule: Schedule) -> mx.array:
         """One token per step (steps, H): the same for every patch, so computed once."""
@@ -89,8 +91,27 @@ class FlowMatching(nn.Module):
     ) -> mx.array:
         """mu (B, 2, H), cond (B, P, D), noise (B, P, D) -> a patch (B, P, D).
 
-        Conditional and unconditional run as one batch of 2 B; without a condition mu is zero.
+        The whole solver is one compiled graph as long as the weights are those that were joined:
+        what it reads of them is fixed when it is traced.
         """
+        strength = mx.array(cfg_value, dtype=noise.dtype)
+        if not self.estimator.decoder.is_joined:
+            return self._solve(schedule, mu, cond, noise, time_tokens, strength)
+        if schedule not in self.compiled:
+            solve = partial(self._solve, schedule)
+            self.compiled[schedule] = mx.compile(solve, inputs=[self.estimator])
+        return self.compiled[schedule](mu, cond, noise, time_tokens, strength)
+
+    def _solve(
+        self,
+        schedule: Schedule,
+        mu: mx.array,
+        cond: mx.array,
+        noise: mx.array,
+        time_tokens: mx.array,
+        cfg_value: mx.array,
+    ) -> mx.array:
+        """Conditional and unconditional run as one batch of 2 B; without a condition mu is 0."""
         batch = noise.shape[0]
         mu = mx.concatenate([mu, mx.zeros_like(mu)])
         cond = self.estimator.cond_proj(cond)

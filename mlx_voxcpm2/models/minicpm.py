@@ -46,11 +46,28 @@ class KVCache:
             setattr(self, name, grown)
 
 
-def _project(joined: JoinedLinear | None, layers: list[nn.Module], x: mx.array) -> mx.array:
-    """x (B, L, H) -> all outputs of the layers side by side."""
-    if joined is not None and joined.holds(layers):
-        return joined(x)
-    return mx.concatenate([layer(x) for layer in layers], axis=-1)
+class Joinable(nn.Module):
+    """Has layers, named in `inputs`, that project the same input."""
+
+    inputs: tuple[str, ...]
+
+    def __init__(self):
+        super().__init__()
+        self.joined: JoinedLinear | None = None
+
+    def join(self, evaluate: Evaluate) -> None:
+        self.joined = JoinedLinear.of([self[name] for name in self.inputs], evaluate)
+
+    @property
+    def is_joined(self) -> bool:
+        layers = [self[name] for name in self.inputs]
+        return self.joined is not None and self.joined.holds(layers)
+
+    def project(self, x: mx.array) -> mx.array:
+        """x (B, L, H) -> all outputs of the layers side by side."""
+        if self.is_joined:
+            return self.joined(x)
+        return mx.concatenate([self[name](x) for name in self.inputs], axis=-1)
 
 
 def _add_projected(residual: mx.array, layer: nn.Module, x: mx.array, scale: float) -> mx.array:
@@ -60,7 +77,9 @@ def _add_projected(residual: mx.array, layer: nn.Module, x: mx.array, scale: flo
     return residual + (layer(x) if scale == 1 else layer(x) * scale)
 
 
-class Attention(nn.Module):
+class Attention(Joinable):
+    inputs = ("q_proj", "k_proj", "v_proj")
+
     def __init__(self, config: TransformerConfig):
         super().__init__()
         hidden, size = config.hidden_size, config.head_dim
@@ -70,10 +89,6 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(hidden, self.kv_heads * size, bias=False)
         self.v_proj = nn.Linear(hidden, self.kv_heads * size, bias=False)
         self.o_proj = nn.Linear(self.heads * size, hidden, bias=False)
-        self.joined: JoinedLinear | None = None
-
-    def join(self, evaluate: Evaluate) -> None:
-        self.joined = JoinedLinear.of([self.q_proj, self.k_proj, self.v_proj], evaluate)
 
     def mix(
         self,
@@ -89,7 +104,7 @@ class Attention(nn.Module):
         What is left to do is `o_proj`.
         """
         batch, length, _ = x.shape
-        together = _project(self.joined, [self.q_proj, self.k_proj, self.v_proj], x)
+        together = self.project(x)
         together = together.reshape(batch, length, self.heads + 2 * self.kv_heads, -1)
         turning, values = mx.split(
             together.transpose(0, 2, 1, 3), [self.heads + self.kv_heads], axis=1
@@ -106,21 +121,18 @@ class Attention(nn.Module):
         return mixed.transpose(0, 2, 1, 3).reshape(batch, mixed.shape[2], -1)
 
 
-class MLP(nn.Module):
+class MLP(Joinable):
+    inputs = ("gate_proj", "up_proj")
+
     def __init__(self, config: TransformerConfig):
         super().__init__()
         self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
-        self.joined: JoinedLinear | None = None
-
-    def join(self, evaluate: Evaluate) -> None:
-        self.joined = JoinedLinear.of([self.gate_proj, self.up_proj], evaluate)
 
     def activate(self, x: mx.array) -> mx.array:
         """x (B, L, H) -> (B, L, intermediate size). What is left to do is `down_proj`."""
-        together = _project(self.joined, [self.gate_proj, self.up_proj], x)
-        return swiglu(*mx.split(together, 2, axis=-1))
+        return swiglu(*mx.split(self.project(x), 2, axis=-1))
 
 
 class DecoderLayer(nn.Module):
@@ -165,6 +177,11 @@ class MiniCPM(nn.Module):
         for layer in self.layers:
             layer.self_attn.join(evaluate)
             layer.mlp.join(evaluate)
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether all layers are joined, with the weights that they have now."""
+        return all(layer.self_attn.is_joined and layer.mlp.is_joined for layer in self.layers)
 
     def make_cache(self) -> list[KVCache]:
         return [KVCache() for _ in self.layers]
