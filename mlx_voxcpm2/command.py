@@ -7,7 +7,9 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from logging.handlers import MemoryHandler
 
 
 class FirstSpelling(argparse.HelpFormatter):
@@ -37,6 +39,22 @@ def flag(
     spellings = [f"--{name}" for name in names]
     spellings += [f"--{name.replace('_', '-')}" for name in names if "_" in name]
     parser.add_argument(*spellings, dest=names[0], **options)
+
+
+@contextmanager
+def messages_on_success() -> Iterator[None]:
+    """What the library says waits until the block has succeeded, since a failure is one line."""
+    logger = logging.getLogger("mlx_voxcpm2")
+    held = MemoryHandler(capacity=1000, flushLevel=logging.CRITICAL)
+    logger.addHandler(held)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(held)
+        logger.propagate = True
+    for record in held.buffer:
+        logger.handle(record)
 
 
 def run(

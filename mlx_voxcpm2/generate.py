@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from .command import Parser, flag, run
+from .command import Parser, flag, messages_on_success, run
 
 DEFAULT_MODEL = "openbmb/VoxCPM2"
 DEFAULT_OUTPUT = "speech.wav"
@@ -197,27 +197,28 @@ def generate(args: argparse.Namespace) -> None:
     import mlx.core as mx
     import numpy as np
 
+    from . import backend
     from .load import load_model
 
-    begin = time.perf_counter()
-    model = load_model(args.model, args.dtype, args.revision)
-    logger.info(
-        "%s: %s on %s, loaded in %.1f s",
-        args.model, str(model.dtype).split(".")[-1], mx.default_device(),
-        time.perf_counter() - begin,
-    )  # fmt: skip
-    if mx.default_device() == mx.Device(mx.cpu) and model.dtype != mx.float32:
-        logger.warning("on a CPU, --dtype float32 is several times faster")
     streaming = args.stream or args.play
-    progress = Progress()
-    results = model.generate(
-        text, instruct=args.instruct, ref_audio=args.ref_audio, prompt_audio=args.prompt_audio,
-        prompt_text=args.prompt_text, cfg_value=args.cfg_value,
-        inference_timesteps=args.inference_timesteps, min_tokens=args.min_tokens,
-        max_tokens=args.max_tokens, seed=args.seed, temperature=args.temperature,
-        stream=streaming, retry_badcase=not (streaming or args.no_retry_badcase),
-        progress=progress,
-    )  # fmt: skip
+    with messages_on_success():
+        begin = time.perf_counter()
+        model = load_model(args.model, args.dtype, args.revision)
+        logger.info(
+            "%s: %s on %s, loaded in %.1f s", args.model, str(model.dtype).split(".")[-1],
+            mx.default_device(), time.perf_counter() - begin,
+        )  # fmt: skip
+        if backend.on_cpu() and model.dtype != mx.float32:
+            logger.warning("on a CPU, --dtype float32 is several times faster")
+        progress = Progress()
+        results = model.generate(
+            text, instruct=args.instruct, ref_audio=args.ref_audio,
+            prompt_audio=args.prompt_audio, prompt_text=args.prompt_text,
+            cfg_value=args.cfg_value, inference_timesteps=args.inference_timesteps,
+            min_tokens=args.min_tokens, max_tokens=args.max_tokens, seed=args.seed,
+            temperature=args.temperature, stream=streaming,
+            retry_badcase=not (streaming or args.no_retry_badcase), progress=progress,
+        )  # fmt: skip
     done = []
     try:
         with sinks.open(model.sample_rate) as take:

@@ -228,6 +228,18 @@ def test_bad_input_is_one_line_and_status_2_and_leaves_nothing(run, arguments, l
     assert sorted(os.listdir()) == before
 
 
+def test_a_failure_after_loading_is_still_one_line(released, tmp_path):
+    """Hints about types and speed wait until the speech begins."""
+    command = [
+        sys.executable, "-m", "mlx_voxcpm2.generate", "--model", released.folder, "--output",
+        tmp_path / "a.wav", "--max_tokens", "1", "--text",
+    ]  # fmt: skip
+    failed = subprocess.run([*command, "the " * 600], capture_output=True, text=True)
+    assert failed.returncode == 2 and failed.stderr.count("\n") == 1
+    spoken = subprocess.run([*command, "the"], capture_output=True, text=True)
+    assert spoken.returncode == 0 and "--dtype float32" in spoken.stderr
+
+
 def test_a_bad_checkpoint_is_one_line_and_status_2(run, tmp_path):
     (tmp_path / "empty").mkdir()
     for model, line in ((tmp_path / "empty", "config.json"), (tmp_path / "none", "no such folder")):
