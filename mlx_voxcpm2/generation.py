@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 
 from .models.flow import Schedule
+from .models.minicpm import KVCache
 from .options import GenerationOptions
 from .prompt import Prompt
 from .results import GenerationResult, Stopwatch
@@ -28,6 +29,8 @@ logger = logging.getLogger("mlx_voxcpm2")
 PATCHES_PER_TOKEN = 6.0
 EXTRA_PATCHES = 10
 ATTEMPTS = 3
+
+PREFILL_POSITIONS = 1024
 
 Progress = Callable[[float], None] | None
 
@@ -83,6 +86,24 @@ def supplied_noise(noise: mx.array) -> Iterator[mx.array]:
     )
 
 
+def read_prompt(
+    model: VoxCPM2, prompt: Prompt, cache: tuple[list[KVCache], list[KVCache]]
+) -> tuple[mx.array, mx.array]:
+    """Fills the caches; the hidden states (1, H) of both language models at the last position.
+
+    In pieces, so that a long prompt takes little more memory than a short one.
+    """
+    is_audio = mx.array([prompt.is_audio])
+    patches = None if prompt.patches is None else prompt.patches[None]
+    embeddings = model.embed(mx.array([prompt.tokens]), is_audio, patches)
+    for start in range(0, len(prompt.tokens), PREFILL_POSITIONS):
+        piece = slice(start, start + PREFILL_POSITIONS)
+        hidden, residual = model(embeddings[:, piece], is_audio[:, piece], cache)
+        hidden, residual = hidden[:, -1], residual[:, -1]
+        mx.async_eval(hidden, residual)
+    return hidden, residual
+
+
 def generate_patches(
     model: VoxCPM2, request: Request, closed: threading.Event | None = None
 ) -> Generator[mx.array, None, str]:
@@ -100,14 +121,7 @@ def generate_patches(
         draw_noise(options.seed, shape) if request.noise is None else supplied_noise(request.noise)
     )
     cache = model.make_cache()
-    is_audio = mx.array([prompt.is_audio])
-    embeddings = model.embed(
-        mx.array([prompt.tokens]),
-        is_audio,
-        None if prompt.patches is None else prompt.patches[None],
-    )
-    hidden, residual = model(embeddings, is_audio, cache)
-    hidden, residual = hidden[:, -1], residual[:, -1]
+    hidden, residual = read_prompt(model, prompt, cache)
     last = mx.zeros(shape) if prompt.last_patch is None else prompt.last_patch
     patch = last[None].astype(model.dtype)
     for index in itertools.count():

@@ -88,8 +88,8 @@ class VoxCPM2(VoxCPM2Model):
         text: str,
         *,
         instruct: str | None = None,
-        ref_audio: AudioSource | None = None,
-        prompt_audio: AudioSource | None = None,
+        ref_audio: AudioSource | mx.array | None = None,
+        prompt_audio: AudioSource | mx.array | None = None,
         prompt_text: str | None = None,
         cfg_value: float = 2.0,
         inference_timesteps: int = 10,
@@ -106,10 +106,13 @@ class VoxCPM2(VoxCPM2Model):
 
         text: the words. instruct: how to say them, or whose voice to make up; not with a prompt.
         ref_audio: a voice to clone. prompt_audio with prompt_text, its words: speech to go on
-        from. noise (N, P, D): used instead of random draws, a row per patch. progress: called
-        with the seconds of speech so far. The rest: see `GenerationOptions`. Raises ValueError or
-        FileNotFoundError at once, with one line that says what to do. `close()` of the iterator,
-        from any thread, stops within one patch.
+        from. Either may be the patches that `encode_audio` returned, for a voice that is used
+        often: padded on the right for ref_audio, on the left for prompt_audio.
+        noise (N, P, D): used instead of random draws, a row per patch. progress: called with the
+        seconds of speech so far. The rest: see `GenerationOptions`.
+
+        Raises ValueError or FileNotFoundError at once, with one line that says what to do.
+        `close()` of the iterator, from any thread, stops within one patch.
         """
         if stream and retry_badcase:
             logger.warning("retry_badcase has no effect while streaming: what was heard stays")
@@ -135,8 +138,8 @@ class VoxCPM2(VoxCPM2Model):
         text: str,
         *,
         instruct: str | None = None,
-        ref_audio: AudioSource | None = None,
-        prompt_audio: AudioSource | None = None,
+        ref_audio: AudioSource | mx.array | None = None,
+        prompt_audio: AudioSource | mx.array | None = None,
         prompt_text: str | None = None,
         options: GenerationOptions | None = None,
         noise: mx.array | None = None,
@@ -159,8 +162,8 @@ class VoxCPM2(VoxCPM2Model):
         self,
         text: str,
         instruct: str | None,
-        ref_audio: AudioSource | None,
-        prompt_audio: AudioSource | None,
+        ref_audio: AudioSource | mx.array | None,
+        prompt_audio: AudioSource | mx.array | None,
         prompt_text: str | None,
         options: GenerationOptions,
         noise: mx.array | None,
@@ -172,13 +175,9 @@ class VoxCPM2(VoxCPM2Model):
         text = spoken_text(text, instruct)
         check_modes(instruct, prompt_audio, prompt_text)
         words = self.tokenize((prompt_text or "") + text)
-        reference = None if ref_audio is None else self._read(ref_audio, "ref_audio", "right")
-        prompt = None if prompt_audio is None else self._read(prompt_audio, "prompt_audio", "left")
-        positions = len(words) + 1
-        if reference is not None:
-            positions += len(reference) // self._samples_in + 2
-        if prompt is not None:
-            positions += len(prompt) // self._samples_in
+        reference, length = self._voice(ref_audio, "ref_audio", "right")
+        prompt, more = self._voice(prompt_audio, "prompt_audio", "left")
+        positions = len(words) + 1 + more + (length + 2 if length else 0)
         limit = self.config.max_length
         if positions > limit:
             raise ValueError(
@@ -193,8 +192,8 @@ class VoxCPM2(VoxCPM2Model):
         patches = length_limit(target, positions, limit, options.max_tokens)
 
         def request() -> Request:
-            encoded = [None if a is None else self._encode(a) for a in (reference, prompt)]
-            return Request(Prompt.build(words, *encoded), options, target, patches, noise)
+            sequence = Prompt.build(words, reference(), prompt())
+            return Request(sequence, options, target, patches, noise)
 
         return request
 
@@ -215,6 +214,24 @@ class VoxCPM2(VoxCPM2Model):
     def _samples_in(self) -> int:
         """Samples at the encoder's rate per patch."""
         return self.config.patch_size * self.config.audio_vae_config.encoder_hop
+
+    def _voice(
+        self, audio: AudioSource | mx.array | None, name: str, pad: str
+    ) -> tuple[Callable[[], mx.array | None], int]:
+        """What gives the patches (N, P, D) of a clip, or None; and N."""
+        if audio is None:
+            return lambda: None, 0
+        if isinstance(audio, mx.array):
+            shape = (self.config.patch_size, self.config.feat_dim)
+            if audio.ndim != 3 or audio.shape[1:] != shape or not len(audio):
+                raise ValueError(
+                    f"{name} has shape {audio.shape}; give what encode_audio returns, (patches, "
+                    f"{shape[0]}, {shape[1]}), or (samples, sample_rate)"
+                )
+            mx.eval(audio)
+            return lambda: audio, len(audio)
+        samples = self._read(audio, name, pad)
+        return lambda: self._encode(samples), len(samples) // self._samples_in
 
     def _read(self, audio: AudioSource, name: str, pad: str) -> np.ndarray:
         """audio -> samples at the encoder's rate, filled up to whole patches."""

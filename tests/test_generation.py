@@ -8,6 +8,7 @@ import checkpoints
 import mlx.core as mx
 import numpy as np
 import pytest
+from conftest import relative_error
 
 from mlx_voxcpm2 import GenerationOptions
 
@@ -50,6 +51,25 @@ def test_a_result_has_what_mlx_audio_expects(model):
     assert result.prompt["tokens"] == 5
     assert result.peak_memory_usage > 0
     assert result.seed == 9
+
+
+def test_an_encoded_voice_is_the_voice(released):
+    model, clip = released.model, released.waveform("short")
+    options = {"seed": 2, "max_tokens": 3, "prompt_text": "Hi.", **QUICK}
+    (spoken,) = model.generate(TEXT, ref_audio=clip, prompt_audio=clip, **options)
+    (again,) = model.generate(
+        TEXT, ref_audio=model.encode_audio(clip),
+        prompt_audio=model.encode_audio(clip, pad="left"), **options,
+    )  # fmt: skip
+    assert mx.array_equal(spoken.audio, again.audio)
+
+
+def test_a_prompt_read_in_pieces_is_the_prompt(released, monkeypatch):
+    options = {"seed": 2, "max_tokens": 3, **QUICK}
+    (whole,) = released.model.generate(TEXT, ref_audio=released.waveform("ref"), **options)
+    monkeypatch.setattr("mlx_voxcpm2.generation.PREFILL_POSITIONS", 7)
+    (pieces,) = released.model.generate(TEXT, ref_audio=released.waveform("ref"), **options)
+    assert relative_error(pieces.audio, whole.audio) < 1e-4
 
 
 def test_the_listeners_time_is_not_the_models(model):
@@ -280,6 +300,9 @@ BAD = [
     ({"ref_audio": (np.zeros(0), 16000)}, "ref_audio"),
     ({"ref_audio": (np.array([0, np.nan]), 16000)}, "ref_audio"),
     ({"ref_audio": "missing.wav"}, "missing.wav"),
+    ({"ref_audio": mx.zeros((3, 4, 15))}, "ref_audio has shape"),
+    ({"ref_audio": mx.zeros((0, 4, 16))}, "ref_audio has shape"),
+    ({"ref_audio": mx.zeros((600, 4, 16))}, "more than the model's 512"),
     ({"noise": np.zeros((3, 4, 15))}, "noise has shape"),
     ({"noise": np.zeros((0, 4, 16))}, "noise has shape"),
     ({"noise": np.full((3, 4, 16), np.inf)}, "not finite"),
