@@ -53,6 +53,16 @@ def test_a_result_has_what_mlx_audio_expects(model):
     assert result.seed == 9
 
 
+def test_speaking_adds_nothing_to_the_parameters(make_case):
+    from mlx.utils import tree_flatten
+
+    model = make_case("mup").model
+    before = {name for name, _ in tree_flatten(model.parameters())}
+    list(model.generate(TEXT, seed=0, max_tokens=1, **QUICK))
+    after = dict(tree_flatten(model.parameters()))
+    assert set(after) == before and all(isinstance(value, mx.array) for value in after.values())
+
+
 def test_an_encoded_voice_is_the_voice(released):
     model, clip = released.model, released.waveform("short")
     options = {"seed": 2, "max_tokens": 3, "prompt_text": "Hi.", **QUICK}

@@ -67,13 +67,27 @@ def solve_euler(
     return x
 
 
+class CompiledSolvers:
+    """One graph per schedule. Not a dict, which MLX would search for parameters."""
+
+    def __init__(self, solve: Callable[..., mx.array], reads: nn.Module):
+        self.solve, self.reads = solve, reads
+        self.graphs: dict[Schedule, Callable[..., mx.array]] = {}
+
+    def __call__(self, schedule: Schedule, *arrays: mx.array) -> mx.array:
+        if schedule not in self.graphs:
+            solve = partial(self.solve, schedule)
+            self.graphs[schedule] = mx.compile(solve, inputs=[self.reads])
+        return self.graphs[schedule](*arrays)
+
+
 class FlowMatching(nn.Module):
     """Upstream's `UnifiedCFM`."""
 
     def __init__(self, estimator: LocalDiT):
         super().__init__()
         self.estimator = estimator
-        self.compiled: dict[Schedule, Callable[..., mx.array]] = {}
+        self.solvers = CompiledSolvers(self._solve, estimator)
 
     def time_tokens(self, schedule: Schedule) -> mx.array:
         """One token per step (steps, H): the same for every patch, so computed once."""
@@ -95,12 +109,8 @@ class FlowMatching(nn.Module):
         what it reads of them is fixed when it is traced.
         """
         strength = mx.array(cfg_value, dtype=noise.dtype)
-        if not self.estimator.decoder.is_joined:
-            return self._solve(schedule, mu, cond, noise, time_tokens, strength)
-        if schedule not in self.compiled:
-            solve = partial(self._solve, schedule)
-            self.compiled[schedule] = mx.compile(solve, inputs=[self.estimator])
-        return self.compiled[schedule](mu, cond, noise, time_tokens, strength)
+        solve = self.solvers if self.estimator.decoder.is_joined else self._solve
+        return solve(schedule, mu, cond, noise, time_tokens, strength)
 
     def _solve(
         self,
