@@ -243,6 +243,11 @@ class VoxCPM2Config:
                 stack._check_rope()
 
     @property
+    def context_length(self) -> int:
+        """Positions there are: upstream's cache ends at one limit, its RoPE at the other."""
+        return min(self.max_length, self.lm_config.max_position_embeddings)
+
+    @property
     def residual_config(self) -> TransformerConfig:
         return replace(
             self.lm_config, num_hidden_layers=self.residual_lm_num_layers,

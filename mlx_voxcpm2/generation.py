@@ -62,11 +62,11 @@ class Request:
             yield audio, reason
 
 
-def length_limit(text_tokens: int, positions: int, max_length: int, max_tokens: int) -> int:
+def length_limit(text_tokens: int, positions: int, context: int, max_tokens: int) -> int:
     """How many patches a text may take: upstream's cap, the caller's, and the context's room."""
     cap = int(text_tokens * PATCHES_PER_TOKEN + EXTRA_PATCHES)
     # The last patch needs no position of its own: nothing follows it.
-    return min(cap, max_tokens, max_length - positions + 1)
+    return min(cap, max_tokens, context - positions + 1)
 
 
 def draw_noise(seed: int, patch_shape: tuple[int, int]) -> Iterator[mx.array]:

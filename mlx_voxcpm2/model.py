@@ -178,7 +178,7 @@ class VoxCPM2(VoxCPM2Model):
         reference, length = self._voice(ref_audio, "ref_audio", "right")
         prompt, more = self._voice(prompt_audio, "prompt_audio", "left")
         positions = len(words) + 1 + more + (length + 2 if length else 0)
-        limit = self.config.max_length
+        limit = self.config.context_length
         if positions > limit:
             raise ValueError(
                 f"text and audio take {positions} positions, {positions - limit} more than the "

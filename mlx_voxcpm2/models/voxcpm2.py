@@ -37,8 +37,8 @@ class VoxCPM2Model(nn.Module):
         self.config = config
         hidden, latents = config.lm_config.hidden_size, config.feat_dim
         patch = config.patch_size
-        self.base_lm = MiniCPM(config.lm_config, config.max_length)
-        self.residual_lm = MiniCPM(config.residual_config, config.max_length)
+        self.base_lm = MiniCPM(config.lm_config, config.context_length)
+        self.residual_lm = MiniCPM(config.residual_config, config.context_length)
         self.feat_encoder = LocalEncoder(config.local_encoder_config, latents, patch)
         self.feat_decoder = FlowMatching(LocalDiT(config.local_dit_config, latents, patch))
         self.fsq_layer = ScalarQuantization(
