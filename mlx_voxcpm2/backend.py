@@ -93,6 +93,8 @@ _SINE_SQUARED = (
 )  # fmt: skip
 # pi in two parts, the first short enough for its multiples to be exact.
 _PI_HIGH, _PI_LOW = 3.140625, 9.67653589793e-4
+# Added and taken away again, 1.5 * 2**23 rounds to a whole number; mx.round is a call per number.
+_ROUNDING = 12582912.0
 
 
 @partial(mx.compile, shapeless=True)
@@ -102,7 +104,7 @@ def _snake_polynomial(x: mx.array, alpha: mx.array) -> mx.array:
     The square has the period pi, which leaves half of the sine's range.
     """
     angle = alpha * x
-    turns = mx.round(angle * (1 / math.pi))
+    turns = (angle * (1 / math.pi) + _ROUNDING) - _ROUNDING
     rest = angle - turns * _PI_HIGH - turns * _PI_LOW
     square = rest * rest
     return x + mx.reciprocal(alpha + 1e-9) * (square * _horner(_SINE_SQUARED, square))

@@ -54,7 +54,8 @@ class Request:
         """The pieces of `stream_audio`, each computed, with `progress` told of it."""
         samples = 0
         patches = generate_patches(model, self, closed)
-        for audio, reason in stream_audio(model, patches, self.prompt.context):
+        chunks = stream_audio(model, patches, self.prompt.context, self.limit)
+        for audio, reason in chunks:
             mx.eval(audio)
             samples += audio.shape[0]
             if progress is not None:
@@ -144,17 +145,21 @@ def generate_patches(
 
 
 def stream_audio(
-    model: VoxCPM2, patches: Generator[mx.array, None, str], context: mx.array | None = None
+    model: VoxCPM2,
+    patches: Generator[mx.array, None, str],
+    context: mx.array | None = None,
+    limit: int | None = None,
 ) -> Iterator[tuple[mx.array, str | None]]:
     """Yields (samples,) per patch, with the reason of the end beside the last one.
 
     `context` (N, P, D) is decoded first and not heard, so that the sound goes on from it. Each
-    chunk is held back until the next patch has been queued, so the device never waits for us.
+    chunk is held back until the next patch has been queued, so the device never waits for us;
+    but the first is heard at once, since no speech stops there unless `limit` patches are one.
     """
     cache = model.audio_vae.make_cache()
     if context is not None:
         model.audio_vae.decode(context.reshape(1, -1, context.shape[-1]), cache=cache)
-    held = None
+    held, is_first = None, True
     while True:
         try:
             patch = next(patches)
@@ -167,6 +172,10 @@ def stream_audio(
         if held is not None:
             yield held, None
         held = chunk
+        if is_first and limit != 1:
+            yield held, None
+            held = None
+        is_first = False
 
 
 def stream_results(

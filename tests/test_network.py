@@ -173,6 +173,7 @@ def test_the_compiled_solver_hears_other_weights(released, path, monkeypatch):
         2.0,
     )
     before = decoder(*arguments)
+    assert released.model.feat_decoder.estimator.decoder.layers[0].mlp.is_joined
     layer = decoder.estimator.decoder.layers[0]
     for name in path.split("."):
         layer = layer[name]

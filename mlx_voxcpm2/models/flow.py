@@ -68,16 +68,30 @@ def solve_euler(
 
 
 class CompiledSolvers:
-    """One graph per schedule. Not a dict, which MLX would search for parameters."""
+    """One graph per schedule, in which the weights are constants: others make new graphs.
 
-    def __init__(self, solve: Callable[..., mx.array], reads: nn.Module):
-        self.solve, self.reads = solve, reads
+    Weights count as others when they are replaced, not when a number in them is assigned to.
+    """
+
+    def __init__(self, solve: Callable[..., mx.array], estimator: LocalDiT):
+        self.solve, self.estimator = solve, estimator
+        self.held: list[tuple[dict | list, str | int, object]] = []
         self.graphs: dict[Schedule, Callable[..., mx.array]] = {}
 
+    def _remember(self) -> None:
+        """Every layer and array that the graphs will have been traced with, and where it was."""
+        self.held, self.graphs = [], {}
+        for module in self.estimator.modules():
+            for key, value in module.items():
+                self.held.append((module, key, value))
+                if isinstance(value, list):
+                    self.held += [(value, index, item) for index, item in enumerate(value)]
+
     def __call__(self, schedule: Schedule, *arrays: mx.array) -> mx.array:
+        if not self.held or any(owner[key] is not value for owner, key, value in self.held):
+            self._remember()
         if schedule not in self.graphs:
-            solve = partial(self.solve, schedule)
-            self.graphs[schedule] = mx.compile(solve, inputs=[self.reads])
+            self.graphs[schedule] = mx.compile(partial(self.solve, schedule))
         return self.graphs[schedule](*arrays)
 
 
@@ -105,12 +119,10 @@ class FlowMatching(nn.Module):
     ) -> mx.array:
         """mu (B, 2, H), cond (B, P, D), noise (B, P, D) -> a patch (B, P, D).
 
-        The whole solver is one compiled graph as long as the weights are those that were joined:
-        what it reads of them is fixed when it is traced.
+        The whole solver is one compiled graph.
         """
         strength = mx.array(cfg_value, dtype=noise.dtype)
-        solve = self.solvers if self.estimator.decoder.is_joined else self._solve
-        return solve(schedule, mu, cond, noise, time_tokens, strength)
+        return self.solvers(schedule, mu, cond, noise, time_tokens, strength)
 
     def _solve(
         self,

@@ -178,11 +178,6 @@ class MiniCPM(nn.Module):
             layer.self_attn.join(evaluate)
             layer.mlp.join(evaluate)
 
-    @property
-    def is_joined(self) -> bool:
-        """Whether all layers are joined, with the weights that they have now."""
-        return all(layer.self_attn.is_joined and layer.mlp.is_joined for layer in self.layers)
-
     def make_cache(self) -> list[KVCache]:
         return [KVCache() for _ in self.layers]
 

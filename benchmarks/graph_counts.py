@@ -1,0 +1,250 @@
+"""How many kernels, casts and host synchronisations does one patch take at the released size?
+
+    python benchmarks/graph_counts.py [--dtype bfloat16] [--json]
+
+Runs the real loop, `generate(stream=True)`, on weights without memory, and counts the nodes of
+each part's graph, as on a GPU, instead of computing them. A test calls `count_graph`.
+
+node: a primitive of MLX in the graph; each replay of a compiled function counts anew.
+view: a node that only describes its input's data in another way (`VIEWS`). A Reshape is taken for
+    one, though of turned data it copies: a graph does not show which.
+kernel: a node that is not a view; for Concatenate, one per input, which is what it copies.
+    rms_norm, rope and attention of mx.fast are one each, and so is a fused elementwise kernel,
+    though MLX splits one of more than 24 arrays.
+cast: an AsType outside fused kernels; weight cast: one of a parameter or of a view of one.
+synchronisation: a read of a value (`item`, `tolist`, `bool`, `int`, `float`), or a wait: `eval` of
+    what was not waited for yet. One wait per patch is for the sound that is handed out.
+"""
+
+import argparse
+import io
+import json
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from mlx_voxcpm2 import VoxCPM2  # before MLX: on Linux it finds a fast BLAS
+from mlx_voxcpm2.config import VoxCPM2Config
+
+import mlx.core as mx  # isort: skip
+from mlx.utils import tree_flatten, tree_map_with_path  # isort: skip
+
+CONFIG = Path(__file__).parent / "released_config.json"
+VIEWS = {
+    "AsStrided", "Broadcast", "BroadcastAxes", "Copy", "ExpandDims", "Flatten", "Reshape",
+    "Slice", "Split", "Squeeze", "StopGradient", "Transpose", "Unflatten", "View",
+}  # fmt: skip
+READS = {"item", "tolist", "__bool__", "__int__", "__float__"} & set(dir(mx.array))
+COUNTED = ("nodes", "kernels", "casts")
+# Positions of text, then pieces of the stream after which every cache is in its steady state.
+TEXT, WARM_UP = 37, 3
+
+evaluate = mx.eval
+
+
+def leaf(like: mx.array, dtype: mx.Dtype | None = None) -> mx.array:
+    """Zeros with the shape of `like`, nothing behind them, and the memory of one number."""
+    value = mx.broadcast_to(mx.array(0, dtype=dtype or like.dtype), like.shape)
+    evaluate(value)
+    return value
+
+
+def arrays_in(tree: object) -> list[mx.array]:
+    """Those in containers and caches, not those of modules."""
+    if isinstance(tree, mx.array):
+        return [tree]
+    if callable(tree):  # as every module is
+        return []
+    if not isinstance(tree, list | tuple):
+        tree = (tree if isinstance(tree, dict) else getattr(tree, "__dict__", {})).values()
+    return [array for child in tree for array in arrays_in(child)]
+
+
+def cut(*trees: object) -> list[mx.array]:
+    """The arrays, made leaves in place."""
+    arrays = arrays_in(trees)
+    for array in arrays:
+        array[...] = leaf(array)
+    evaluate(arrays)  # the assignment may leave views behind
+    return arrays
+
+
+def count_nodes(arrays: list[mx.array], weights: dict[str, mx.array]) -> Counter:
+    """Nodes, kernels and casts behind arrays, and under "weight NAME" the casts of that one."""
+    text, named = io.StringIO(), {f"weight {name}": value for name, value in weights.items()}
+    mx.export_to_dot(text, *arrays, **named)
+    nodes: list[tuple[str, list[str], list[str]]] = []  # label, inputs, outputs
+    for line in text.getvalue().splitlines():
+        # Replays of a compiled function share the ids of their nodes, so lines are counted.
+        if node := re.match(r'\{ \d+ \[label ="(\w+)"', line):
+            nodes.append((node[1], [], []))
+        elif edge := re.match(r'"(.+)" -> \d+', line):
+            nodes[-1][1].append(edge[1])
+        elif edge := re.match(r'\d+ -> "(.+)"', line):
+            nodes[-1][2].append(edge[1])
+    counts, weight_of = Counter(nodes=len(nodes)), {name: name for name in named}
+    for label, inputs, outputs in nodes:
+        counts["kernels"] += len(inputs) if label == "Concatenate" else label not in VIEWS
+        read = [weight_of[name] for name in inputs if name in weight_of]
+        if label in VIEWS:
+            weight_of.update((output, weight) for weight in read for output in outputs)
+        elif label == "AsType":
+            counts.update(["casts", *read])
+    return counts
+
+
+class Counts:
+    """Counts by part, while the model that is watched runs."""
+
+    def __init__(self, weights: dict[str, mx.array]):
+        self.weights, self.waited = weights, []
+        self.clear()
+
+    def clear(self) -> None:
+        self.parts: dict[str, Counter] = {}
+        self.syncs, self.seconds = {"reads": 0, "waits": 0}, 0.0
+
+    def take(self, part: str, arrays: list[mx.array]) -> None:
+        self.parts.setdefault(part, Counter()).update(count_nodes(arrays, self.weights))
+
+    def between(self, *trees: object) -> None:
+        """Counts what the loop itself did to these arrays, and computes it, which is little."""
+        if arrays := arrays_in(trees):
+            self.take("between", arrays)
+            evaluate(arrays)
+
+    def wait(self, *trees: object) -> None:
+        arrays = arrays_in(trees)
+        self.syncs["waits"] += not {id(array) for array in arrays} <= {id(a) for a in self.waited}
+        self.waited += arrays  # keeps them, and so their ids
+        self.between(arrays)
+
+    def part(self, name: str, function: Callable) -> Callable:
+        """The same function, whose results and caches have nothing behind them any more."""
+
+        def counted(*args, **kwargs):
+            self.between(args, kwargs)
+            begin = time.perf_counter()
+            result = function(*args, **kwargs)
+            self.seconds += time.perf_counter() - begin
+            self.take(name, arrays_in((result, args, kwargs)))
+            cut(result, args, kwargs)
+            return result
+
+        return counted
+
+    def read(self, function: Callable) -> Callable:
+        def counted(array: mx.array):
+            self.syncs["reads"] += 1
+            return function(array)
+
+        return counted
+
+    def report(self) -> dict:
+        total = sum(self.parts.values(), Counter())
+        return {
+            "parts": {part: {n: found[n] for n in COUNTED} for part, found in self.parts.items()},
+            "total": {name: total[name] for name in COUNTED},
+            "weight_casts": [name[7:] for name in total if name.startswith("weight ")],
+            "syncs": self.syncs,
+            "build_ms": 1000 * self.seconds,
+        }
+
+
+def one_node(x: mx.array, *others: object) -> mx.array:
+    """x through one node that needs the other arrays too, all cast as mx.fast casts on a GPU."""
+    arrays = [x, *(other for other in others if isinstance(other, mx.array))]
+    types = {array.dtype for array in arrays if mx.issubdtype(array.dtype, mx.floating)}
+    common = max(types, key=lambda kind: kind.size)
+    x, *rest = (a.astype(common) if a.dtype in types else a for a in arrays)
+    return mx.depends([x], rest)[0]
+
+
+def behave_as_on_gpu() -> None:
+    """On a CPU the fast functions fall back to a dozen nodes each, and sines to polynomials."""
+    mx.default_device = lambda: mx.Device(mx.gpu)
+    mx.fast.rms_norm = lambda x, weight, eps, **_: one_node(x, weight)
+    mx.fast.rope = lambda x, dims, **settings: mx.depends([x], arrays_in(settings))[0]
+    mx.fast.scaled_dot_product_attention = lambda *qkv, mask=None, **_: one_node(*qkv, mask)
+
+
+def build_model(dtype: str) -> tuple[VoxCPM2, dict[str, mx.array]]:
+    """The released model without memory, for which every text has `TEXT` tokens; its weights."""
+    model = VoxCPM2(VoxCPM2Config.from_file(CONFIG)[0], lambda text: [5] * TEXT)
+
+    def weight(name: str, value: mx.array) -> mx.array:
+        kept = name.startswith("audio_vae.") or not mx.issubdtype(value.dtype, mx.floating)
+        return leaf(value, value.dtype if kept else getattr(mx, dtype))
+
+    model.update(tree_map_with_path(weight, model.parameters()))
+    prepared = []
+    model.join(lambda *trees: prepared.extend(cut(trees)))
+    weights = dict(tree_flatten(model.parameters()))
+    known = {id(value) for value in weights.values()}
+    joined = {f"joined {i}": a for i, a in enumerate(prepared) if id(a) not in known}
+    return model, weights | joined
+
+
+def watch(model: VoxCPM2, weights: dict[str, mx.array]) -> Counts:
+    """Has every part of the loop counted, whatever it is made of, and every synchronisation."""
+    counts = Counts(weights)
+    step = counts.part("language models", VoxCPM2.__call__)
+    model.__class__ = type("Watched", (VoxCPM2,), {"__call__": lambda *a, **k: step(*a, **k)})
+    for owner, method, part in (
+        (model, "embed_patches", "local encoder"),
+        (model, "stop_logits", "stop head"),
+        (model, "sample_patch", "DiT solve"),
+        (model.audio_vae, "decode", "AudioVAE"),
+    ):
+        setattr(owner, method, counts.part(part, getattr(owner, method)))
+    mx.eval, mx.synchronize, mx.async_eval = counts.wait, counts.wait, counts.between
+    for name in READS:
+        setattr(mx.array, name, counts.read(getattr(mx.array, name)))
+    return counts
+
+
+def count_here(dtype: str, steps: int) -> dict:
+    """`count_graph`, after which this process can't use MLX for anything else."""
+    behave_as_on_gpu()
+    model, weights = build_model(dtype)
+    counts = watch(model, weights)
+    results = model.generate("a", stream=True, seed=0, inference_timesteps=steps)
+    for _ in range(WARM_UP):
+        next(results)
+    counts.clear()
+    next(results)
+    return counts.report()
+
+
+def count_graph(dtype: str = "bfloat16", steps: int = 10) -> dict:
+    """Counts for one patch, some forty positions into the speech, in a process of its own.
+
+    parts: {name: {nodes, kernels, casts}}, "between" being the loop itself; total: their sum;
+    weight_casts: names; syncs: {reads, waits}; build_ms: what building takes in Python.
+    """
+    command = [sys.executable, __file__, "--dtype", dtype, "--steps", str(steps), "--json"]
+    return json.loads(subprocess.check_output(command))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float16", "float32"))
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    report = count_here(args.dtype, args.steps)
+    if args.json:
+        return print(json.dumps(report))
+    print(f"{'per patch':18}{'nodes':>8}{'kernels':>9}{'casts':>7}")
+    for name, part in [*report["parts"].items(), ("total", report["total"])]:
+        print(f"{name:18}{part['nodes']:8}{part['kernels']:9}{part['casts']:7}")
+    print("casts of weights:", len(report["weight_casts"]), *report["weight_casts"][:3])
+    print(report["syncs"], f"{report['build_ms']:.1f} ms to build the graph")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+"""What a patch costs at the released size, counted without computing: kernels, casts, waits."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
+
+from graph_counts import count_graph
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_patch_casts_no_weight_and_waits_once(dtype):
+    counts = count_graph(dtype)
+    assert counts["weight_casts"] == []
+    # The stop decision, and the sound that is handed out.
+    assert counts["syncs"] == {"reads": 1, "waits": 1}
+    # Of the noise, the latents before the AudioVAE, and its sample rate's band.
+    assert counts["total"]["casts"] <= 3
+    assert counts["total"]["kernels"] <= 1900
