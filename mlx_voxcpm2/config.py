@@ -297,6 +297,6 @@ class VoxCPM2Config:
         """The config, and the file's whole content for what is not the network's (quantisation)."""
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: not valid JSON ({error}); download the file again") from None
         return cls.from_dict(data), data
