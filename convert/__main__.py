@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from mlx_voxcpm2.command import Parser, flag, run
+from mlx_voxcpm2.command import Parser, flag, messages_on_success, run
 
 
 def build_parser(prog: str) -> Parser:
@@ -23,7 +23,9 @@ def build_parser(prog: str) -> Parser:
 def convert(args: argparse.Namespace) -> None:
     from .checkpoint import convert
 
-    print(convert(args.hf_path, args.mlx_path, args.dtype, args.revision), file=sys.stderr)
+    with messages_on_success():
+        target = convert(args.hf_path, args.mlx_path, args.dtype, args.revision)
+    print(target, file=sys.stderr)
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> int:

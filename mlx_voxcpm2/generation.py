@@ -75,6 +75,7 @@ def draw_noise(seed: int, patch_shape: tuple[int, int]) -> Iterator[mx.array]:
     key = mx.random.key(int(seed))
     while True:
         key, draw = mx.random.split(key)
+        mx.async_eval(key)  # the next patch may be asked for by another thread
         yield mx.random.normal(patch_shape, key=draw)
 
 
@@ -168,7 +169,7 @@ def stream_audio(
                 yield held, end.value
             return
         chunk = model.audio_vae.decode(patch[None], cache=cache)[0]
-        mx.async_eval(chunk)
+        mx.async_eval(chunk, model.audio_vae.held(cache))
         if held is not None:
             yield held, None
         held = chunk

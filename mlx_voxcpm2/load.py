@@ -65,6 +65,8 @@ def load_model(
                 config.dtype, config.dtype,
             )  # fmt: skip
     _check(model, weights, folder)
+    if wanted is None:
+        wanted = weights["base_lm.norm.weight"].dtype  # one type, also where a file mixes them
     _assign(model, weights, wanted)
     model.join(mx.eval)
     if hint := backend.slow_blas_hint():
@@ -88,12 +90,19 @@ def _read_weights(folder: Path) -> tuple[Weights, bool]:
         tensors, metadata = _read_file(file)
         weights.update(tensors)
         written_by_mlx |= metadata.get("format") == "mlx"
-    if any(name.startswith("audio_vae.") for name in weights):
-        return weights, written_by_mlx
+    has_vae = any(name.startswith("audio_vae.") for name in weights)
+    if has_vae and written_by_mlx:
+        return weights, True
     for name in ("audiovae.safetensors", "audiovae.pth"):
         if (folder / name).is_file():
+            # Upstream takes this file's even where the other has some too.
+            weights = {
+                key: value for key, value in weights.items() if not key.startswith("audio_vae.")
+            }
             tensors, _ = _read_file(folder / name)
             return weights | {f"audio_vae.{key}": value for key, value in tensors.items()}, False
+    if has_vae:
+        return weights, False
     raise FileNotFoundError(
         f"{folder}: no audiovae.pth or audiovae.safetensors here; download the whole checkpoint"
     )
@@ -165,6 +174,12 @@ def _check(model: VoxCPM2, weights: Weights, folder: Path) -> None:
     if wrong := [name for name in expected if weights[name].shape != expected[name].shape]:
         shapes = f" has shape {weights[wrong[0]].shape} instead of {expected[wrong[0]].shape}"
         complain("mis-shaped", wrong, f": it{shapes}")
+    if wrong := [name for name in expected if _kind(weights[name]) != _kind(expected[name])]:
+        complain("mistyped", wrong, f": it is {weights[wrong[0]].dtype}")
+
+
+def _kind(array: mx.array) -> bool:
+    return mx.issubdtype(array.dtype, mx.floating)
 
 
 def _assign(model: VoxCPM2, weights: Weights, dtype: mx.Dtype | None) -> None:

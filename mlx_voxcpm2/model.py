@@ -60,7 +60,9 @@ class VoxCPM2(VoxCPM2Model):
         """
         if pad not in ("right", "left"):
             raise ValueError(f"pad is {pad!r}; it must be 'right' or 'left'")
-        return self._encode(self._read(audio, "audio", pad))
+        patches = self._encode(self._read(audio, "audio", pad))
+        mx.eval(patches)  # else only this thread could use them
+        return patches
 
     def decode_latents(
         self, latents: mx.array, condition_sample_rate: int | None = None
@@ -81,7 +83,9 @@ class VoxCPM2(VoxCPM2Model):
                 "condition; leave it out"
             )
         flat = latents.reshape(1, -1, size)
-        return self.audio_vae.decode(flat, condition_sample_rate)[0]
+        sound = self.audio_vae.decode(flat, condition_sample_rate)[0]
+        mx.eval(sound)
+        return sound
 
     def generate(
         self,
@@ -177,6 +181,12 @@ class VoxCPM2(VoxCPM2Model):
         words = self.tokenize((prompt_text or "") + text)
         reference, length = self._voice(ref_audio, "ref_audio", "right")
         prompt, more = self._voice(prompt_audio, "prompt_audio", "left")
+        vocabulary = self.config.lm_config.vocab_size
+        if max(words, default=0) >= vocabulary:
+            raise ValueError(
+                f"the tokenizer gives id {max(words)}, and the model has {vocabulary}; take the "
+                "tokenizer.json of this checkpoint"
+            )
         positions = len(words) + 1 + more + (length + 2 if length else 0)
         limit = self.config.context_length
         if positions > limit:
@@ -199,8 +209,12 @@ class VoxCPM2(VoxCPM2Model):
 
     def _check_noise(self, noise: mx.array) -> mx.array:
         """noise (N, P, D) of any float type -> float32. Raises ValueError for another shape."""
-        # By MLX, since numpy has no bfloat16.
-        values = np.array(mx.array(noise).astype(mx.float32))
+        if isinstance(noise, mx.array):
+            noise = noise.astype(mx.float32)  # numpy has no bfloat16
+        try:
+            values = np.asarray(noise).astype(np.float32)
+        except (TypeError, ValueError):
+            raise ValueError("noise is no array of numbers; give (patches, P, D) floats") from None
         shape = (self.config.patch_size, self.config.feat_dim)
         if values.ndim != 3 or values.shape[1:] != shape or not len(values):
             raise ValueError(
@@ -228,6 +242,8 @@ class VoxCPM2(VoxCPM2Model):
                     f"{name} has shape {audio.shape}; give what encode_audio returns, (patches, "
                     f"{shape[0]}, {shape[1]}), or (samples, sample_rate)"
                 )
+            if not mx.isfinite(audio).all().item():
+                raise ValueError(f"{name} holds values that are not finite; encode the clip again")
             mx.eval(audio)
             return lambda: audio, len(audio)
         samples = self._read(audio, name, pad)

@@ -44,7 +44,7 @@ class GenerationOptions:
         return self if self.seed is not None else replace(self, seed=secrets.randbits(32))
 
     def next_seed(self) -> GenerationOptions:
-        return replace(self, seed=(self.seed + 1) % 2**64)
+        return replace(self, seed=(int(self.seed) + 1) % 2**64)
 
 
 def _check_number(name: str, value: float, low: float, high: float) -> None:

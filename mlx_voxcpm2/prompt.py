@@ -25,7 +25,10 @@ def spoken_text(text: str, instruct: str | None = None) -> str:
 
     Raises ValueError for a text that says nothing.
     """
-    if not isinstance(text, str) or not text.strip():
+    for name, value in (("text", text), ("instruct", instruct)):
+        if value is not None and not isinstance(value, str):
+            raise ValueError(f"{name} is a {type(value).__name__}; it must be a string")
+    if text is None or not text.strip():
         raise ValueError("text is empty; give the words to speak")
     if instruct and instruct.strip():
         text = f"({instruct.strip()}){text}"
@@ -40,6 +43,8 @@ def check_modes(instruct: str | None, prompt_audio: object, prompt_text: str | N
             f"prompt_{given} is given without prompt_{missing}; a prompt needs both, its sound "
             "and its words"
         )
+    if prompt_text is not None and not isinstance(prompt_text, str):
+        raise ValueError(f"prompt_text is a {type(prompt_text).__name__}; it must be a string")
     if prompt_text is not None and not prompt_text.strip():
         raise ValueError("prompt_text is empty; give the words that prompt_audio speaks")
     if prompt_audio is not None and instruct and instruct.strip():

@@ -70,6 +70,8 @@ class Tokenizer:
 
         A split word loses its "▁", and a character that the vocabulary lacks becomes <unk>.
         """
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise ValueError("text holds half a character (a lone surrogate); save it as UTF-8")
         ids: list[int] = []
         encoding = self._bpe.encode(text, add_special_tokens=False)
         for token, id in zip(encoding.tokens, encoding.ids, strict=True):

@@ -63,6 +63,25 @@ def test_speaking_adds_nothing_to_the_parameters(make_case):
     assert set(after) == before and all(isinstance(value, mx.array) for value in after.values())
 
 
+def test_each_patch_may_be_asked_for_by_another_thread(released):
+    """As web frameworks do, which run every step of an iterator somewhere else."""
+    options = {"seed": 1, "max_tokens": 5, "ref_audio": released.waveform("short"), **QUICK}
+    results = released.model.generate(TEXT, stream=True, **options)
+    heard = []
+    while not heard or not heard[-1].is_final_chunk:
+        step = threading.Thread(target=lambda: heard.append(next(results)))
+        step.start()
+        step.join()
+        assert len(heard) <= 5
+    (whole,) = released.model.generate(TEXT, **options)
+    assert np.array_equal(spoken(heard), np.array(whole.audio))
+
+
+def test_a_numpy_seed_can_be_followed_by_the_next(model):
+    (result,) = model.generate("你好", seed=np.int64(3), inference_timesteps=1)
+    assert result.seed == 5
+
+
 def test_an_encoded_voice_is_the_voice(released):
     model, clip = released.model, released.waveform("short")
     options = {"seed": 2, "max_tokens": 3, "prompt_text": "Hi.", **QUICK}
@@ -287,6 +306,11 @@ BAD = [
     ({"text": ""}, "text is empty"),
     ({"text": " \n\t"}, "text is empty"),
     ({"text": None}, "text is empty"),
+    ({"text": b"Hello."}, "text is a bytes"),
+    ({"text": "a \ud800"}, "lone surrogate"),
+    ({"instruct": 5}, "instruct is a int"),
+    ({"noise": np.array([[["x"]]])}, "noise is no array"),
+    ({"ref_audio": mx.full((3, 4, 16), float("nan"))}, "not finite"),
     ({"cfg_value": 0.0}, "cfg_value"),
     ({"cfg_value": 11}, "cfg_value"),
     ({"cfg_value": float("nan")}, "cfg_value"),

@@ -179,6 +179,9 @@ DAMAGED = {
         c.pop(f"base_lm.layers.{index}.mlp.down_proj.weight") for index in range(3)
     ],
     "unknown tensor base_lm.extra": lambda c: c.update({"base_lm.extra": np.zeros(3, np.float32)}),
+    "mistyped tensor base_lm.norm.weight": lambda c: c.update(
+        {"base_lm.norm.weight": np.ones(64, np.int32)}
+    ),
     r"mis-shaped tensor stop_head.weight: it has shape \(3, 64\)": lambda c: c.update(
         {"stop_head.weight": np.zeros((3, 64), np.float32)}
     ),

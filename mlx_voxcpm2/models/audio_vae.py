@@ -180,3 +180,13 @@ class AudioVAE(nn.Module):
 
     def make_cache(self) -> list:
         return self.decoder.make_cache()
+
+    def held(self, cache: list) -> list[mx.array]:
+        """The arrays that a stream carries on."""
+        found: list[mx.array] = []
+        for entry in cache:
+            if isinstance(entry, list):
+                found += self.held(entry)
+            elif entry is not None and entry.past is not None:
+                found.append(entry.past)
+        return found

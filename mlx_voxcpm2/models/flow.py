@@ -62,8 +62,10 @@ def solve_euler(
 ) -> mx.array:
     """noise (B, P, D) -> the end of its path (B, P, D). `velocity(x, step)` gives the slope."""
     x = noise
+    # As an array: a number would become part of a kernel, and each step another one to build.
+    sizes = mx.array(schedule.sizes, dtype=noise.dtype)
     for step in range(schedule.zero_steps, len(schedule.times)):
-        x = x - schedule.sizes[step] * velocity(x, step)
+        x = x - sizes[step] * velocity(x, step)
     return x
 
 
