@@ -12,6 +12,7 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 
 from mlx_voxcpm2 import VoxCPM2, load_model
+from mlx_voxcpm2.errors import one_line
 from mlx_voxcpm2.hub import find_checkpoint
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
@@ -46,7 +47,11 @@ def save_checkpoint(model: VoxCPM2, source: Path, target: Path) -> None:
         folder = Path(temporary) / target.name
         folder.mkdir()
         weights = dict(tree_flatten(model.parameters()))
-        mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "mlx"})
+        try:
+            file = str(folder / "model.safetensors")
+            mx.save_safetensors(file, weights, metadata={"format": "mlx"})
+        except RuntimeError as error:
+            raise OSError(f"{target} can't be written ({one_line(error)}); make room") from None
         text = json.dumps(config, indent=2, ensure_ascii=False)
         (folder / "config.json").write_text(text + "\n", encoding="utf-8")
         for name in TOKENIZER_FILES:

@@ -157,6 +157,8 @@ class DiTConfig(EncoderConfig):
     cfm_config: FlowConfig = FlowConfig()
 
     def __post_init__(self):
+        even = self.hidden_dim >= 4 and self.hidden_dim % 2 == 0
+        require(even, "dit_config.hidden_dim", self.hidden_dim, "even, and 4 or more")
         require(not self.mean_mode, "dit_config.mean_mode", True, "false: it is not implemented")
         require(
             not self.dit_mean_mode, "dit_config.dit_mean_mode", True, "false: it is not implemented"

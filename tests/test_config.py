@@ -37,6 +37,7 @@ REFUSED = [
     ("lm_config.rope_scaling.short_factor", [1.0], "rope_scaling.short_factor is '1 values'"),
     ("lm_config.rope_scaling.long_factor", 3, "long_factor must be a list"),
     ("encoder_config.kv_channels", 16, "12 values"),
+    ("dit_config.hidden_dim", 2, "hidden_dim is 2"),
     ("dit_config.mean_mode", True, "mean_mode"),
     ("dit_config.dit_mean_mode", True, "dit_mean_mode"),
     ("dit_config.cfm_config.solver", "heun", "solver is 'heun'"),
