@@ -174,11 +174,13 @@ def _check(model: VoxCPM2, weights: Weights, folder: Path) -> None:
     if wrong := [name for name in expected if weights[name].shape != expected[name].shape]:
         shapes = f" has shape {weights[wrong[0]].shape} instead of {expected[wrong[0]].shape}"
         complain("mis-shaped", wrong, f": it{shapes}")
-    if wrong := [name for name in expected if _kind(weights[name]) != _kind(expected[name])]:
+    if wrong := [
+        name for name in expected if _is_float(weights[name]) != _is_float(expected[name])
+    ]:
         complain("mistyped", wrong, f": it is {weights[wrong[0]].dtype}")
 
 
-def _kind(array: mx.array) -> bool:
+def _is_float(array: mx.array) -> bool:
     return mx.issubdtype(array.dtype, mx.floating)
 
 
@@ -188,9 +190,9 @@ def _assign(model: VoxCPM2, weights: Weights, dtype: mx.Dtype | None) -> None:
     for name in list(weights):
         value = weights.pop(name)
         target = mx.float32 if name.startswith("audio_vae.") else dtype
-        if target is not None and mx.issubdtype(value.dtype, mx.floating):
+        if target is not None and _is_float(value):
             value = value.astype(target)
-        is_matrix = value.ndim == 2 and mx.issubdtype(value.dtype, mx.floating)
+        is_matrix = value.ndim == 2 and _is_float(value)
         if is_matrix and not name.startswith("audio_vae.") and "embed" not in name:
             value = backend.arrange(value)
         else:
