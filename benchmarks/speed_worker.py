@@ -101,7 +101,10 @@ class MLXEngine(Engine):
         super().__init__(settings, model, mx.eval, mx.array)
         self.mx, self.device_peak = mx, mx.get_peak_memory
         device, chip = mx.default_device().type.name, mx.device_info()["device_name"]
-        blas = "OpenBLAS" if hasattr(ctypes.CDLL(None), "openblas_get_config") else "MLX's"
+        loaded, blas = ctypes.CDLL(None), "MLX's"
+        if hasattr(loaded, "openblas_get_corename"):
+            loaded.openblas_get_corename.restype = ctypes.c_char_p
+            blas = f"OpenBLAS, {loaded.openblas_get_corename().decode()}"
         self.runs_on = {"backend": f"mlx {mx.__version__}", "device": f"{device}, {chip}"}
         self.runs_on["blas"] = blas
 
