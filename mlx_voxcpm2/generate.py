@@ -60,7 +60,7 @@ def build_parser(prog: str | None = None) -> Parser:
     )  # fmt: skip
     flag(
         model, "solver", default="euler",
-        help="euler (default), or adams, which needs fewer steps for the same error",
+        help="euler (default), or adams, which may need fewer steps (not judged by ear yet)",
     )  # fmt: skip
     flag(model, "temperature", type=float, default=1.0, help="0 to 2 (default %(default)s)")
     flag(

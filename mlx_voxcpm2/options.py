@@ -16,7 +16,7 @@ class GenerationOptions:
 
     cfg_value: 0.1..10, how closely the voice follows the text (upstream advises 1 to 3).
     inference_timesteps: 1..100, solver steps per patch. Each costs one evaluation of the network,
-    but the first none: 10 steps cost 9.
+    but the first (with "euler", the first twenty-fifth) none: 10 steps cost 9.
     min_tokens, max_tokens: patches of 160 ms. The stop head is heard from patch `min_tokens` + 2;
     max_tokens goes first.
     temperature: 0..2, scales the noise that each patch starts from.

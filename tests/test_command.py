@@ -204,7 +204,7 @@ BAD = [
     (["--text", "a", "--cfg_value", "much"], "cfg_value"),
     (["--text", "a", "--inference_timesteps", "0"], "inference_timesteps"),
     (["--text", "a", "--temperature", "inf"], "temperature"),
-    (["--text", "a", "--solver", "rk4"], "'euler' or 'adams'"),
+    (["--text", "a", "--solver", "rk4"], "solver is 'rk4'; it must be 'euler' or 'adams'"),
     (["--text", "a", "--seed", "-1"], "seed"),
     (["--text", "a", "--max_tokens", "0"], "max_tokens"),
     (["--text", "a", "--dtype", "int8"], "dtype"),

@@ -41,7 +41,7 @@ class Schedule:
 
     @classmethod
     def of(cls, solver: str, steps: int) -> Schedule:
-        """The grid on which a solver of `SOLVERS` does best."""
+        """The grid that goes with a solver of `SOLVERS`: upstream's with upstream's."""
         return cls.sway(steps) if solver == "euler" else cls.even(steps, solver)
 
     @classmethod
