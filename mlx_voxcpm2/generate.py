@@ -58,6 +58,10 @@ def build_parser(prog: str | None = None) -> Parser:
         model, "inference_timesteps", "ddpm_steps", type=int, default=10,
         help="solver steps per patch, 1 to 100 (default %(default)s)",
     )  # fmt: skip
+    flag(
+        model, "solver", default="euler",
+        help="euler (default), or adams, which may need fewer steps (not judged by ear yet)",
+    )  # fmt: skip
     flag(model, "temperature", type=float, default=1.0, help="0 to 2 (default %(default)s)")
     flag(
         model, "min_tokens", "min_len", type=int, default=2,
@@ -179,7 +183,7 @@ def check(args: argparse.Namespace) -> tuple[str, Sinks]:
     check_modes(args.instruct, args.prompt_audio, args.prompt_text)
     GenerationOptions(
         args.cfg_value, args.inference_timesteps, args.min_tokens, args.max_tokens,
-        args.temperature, args.seed,
+        args.temperature, args.seed, solver=args.solver,
     )  # fmt: skip
     output = args.output or (None if args.play else DEFAULT_OUTPUT)
     if args.stream and output is None:
@@ -217,7 +221,8 @@ def generate(args: argparse.Namespace) -> None:
             cfg_value=args.cfg_value, inference_timesteps=args.inference_timesteps,
             min_tokens=args.min_tokens, max_tokens=args.max_tokens, seed=args.seed,
             temperature=args.temperature, stream=streaming,
-            retry_badcase=not (streaming or args.no_retry_badcase), progress=progress,
+            retry_badcase=not (streaming or args.no_retry_badcase), solver=args.solver,
+            progress=progress,
         )  # fmt: skip
     done = []
     try:

@@ -116,7 +116,7 @@ def generate_patches(
     language model only, and the next patch is queued while this one is being computed.
     """
     options, prompt = request.options, request.prompt
-    schedule = Schedule.sway(options.inference_timesteps)
+    schedule = Schedule.of(options.solver, options.inference_timesteps)
     time_tokens = model.feat_decoder.time_tokens(schedule)
     shape = (model.config.patch_size, model.config.feat_dim)
     noise = (

@@ -104,6 +104,7 @@ class VoxCPM2(VoxCPM2Model):
         temperature: float = 1.0,
         stream: bool = False,
         retry_badcase: bool | None = None,
+        solver: str = "euler",
         progress: Callable[[float], None] | None = None,
     ) -> ResultIterator:
         """Speaks; an iterator of one GenerationResult, or with `stream` of one per patch.
@@ -122,7 +123,7 @@ class VoxCPM2(VoxCPM2Model):
             logger.warning("retry_badcase has no effect while streaming: what was heard stays")
         options = GenerationOptions(
             cfg_value, inference_timesteps, min_tokens, max_tokens, temperature, seed,
-            not stream if retry_badcase is None else retry_badcase,
+            not stream if retry_badcase is None else retry_badcase, solver,
         )  # fmt: skip
         begin = time.perf_counter()
         prepare = self._prepare(

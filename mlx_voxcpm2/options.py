@@ -7,19 +7,24 @@ import secrets
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 
+from .models.flow import SOLVERS
+
 
 @dataclass(frozen=True)
 class GenerationOptions:
     """How to draw speech. Raises ValueError for a value out of range.
 
     cfg_value: 0.1..10, how closely the voice follows the text (upstream advises 1 to 3).
-    inference_timesteps: 1..100, solver steps per patch.
+    inference_timesteps: 1..100, solver steps per patch. Each costs one evaluation of the network,
+    but the first (with "euler", the first twenty-fifth) none: 10 steps cost 9.
     min_tokens, max_tokens: patches of 160 ms. The stop head is heard from patch `min_tokens` + 2;
     max_tokens goes first.
     temperature: 0..2, scales the noise that each patch starts from.
     seed: 0..2**64 - 1; None draws one, which the result reports.
     retry_badcase: speak again, up to three times in all, when the speech is far too long for its
     text; None means unless streaming, where what was heard can't be taken back.
+    solver: "euler", upstream's, or "adams", of second order: where the velocity is smooth, 6 or 7
+    steps of it end nearer to where 100 end than 10 of Euler's. Not judged by ear yet.
     """
 
     cfg_value: float = 2.0
@@ -29,11 +34,15 @@ class GenerationOptions:
     temperature: float = 1.0
     seed: int | None = None
     retry_badcase: bool | None = None
+    solver: str = "euler"
 
     def __post_init__(self):
         _check_number("cfg_value", self.cfg_value, 0.1, 10)
         _check_number("temperature", self.temperature, 0, 2)
         _check_integer("inference_timesteps", self.inference_timesteps, 1, 100)
+        if self.solver not in list(SOLVERS):
+            names = " or ".join(map(repr, SOLVERS))
+            raise ValueError(f"solver is {self.solver!r}; it must be {names}")
         _check_integer("min_tokens", self.min_tokens, 0, None)
         _check_integer("max_tokens", self.max_tokens, 1, None)
         if self.seed is not None:

@@ -62,6 +62,16 @@ def test_the_readmes_command_writes_48_khz_speech(run, released):
         assert wanted in err
 
 
+def test_the_solver_flag_is_the_librarys_option(run, released):
+    flags = ["--inference_timesteps", "4", "--seed", "7", "--output", "adams.wav"]
+    assert run("--text", "Hello.", "--solver", "adams", *flags)[0] == 0
+    audio, _ = soundfile.read("adams.wav", dtype="float32")
+    (result,) = released.model.generate(
+        "Hello.", solver="adams", seed=7, max_tokens=3, inference_timesteps=4
+    )
+    np.testing.assert_allclose(audio, np.array(result.audio), atol=2 / 2**15)
+
+
 def test_without_output_it_writes_speech_wav(run):
     assert run("--text", "Hello.")[0] == 0
     assert soundfile.info("speech.wav").frames == 3 * 7680
@@ -194,6 +204,7 @@ BAD = [
     (["--text", "a", "--cfg_value", "much"], "cfg_value"),
     (["--text", "a", "--inference_timesteps", "0"], "inference_timesteps"),
     (["--text", "a", "--temperature", "inf"], "temperature"),
+    (["--text", "a", "--solver", "rk4"], "solver is 'rk4'; it must be 'euler' or 'adams'"),
     (["--text", "a", "--seed", "-1"], "seed"),
     (["--text", "a", "--max_tokens", "0"], "max_tokens"),
     (["--text", "a", "--dtype", "int8"], "dtype"),

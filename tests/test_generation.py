@@ -11,6 +11,7 @@ import pytest
 from conftest import relative_error
 
 from mlx_voxcpm2 import GenerationOptions
+from mlx_voxcpm2.models.flow import Schedule
 
 TEXT = "Hello world, this is a test."
 QUICK = {"inference_timesteps": 2}
@@ -51,6 +52,24 @@ def test_a_result_has_what_mlx_audio_expects(model):
     assert result.prompt["tokens"] == 5
     assert result.peak_memory_usage > 0
     assert result.seed == 9
+
+
+def test_the_solver_that_is_asked_for_draws_every_patch(model, monkeypatch):
+    schedules, sample_patch = [], model.sample_patch
+
+    def spy(*arguments):
+        schedules.append(arguments[4])
+        return sample_patch(*arguments)
+
+    monkeypatch.setattr(model, "sample_patch", spy)
+    options = {"seed": 3, "max_tokens": 3, "inference_timesteps": 4}
+    default, euler, adams = (
+        spoken(model.generate(TEXT, **options, **solver))
+        for solver in ({}, {"solver": "euler"}, {"solver": "adams"})
+    )
+    assert schedules == [Schedule.sway(4)] * 6 + [Schedule.even(4, "adams")] * 3
+    assert np.array_equal(default, euler)
+    assert relative_error(adams, euler) > 1e-3
 
 
 def test_speaking_adds_nothing_to_the_parameters(make_case):
@@ -267,8 +286,8 @@ def test_each_patch_costs_the_same_graph_however_long_the_speech(model):
     assert sizes[0] == sizes[1] == sizes[2]
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_sixteen_bit_weights_keep_everything_on_the_way_in_sixteen_bits(make_case, dtype):
+@pytest.mark.parametrize(("dtype", "solver"), [("bfloat16", "euler"), ("float16", "adams")])
+def test_sixteen_bit_weights_keep_everything_on_the_way_in_sixteen_bits(make_case, dtype, solver):
     """Masks and RoPE tables in float32 would raise all that they touch."""
     from mlx_voxcpm2 import load_model
 
@@ -280,9 +299,7 @@ def test_sixteen_bit_weights_keep_everything_on_the_way_in_sixteen_bits(make_cas
     inputs = model.embed(mx.array([[5, 0, 6, 0]]), is_audio, case.given("x", 1, 2, 2, 16))
     hidden, residual = model(inputs, is_audio, cache)
     schedule_tokens = model.feat_decoder.time_tokens
-    from mlx_voxcpm2.models.flow import Schedule
-
-    schedule = Schedule.sway(3)
+    schedule = Schedule.of(solver, 3)
     patch = model.sample_patch(
         hidden[:, -1], residual[:, -1], mx.zeros((1, 2, 16), wanted), mx.ones((1, 2, 16), wanted),
         schedule, schedule_tokens(schedule), 2.0,
@@ -317,6 +334,9 @@ BAD = [
     ({"max_tokens": 0}, "max_tokens"),
     ({"seed": -1}, "seed"),
     ({"seed": 2**64}, "seed"),
+    ({"solver": "rk4"}, "solver is 'rk4'; it must be 'euler' or 'adams'"),
+    ({"solver": ["adams"]}, "solver"),
+    ({"solver": None}, "solver"),
     ({"prompt_text": "Hello."}, "prompt_audio"),
     ({"prompt_audio": (np.zeros(100), 16000)}, "prompt_text"),
     ({"prompt_audio": (np.zeros(100), 16000), "prompt_text": " "}, "prompt_text is empty"),

@@ -1,11 +1,17 @@
-"""From noise to a patch along a learned velocity: the schedule and the guided Euler solver.
+"""From noise to a patch along a learned velocity: the schedule, guidance and the solvers.
 
 Upstream: modules/locdit/unified_cfm.py. Flow matching: Lipman et al. 2022, arXiv 2210.02747;
-CFG-Zero*: Fan et al. 2025, arXiv 2503.18886; sway sampling: Chen et al. 2024, arXiv 2410.06885.
+CFG-Zero*: Fan et al. 2025, arXiv 2503.18886; sway sampling: Chen et al. 2024, arXiv 2410.06885;
+Adams-Bashforth: Hairer, Nørsett, Wanner 1993, Solving Ordinary Differential Equations I, III.5.
+
+What the solvers approach: upstream takes the velocity for zero in the first twenty-fifth of its
+grid, and in one step at least. With ever more steps that is the path that starts with the noise at
+`PATH_START`, 0.983, not at 1. Ten Euler steps start at 0.956, five at 0.909.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -16,15 +22,27 @@ import numpy as np
 
 from .local_dit import LocalDiT
 
+# The sway grid after a twenty-fifth of its steps.
+PATH_START = 2 * 0.96 + math.cos(math.pi / 2 * 0.96) - 1
+
 
 @dataclass(frozen=True)
 class Schedule:
-    """Euler steps from t = 1 (noise) to t = 0 (a patch)."""
+    """Steps from t = 1 (noise) to t = 0 (a patch), and the solver that takes them.
+
+    Each step costs one evaluation of the network, but the first `zero_steps` none.
+    """
 
     times: tuple[float, ...]
     sizes: tuple[float, ...]
     # During the first steps CFG-Zero* takes the velocity for zero.
     zero_steps: int
+    solver: str = "euler"
+
+    @classmethod
+    def of(cls, solver: str, steps: int) -> Schedule:
+        """The grid that goes with a solver of `SOLVERS`: upstream's with upstream's."""
+        return cls.sway(steps) if solver == "euler" else cls.even(steps, solver)
 
     @classmethod
     def sway(cls, steps: int) -> Schedule:
@@ -48,6 +66,12 @@ class Schedule:
             t = t - size
         return cls(tuple(times), tuple(sizes), max(1, int((steps + 1) * 0.04)))
 
+    @classmethod
+    def even(cls, steps: int, solver: str) -> Schedule:
+        """A first step without velocity to `PATH_START`, then even ones."""
+        grid = np.append(1, np.linspace(PATH_START, 0, steps)) if steps > 1 else np.array([1, 0])
+        return cls(tuple(grid[:-1].tolist()), tuple((grid[:-1] - grid[1:]).tolist()), 1, solver)
+
 
 def guide(conditional: mx.array, unconditional: mx.array, strength: mx.array) -> mx.array:
     """Velocities (B, P, D) -> (B, P, D), guided from the unconditional's best multiple (CFG*)."""
@@ -67,6 +91,29 @@ def solve_euler(
     for step in range(schedule.zero_steps, len(schedule.times)):
         x = x - sizes[step] * velocity(x, step)
     return x
+
+
+def solve_adams(
+    velocity: Callable[[mx.array, int], mx.array], noise: mx.array, schedule: Schedule
+) -> mx.array:
+    """As `solve_euler`, but of second order (Adams-Bashforth), at the same price.
+
+    A step takes the slope of its middle, on the line through this slope and the one before. The
+    first step has none before, and is Euler's.
+    """
+    x, before = noise, None
+    sizes = mx.array(schedule.sizes, dtype=noise.dtype)
+    halves = np.array(schedule.sizes[1:]) / schedule.sizes[:-1] / 2
+    halves = mx.array([0.0, *halves.tolist()], dtype=noise.dtype)
+    for step in range(schedule.zero_steps, len(schedule.times)):
+        slope = velocity(x, step)
+        middle = slope if before is None else slope + halves[step] * (slope - before)
+        x = x - sizes[step] * middle
+        before = slope
+    return x
+
+
+SOLVERS = {"euler": solve_euler, "adams": solve_adams}
 
 
 class CompiledSolvers:
@@ -146,4 +193,4 @@ class FlowMatching(nn.Module):
             both = self.estimator.velocity(mx.concatenate([x, x]), mu, time, cond)
             return guide(both[:batch], both[batch:], cfg_value)
 
-        return solve_euler(velocity, noise, schedule)
+        return SOLVERS[schedule.solver](velocity, noise, schedule)

@@ -1,0 +1,133 @@
+"""The solvers, on paths that are known and on the network's."""
+
+import itertools
+import math
+
+import checkpoints
+import mlx.core as mx
+import numpy as np
+import pytest
+from conftest import relative_error
+
+from mlx_voxcpm2.models.flow import PATH_START, SOLVERS, Schedule, guide
+
+NOISE = mx.array(np.random.RandomState(0).standard_normal((3, 2, 5)).astype(np.float32))
+
+
+def uneven(steps: int, solver: str) -> Schedule:
+    """Steps that shrink towards t = 0, from the same start as `Schedule.even`."""
+    grid = [1.0, *(PATH_START * np.linspace(1, 0, steps) ** 1.5).tolist()]
+    sizes = [a - b for a, b in itertools.pairwise(grid)]
+    return Schedule(tuple(grid[:-1]), tuple(sizes), 1, solver)
+
+
+def solve(schedule: Schedule, slope, noise: mx.array = NOISE) -> np.ndarray:
+    """The end of x' = slope(x, t)."""
+    end = SOLVERS[schedule.solver](lambda x, step: slope(x, schedule.times[step]), noise, schedule)
+    return np.array(end, dtype=np.float64)
+
+
+@pytest.mark.parametrize("grid", [Schedule.even, uneven])
+@pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("adams", 2)])
+def test_twice_the_steps_divide_the_error_by_the_order(grid, solver, order):
+    """On x' = -x cos(3 t), whose end is known."""
+    end = np.array(NOISE) * math.exp(math.sin(3 * PATH_START) / 3)
+    errors = [
+        relative_error(solve(grid(steps + 1, solver), lambda x, t: -x * math.cos(3 * t)), end)
+        for steps in (20, 40, 80)
+    ]
+    for coarse, fine in itertools.pairwise(errors):
+        assert math.log2(coarse / fine) == pytest.approx(order, abs=0.2)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_straight_path_is_followed_exactly(solver):
+    slope = mx.ones_like(NOISE) * 0.7
+    for schedule in (Schedule.even(4, solver), uneven(7, solver)):
+        end = solve(schedule, lambda x, t: slope)
+        assert relative_error(end, np.array(NOISE) - PATH_START * 0.7) < 1e-6
+
+
+@pytest.mark.parametrize("grid", [Schedule.even, uneven])
+def test_adams_follows_a_parabola_but_for_its_first_step(grid):
+    """With the slope 2 t, the end is the noise less the square of where the path starts."""
+    schedule = grid(6, "adams")
+    end = solve(schedule, lambda x, t: 2 * t * mx.ones_like(x))
+    missed = -(schedule.sizes[1] ** 2)  # by one step of Euler
+    assert relative_error(end, np.array(NOISE) - PATH_START**2 + missed) < 1e-6
+
+
+def test_the_path_starts_where_ever_more_steps_of_upstream_start():
+    schedule = Schedule.sway(100_000)
+    start = 1 - sum(schedule.sizes[: schedule.zero_steps])
+    assert start == pytest.approx(PATH_START, abs=1e-4)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 6, 100])
+def test_even_steps_reach_the_end(steps):
+    schedule = Schedule.of("adams", steps)
+    assert len(schedule.times) == len(schedule.sizes) == steps
+    assert schedule.zero_steps == 1 and sum(schedule.sizes) == pytest.approx(1)
+    assert np.allclose(schedule.sizes[1:], PATH_START / max(1, steps - 1))
+
+
+def gaussian_slope(x: mx.array, t: float) -> mx.array:
+    """The exact velocity from noise to a normal distribution about 1.3, 0.2 wide."""
+    mean, deviation = 1.3, 0.2
+    away = (x - (1 - t) * mean) / ((1 - t) ** 2 * deviation**2 + t**2)
+    return t * away - mean - (1 - t) * deviation**2 * away
+
+
+@pytest.mark.parametrize("evaluations", [5, 6])
+def test_few_steps_of_adams_end_nearer_than_ten_of_euler(evaluations):
+    wanted = solve(Schedule.of("euler", 100), gaussian_slope)
+    euler = relative_error(solve(Schedule.of("euler", 10), gaussian_slope), wanted)
+    adams = solve(Schedule.of("adams", evaluations + 1), gaussian_slope)
+    assert relative_error(adams, wanted) < euler
+
+
+@pytest.fixture
+def given(released) -> tuple[mx.array, mx.array, mx.array]:
+    """mu, cond and noise."""
+    size = released.config["dit_config"]["hidden_dim"]
+    patch = (1, released.config["patch_size"], released.config["feat_dim"])
+    return (
+        mx.array(checkpoints.module_input("solve.mu", (1, 2, size), released.variant)),
+        released.given("solve.cond", *patch),
+        released.given("solve.noise", *patch),
+    )
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_step_costs_one_evaluation_and_the_first_none(released, given, solver, monkeypatch):
+    decoder, calls = released.model.feat_decoder, []
+    velocity = decoder.estimator.velocity
+    monkeypatch.setattr(
+        decoder.estimator, "velocity", lambda *inputs: calls.append(1) or velocity(*inputs)
+    )
+    for steps in (1, 6, 10):
+        calls.clear()
+        schedule = Schedule.of(solver, steps)
+        decoder._solve(schedule, *given, decoder.time_tokens(schedule), mx.array(2.0))
+        assert len(calls) == steps - 1
+
+
+def test_the_compiled_solvers_are_the_ones_asked_for(released, given):
+    """Against each written out on the guided network, also when the other was compiled first."""
+    decoder, (mu, cond, noise) = released.model.feat_decoder, given
+
+    def slope(x: mx.array, t: float) -> mx.array:
+        t, still = mx.array([t]), mx.zeros(1)
+        with_text = decoder.estimator(x, mu.reshape(1, -1), t, cond, still)
+        without = decoder.estimator(x, mx.zeros((1, mu.size)), t, cond, still)
+        return guide(with_text, without, mx.array(2.0))
+
+    for solver in ("euler", "adams", "euler"):
+        schedule = Schedule.of(solver, 6)
+        x, before = noise, None
+        for t, size in list(zip(schedule.times, schedule.sizes, strict=True))[1:]:
+            here = slope(x, t)
+            ahead = 1.5 * here - 0.5 * before if solver == "adams" and before is not None else here
+            x, before = x - size * ahead, here
+        ours = decoder(mu, cond, noise, schedule, decoder.time_tokens(schedule), 2.0)
+        assert relative_error(ours, x) < 1e-5
