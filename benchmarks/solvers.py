@@ -70,7 +70,7 @@ def network(model: VoxCPM2, mu: mx.array, cond: mx.array, cfg_value: float) -> V
         both = estimator(
             mx.concatenate([x, x]), mu.reshape(2 * batch, -1), times, cond, mx.zeros_like(times)
         )
-        return guide(both[:batch], both[batch:], mx.array(cfg_value))
+        return guide(both.reshape(2, batch, *x.shape[1:]), mx.array(cfg_value))
 
     return lambda x, t: velocity(x, mx.array([t]))
 
@@ -127,7 +127,10 @@ def mixture(cfg_value: float, size: int = 64, width: float = 0.5) -> Velocity:
         each = (t - (1 - t) * width**2) / variance * away - means
         return mx.sum(weights[..., None] * each, axis=1, keepdims=True)
 
-    return lambda x, t: guide(slope(x, t, means[:8]), slope(x, t, means), mx.array(cfg_value))
+    def guided(x: mx.array, t: float) -> mx.array:
+        return guide(mx.stack([slope(x, t, means[:8]), slope(x, t, means)]), mx.array(cfg_value))
+
+    return guided
 
 
 def sway_from_path_start(steps: int) -> list[float]:

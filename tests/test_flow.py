@@ -120,7 +120,7 @@ def test_the_compiled_solvers_are_the_ones_asked_for(released, given):
         t, still = mx.array([t]), mx.zeros(1)
         with_text = decoder.estimator(x, mu.reshape(1, -1), t, cond, still)
         without = decoder.estimator(x, mx.zeros((1, mu.size)), t, cond, still)
-        return guide(with_text, without, mx.array(2.0))
+        return guide(mx.stack([with_text, without]), mx.array(2.0))
 
     for solver in ("euler", "adams", "euler"):
         schedule = Schedule.of(solver, 6)

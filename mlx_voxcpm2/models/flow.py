@@ -12,7 +12,7 @@ grid, and in one step at least. With ever more steps that is the path that start
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -73,21 +73,30 @@ class Schedule:
         return cls(tuple(grid[:-1].tolist()), tuple((grid[:-1] - grid[1:]).tolist()), 1, solver)
 
 
-def guide(conditional: mx.array, unconditional: mx.array, strength: mx.array) -> mx.array:
-    """Velocities (B, P, D) -> (B, P, D), guided from the unconditional's best multiple (CFG*)."""
-    dot = mx.sum(conditional * unconditional, axis=(1, 2), keepdims=True)
-    norm = mx.sum(unconditional * unconditional, axis=(1, 2), keepdims=True) + 1e-8
-    base = unconditional * (dot / norm)
+def guide(velocities: mx.array, strength: mx.array) -> mx.array:
+    """Velocities with the condition and without (2, B, P, D), strength (B, 1, 1) -> (B, P, D).
+
+    Guided from the unconditional one's best multiple (CFG-Zero*).
+    """
+    conditional, unconditional = velocities
+    dot, norm = mx.sum(velocities * unconditional, axis=(2, 3), keepdims=True)
+    base = unconditional * (dot / (norm + 1e-8))
     return base + strength * (conditional - base)
+
+
+def _each(numbers: Sequence[float], dtype: mx.Dtype) -> list[mx.array]:
+    """As arrays (1,): a number would become part of a kernel, and each step another one to build.
+
+    Views of one array, where an index would be a kernel each.
+    """
+    return mx.split(mx.array(numbers, dtype=dtype), len(numbers))
 
 
 def solve_euler(
     velocity: Callable[[mx.array, int], mx.array], noise: mx.array, schedule: Schedule
 ) -> mx.array:
     """noise (B, P, D) -> the end of its path (B, P, D). `velocity(x, step)` gives the slope."""
-    x = noise
-    # As an array: a number would become part of a kernel, and each step another one to build.
-    sizes = mx.array(schedule.sizes, dtype=noise.dtype)
+    x, sizes = noise, _each(schedule.sizes, noise.dtype)
     for step in range(schedule.zero_steps, len(schedule.times)):
         x = x - sizes[step] * velocity(x, step)
     return x
@@ -101,10 +110,9 @@ def solve_adams(
     A step takes the slope of its middle, on the line through this slope and the one before. The
     first step has none before, and is Euler's.
     """
-    x, before = noise, None
-    sizes = mx.array(schedule.sizes, dtype=noise.dtype)
+    x, before, sizes = noise, None, _each(schedule.sizes, noise.dtype)
     halves = np.array(schedule.sizes[1:]) / schedule.sizes[:-1] / 2
-    halves = mx.array([0.0, *halves.tolist()], dtype=noise.dtype)
+    halves = _each([0.0, *halves.tolist()], noise.dtype)
     for step in range(schedule.zero_steps, len(schedule.times)):
         slope = velocity(x, step)
         middle = slope if before is None else slope + halves[step] * (slope - before)
@@ -164,13 +172,13 @@ class FlowMatching(nn.Module):
         noise: mx.array,
         schedule: Schedule,
         time_tokens: mx.array,
-        cfg_value: float,
+        cfg_value: float | mx.array,
     ) -> mx.array:
-        """mu (B, 2, H), cond (B, P, D), noise (B, P, D) -> a patch (B, P, D).
+        """mu (B, 2, H), cond (B, P, D), noise (B, P, D), cfg_value () or (B,) -> patches (B, P, D).
 
         The whole solver is one compiled graph.
         """
-        strength = mx.array(cfg_value, dtype=noise.dtype)
+        strength = mx.array(cfg_value, dtype=noise.dtype).reshape(-1, 1, 1)
         return self.solvers(schedule, mu, cond, noise, time_tokens, strength)
 
     def _solve(
@@ -180,17 +188,23 @@ class FlowMatching(nn.Module):
         cond: mx.array,
         noise: mx.array,
         time_tokens: mx.array,
-        cfg_value: mx.array,
+        strength: mx.array,
     ) -> mx.array:
         """Conditional and unconditional run as one batch of 2 B; without a condition mu is 0."""
-        batch = noise.shape[0]
-        mu = mx.concatenate([mu, mx.zeros_like(mu)])
+        mu = mx.stack([mu, mx.zeros_like(mu)])
         cond = self.estimator.cond_proj(cond)
-        cond = mx.concatenate([cond, cond])
+        # All that the noisy patch sees, of all steps: one copy, not one for each step.
+        cases = (len(schedule.times), *mu.shape[:2])
+        contexts = mx.concatenate(
+            [
+                mx.broadcast_to(part, (*cases, *part.shape[-2:]))
+                for part in (mu, time_tokens[:, None, None, None], cond)
+            ],
+            axis=-2,
+        )
+        steps = mx.split(contexts, len(schedule.times))
 
         def velocity(x: mx.array, step: int) -> mx.array:
-            time = mx.broadcast_to(time_tokens[step], (2 * batch, 1, mu.shape[-1]))
-            both = self.estimator.velocity(mx.concatenate([x, x]), mu, time, cond)
-            return guide(both[:batch], both[batch:], cfg_value)
+            return guide(self.estimator.velocity(x, steps[step].squeeze(0)), strength)
 
         return SOLVERS[schedule.solver](velocity, noise, schedule)

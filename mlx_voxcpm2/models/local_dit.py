@@ -53,16 +53,23 @@ class LocalDiT(nn.Module):
 
         return self.time_mlp(sinusoids(t)) + self.delta_time_mlp(sinusoids(dt))
 
-    def velocity(self, x: mx.array, mu: mx.array, time: mx.array, cond: mx.array) -> mx.array:
-        """x (B, P, D) and tokens mu (B, 2, H), time (B, 1, H), cond (B, P, H) -> (B, P, D)."""
-        tokens = mx.concatenate([mu, time, cond, self.in_proj(x)], axis=1)
-        noisy = slice(tokens.shape[1] - x.shape[1], None)
-        return self.out_proj(self.decoder(tokens, causal=False, read=noisy))
+    def velocity(self, x: mx.array, context: mx.array) -> mx.array:
+        """x (B, P, D) and the tokens before it, context (..., B, 3 + P, H) -> (..., B, P, D).
+
+        The context is the two tokens of mu, the one of the time, and the condition's, projected.
+        Its leading axes are cases of the same x, such as with a condition and without.
+        """
+        noisy = self.in_proj(x)
+        noisy = mx.broadcast_to(noisy, (*context.shape[:-2], *noisy.shape[-2:]))
+        tokens = mx.concatenate([context, noisy], axis=-2)
+        read = slice(context.shape[-2], None)
+        hidden = self.decoder(tokens.reshape(-1, *tokens.shape[-2:]), causal=False, read=read)
+        return self.out_proj(hidden).reshape(*noisy.shape[:-1], -1)
 
     def __call__(
         self, x: mx.array, mu: mx.array, t: mx.array, cond: mx.array, dt: mx.array
     ) -> mx.array:
         """x (B, P, D), mu (B, 2 H), t and dt (B,), cond (B, P, D) -> velocity (B, P, D)."""
-        batch, hidden = x.shape[0], mu.shape[-1] // 2
+        mu = mu.reshape(x.shape[0], 2, -1)
         time = self.time_tokens(t, dt)[:, None]
-        return self.velocity(x, mu.reshape(batch, 2, hidden), time, self.cond_proj(cond))
+        return self.velocity(x, mx.concatenate([mu, time, self.cond_proj(cond)], axis=1))
