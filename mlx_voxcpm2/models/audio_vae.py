@@ -5,10 +5,14 @@ Upstream: modules/audiovae/audio_vae_v2.py; attribute names are the checkpoint's
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from functools import partial
+
 import mlx.core as mx
 import mlx.nn as nn
 
 from ..config import AudioVAEConfig
+from .compiled import CompiledGraphs
 from .conv import CausalConv1d, CausalTransposeConv1d, Context, Snake1d, causal_conv1d
 
 
@@ -96,9 +100,10 @@ class SampleRateCondition(nn.Module):
         self.scale_embed = nn.Embedding(bands, channels)
         self.bias_embed = nn.Embedding(bands, channels)
 
-    def __call__(self, x: mx.array, band: mx.array) -> mx.array:
-        """x (B, L, C), band () -> (B, L, C)."""
-        return x * self.scale_embed(band) + self.bias_embed(band)
+    def __call__(self, x: mx.array, band: int) -> mx.array:
+        """x (B, L, C) -> (B, L, C)."""
+        row = slice(band, band + 1)  # a view, where a lookup would be a kernel
+        return x * self.scale_embed.weight[row] + self.bias_embed.weight[row]
 
 
 class Decoder(nn.Module):
@@ -118,8 +123,9 @@ class Decoder(nn.Module):
             self.model.append(DecoderBlock(channels, stride, config.depthwise))
             channels //= 2
         self.model += [Snake1d(channels), CausalConv1d(channels, 1, kernel=7)]
+        self.boundaries = config.sr_bin_boundaries
         if config.sr_bin_boundaries is not None:
-            # Ascending rates in Hz. In the checkpoint, so a parameter here, though never trained.
+            # Ascending rates in Hz. In the checkpoint, so a parameter here; the config's are used.
             self.sr_bin_boundaries = mx.array(config.sr_bin_boundaries, dtype=mx.int32)
             bands = len(config.sr_bin_boundaries) + 1
             self.sr_cond_model = [
@@ -130,7 +136,7 @@ class Decoder(nn.Module):
     @property
     def is_conditioned(self) -> bool:
         """Whether the wanted sample rate changes the sound."""
-        return "sr_bin_boundaries" in self
+        return self.boundaries is not None
 
     def make_cache(self) -> list[Context | list[Context] | None]:
         return [
@@ -143,7 +149,7 @@ class Decoder(nn.Module):
         """x (B, L, D) -> sound in -1..1 (B, L * product of the rates)."""
         if self.is_conditioned:
             # As torch.bucketize: a rate that equals a boundary falls below it.
-            band = mx.sum(self.sr_bin_boundaries < sample_rate)
+            band = bisect_left(self.boundaries, sample_rate)
         for index, (layer, state) in enumerate(
             zip(self.model, cache or self.make_cache(), strict=True)
         ):
@@ -162,6 +168,7 @@ class AudioVAE(nn.Module):
         self.config = config
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
+        self.compiled = CompiledGraphs(self.decoder)
 
     def encode(self, audio: mx.array) -> mx.array:
         """audio at `sample_rate` (B, samples), a multiple of the hop -> latents (B, L, D)."""
@@ -176,17 +183,41 @@ class AudioVAE(nn.Module):
         `cache`, from `make_cache`, makes successive calls one stream.
         """
         rate = self.config.out_sample_rate if sample_rate is None else sample_rate
-        return self.decoder(latents.astype(mx.float32), rate, cache)
+        latents = latents.astype(mx.float32)
+        contexts = self.contexts(cache or [])
+        if not contexts or contexts[0].past is None:
+            return self.decoder(latents, rate, cache)
+        # On from what the stream holds, as it does patch after patch.
+        pasts = [context.past for context in contexts]
+        step = partial(self._step, rate)
+        sound, pasts = self.compiled(rate, step, latents, pasts)
+        for context, past in zip(contexts, pasts, strict=True):
+            context.past = past
+        return sound
+
+    def _step(
+        self, sample_rate: int, latents: mx.array, pasts: list[mx.array]
+    ) -> tuple[mx.array, list[mx.array]]:
+        cache = self.make_cache()
+        contexts = self.contexts(cache)
+        for context, past in zip(contexts, pasts, strict=True):
+            context.past = past
+        sound = self.decoder(latents, sample_rate, cache)
+        return sound, [context.past for context in contexts]
 
     def make_cache(self) -> list:
         return self.decoder.make_cache()
 
-    def held(self, cache: list) -> list[mx.array]:
-        """The arrays that a stream carries on."""
-        found: list[mx.array] = []
+    def contexts(self, cache: list) -> list[Context]:
+        """What a stream carries on, without the nesting."""
+        found: list[Context] = []
         for entry in cache:
             if isinstance(entry, list):
-                found += self.held(entry)
-            elif entry is not None and entry.past is not None:
-                found.append(entry.past)
+                found += self.contexts(entry)
+            elif entry is not None:
+                found.append(entry)
         return found
+
+    def held(self, cache: list) -> list[mx.array]:
+        """The arrays that a stream carries on."""
+        return [context.past for context in self.contexts(cache) if context.past is not None]

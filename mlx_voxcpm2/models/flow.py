@@ -20,6 +20,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
+from .compiled import CompiledGraphs
 from .local_dit import LocalDiT
 
 # The sway grid after a twenty-fifth of its steps.
@@ -124,41 +125,13 @@ def solve_adams(
 SOLVERS = {"euler": solve_euler, "adams": solve_adams}
 
 
-class CompiledSolvers:
-    """One graph per schedule, in which the weights are constants: others make new graphs.
-
-    Weights count as others when they are replaced, not when a number in them is assigned to.
-    """
-
-    def __init__(self, solve: Callable[..., mx.array], estimator: LocalDiT):
-        self.solve, self.estimator = solve, estimator
-        self.held: list[tuple[dict | list, str | int, object]] = []
-        self.graphs: dict[Schedule, Callable[..., mx.array]] = {}
-
-    def _remember(self) -> None:
-        """Every layer and array that the graphs will have been traced with, and where it was."""
-        self.held, self.graphs = [], {}
-        for module in self.estimator.modules():
-            for key, value in module.items():
-                self.held.append((module, key, value))
-                if isinstance(value, list):
-                    self.held += [(value, index, item) for index, item in enumerate(value)]
-
-    def __call__(self, schedule: Schedule, *arrays: mx.array) -> mx.array:
-        if not self.held or any(owner[key] is not value for owner, key, value in self.held):
-            self._remember()
-        if schedule not in self.graphs:
-            self.graphs[schedule] = mx.compile(partial(self.solve, schedule))
-        return self.graphs[schedule](*arrays)
-
-
 class FlowMatching(nn.Module):
     """Upstream's `UnifiedCFM`."""
 
     def __init__(self, estimator: LocalDiT):
         super().__init__()
         self.estimator = estimator
-        self.solvers = CompiledSolvers(self._solve, estimator)
+        self.compiled = CompiledGraphs(estimator)
 
     def time_tokens(self, schedule: Schedule) -> mx.array:
         """One token per step (steps, H): the same for every patch, so computed once."""
@@ -179,7 +152,8 @@ class FlowMatching(nn.Module):
         The whole solver is one compiled graph.
         """
         strength = mx.array(cfg_value, dtype=noise.dtype).reshape(-1, 1, 1)
-        return self.solvers(schedule, mu, cond, noise, time_tokens, strength)
+        solve = partial(self._solve, schedule)
+        return self.compiled(schedule, solve, mu, cond, noise, time_tokens, strength)
 
     def _solve(
         self,
