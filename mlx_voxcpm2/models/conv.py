@@ -62,10 +62,12 @@ class CausalConv1d(nn.Module):
 
 @partial(mx.compile, shapeless=True)
 def _weighted_sum(bias: mx.array, weights: list[mx.array], taps: list[mx.array]) -> mx.array:
-    total = bias
-    for weight, tap in zip(weights, taps, strict=True):
-        total = total + weight * tap
-    return total
+    """In pairs of pairs: a fused kernel is at most eleven operations deep."""
+    terms = [bias, *(weight * tap for weight, tap in zip(weights, taps, strict=True))]
+    while len(terms) > 1:
+        odd = terms[len(terms) // 2 * 2 :]
+        terms = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)] + odd
+    return terms[0]
 
 
 class CausalDepthwiseConv1d(nn.Module):
