@@ -11,14 +11,9 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 import numpy as np
 
+from .batch import Request, generate_patches, length_limit
 from .config import VoxCPM2Config
-from .generation import (
-    Request,
-    generate_patches,
-    length_limit,
-    stream_results,
-    whole_result,
-)
+from .generation import stream_results, whole_result
 from .models.voxcpm2 import VoxCPM2Model
 from .options import GenerationOptions
 from .prompt import Prompt, check_modes, spoken_text

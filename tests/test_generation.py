@@ -115,7 +115,7 @@ def test_an_encoded_voice_is_the_voice(released):
 def test_a_prompt_read_in_pieces_is_the_prompt(released, monkeypatch):
     options = {"seed": 2, "max_tokens": 3, **QUICK}
     (whole,) = released.model.generate(TEXT, ref_audio=released.waveform("ref"), **options)
-    monkeypatch.setattr("mlx_voxcpm2.generation.PREFILL_POSITIONS", 7)
+    monkeypatch.setattr("mlx_voxcpm2.batch.PREFILL_POSITIONS", 7)
     (pieces,) = released.model.generate(TEXT, ref_audio=released.waveform("ref"), **options)
     assert relative_error(pieces.audio, whole.audio) < 1e-4
 
@@ -159,7 +159,7 @@ def test_a_seed_does_not_touch_the_global_random_state(model):
 
 
 def test_every_seed_gives_standard_normal_noise():
-    from mlx_voxcpm2.generation import draw_noise
+    from mlx_voxcpm2.batch import draw_noise
 
     for seed in (0, 2**64 - 1):
         draws = draw_noise(seed, (4, 64))
@@ -296,7 +296,7 @@ def test_sixteen_bit_weights_keep_everything_on_the_way_in_sixteen_bits(make_cas
     wanted = getattr(mx, dtype)
     is_audio = mx.array([[False, True, False, True]])
     cache = model.make_cache()
-    inputs = model.embed(mx.array([[5, 0, 6, 0]]), is_audio, case.given("x", 1, 2, 2, 16))
+    inputs = model.embed(mx.array([[5, 0, 6, 0]]), is_audio, case.given("x", 2, 2, 16))
     hidden, residual = model(inputs, is_audio, cache)
     schedule_tokens = model.feat_decoder.time_tokens
     schedule = Schedule.of(solver, 3)

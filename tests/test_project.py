@@ -11,11 +11,11 @@ ROOT = Path(__file__).parent.parent
 
 # From the ground up: a module imports only what stands before it.
 ORDER = [
-    "backend", "errors", "schema", "config", "models.compiled", "models.conv", "models.audio_vae", "models.rope",
-    "models.joined_linear", "models.minicpm", "models.local_encoder", "models.local_dit",
-    "models.flow", "models.voxcpm2", "audio", "audio_output", "loudspeaker", "tokenizer",
-    "torch_file", "options", "results", "prompt", "generation", "model", "layouts", "hub", "load",
-    "__init__", "command", "generate", "cli",
+    "backend", "errors", "schema", "config", "models.compiled", "models.conv", "models.audio_vae",
+    "models.rope", "models.joined_linear", "models.minicpm", "models.local_encoder",
+    "models.local_dit", "models.flow", "models.voxcpm2", "audio", "audio_output", "loudspeaker",
+    "tokenizer", "torch_file", "options", "results", "prompt", "batch", "generation", "model",
+    "layouts", "hub", "load", "__init__", "command", "generate", "cli",
 ]  # fmt: skip
 ANYWHERE = {"models.__init__"}
 

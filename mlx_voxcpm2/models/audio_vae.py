@@ -6,6 +6,7 @@ Upstream: modules/audiovae/audio_vae_v2.py; attribute names are the checkpoint's
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from functools import partial
 
 import mlx.core as mx
@@ -123,10 +124,10 @@ class Decoder(nn.Module):
             self.model.append(DecoderBlock(channels, stride, config.depthwise))
             channels //= 2
         self.model += [Snake1d(channels), CausalConv1d(channels, 1, kernel=7)]
-        self.boundaries = config.sr_bin_boundaries
         if config.sr_bin_boundaries is not None:
-            # Ascending rates in Hz. In the checkpoint, so a parameter here; the config's are used.
+            # Ascending rates in Hz. In the checkpoint, so a parameter here, though never trained.
             self.sr_bin_boundaries = mx.array(config.sr_bin_boundaries, dtype=mx.int32)
+            self._boundaries: tuple[mx.array, list[int]] | None = None
             bands = len(config.sr_bin_boundaries) + 1
             self.sr_cond_model = [
                 SampleRateCondition(widths[index], bands) if index in widths else nn.Identity()
@@ -136,7 +137,16 @@ class Decoder(nn.Module):
     @property
     def is_conditioned(self) -> bool:
         """Whether the wanted sample rate changes the sound."""
-        return self.boundaries is not None
+        return "sr_bin_boundaries" in self
+
+    def band(self, sample_rate: int) -> int:
+        """As torch.bucketize: a rate that equals a boundary falls below it.
+
+        The boundaries are read once, so that a patch's graph holds neither them nor lookups.
+        """
+        if self._boundaries is None or self._boundaries[0] is not self.sr_bin_boundaries:
+            self._boundaries = self.sr_bin_boundaries, self.sr_bin_boundaries.tolist()
+        return bisect_left(self._boundaries[1], sample_rate)
 
     def make_cache(self) -> list[Context | list[Context] | None]:
         return [
@@ -148,8 +158,7 @@ class Decoder(nn.Module):
     def __call__(self, x: mx.array, sample_rate: int, cache: list | None = None) -> mx.array:
         """x (B, L, D) -> sound in -1..1 (B, L * product of the rates)."""
         if self.is_conditioned:
-            # As torch.bucketize: a rate that equals a boundary falls below it.
-            band = bisect_left(self.boundaries, sample_rate)
+            band = self.band(sample_rate)
         for index, (layer, state) in enumerate(
             zip(self.model, cache or self.make_cache(), strict=True)
         ):
@@ -217,6 +226,20 @@ class AudioVAE(nn.Module):
             elif entry is not None:
                 found.append(entry)
         return found
+
+    def join_caches(self, caches: list[list]) -> list:
+        """Streams of one row each go on as one batch."""
+        joined = self.make_cache()
+        rows = zip(self.contexts(joined), *map(self.contexts, caches), strict=True)
+        for target, *contexts in rows:
+            target.past = Context.joined(contexts).past
+        return joined
+
+    def keep(self, cache: list, rows: Sequence[int]) -> None:
+        """Only these rows of a batch of streams go on."""
+        chosen = mx.array(rows)
+        for context in self.contexts(cache):
+            context.keep(chosen)
 
     def held(self, cache: list) -> list[mx.array]:
         """The arrays that a stream carries on."""

@@ -7,6 +7,7 @@ Upstream: modules/audiovae/audio_vae_v2.py (`CausalConv1d`, `CausalTransposeConv
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import mlx.core as mx
@@ -28,6 +29,22 @@ class Context:
         joined = mx.concatenate([self.past, x], axis=1)
         self.past = joined[:, joined.shape[1] - length :]
         return joined
+
+    def keep(self, rows: mx.array) -> None:
+        """Only these rows of the batch go on."""
+        if self.past is not None:
+            self.past = self.past[rows]
+
+    @classmethod
+    def joined(cls, contexts: Sequence[Context]) -> Context:
+        """Streams of one row each as one batch; one that has not begun has silence behind it."""
+        result = cls()
+        known = next((context.past for context in contexts if context.past is not None), None)
+        if known is not None:
+            silence = mx.zeros_like(known)
+            pasts = [silence if context.past is None else context.past for context in contexts]
+            result.past = mx.concatenate(pasts)
+        return result
 
 
 class CausalConv1d(nn.Module):

@@ -151,7 +151,9 @@ class FlowMatching(nn.Module):
 
         The whole solver is one compiled graph.
         """
-        strength = mx.array(cfg_value, dtype=noise.dtype).reshape(-1, 1, 1)
+        if not isinstance(cfg_value, mx.array):
+            cfg_value = mx.array(cfg_value)
+        strength = cfg_value.astype(noise.dtype).reshape(-1, 1, 1)
         solve = partial(self._solve, schedule)
         return self.compiled(schedule, solve, mu, cond, noise, time_tokens, strength)
 

@@ -5,6 +5,8 @@ Upstream: modules/minicpm4/model.py.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import mlx.core as mx
 import mlx.nn as nn
 
@@ -17,14 +19,19 @@ EVERYTHING = slice(None)
 
 
 class KVCache:
-    """Keys and values of one layer, (B, heads, capacity, head size), grown in blocks in place."""
+    """Keys and values of one layer, (B, heads, capacity, head size), grown in blocks in place.
+
+    Rows may begin at different columns, so as to end at the same one: before row b's first
+    position there are `padding[b]` columns that nobody looks at.
+    """
 
     block = 256
 
-    def __init__(self):
+    def __init__(self, padding: Sequence[int] = ()):
         self.keys: mx.array | None = None
         self.values: mx.array | None = None
         self.offset = 0
+        self.padding = tuple(padding) if any(padding) else ()
 
     def update(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """keys, values (B, heads, L, head size) -> all of them so far."""
@@ -44,6 +51,33 @@ class KVCache:
             held = getattr(self, name)
             grown = room if held is None else mx.concatenate([held, room], axis=2)
             setattr(self, name, grown)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Only these rows stay, and no column that only others needed."""
+        self.padding = tuple(self.padding[row] for row in rows) if self.padding else ()
+        unused = min(self.padding, default=0)
+        if unused:
+            self.padding = tuple(padding - unused for padding in self.padding)
+        self.padding = self.padding if any(self.padding) else ()
+        self.offset -= unused
+        chosen = mx.array(rows)
+        self.keys = self.keys[:, :, unused:][chosen]
+        self.values = self.values[:, :, unused:][chosen]
+
+    def first_positions(self) -> int | mx.array:
+        """Of what is added next: one for all rows, or (B,)."""
+        return self.offset - mx.array(self.padding) if self.padding else self.offset
+
+    def mask(self, length: int) -> str | mx.array | None:
+        """Who sees whom among the next `length` positions and those before: causal, no padding.
+
+        Padding sees itself: a row of attention without anything to see would not be finite.
+        """
+        if not self.padding:
+            return "causal" if length > 1 else None
+        seen, seeing = mx.arange(self.offset + length), mx.arange(length)[:, None] + self.offset
+        first = mx.array(self.padding)[:, None, None, None]
+        return ((seen >= first) & (seen <= seeing)) | (seen == seeing)
 
 
 class Joinable(nn.Module):
@@ -94,8 +128,8 @@ class Attention(Joinable):
         self,
         x: mx.array,
         rope: LongRoPE | None,
-        start: int,
-        causal: bool,
+        start: int | mx.array,
+        mask: str | mx.array | None,
         cache: KVCache | None,
         read: slice,
     ) -> mx.array:
@@ -115,9 +149,8 @@ class Attention(Joinable):
         if cache is not None:
             keys, values = cache.update(keys, values)
         mixed = mx.fast.scaled_dot_product_attention(
-            queries[:, :, read], keys, values, scale=self.scale,
-            mask="causal" if causal and length > 1 else None,
-        )  # fmt: skip
+            queries[:, :, read], keys, values, scale=self.scale, mask=mask
+        )
         return mixed.transpose(0, 2, 1, 3).reshape(batch, mixed.shape[2], -1)
 
 
@@ -148,13 +181,13 @@ class DecoderLayer(nn.Module):
         self,
         x: mx.array,
         rope: LongRoPE | None,
-        start: int,
-        causal: bool,
+        start: int | mx.array,
+        mask: str | mx.array | None,
         cache: KVCache | None,
         read: slice,
     ) -> mx.array:
         """x (B, L, H) -> (B, R, H), the R positions that `read` selects."""
-        mixed = self.self_attn.mix(self.input_layernorm(x), rope, start, causal, cache, read)
+        mixed = self.self_attn.mix(self.input_layernorm(x), rope, start, mask, cache, read)
         x = _add_projected(x[:, read], self.self_attn.o_proj, mixed, self.residual_scale)
         active = self.mlp.activate(self.post_attention_layernorm(x))
         return _add_projected(x, self.mlp.down_proj, active, self.residual_scale)
@@ -178,8 +211,9 @@ class MiniCPM(nn.Module):
             layer.self_attn.join(evaluate)
             layer.mlp.join(evaluate)
 
-    def make_cache(self) -> list[KVCache]:
-        return [KVCache() for _ in self.layers]
+    def make_cache(self, padding: Sequence[int] = ()) -> list[KVCache]:
+        """padding: by row, how many positions are there only to fill it up on the left."""
+        return [KVCache(padding) for _ in self.layers]
 
     def embed(self, tokens: mx.array) -> mx.array:
         """tokens (B, T) -> (B, T, H)."""
@@ -198,9 +232,10 @@ class MiniCPM(nn.Module):
         `read` selects the R positions that are wanted: the last layer computes no others. In a
         causal stack they must be all.
         """
-        start = cache[0].offset if cache else 0
+        first = cache[0] if cache else KVCache()
+        start, mask = first.first_positions(), first.mask(x.shape[1]) if causal else None
         last = len(self.layers) - 1
         for index, layer in enumerate(self.layers):
             wanted = read if index == last else EVERYTHING
-            x = layer(x, self.rope, start, causal, cache[index] if cache else None, wanted)
+            x = layer(x, self.rope, start, mask, cache[index] if cache else None, wanted)
         return self.norm(x)

@@ -27,15 +27,21 @@ class LongRoPE:
         angles = np.outer(places, np.float32(1) / factors) * (np.float32(1) / powers)
         self.cos, self.sin = mx.array(np.cos(angles)), mx.array(np.sin(angles))
 
-    def __call__(self, x: mx.array, start: int) -> mx.array:
-        """x (B, heads, L, head size), its first position being `start` -> turned, in its type."""
+    def __call__(self, x: mx.array, start: int | mx.array) -> mx.array:
+        """x (B, heads, L, head size), its first position being `start` -> turned, in its type.
+
+        start (B,) where it differs between rows. What fills a row up on its left is before 0.
+        """
         if has_fast_rope(x.dtype):
             return mx.fast.rope(
                 x, self.size, traditional=False, base=None, scale=1.0, offset=start,
                 freqs=self.periods,
             )  # fmt: skip
-        end = start + x.shape[2]
-        cos, sin = self.cos[start:end], self.sin[start:end]
+        if isinstance(start, int):
+            places = slice(start, start + x.shape[2])
+        else:
+            places = mx.maximum(start[:, None, None] + mx.arange(x.shape[2]), 0)
+        cos, sin = self.cos[places], self.sin[places]
         first, second = mx.split(x.astype(mx.float32), 2, axis=-1)
         turned = mx.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
         return turned.astype(x.dtype)

@@ -5,6 +5,8 @@ Upstream: model/voxcpm2.py (`VoxCPM2Model`), modules/layers/scalar_quantization_
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import mlx.core as mx
 import mlx.nn as nn
 
@@ -65,8 +67,9 @@ class VoxCPM2Model(nn.Module):
         ):  # fmt: skip
             stack.join(evaluate)
 
-    def make_cache(self) -> tuple[list[KVCache], list[KVCache]]:
-        return self.base_lm.make_cache(), self.residual_lm.make_cache()
+    def make_cache(self, padding: Sequence[int] = ()) -> tuple[list[KVCache], list[KVCache]]:
+        """Of the language model and of the residual one; see `MiniCPM.make_cache`."""
+        return self.base_lm.make_cache(padding), self.residual_lm.make_cache(padding)
 
     def embed_patches(self, patches: mx.array) -> mx.array:
         """patches (B, N, P, D) -> embeddings (B, N, H)."""
@@ -75,13 +78,13 @@ class VoxCPM2Model(nn.Module):
     def embed(
         self, tokens: mx.array, is_audio: mx.array, patches: mx.array | None = None
     ) -> mx.array:
-        """tokens (B, T), is_audio (B, T), patches (B, N, P, D) of the N audio positions in order
-        -> embeddings (B, T, H). Only audio positions pass the local encoder."""
+        """tokens (B, T), is_audio (B, T), patches (N, P, D) of the N audio positions in order, row
+        after row -> embeddings (B, T, H). Only audio positions pass the local encoder."""
         text = self.base_lm.embed(tokens)
         if patches is None:
             return text
-        order = mx.maximum(mx.cumsum(is_audio.astype(mx.int32), axis=1) - 1, 0)
-        audio = mx.take_along_axis(self.embed_patches(patches), order[..., None], axis=1)
+        order = mx.maximum(mx.cumsum(is_audio.astype(mx.int32).reshape(-1)) - 1, 0)
+        audio = self.embed_patches(patches[None])[0][order].reshape(text.shape)
         return mx.where(is_audio[..., None], audio, text)
 
     def __call__(
@@ -115,11 +118,11 @@ class VoxCPM2Model(nn.Module):
         noise: mx.array,
         schedule: Schedule,
         time_tokens: mx.array,
-        cfg_value: float,
+        cfg_value: float | mx.array,
     ) -> mx.array:
         """hidden and residual (B, H), the patch before and noise (B, P, D) -> a patch (B, P, D).
 
-        `time_tokens` are `feat_decoder.time_tokens(schedule)`.
+        `time_tokens` are `feat_decoder.time_tokens(schedule)`, cfg_value is one or (B,).
         """
         mu = mx.stack([self.lm_to_dit_proj(hidden), self.res_to_dit_proj(residual)], axis=1)
         return self.feat_decoder(mu, cond, noise, schedule, time_tokens, cfg_value)
