@@ -158,6 +158,22 @@ class VoxCPM2(VoxCPM2Model):
 
         return patches()
 
+    def request(
+        self,
+        text: str,
+        *,
+        instruct: str | None = None,
+        ref_audio: AudioSource | mx.array | None = None,
+        prompt_audio: AudioSource | mx.array | None = None,
+        prompt_text: str | None = None,
+        options: GenerationOptions | None = None,
+        noise: mx.array | None = None,
+    ) -> Request:
+        """What `generate` would speak, checked and encoded: a row of `batch.Batch`, or of
+        `generation.stream_audio`, which speak many at once."""
+        options = options or GenerationOptions()
+        return self._prepare(text, instruct, ref_audio, prompt_audio, prompt_text, options, noise)()
+
     def _prepare(
         self,
         text: str,
