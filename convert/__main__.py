@@ -89,17 +89,18 @@ class Progress:
 
 
 @contextlib.contextmanager
-def stopped_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends the block as an exception, so that it clears up."""
+def stopped_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP (a closed terminal) raise in the block, so that it clears up."""
 
-    def stop(*_) -> None:
-        raise SystemExit(128 + signal.SIGTERM)
+    def stop(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def convert(args: argparse.Namespace) -> None:
@@ -108,7 +109,7 @@ def convert(args: argparse.Namespace) -> None:
     quantization = choose_quantization(args)
     progress = Progress()
     try:
-        with stopped_by_sigterm(), messages_on_success():
+        with stopped_by_signals(), messages_on_success():
             target = convert(
                 args.hf_path, args.mlx_path, args.dtype, args.revision, quantize=quantization,
                 layout=args.layout, overwrite=args.overwrite, progress=progress,

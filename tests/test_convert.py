@@ -153,7 +153,7 @@ def test_a_failed_exchange_puts_the_old_one_back(exchange, tmp_path, monkeypatch
     assert (target / "config.json").read_text() == "old" and os.listdir(tmp_path) == ["converted"]
 
 
-@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGINT", 130)])
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])
 def test_a_signal_leaves_nothing(exchange, tmp_path, name, status):
     script = f"""
 import os, signal, sys, time
@@ -170,7 +170,7 @@ sys.exit(command.main(sys.argv[1:]))
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("place", [-1, -3000])
+@pytest.mark.parametrize("place", [-1, -3000, 20])
 def test_a_disk_that_loses_a_bit_is_found_out(exchange, tmp_path, monkeypatch, place):
     write_file = module.write_file
 
@@ -181,7 +181,7 @@ def test_a_disk_that_loses_a_bit_is_found_out(exchange, tmp_path, monkeypatch, p
         path.write_bytes(data)
 
     monkeypatch.setattr(module, "write_file", lossy)
-    with pytest.raises(OSError, match=r"tensor .* is not in .* as it was written; check the disk"):
+    with pytest.raises(OSError, match=r"converted can't be read as it was .*; check the disk"):
         convert(exchange, tmp_path / "converted", "bfloat16")
     assert os.listdir(tmp_path) == []
 
