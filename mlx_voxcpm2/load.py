@@ -121,6 +121,7 @@ def read_checkpoint(folder: Path, precision: Precision) -> Checkpoint:
     weights = {name: _cast(name, value, dtype) for name, value in weights.items()}
     if precision.quantization is not None:
         entry = precision.quantization.entry(model)
+        weights = quantize_weights(model, weights, entry)
         _quantize(model, weights, entry)
         data = {**data, "quantization": entry, "quantization_config": entry}
     ordered = {name: weights[name] for name, _ in tree_flatten(model.parameters())}

@@ -239,10 +239,10 @@ def test_converting_takes_the_memory_of_a_few_tensors(tmp_path):
 import resource, sys
 import mlx_voxcpm2
 from mlx_voxcpm2.convert import convert
-convert({str(tmp_path)!r}, {str(tmp_path / "first")!r}, "float32", quantize="8bit")
+convert({str(tmp_path)!r}, {str(tmp_path / "first")!r}, "float32")
 unit = 1 if sys.platform == "darwin" else 1024
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-convert({str(tmp_path / "wide")!r}, {str(tmp_path / "second")!r}, "float32", quantize="8bit")
+convert({str(tmp_path / "wide")!r}, {str(tmp_path / "second")!r}, "float32")
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before) / 1e6)
 """
     checkpoints.write_checkpoint(tmp_path, "exchange")
