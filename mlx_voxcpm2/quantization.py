@@ -60,7 +60,7 @@ class Quantization:
                 raise ValueError(f"{name} is {number!r}; it must be a positive integer")
         try:  # only the arguments are checked: nothing is computed
             mx.quantize(mx.zeros((1, 256 * group)), group, bits, mode=self.mode)
-        except (ValueError, RuntimeError) as error:
+        except (ValueError, RuntimeError, TypeError, OverflowError) as error:
             reason = one_line(error).removeprefix("[quantize] ")
             raise ValueError(f"MLX {mx.__version__} can't quantise so: {reason}") from None
 
@@ -121,13 +121,13 @@ RECIPES = {
     "8bit": Quantization(8),
     # The diffusion transformer untouched, for those who hear a difference with 8bit.
     "8bit-dit16": Quantization(8, dit_bits=FULL),
-    # The smallest.
+    # The smallest of these.
     "4bit": Quantization(4),
     # The diffusion transformer errs most at 4 bits, and each patch passes it ten times.
     "4bit-dit8": Quantization(4, dit_bits=8),
     # As small as can be without touching the diffusion transformer.
     "4bit-dit16": Quantization(4, dit_bits=FULL),
-    # The inputs of down_proj have outliers, so it gains most from more bits.
+    # As before; down_proj, which mlx-lm's mixed recipes spare too, and which no join needs alike.
     "4bit-down6-dit8": Quantization(4, dit_bits=8, down_bits=6),
 }
 MODE_RECIPES = ("mxfp4", "mxfp8", "nvfp4")

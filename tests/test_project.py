@@ -107,11 +107,14 @@ def test_the_readmes_examples_name_what_exists():
     import inspect
     import re
 
+    from mlx_voxcpm2.convert import __main__ as converting
+
     from mlx_voxcpm2 import VoxCPM2, generate
 
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     known = set(generate.build_parser()._option_string_actions)
-    known |= set("--hf_path --mlx_path --upload_repo --help --version".split())
+    known |= set(converting.build_parser("convert")._option_string_actions)
+    known |= set("--upload_repo --help --version".split())
     commands = re.findall(r"^\s*(?:python -m mlx_voxcpm2|mlx-voxcpm2).*(?:\\\n.*)*", readme, re.M)
     assert commands
     for command in commands:

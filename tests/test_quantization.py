@@ -157,6 +157,7 @@ def test_what_cannot_be_quantised_is_one_line(exchange, tmp_path, line):
         ({"bits": 0}, "number of bits is 0; it must be a positive integer"),
         ({"group_size": 0}, "group size is 0; it must be a positive integer"),
         ({"group_size": "64"}, "group size is '64'"),
+        ({"group_size": 10**12}, "can't quantise so"),
         ({"bits": 4.0}, "number of bits is 4.0"),
         ({"group_size": 48}, "group size 48.*supported group sizes are"),
         ({"group_size": 64, "mode": "mxfp4"}, "mxfp4 quantization requires group size 32"),
