@@ -7,8 +7,10 @@ import contextlib
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 
 from mlx_voxcpm2.command import Parser, flag, messages_on_success, run
+from mlx_voxcpm2.quantization import MODE_RECIPES, RECIPES, Quantization, find_recipe
 
 
 def build_parser(prog: str) -> Parser:
@@ -33,22 +35,19 @@ def build_parser(prog: str) -> Parser:
     flag(numbers, "dtype", help="bfloat16 (default), float16 or float32, of what isn't quantised")
     flag(
         numbers, "recipe", "quant_predicate", metavar="NAME",
-        help="bf16, 8bit, 8bit-dit16, 4bit, 4bit-dit8, 4bit-dit16, 4bit-down6-dit8, mxfp4, mxfp8 "
-        "or nvfp4",
+        help=", ".join((*RECIPES, *MODE_RECIPES)),
     )  # fmt: skip
-    numbers.add_argument("-q", "--quantize", action="store_true", help="quantise, or by these:")
+    numbers.add_argument(
+        "-q", "--quantize", action="store_true", help="quantise to 4 bits, or as these say"
+    )
     flag(numbers, "q_bits", type=int, metavar="N", help="of a weight (default 4)")
     flag(numbers, "q_group_size", type=int, metavar="N", help="weights that share a scale")
     flag(numbers, "q_mode", metavar="MODE", help="affine (default), mxfp4, mxfp8 or nvfp4")
     return parser
 
 
-def choose_quantization(args: argparse.Namespace):
-    """A recipe's name, a `Quantization`, or None, from the flags."""
-    from dataclasses import replace
-
-    from mlx_voxcpm2.quantization import Quantization, find_recipe
-
+def choose_quantization(args: argparse.Namespace) -> str | Quantization | None:
+    """What `convert` takes as `quantize`, from the flags."""
     names = ("q_bits", "q_group_size", "q_mode")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.recipe is None and not args.quantize:
