@@ -15,7 +15,8 @@ ORDER = [
     "models.rope", "models.joined_linear", "models.minicpm", "models.local_encoder",
     "models.local_dit", "models.flow", "models.voxcpm2", "audio", "audio_output", "loudspeaker",
     "tokenizer", "torch_file", "options", "results", "prompt", "batch", "generation", "model",
-    "layouts", "hub", "load", "__init__", "command", "generate", "cli",
+    "quantization", "layouts", "weight_files", "hub", "load", "__init__", "command", "generate",
+    "cli",
 ]  # fmt: skip
 ANYWHERE = {"models.__init__"}
 
@@ -107,11 +108,14 @@ def test_the_readmes_examples_name_what_exists():
     import inspect
     import re
 
+    from mlx_voxcpm2.convert import __main__ as converting
+
     from mlx_voxcpm2 import VoxCPM2, generate
 
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     known = set(generate.build_parser()._option_string_actions)
-    known |= set("--hf_path --mlx_path --upload_repo --help --version".split())
+    known |= set(converting.build_parser("convert")._option_string_actions)
+    known |= set("--upload_repo --help --version".split())
     commands = re.findall(r"^\s*(?:python -m mlx_voxcpm2|mlx-voxcpm2).*(?:\\\n.*)*", readme, re.M)
     assert commands
     for command in commands:
