@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from functools import partial
 
 from mlx_voxcpm2.command import Parser, flag, messages_on_success, run
 
@@ -13,11 +15,43 @@ def build_parser(prog: str) -> Parser:
         prog=prog,
         description="Write a VoxCPM2 checkpoint for MLX. Flags may be spelled with - for _.",
     )
-    flag(parser, "hf_path", required=True, metavar="PATH_OR_REPO", help="what to convert")
+    flag(parser, "hf_path", metavar="PATH_OR_REPO", help="what to convert")
     flag(parser, "mlx_path", required=True, metavar="PATH", help="the folder to write")
     flag(parser, "dtype", help="bfloat16 (default), float16 or float32")
     flag(parser, "revision", help="of the hub repository")
+    hub = parser.add_argument_group(
+        "upload", "Without --hf_path, of what --mlx_path holds already."
+    )
+    flag(hub, "upload_repo", metavar="OWNER/NAME", help="write a model card and upload to the hub")
+    flag(hub, "private", action="store_true", help="make the repository private")
+    flag(hub, "measured", metavar="FILE", help="what benchmarks/quantisation.py printed of it")
     return parser
+
+
+def check(parser: Parser, args: argparse.Namespace) -> None:
+    """Raises ValueError for flags that would do nothing."""
+    given = [name for name, value in vars(args).items() if value != parser.get_default(name)]
+    if args.hf_path is None and args.upload_repo is None:
+        raise ValueError("--hf_path is missing: what shall be converted?")
+    of_upload = {"private", "measured"}
+    idle = set(given) & of_upload if args.upload_repo is None else set()
+    if args.hf_path is None:
+        idle |= set(given) - of_upload - {"mlx_path", "upload_repo", "verbose"}
+    if idle:
+        missing = "--upload_repo" if args.upload_repo is None else "--hf_path"
+        raise ValueError(f"--{min(idle)} does nothing without {missing}")
+
+
+def convert_and_upload(parser: Parser, args: argparse.Namespace) -> None:
+    check(parser, args)
+    if args.upload_repo is not None:
+        from .publish import check_upload
+
+        check_upload(args.upload_repo)  # now, not after an hour of converting
+    if args.hf_path is not None:
+        convert(args)
+    if args.upload_repo is not None:
+        upload(args)
 
 
 def convert(args: argparse.Namespace) -> None:
@@ -28,8 +62,18 @@ def convert(args: argparse.Namespace) -> None:
     print(target, file=sys.stderr)
 
 
+def upload(args: argparse.Namespace) -> None:
+    from .publish import publish
+
+    named = args.hf_path is not None and not os.path.exists(os.path.expanduser(args.hf_path))
+    base_model = args.hf_path if named else None
+    address = publish(args.mlx_path, args.upload_repo, args.private, base_model, args.measured)
+    print(address, file=sys.stderr)
+
+
 def main(argv: list[str] | None = None, prog: str | None = None) -> int:
-    return run(build_parser(prog or "python -m mlx_voxcpm2.convert"), convert, argv)
+    parser = build_parser(prog or "python -m mlx_voxcpm2.convert")
+    return run(parser, partial(convert_and_upload, parser), argv)
 
 
 if __name__ == "__main__":
