@@ -44,14 +44,20 @@ def check(parser: Parser, args: argparse.Namespace) -> None:
 
 def convert_and_upload(parser: Parser, args: argparse.Namespace) -> None:
     check(parser, args)
-    if args.upload_repo is not None:
+    if args.hf_path is None:
+        upload(args)
+    elif args.upload_repo is None:
+        convert(args)
+    else:
         from .publish import check_upload
 
         check_upload(args.upload_repo)  # now, not after an hour of converting
-    if args.hf_path is not None:
         convert(args)
-    if args.upload_repo is not None:
-        upload(args)
+        try:
+            upload(args)
+        except (ValueError, OSError) as error:
+            hint = f"{args.mlx_path} is complete: without --hf_path this command only uploads it"
+            raise OSError(f"{error}; {hint}") from None
 
 
 def convert(args: argparse.Namespace) -> None:
@@ -65,8 +71,8 @@ def convert(args: argparse.Namespace) -> None:
 def upload(args: argparse.Namespace) -> None:
     from .publish import publish
 
-    named = args.hf_path is not None and not os.path.exists(os.path.expanduser(args.hf_path))
-    base_model = args.hf_path if named else None
+    local = args.hf_path is None or os.path.exists(os.path.expanduser(args.hf_path))
+    base_model = None if local else args.hf_path
     address = publish(args.mlx_path, args.upload_repo, args.private, base_model, args.measured)
     print(address, file=sys.stderr)
 

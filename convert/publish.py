@@ -117,7 +117,7 @@ def _failure(repo_id: str, error: BaseException) -> OSError:
         chain.append(following)
     statuses = [getattr(getattr(link, "response", None), "status_code", None) for link in chain]
     status = next((status for status in statuses if status is not None), None)
-    again = "run again, what has arrived is kept"
+    again = "try again, what has arrived is kept"
     if any(isinstance(link, OfflineModeIsEnabled) for link in chain):
         return ConnectionError(f"{repo_id}: HF_HUB_OFFLINE is set; unset it to upload")
     if status == 401:
