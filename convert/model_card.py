@@ -125,10 +125,9 @@ def _template(name: str) -> Template:
 def _table(contents: Contents) -> str:
     lines = ["| part | stored as | size |", "|---|---|---|"]
     for part in [*_PARTS.values(), _OTHERS]:
-        forms = contents.forms.get(part, Counter())
-        kept = ", ".join(f"{form}: {_size(size)}" for form, size in forms.most_common())
-        stored = kept if len(forms) > 1 else next(iter(forms), "")
-        if forms:
+        if forms := contents.forms.get(part):
+            each = [f"{form}: {_size(size)}" for form, size in forms.most_common()]
+            stored = ", ".join(each if len(forms) > 1 else forms)
             lines.append(f"| {part} | {stored} | {_size(sum(forms.values()))} |")
     return "\n".join(lines)
 
@@ -137,8 +136,7 @@ def _size(count: int) -> str:
     """Bytes in the unit that shows three digits: 4.96 GB, 730 MB, 12.3 kB."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= 0.9995 * scale:
-            digits = max(0, 2 - int(count / scale >= 9.995) - int(count / scale >= 99.95))
-            return f"{count / scale:.{digits}f} {unit}"
+            return f"{count / scale:#.3g}".rstrip(".") + f" {unit}"
     return f"{count} bytes"
 
 
