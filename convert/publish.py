@@ -79,21 +79,17 @@ def publish(
     check_upload(repo_id)
     notes = None if measured is None else Path(os.path.expanduser(measured))
     write_card(folder, repo_id, base_model, notes)
-    names = [
-        file.name
-        for file in folder.iterdir()
-        if file.suffix in _SUFFIXES or file.name in _NAMES
-    ]  # fmt: skip
-    hub, visibility = HfApi(), {"private": True} if private else {}
+    files = [file for file in folder.iterdir() if file.suffix in _SUFFIXES or file.name in _NAMES]
+    hub, wish = HfApi(), {"private": True} if private else {}  # else as the owner's settings say
     try:
-        address = hub.create_repo(repo_id, exist_ok=True, **visibility)
+        address = hub.create_repo(repo_id, exist_ok=True, **wish)
         is_public = private and not hub.model_info(repo_id).private
         if not is_public:
             hub.upload_folder(
                 repo_id=repo_id,
                 folder_path=folder,
                 commit_message="Upload a checkpoint for MLX",
-                allow_patterns=[glob.escape(name) for name in names],
+                allow_patterns=[glob.escape(file.name) for file in files],
                 delete_patterns=_WEIGHTS,
             )
     except Exception as error:
@@ -112,24 +108,24 @@ def _failure(repo_id: str, error: BaseException) -> OSError:
     """What went wrong and what to do, in one line."""
     from huggingface_hub.errors import OfflineModeIsEnabled
 
-    chain: list[BaseException] = [error]
+    chain = [error]
     while following := chain[-1].__cause__ or chain[-1].__context__:
         chain.append(following)
-    statuses = [getattr(getattr(link, "response", None), "status_code", None) for link in chain]
-    status = next((status for status in statuses if status is not None), None)
-    again = "try again, what has arrived is kept"
     if any(isinstance(link, OfflineModeIsEnabled) for link in chain):
         return ConnectionError(f"{repo_id}: HF_HUB_OFFLINE is set; unset it to upload")
+    answered = next((link for link in chain if getattr(link, "response", None) is not None), None)
+    status = None if answered is None else answered.response.status_code
     if status == 401:
         return PermissionError(
             f"{repo_id}: the hub does not know your token; log in again, or correct HF_TOKEN"
         )
     if status == 403:
         return PermissionError(f"{repo_id}: {_MAY_NOT_WRITE}")
+    again = "try again, what has arrived is kept"
     if status is not None and status >= 500:
         return OSError(f"{repo_id}: the hub answers with status {status}; {again}")
-    if status is None and isinstance(chain[-1], OSError):
-        return ConnectionError(
-            f"{repo_id}: the hub can't be reached ({one_line(chain[-1])}); {again}"
-        )
-    return OSError(f"{repo_id}: the upload failed ({one_line(error)}); {again}")
+    root = chain[-1]
+    if status is None and getattr(root, "errno", None) is not None:
+        return ConnectionError(f"{repo_id}: the hub can't be reached ({one_line(root)}); {again}")
+    reason = getattr(answered, "server_message", None) or one_line(answered or root)
+    return OSError(f"{repo_id}: the upload failed ({' '.join(reason.split())}); {again}")

@@ -270,6 +270,12 @@ def test_a_hub_out_of_order_is_one_line(path, hub, upload):
     )
 
 
+def test_what_the_hub_refuses_is_told_in_its_words(hub, upload):
+    hub.statuses[COMMIT] = 413
+    status, said = upload()
+    assert status == 2 and f"{NAME}: the upload failed (Out of order); try again" in said
+
+
 def test_a_token_that_lost_its_right_is_one_line(hub, upload, folder):
     """The repository is there, so that only the upload itself can tell."""
     assert upload()[0] == 0
