@@ -1,6 +1,6 @@
 """Checkpoints for MLX from upstream's release. Installed as `mlx_voxcpm2.convert`."""
 
-from .checkpoint import convert, save_checkpoint
+from .checkpoint import LAYOUTS, convert
 from .publish import publish
 
-__all__ = ["convert", "publish", "save_checkpoint"]
+__all__ = ["LAYOUTS", "convert", "publish"]

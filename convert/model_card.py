@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
 import mlx.core as mx
 
-from mlx_voxcpm2.layouts import is_mlx_audio, quantization_of
-from mlx_voxcpm2.load import _read_weights
+from mlx_voxcpm2.layouts import is_mlx_audio
+from mlx_voxcpm2.quantization import settings_of
+from mlx_voxcpm2.weight_files import read_weights
 
 MEASURED = ("<!-- measured -->", "<!-- /measured -->")
 """What benchmarks/quantisation.py found stands between these, in its output and in the card."""
@@ -36,9 +37,10 @@ class Contents:
     forms: dict[str, Counter[str]]
     """Part -> how its numbers are stored ("bfloat16", "4 bits in groups of 64") -> bytes."""
     bits: frozenset[int]
-    """Those of all quantised layers."""
+    """Those of most quantised layers of the language model and of the diffusion transformer, 16
+    for one that has none; empty if nothing is quantised."""
     layout: str
-    """ "mlx-audio" or "own"."""
+    """As `--layout` names it."""
 
     @property
     def size(self) -> int:
@@ -50,26 +52,30 @@ def read_contents(folder: Path) -> Contents:
     for name in ("config.json", "tokenizer.json"):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder}: no {name} here; give a converted checkpoint")
-    weights, written_by_mlx = _read_weights(folder)
+    weights, written_by_mlx = read_weights(folder)
     if not written_by_mlx:
         raise ValueError(f"{folder} is not converted yet; give it as --hf_path")
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     quantization = config.get("quantization") or {}
-    forms: dict[str, Counter[str]] = {}
-    bits = set()
+    forms: dict[str, Counter[str]] = defaultdict(Counter)
+    bits: dict[str, Counter[int]] = defaultdict(Counter)
     for name, value in weights.items():
-        layer = name.rpartition(".")[0]
-        form = str(value.dtype).removeprefix("mlx.core.")
-        quantised = f"{layer}.scales" in weights and not name.endswith(".bias")
-        if not quantised and not mx.issubdtype(value.dtype, mx.floating):
-            continue  # the AudioVAE's table of sample rates
-        if quantised:
-            settings = quantization_of(layer, quantization)
-            bits.add(settings["bits"])
+        part, layer = _PARTS.get(name.partition(".")[0], _OTHERS), name.rpartition(".")[0]
+        if f"{layer}.scales" in weights and not name.endswith(".bias"):
+            settings = settings_of(layer, quantization)
             form = "{bits} bits ({mode}) in groups of {group_size}".format(**settings)
-        part = _PARTS.get(name.partition(".")[0], _OTHERS)
-        forms.setdefault(part, Counter())[form] += value.nbytes
-    return Contents(forms, frozenset(bits), "mlx-audio" if is_mlx_audio(weights) else "own")
+            bits[part][settings["bits"]] += 1
+        elif mx.issubdtype(value.dtype, mx.floating):  # the AudioVAE's table of rates is no weight
+            form = str(value.dtype).removeprefix("mlx.core.")
+        else:
+            continue
+        forms[part][form] += value.nbytes
+    most = frozenset()
+    if bits:
+        main = [bits[_PARTS[name]] or Counter([16]) for name in ("base_lm", "feat_decoder")]
+        most = frozenset(counts.most_common(1)[0][0] for counts in main)
+    layout = "mlx-audio" if is_mlx_audio(weights) else "mlx-voxcpm2"
+    return Contents(forms, most, layout)
 
 
 def write_card(
@@ -107,7 +113,7 @@ def card_text(contents: Contents, repo: str, base_model: str, measured: str | No
         names,
         about=_template(f"VoxCPM2-{recipe}").substitute(names).strip(),
         relation="\nbase_model_relation: quantized" if contents.bits else "",
-        bits="".join(f", {bits}-bit" for bits in sorted(contents.bits)),
+        bits="".join(f", {bits}-bit" for bits in sorted(contents.bits - {16})),
         layout=_template(f"layout-{contents.layout}").substitute(names).strip(),
         size=_size(contents.size),
         parts=_table(contents),

@@ -13,10 +13,9 @@ from pathlib import Path
 import mlx.core as mx
 import mlx.nn as nn
 import pytest
-from conftest import GOLDEN
 from huggingface_hub import ModelCard
 from mlx.utils import tree_flatten
-from mlx_voxcpm2.convert import convert
+from mlx_voxcpm2.convert import LAYOUTS, convert
 from mlx_voxcpm2.convert.model_card import Contents, card_text, write_card
 
 from mlx_voxcpm2 import generate, load_model
@@ -77,10 +76,6 @@ def sizes(text: str) -> list[float]:
     return [float(number) * units[unit] for number, unit in found]
 
 
-def file_of(folder: Path) -> Path:
-    return folder / "model.safetensors"
-
-
 def test_the_hub_reads_its_metadata(folder):
     data = ModelCard(card(folder)).data
     assert (data.license, data.library_name, data.pipeline_tag) == (
@@ -96,7 +91,8 @@ def test_the_hub_reads_its_metadata(folder):
 def test_a_quantised_checkpoint_is_known_as_one(quantised, bits):
     text = card(quantised(bits, bits))
     data = ModelCard(text).data
-    assert data.base_model_relation == "quantized" and f"{bits}-bit" in data.tags
+    assert data.base_model_relation == "quantized"
+    assert [tag for tag in data.tags if tag.endswith("-bit")] == [f"{bits}-bit"]
     assert f"# VoxCPM2 in {bits} bits for MLX" in text
     assert f"{bits} bits (affine) in groups of 32" in text
 
@@ -106,16 +102,19 @@ def test_a_mixed_checkpoint_tells_each_part(quantised):
     assert {"4-bit", "8-bit"} < set(ModelCard(text).data.tags)
     assert "# VoxCPM2, quantised, for MLX" in text
     row = {line.split(" | ")[0]: line for line in text.splitlines() if line.startswith("| ")}
-    assert "4 bits" in row["| language model"] and "8 bits" not in row["| language model"]
-    assert "8 bits" in row["| diffusion transformer"]
-    assert "| bfloat16 |" in row["| local encoder"] and "| float32 |" in row["| AudioVAE"]
+    forms = {part: line.split(" | ")[1] for part, line in row.items()}
+    assert "4 bits (affine)" in forms["| language model"] and "8 b" not in forms["| language model"]
+    assert "8 bits (affine)" in forms["| diffusion transformer"]
+    assert "4 bits" not in forms["| diffusion transformer"]
+    assert (forms["| local encoder"], forms["| AudioVAE"]) == ("bfloat16", "float32")
 
 
 @pytest.mark.parametrize("bits", [None, 8, 4])
-def test_its_sizes_are_those_of_the_file(quantised, folder, bits):
-    text = card(quantised(bits, bits) if bits else folder)
-    whole, *parts = sizes(text)
-    tensors = mx.load(str(file_of(folder))).values()
+def test_its_sizes_are_those_of_the_file(folder, quantised, bits):
+    if bits:
+        quantised(bits, bits)
+    whole, *parts = sizes(card(folder))
+    tensors = mx.load(str(folder / "model.safetensors")).values()
     assert abs(sum(value.nbytes for value in tensors) - whole) < 0.006 * whole
     assert len(parts) == 6 and abs(sum(parts) - whole) < 0.01 * whole
 
@@ -126,7 +125,7 @@ def test_its_sizes_are_those_of_the_file(quantised, folder, bits):
      (12_340, "12.3 kB"), (9_996, "10.0 kB"), (12, "12 bytes")],
 )  # fmt: skip
 def test_a_size_has_three_digits(count, text):
-    contents = Contents({"AudioVAE": Counter({"float32": count})}, frozenset(), "own")
+    contents = Contents({"AudioVAE": Counter({"float32": count})}, frozenset(), "mlx-audio")
     assert f"\n{text} of weights:\n" in card_text(contents, REPO, "org/base", None)
 
 
@@ -140,13 +139,12 @@ def test_its_examples_are_right(folder):
     assert f'load_model("{REPO}")' in example
 
 
-@pytest.mark.parametrize("precision", ["bf16", "4bit"])
-def test_mlx_audio_is_promised_for_its_own_layout_only(folder, precision):
+def test_mlx_audio_is_promised_for_its_layout_only(make_case, tmp_path):
     command = f"python -m mlx_audio.tts.generate --model {REPO}"
-    assert command not in card(folder) and "--layout mlx-audio" in card(folder)
-    shutil.copy(GOLDEN / f"mlx_audio_{precision}.safetensors", file_of(folder))
-    shutil.copy(GOLDEN / f"mlx_audio_{precision}.json", folder / "config.json")
-    assert command in card(folder) and "--layout" not in card(folder)
+    for layout in LAYOUTS:
+        text = card(convert(make_case("mup").folder, tmp_path / layout, layout=layout))
+        assert (command in text) == (layout == "mlx-audio")
+        assert ("--layout mlx-audio" in text) == (layout == "mlx-voxcpm2")
 
 
 def test_errors_are_those_that_were_measured(folder, tmp_path):
