@@ -1,5 +1,6 @@
 """Checkpoints for MLX from upstream's release. Installed as `mlx_voxcpm2.convert`."""
 
 from .checkpoint import LAYOUTS, convert
+from .publish import publish
 
-__all__ = ["LAYOUTS", "convert"]
+__all__ = ["LAYOUTS", "convert", "publish"]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 from mlx_voxcpm2.command import Parser, flag, messages_on_success, run
 from mlx_voxcpm2.quantization import MODE_RECIPES, RECIPES, Quantization, find_recipe
@@ -18,9 +20,7 @@ def build_parser(prog: str) -> Parser:
         prog=prog,
         description="Write a VoxCPM2 checkpoint for MLX. Flags may be spelled with - for _.",
     )
-    flag(
-        parser, "hf_path", "model", required=True, metavar="PATH_OR_REPO", help="what to convert"
-    )  # fmt: skip
+    flag(parser, "hf_path", "model", metavar="PATH_OR_REPO", help="what to convert")
     flag(
         parser, "mlx_path", default="mlx_model", metavar="PATH",
         help="the folder to write (default %(default)s)",
@@ -43,7 +43,45 @@ def build_parser(prog: str) -> Parser:
     flag(numbers, "q_bits", type=int, metavar="N", help="of a weight (default 4)")
     flag(numbers, "q_group_size", type=int, metavar="N", help="weights that share a scale")
     flag(numbers, "q_mode", metavar="MODE", help="affine (default), mxfp4, mxfp8 or nvfp4")
+    hub = parser.add_argument_group(
+        "upload", "Without --hf_path, of what --mlx_path holds already."
+    )
+    flag(hub, "upload_repo", metavar="OWNER/NAME", help="write a model card and upload to the hub")
+    flag(hub, "private", action="store_true", help="make the repository private")
+    flag(hub, "measured", metavar="FILE", help="what benchmarks/quantisation.py printed of it")
     return parser
+
+
+def check(parser: Parser, args: argparse.Namespace) -> None:
+    """Raises ValueError for flags that would do nothing."""
+    given = [name for name, value in vars(args).items() if value != parser.get_default(name)]
+    if args.hf_path is None and args.upload_repo is None:
+        raise ValueError("--hf_path is missing: what shall be converted?")
+    of_upload = {"private", "measured"}
+    idle = set(given) & of_upload if args.upload_repo is None else set()
+    if args.hf_path is None:
+        idle |= set(given) - of_upload - {"mlx_path", "upload_repo", "verbose"}
+    if idle:
+        missing = "--upload_repo" if args.upload_repo is None else "--hf_path"
+        raise ValueError(f"--{min(idle)} does nothing without {missing}")
+
+
+def convert_and_upload(parser: Parser, args: argparse.Namespace) -> None:
+    check(parser, args)
+    if args.hf_path is None:
+        upload(args)
+    elif args.upload_repo is None:
+        convert(args)
+    else:
+        from .publish import check_upload
+
+        check_upload(args.upload_repo)  # now, not after an hour of converting
+        convert(args)
+        try:
+            upload(args)
+        except (ValueError, OSError) as error:
+            hint = f"{args.mlx_path} is complete: without --hf_path this command only uploads it"
+            raise OSError(f"{error}; {hint}") from None
 
 
 def choose_quantization(args: argparse.Namespace) -> str | Quantization | None:
@@ -122,8 +160,18 @@ def convert(args: argparse.Namespace) -> None:
     print(f"{target}: {size / 1e9:.2f} GB", file=sys.stderr)
 
 
+def upload(args: argparse.Namespace) -> None:
+    from .publish import publish
+
+    local = args.hf_path is None or os.path.exists(os.path.expanduser(args.hf_path))
+    base_model = None if local else args.hf_path
+    address = publish(args.mlx_path, args.upload_repo, args.private, base_model, args.measured)
+    print(address, file=sys.stderr)
+
+
 def main(argv: list[str] | None = None, prog: str | None = None) -> int:
-    return run(build_parser(prog or "python -m mlx_voxcpm2.convert"), convert, argv)
+    parser = build_parser(prog or "python -m mlx_voxcpm2.convert")
+    return run(parser, partial(convert_and_upload, parser), argv)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""A stand-in for the Hugging Face hub: what `snapshot_download` asks of it, on this machine."""
+"""A stand-in for the Hugging Face hub on this machine: what `snapshot_download` asks of it.
+
+What uploads ask is in `hub_uploads`.
+"""
 
 import hashlib
 import json
@@ -10,6 +13,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+import hub_uploads
+from hub_uploads import ROLES, Storage
 
 MEMBER, STRANGER = "hf_member", "hf_stranger"
 """Tokens: who accepted the licence of gated repositories, and who did not."""
@@ -36,11 +42,13 @@ class Repository:
     gated: bool = False
     answer: int = 200
     """Another status is all that the repository answers with."""
+    private: bool = False
+    """Whether only the tokens of uploads see it."""
 
 
 @dataclass
 class Cut:
-    """What happens to the next answers that hold a file: half of it, then the connection ends."""
+    """What happens next to a file on its way: half of it, then the connection ends."""
 
     times: int
     reset: bool = False
@@ -53,7 +61,12 @@ class Hub:
 
     repositories: dict[str, Repository] = field(default_factory=dict)
     cuts: dict[str, Cut] = field(default_factory=dict)
+    """By the names of files; of what is sent, by the path of the request."""
     requests: list[Request] = field(default_factory=list)
+    statuses: dict[str, int] = field(default_factory=dict)
+    """Paths, and another status that is all they answer with."""
+    storage: Storage | None = None
+    """What uploads need."""
 
     def __enter__(self) -> "Hub":
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
@@ -109,17 +122,32 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer()
 
+    def do_POST(self) -> None:
+        self._answer()
+
+    def do_PUT(self) -> None:
+        self._answer()
+
     def _answer(self) -> None:
         hub: Hub = self.server.hub
         path = unquote(urlsplit(self.path).path)  # a proxy is asked for the whole address
         headers = {name.lower(): value for name, value in self.headers.items()}
         hub.requests.append(Request(self.command, path, headers))
         token = headers.get("authorization", "").removeprefix("Bearer ")
-        if token not in ("", MEMBER, STRANGER):
+        body = self._read(path, headers)
+        if body is None:
+            return self._reset()
+        if token not in ("", MEMBER, STRANGER, *ROLES):
             return self._refuse(401, None, "Invalid credentials in Authorization header")
+        if path in hub.statuses:
+            return self._refuse(hub.statuses[path], None, "Out of order")
+        if answer := hub_uploads.answer(hub, self.command, path, token, body):
+            status, names, content = answer
+            names = {"Content-Type": "application/json"} | names
+            return self._send(status, names, json.dumps(content).encode())
         parts = path.removeprefix("/api/models").strip("/").split("/")
         repository = hub.repositories.get("/".join(parts[:2]))
-        if repository is None:
+        if repository is None or (repository.private and token not in ROLES):
             return self._refuse(404 if token else 401, "RepoNotFound", "Repository not found")
         if repository.answer != 200:
             return self._refuse(repository.answer, None, "Out of order")
@@ -155,6 +183,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             siblings = [{"rfilename": path} for path in files]
             listing = {"id": name, "modelId": name, "sha": commit, "siblings": siblings}
+            listing["private"] = self.server.hub.repositories[name].private
         content = {"Content-Type": "application/json"}
         self._send(200, content, json.dumps(listing).encode())
 
@@ -175,8 +204,23 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, headers, data[start:], kept=(len(data) - start) // 2)
         self.close_connection = True
         if cut.reset:
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            os.close(self.connection.detach())  # before the server says goodbye
+            self._reset()
+
+    def _read(self, path: str, headers: dict[str, str]) -> bytes | None:
+        """What is sent along; None where the connection is to end on the way."""
+        length, cut = int(headers.get("content-length", 0)), self.server.hub.cuts.get(path)
+        if "content-length" not in headers and self.command in ("POST", "PUT"):
+            raise ValueError("the stand-in wants to know how long it is")
+        if cut is None or cut.times == 0:
+            return self.rfile.read(length)
+        cut.times -= 1
+        self.rfile.read(length // 2)
+        return None
+
+    def _reset(self) -> None:
+        self.close_connection = True
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        os.close(self.connection.detach())  # before the server says goodbye
 
     def _send(self, status: int, headers: dict[str, str], body: bytes, kept: int | None = None):
         self.send_response(status)

@@ -1,0 +1,201 @@
+"""A model card says what the files hold, in the metadata that the hub reads and in words."""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import mlx.core as mx
+import mlx.nn as nn
+import pytest
+from huggingface_hub import ModelCard
+from mlx.utils import tree_flatten
+from mlx_voxcpm2.convert import LAYOUTS, convert
+from mlx_voxcpm2.convert.model_card import Contents, card_text, write_card
+
+from mlx_voxcpm2 import generate, load_model
+
+ROOT = Path(__file__).parent.parent
+REPO = "you/voice"
+TABLE = "| | latents |\n|---|---|\n| voice | 0.0123 |"
+LANGUAGES = """ar my zh da nl en fi fr de el he hi id it ja km ko lo ms no pl pt ru es sw sv tl th
+tr vi""".split()
+
+
+@pytest.fixture(scope="module")
+def bf16(make_case, tmp_path_factory) -> Path:
+    return convert(make_case("mup").folder, tmp_path_factory.mktemp("converted") / "bf16")
+
+
+@pytest.fixture
+def folder(bf16, tmp_path) -> Path:
+    return Path(shutil.copytree(bf16, tmp_path / "checkpoint"))
+
+
+@pytest.fixture
+def quantised(folder):
+    """Quantises the checkpoint: bits of the language model, of the diffusion transformer."""
+
+    def write(lm: int, dit: int) -> Path:
+        model = load_model(folder)
+        settings = {"group_size": 32, "bits": lm, "mode": "affine"}
+        layers = [f"feat_decoder.{path}" for path in quantise(model.feat_decoder, dit)]
+        quantise(model.base_lm, lm)
+        config = json.loads((folder / "config.json").read_text())
+        config["quantization"] = settings | {layer: settings | {"bits": dit} for layer in layers}
+        (folder / "config.json").write_text(json.dumps(config))
+        weights = dict(tree_flatten(model.parameters()))
+        mx.save_safetensors(str(folder / "model.safetensors"), weights, {"format": "mlx"})
+        load_model(folder)
+        return folder
+
+    def quantise(module: nn.Module, bits: int) -> list[str]:
+        def fits(_: str, layer: nn.Module) -> bool:
+            return isinstance(layer, nn.Linear) and layer.weight.shape[-1] % 32 == 0
+
+        nn.quantize(module, group_size=32, bits=bits, class_predicate=fits)
+        found = module.named_modules()
+        return [path for path, layer in found if isinstance(layer, nn.QuantizedLinear)]
+
+    return write
+
+
+def card(folder: Path, **options: object) -> str:
+    return write_card(folder, REPO, **options).read_text(encoding="utf-8")
+
+
+def sizes(text: str) -> list[float]:
+    """The size of all weights and those of the parts, in bytes as far as they are written."""
+    units = {"GB": 1e9, "MB": 1e6, "kB": 1e3}
+    found = re.findall(r"(?:^|\| )([\d.]+) ([GMk]B)(?: of weights| \|$)", text, re.MULTILINE)
+    return [float(number) * units[unit] for number, unit in found]
+
+
+def test_the_hub_reads_its_metadata(folder):
+    data = ModelCard(card(folder)).data
+    assert (data.license, data.library_name, data.pipeline_tag) == (
+        "apache-2.0", "mlx", "text-to-speech",
+    )  # fmt: skip
+    assert data.language == LANGUAGES and len(LANGUAGES) == 30
+    assert data.base_model == "openbmb/VoxCPM2" and "mlx" in data.tags
+    assert "base_model_relation" not in data.to_dict()
+    assert not [tag for tag in data.tags if tag.endswith("-bit")]
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_a_quantised_checkpoint_is_known_as_one(quantised, bits):
+    text = card(quantised(bits, bits))
+    data = ModelCard(text).data
+    assert data.base_model_relation == "quantized"
+    assert [tag for tag in data.tags if tag.endswith("-bit")] == [f"{bits}-bit"]
+    assert f"# VoxCPM2 in {bits} bits for MLX" in text
+    assert f"{bits} bits (affine) in groups of 32" in text
+
+
+def test_a_mixed_checkpoint_tells_each_part(quantised):
+    text = card(quantised(4, 8))
+    assert {"4-bit", "8-bit"} < set(ModelCard(text).data.tags)
+    assert "# VoxCPM2, quantised, for MLX" in text
+    row = {line.split(" | ")[0]: line for line in text.splitlines() if line.startswith("| ")}
+    forms = {part: line.split(" | ")[1] for part, line in row.items()}
+    assert "4 bits (affine)" in forms["| language model"] and "8 b" not in forms["| language model"]
+    assert "8 bits (affine)" in forms["| diffusion transformer"]
+    assert "4 bits" not in forms["| diffusion transformer"]
+    assert (forms["| local encoder"], forms["| AudioVAE"]) == ("bfloat16", "float32")
+
+
+@pytest.mark.parametrize("bits", [None, 8, 4])
+def test_its_sizes_are_those_of_the_file(folder, quantised, bits):
+    if bits:
+        quantised(bits, bits)
+    whole, *parts = sizes(card(folder))
+    tensors = mx.load(str(folder / "model.safetensors")).values()
+    assert abs(sum(value.nbytes for value in tensors) - whole) < 0.006 * whole
+    assert len(parts) == 6 and abs(sum(parts) - whole) < 0.01 * whole
+
+
+@pytest.mark.parametrize(
+    "count, text",
+    [(4_958_123_456, "4.96 GB"), (999_400_000, "999 MB"), (999_700_000, "1.00 GB"),
+     (12_340, "12.3 kB"), (9_996, "10.0 kB"), (12, "12 bytes")],
+)  # fmt: skip
+def test_a_size_has_three_digits(count, text):
+    contents = Contents({"AudioVAE": Counter({"float32": count})}, frozenset(), "mlx-audio")
+    assert f"\n{text} of weights:\n" in card_text(contents, REPO, "org/base", None)
+
+
+def test_its_examples_are_right(folder):
+    text = card(folder)
+    (command,) = re.findall(r"^python -m mlx_voxcpm2.generate (.+)$", text, re.MULTILINE)
+    args = generate.build_parser("").parse_args(shlex.split(command))
+    assert (args.model, args.text) == (REPO, "Hello.")
+    (example,) = re.findall(r"```python\n(.+?)```", text, re.DOTALL)
+    compile(example, "card", "exec")
+    assert f'load_model("{REPO}")' in example
+
+
+def test_mlx_audio_is_promised_for_its_layout_only(make_case, tmp_path):
+    command = f"python -m mlx_audio.tts.generate --model {REPO}"
+    for layout in LAYOUTS:
+        text = card(convert(make_case("mup").folder, tmp_path / layout, layout=layout))
+        assert (command in text) == (layout == "mlx-audio")
+        assert ("--layout mlx-audio" in text) == (layout == "mlx-voxcpm2")
+
+
+def test_errors_are_those_that_were_measured(folder, tmp_path):
+    text = card(folder)
+    assert "measured" not in text and not re.search(r"error|relative", text)
+    output = tmp_path / "output.md"
+    output.write_text(f"A long report.\n<!-- measured -->\n{TABLE}\n<!-- /measured -->\nAnd more.")
+    text = card(folder, measured=output)
+    assert f"## What was measured\n\n<!-- measured -->\n{TABLE}\n<!-- /measured -->\n" in text
+    assert "A long report" not in text and "And more" not in text
+    assert card(folder) == text
+
+
+@pytest.mark.parametrize("output", [None, "no table", "<!-- measured -->\n<!-- /measured -->"])
+def test_what_holds_no_measurements_is_refused(folder, tmp_path, output):
+    file = tmp_path / "output.md"
+    if output is not None:
+        file.write_text(output)
+    with pytest.raises((ValueError, FileNotFoundError), match=r"output\.md (has|can't)"):
+        card(folder, measured=file)
+    assert not (folder / "README.md").exists()
+
+
+def test_the_base_model_is_remembered(folder):
+    first = card(folder, base_model="org/finetuned")
+    assert ModelCard(first).data.base_model == "org/finetuned"
+    assert "https://huggingface.co/org/finetuned" in first
+    assert card(folder) == first
+
+
+def test_an_owners_text_stays(folder, tmp_path):
+    (folder / "README.md").write_text("My own.")
+    assert card(folder) == "My own."
+    (tmp_path / "output.md").write_text(f"<!-- measured -->{TABLE}<!-- /measured -->")
+    with pytest.raises(ValueError, match="your own text"):
+        card(folder, measured=tmp_path / "output.md")
+
+
+def test_every_card_is_in_the_wheel(tmp_path):
+    """Built as an installer builds it, from what the repository holds."""
+    pytest.importorskip("setuptools", minversion="77")
+    for name in ("mlx_voxcpm2", "convert", "model_cards"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    build = "from setuptools import build_meta; build_meta.build_wheel('.')"
+    subprocess.run([sys.executable, "-c", build], cwd=tmp_path, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    installed = tmp_path / "installed"
+    zipfile.ZipFile(wheel).extractall(installed)
+    cards = installed / "mlx_voxcpm2" / "convert" / "model_cards"
+    assert sorted(p.name for p in cards.iterdir()) == sorted(
+        path.name for path in (ROOT / "model_cards").iterdir()
+    )

@@ -1,0 +1,316 @@
+"""Converted checkpoints go to the hub by one command, which can be repeated until all is there.
+
+Each upload is a process of its own, since the hub's client reads its settings when it is imported.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from hub_stand_in import MEMBER, Cut, Hub
+from hub_uploads import FINE, READER, WRITER, Storage
+from mlx_voxcpm2.convert import __main__ as convert_command
+from mlx_voxcpm2.convert import convert
+from mlx_voxcpm2.convert.publish import check_upload
+
+NAME = "you/VoxCPM2-bf16"
+FILES = ["README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+SPEAK = """
+from mlx_voxcpm2 import load_model
+def speak(name):
+    return next(load_model(name).generate("Hi.", seed=0, max_tokens=2, inference_timesteps=2))
+"""
+COMMIT = f"/api/models/{NAME}/commit/main"
+
+
+@pytest.fixture(scope="module")
+def converted(make_case, tmp_path_factory) -> Path:
+    return convert(make_case("mup").folder, tmp_path_factory.mktemp("converted") / "checkpoint")
+
+
+@pytest.fixture
+def folder(converted, tmp_path) -> Path:
+    """A converted checkpoint, and files of its owner that are nobody's business."""
+    folder = Path(shutil.copytree(converted, tmp_path / "checkpoint"))
+    (folder / "my-voice.wav").write_bytes(b"RIFF")
+    (folder / ".git").mkdir()
+    (folder / ".git" / "config.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture
+def hub(tmp_path):
+    with Hub(storage=Storage(tmp_path / "storage")) as hub:
+        yield hub
+
+
+@pytest.fixture
+def command(hub, folder, tmp_path):
+    """Starts the command with further flags and settings of the environment."""
+
+    def start(*flags: str, name: str = NAME, token: str = WRITER, **settings: str):
+        words = ["--mlx_path", str(folder), "--upload_repo", name, *flags]
+        environment = hub.environment(tmp_path / "home") | {"HF_TOKEN": token} | settings
+        return subprocess.Popen(
+            [sys.executable, "-m", "mlx_voxcpm2.convert", *words], env=environment, cwd=tmp_path,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    return start
+
+
+@pytest.fixture
+def upload(command):
+    """Runs the command: its exit status and the last line that it said."""
+
+    def run(*flags: str, **options: str) -> tuple[int, str]:
+        process = command(*flags, **options)
+        _, said = process.communicate(timeout=60)
+        assert "Traceback" not in said
+        return process.returncode, said.strip().splitlines()[-1]
+
+    return run
+
+
+def head(hub: Hub, name: str = NAME) -> Path:
+    """The folder with the files that the repository has now."""
+    repository = hub.repositories[name]
+    return repository.folders[repository.branches["main"]]
+
+
+def published(hub: Hub, name: str = NAME) -> dict[str, bytes]:
+    files = [file for file in head(hub, name).rglob("*") if file.is_file()]
+    return {file.name: file.read_bytes() for file in files if file.name != ".gitattributes"}
+
+
+def oid(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def in_shards(folder: Path) -> None:
+    """The weights of the folder in two files and an index."""
+    weights, metadata = mx.load(str(folder / "model.safetensors"), return_metadata=True)
+    (folder / "model.safetensors").unlink()
+    shard_of = {name: SHARDS[name.startswith("audio_vae.")] for name in weights}
+    for shard in SHARDS:
+        part = {name: weights[name] for name in weights if shard_of[name] == shard}
+        mx.save_safetensors(str(folder / shard), part, metadata=metadata)
+    index = {"metadata": {}, "weight_map": shard_of}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def test_what_arrives_is_the_checkpoint_and_its_card(hub, upload, folder):
+    status, said = upload()
+    assert (status, said) == (0, f"{hub.url}/{NAME}")
+    assert sorted(published(hub)) == FILES
+    for name, data in published(hub).items():
+        assert data == (folder / name).read_bytes(), name
+    assert not hub.repositories[NAME].private
+
+
+def test_what_was_uploaded_speaks_from_the_hub(hub, upload, folder, tmp_path):
+    assert upload("--private")[0] == 0
+    environment = hub.environment(tmp_path / "other") | {"HF_TOKEN": WRITER}
+    child = [sys.executable, "-c", f"{SPEAK}print(speak('{NAME}').audio.tolist())"]
+    done = subprocess.run(child, env=environment, capture_output=True, text=True, check=True)
+    spoken: dict = {}
+    exec(SPEAK, spoken)
+    expected = np.array(spoken["speak"](folder).audio)
+    assert np.array_equal(np.array(json.loads(done.stdout), np.float32), expected)
+    stranger = environment | {"HF_TOKEN": MEMBER, "HF_HOME": str(tmp_path / "third")}
+    done = subprocess.run(child, env=stranger, capture_output=True)
+    assert done.returncode == 1 and b"neither a folder here nor a repository" in done.stderr
+
+
+def test_converting_and_uploading_are_one_command(hub, make_case, tmp_path):
+    source, target = make_case("mup").folder, tmp_path / "new"
+    words = ["--hf_path", source, "--mlx_path", target, "--upload_repo", "org/voice"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mlx_voxcpm2.convert", *map(str, words)],
+        env=hub.environment(tmp_path / "home") | {"HF_TOKEN": WRITER},
+    )
+    assert done.returncode == 0
+    assert sorted(published(hub, "org/voice")) == FILES == sorted(os.listdir(target))
+
+
+def test_nothing_is_converted_if_it_could_not_be_uploaded(hub, make_case, tmp_path):
+    words = ["--hf_path", make_case("mup").folder, "--mlx_path", tmp_path / "new"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mlx_voxcpm2.convert", *map(str, words), "--upload_repo", NAME],
+        env=hub.environment(tmp_path / "home") | {"HF_TOKEN": READER}, capture_output=True,
+    )  # fmt: skip
+    assert done.returncode == 2 and b"may not write" in done.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_conversion_that_can_not_be_uploaded_is_kept_and_says_so(hub, make_case, tmp_path):
+    hub.statuses["/api/repos/create"] = 503
+    words = ["--hf_path", make_case("mup").folder, "--mlx_path", tmp_path / "new"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mlx_voxcpm2.convert", *map(str, words), "--upload_repo", NAME],
+        env=hub.environment(tmp_path / "home") | {"HF_TOKEN": WRITER}, capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.endswith("new is complete: without --hf_path this command only uploads it\n")
+    assert (tmp_path / "new" / "model.safetensors").is_file()
+
+
+def test_an_upload_that_was_cut_goes_on_where_it_stopped(hub, command, upload, folder):
+    """The client tries again by itself for a while; here the machine goes down meanwhile."""
+    in_shards(folder)
+    first, second = (oid(folder / name) for name in SHARDS)
+    for target in (f"/storage/{second}", f"/storage/{second}/1"):
+        hub.cuts[target] = Cut(times=1000)
+    process, limit = command(), time.monotonic() + 30
+    while first not in hub.storage.contents or all(cut.times == 1000 for cut in hub.cuts.values()):
+        assert time.monotonic() < limit and process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    assert published(hub) == {}
+
+    hub.cuts.clear()
+    hub.storage.arrived.clear()
+    assert upload()[0] == 0
+    assert set(hub.storage.arrived) == {second}
+    assert all(data == (folder / name).read_bytes() for name, data in published(hub).items())
+    assert set(SHARDS) < set(published(hub))
+
+
+def test_a_commit_that_was_cut_is_made_by_the_next_run(hub, upload, folder):
+    hub.cuts[COMMIT] = Cut(times=1000)
+    status, said = upload()
+    assert status == 2 and re.search(r"; try again, what has arrived is kept$", said)
+    hub.cuts.clear()
+    hub.storage.arrived.clear()
+    assert upload()[0] == 0
+    assert hub.storage.arrived == [] and sorted(published(hub)) == FILES
+
+
+def test_repeating_an_upload_changes_nothing(hub, upload):
+    assert upload()[0] == 0
+    before = head(hub)
+    hub.storage.arrived.clear()
+    assert upload()[0] == 0
+    assert (head(hub), hub.storage.arrived) == (before, [])
+
+
+def test_weights_of_an_earlier_upload_do_not_stay_behind(hub, upload, folder):
+    """An index that names old shards would be read before the new file."""
+    whole = (folder / "model.safetensors").read_bytes()
+    in_shards(folder)
+    assert upload()[0] == 0
+    for name in (*SHARDS, "model.safetensors.index.json"):
+        (folder / name).unlink()
+    (folder / "model.safetensors").write_bytes(whole)
+    (head(hub) / "sample.mp3").write_text("of the repository's owner")
+    assert upload()[0] == 0
+    assert sorted(published(hub)) == [*FILES[:3], "sample.mp3", *FILES[3:]]
+
+
+def test_a_private_repository_stays_private_and_a_public_one_is_not_taken_for_it(hub, upload):
+    assert upload("--private")[0] == 0
+    assert hub.repositories[NAME].private
+    assert upload()[0] == 0
+    assert hub.repositories[NAME].private
+    hub.repositories[NAME].private = False
+    before = head(hub)
+    status, said = upload("--private")
+    assert status == 2 and "is public; make it private" in said
+    assert head(hub) == before
+
+
+WRONG = {
+    "no token": ({"token": ""}, "no token; run `hf auth login`, or set HF_TOKEN"),
+    "an unknown token": ({"token": "hf_old"}, "does not know your token; log in again"),
+    "a reader's token": ({"token": READER}, "your token may not write there"),
+    "a fine-grained token without the right": ({"token": FINE}, "your token may not write there"),
+    "somebody else's": ({"name": "else/voice"}, "belongs to you, who can't write for else"),
+    "no connection": ({"HF_ENDPOINT": "http://127.0.0.1:9"}, "can't be reached .*refused"),
+    "offline": ({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set; unset it"),
+    "no repository's name": ({"name": "voice"}, "give it as OWNER/NAME"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_goes_wrong_is_one_line(what, hub, command):
+    options, line = WRONG[what]
+    process = command(**options)
+    _, said = process.communicate(timeout=30)
+    assert (process.returncode, said.count("\n")) == (2, 1), said
+    assert re.search(line, said), said
+    assert hub.repositories == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["", "voice", "a/b/c", "a b/c", "you/", "/x", "you/x--y", "https://hub.test/you/x"]
+)
+def test_a_name_that_no_repository_can_have_is_refused(name):
+    with pytest.raises(ValueError, match="give it as OWNER/NAME"):
+        check_upload(name)
+
+
+@pytest.mark.parametrize("path", ["/api/whoami-v2", "/api/repos/create", COMMIT])
+def test_a_hub_out_of_order_is_one_line(path, hub, upload):
+    hub.statuses[path] = 500
+    status, said = upload()
+    assert status == 2 and said.endswith(
+        f"{NAME}: the hub answers with status 500; try again, what has arrived is kept"
+    )
+
+
+def test_what_the_hub_refuses_is_told_in_its_words(hub, upload):
+    hub.statuses[COMMIT] = 413
+    status, said = upload()
+    assert status == 2 and f"{NAME}: the upload failed (Out of order); try again" in said
+
+
+def test_a_token_that_lost_its_right_is_one_line(hub, upload, folder):
+    """The repository is there, so that only the upload itself can tell."""
+    assert upload()[0] == 0
+    before = head(hub)
+    (folder / "config.json").write_text((folder / "config.json").read_text() + "\n")
+    status, said = upload(token=FINE)
+    assert status == 2 and "your token may not write there" in said
+    assert head(hub) == before
+
+
+def test_only_what_was_converted_is_uploaded(hub, command, make_case, folder):
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-1])
+    process = command()
+    assert "damaged or incomplete" in process.communicate()[1] and process.returncode == 2
+    shutil.rmtree(folder)
+    process = command()
+    assert "no such folder; convert" in process.communicate()[1] and process.returncode == 2
+    shutil.copytree(make_case("mup").folder, folder)
+    process = command()
+    assert "is not converted yet" in process.communicate()[1] and process.returncode == 2
+    assert hub.repositories == {}
+
+
+@pytest.mark.parametrize(
+    "flags, line",
+    [
+        ([], "--hf_path is missing"),
+        (["--hf_path", "x", "--private"], "--private does nothing without --upload_repo"),
+        (
+            ["--upload_repo", "you/x", "--dtype", "float16"],
+            "--dtype does nothing without --hf_path",
+        ),
+    ],
+)
+def test_flags_that_would_do_nothing_are_refused(flags, line, tmp_path, capfd):
+    assert convert_command.main(["--mlx_path", str(tmp_path / "x"), *flags]) == 2
+    said = capfd.readouterr().err
+    assert line in said and said.count("\n") == 1
