@@ -1,5 +1,5 @@
 """Checkpoints for MLX from upstream's release. Installed as `mlx_voxcpm2.convert`."""
 
-from .checkpoint import convert, save_checkpoint
+from .checkpoint import LAYOUTS, convert
 
-__all__ = ["convert", "save_checkpoint"]
+__all__ = ["LAYOUTS", "convert"]

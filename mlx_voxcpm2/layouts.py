@@ -8,8 +8,10 @@ its channels.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import mlx.core as mx
+from mlx.utils import tree_flatten
 
 from .config import AudioVAEConfig
 from .models.conv import (
@@ -19,6 +21,7 @@ from .models.conv import (
     Snake1d,
 )
 from .models.voxcpm2 import VoxCPM2Model
+from .quantization import settings_of
 
 Weights = dict[str, mx.array]
 
@@ -48,7 +51,8 @@ def from_mlx_audio(model: VoxCPM2Model, weights: Weights, quantization: dict) ->
     """mlx-audio's names, and its AudioVAE as it may have quantised that too."""
     weights = _dequantize_vae(_without_unused(weights), quantization)
     config = model.config.audio_vae_config
-    weights = {_upstream_name(name, config): value for name, value in weights.items()}
+    ours = {_mlx_audio_name(name, config): name for name, _ in tree_flatten(model.parameters())}
+    weights = {ours.get(name, name): value for name, value in weights.items()}
     for path, module in model.audio_vae.named_modules():
         name = f"audio_vae.{path}.weight"
         if isinstance(module, _CONVOLUTIONS) and name in weights:
@@ -61,6 +65,23 @@ def from_mlx_audio(model: VoxCPM2Model, weights: Weights, quantization: dict) ->
             "audio_vae.decoder.sr_bin_boundaries", mx.array(boundaries, dtype=mx.int32)
         )
     return _turned(model, weights)
+
+
+def to_mlx_audio(model: VoxCPM2Model) -> Callable[[str, mx.array], tuple[str, mx.array]]:
+    """The way back: a function of a tensor's name and value here that gives mlx-audio's."""
+    modules = dict(model.named_modules())
+
+    def store(name: str, value: mx.array) -> tuple[str, mx.array]:
+        module = modules.get(name.rpartition(".")[0])
+        if isinstance(module, _CONVOLUTIONS) and name.endswith(".weight"):
+            value = module.to_torch(value)
+            transposed = isinstance(module, CausalTransposeConv1d)
+            value = value.transpose(*((1, 2, 0) if transposed else (0, 2, 1)))
+        elif isinstance(module, Snake1d):
+            value = value.reshape(1, 1, -1)
+        return _mlx_audio_name(name, model.config.audio_vae_config), value
+
+    return store
 
 
 def _without_unused(weights: Weights) -> Weights:
@@ -78,8 +99,13 @@ def _fold_weight_norm(weights: Weights) -> Weights:
         if stem == name or direction is None:
             folded[name] = value
             continue
-        direction, scale = direction.astype(mx.float32), value.astype(mx.float32)
         axes = tuple(range(1, direction.ndim))
+        if value.shape != (expected := (direction.shape[0],) + (1,) * len(axes)):
+            raise ValueError(
+                f"tensor {name} has shape {value.shape} instead of {expected}; the checkpoint is "
+                "damaged, download it again"
+            )
+        direction, scale = direction.astype(mx.float32), value.astype(mx.float32)
         norm = mx.sqrt(mx.sum(direction * direction, axis=axes, keepdims=True))
         folded[stem + ".weight"] = direction * (scale / norm)
     for name in weights:  # a direction that lost its length is unknown, not silently dropped
@@ -107,46 +133,34 @@ def _dequantize_vae(weights: Weights, quantization: dict) -> Weights:
             continue
         result[stem + ".weight"] = mx.dequantize(
             result[stem + ".weight"], result.pop(name), result.pop(stem + ".biases", None),
-            **quantization_of(stem, quantization),
+            **settings_of(stem, quantization),
         )  # fmt: skip
     return result
 
 
-def quantization_of(path: str, quantization: dict) -> dict:
-    """A layer's group size, bits and mode, its own ones first; older files have no mode."""
-    own = quantization.get(path)
-    settings = own if isinstance(own, dict) else quantization
-    names = [name for name in ("group_size", "bits") if not isinstance(settings.get(name), int)]
-    if names:
-        raise ValueError(
-            f"config.json: quantization of {path} has no {names[0]}; convert the model again"
-        )
-    return {
-        "group_size": settings["group_size"],
-        "bits": settings["bits"],
-        "mode": settings.get("mode", "affine"),
-    }
-
-
-def _upstream_name(name: str, config: AudioVAEConfig) -> str:
-    """A name of mlx-audio's AudioVAE -> upstream's; other names as they are."""
-    match = re.match(r"audio_vae\.(encoder|decoder)\.(.+)", name)
+def _mlx_audio_name(name: str, config: AudioVAEConfig) -> str:
+    """Upstream's name of a tensor -> mlx-audio's, which differs in the AudioVAE only."""
+    match = re.match(
+        r"audio_vae\.(encoder|decoder)\.(?:block|model|sr_cond_model)\.(\d+)\.(.+)", name
+    )
     if not match:
-        return name
-    part, rest = match.groups()
-    stack, first = ("block", 1) if part == "encoder" else ("model", 2 if config.depthwise else 1)
-    last = first + len(config.decoder_rates)
-    rest = re.sub(r"^conv_in\.(?:layers\.(\d)\.)?", lambda m: f"{stack}.{m[1] or 0}.", rest)
-    rest = re.sub(r"^snake_out\.", f"{stack}.{last}.", rest)
-    rest = re.sub(r"^conv_out\.", f"{stack}.{last + 1}.", rest)
-    rest = re.sub(r"^_sr_boundaries$", "sr_bin_boundaries", rest)
-    rest = re.sub(r"^sr_cond_layers\.(\d+)", lambda m: f"sr_cond_model.{int(m[1]) + first}", rest)
+        return name.replace(".sr_bin_boundaries", "._sr_boundaries")
+    part, index, rest = match[1], int(match[2]), match[3]
+    first = 2 if part == "decoder" and config.depthwise else 1
+    count = len(config.encoder_rates if part == "encoder" else config.decoder_rates)
+    if ".sr_cond_model." in name:
+        stage = f"sr_cond_layers.{index - first}"
+    elif index < first:
+        stage = f"conv_in.layers.{index}" if first == 2 else "conv_in"
+    elif index < first + count:
+        stage = f"blocks.layers.{index - first}"
+    else:
+        stage = ("snake_out", "conv_out")[index - first - count]
 
-    def unit(m: re.Match) -> str:
-        index, kind, inner = int(m[1]), m[2], m[3]
-        result = f"{stack}.{index + first}.block.{_MLX_AUDIO_UNITS[part].index(kind)}"
-        return f"{result}.block.{_MLX_AUDIO_RESIDUAL.index(inner)}" if inner else result
+    def inner(kinds: tuple[str, ...], rest: str) -> str:
+        found = re.match(r"block\.(\d+)\.(.+)", rest)
+        if not found:
+            return rest
+        return f"{kinds[int(found[1])]}.{inner(_MLX_AUDIO_RESIDUAL, found[2])}"
 
-    kinds, inner = "|".join(_MLX_AUDIO_UNITS[part]), "|".join(_MLX_AUDIO_RESIDUAL)
-    rest = re.sub(rf"^blocks\.layers\.(\d+)\.({kinds})\b(?:\.({inner})\b)?", unit, rest)
-    return f"audio_vae.{part}.{rest}"
+    return f"audio_vae.{part}.{stage}.{inner(_MLX_AUDIO_UNITS[part], rest)}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 import mlx.core as mx
@@ -14,10 +14,10 @@ from . import backend, layouts
 from .config import VoxCPM2Config
 from .errors import one_line
 from .hub import find_checkpoint
-from .layouts import Weights
 from .model import VoxCPM2
+from .quantization import Quantization, find_recipe, quantize_weights, settings_of
 from .tokenizer import Tokenizer
-from .torch_file import load_torch_file
+from .weight_files import Weights, read_weights
 
 logger = logging.getLogger("mlx_voxcpm2")
 
@@ -32,124 +32,131 @@ def load_model(
     path_or_repo: str | Path,
     dtype: str | mx.Dtype | None = None,
     revision: str | None = None,
+    quantize: str | Quantization | None = None,
 ) -> VoxCPM2:
     """Loads a checkpoint from a folder, or from the Hugging Face hub (which keeps a cache).
 
     dtype: "bfloat16", "float16" or "float32" for all but the AudioVAE, which stays float32.
     By default bfloat16; what an MLX converter wrote keeps the type it was given.
     revision: a branch, tag or commit of a hub repository.
+    quantize: a recipe ("8bit", "4bit-dit8" …, see `quantization.RECIPES`) or a `Quantization`:
+    the same model as from the converted checkpoint, made in memory.
 
     Raises FileNotFoundError for what is not there and ValueError for what is not a VoxCPM2
-    checkpoint, each with one line that names the file or tensor and says what to do.
+    checkpoint, or already quantised and to be quantised, each with one line that names the file
+    or tensor and says what to do.
     """
-    wanted = None if dtype is None else _parse_dtype(dtype)
-    folder = find_checkpoint(path_or_repo, revision)
-    if not (folder / "config.json").is_file():
-        raise FileNotFoundError(
-            f"{folder}: no config.json here; give the folder of a VoxCPM2 checkpoint"
-        )
-    config, data = VoxCPM2Config.from_file(folder / "config.json")
-    model = VoxCPM2(config, Tokenizer(folder / "tokenizer.json"))
-    weights, written_by_mlx = _read_weights(folder)
-    quantization = data.get("quantization") or data.get("quantization_config") or {}
-    if layouts.is_mlx_audio(weights):
-        weights = layouts.from_mlx_audio(model, weights, quantization)
-    elif not written_by_mlx:
-        weights = layouts.from_upstream(model, weights)
-    _quantize(model, weights, quantization)
-    if wanted is None and not written_by_mlx:
-        wanted = mx.bfloat16
-        if _DTYPES.get(config.dtype, wanted) != wanted:
-            logger.warning(
-                "config.json asks for %s; loading bfloat16 (dtype=%r keeps it)",
-                config.dtype, config.dtype,
-            )  # fmt: skip
-    _check(model, weights, folder)
-    if wanted is None:
-        wanted = weights["base_lm.norm.weight"].dtype  # one type, also where a file mixes them
-    _assign(model, weights, wanted)
+    precision = choose_precision(dtype, quantize)
+    checkpoint = read_checkpoint(find_checkpoint(path_or_repo, revision), precision)
+    model = checkpoint.model
+    _assign(model, checkpoint.weights)
     model.join(mx.eval)
     if hint := backend.slow_blas_hint():
         logger.warning(hint)
     return model.eval()
 
 
-def _parse_dtype(dtype: str | mx.Dtype) -> mx.Dtype:
-    if dtype in _DTYPES.values():
-        return dtype
-    if str(dtype) not in _DTYPES:
-        raise ValueError(f"dtype is {dtype!r}; it must be bfloat16, float16 or float32")
-    return _DTYPES[str(dtype)]
+@dataclass(frozen=True)
+class Precision:
+    """What becomes of a checkpoint's numbers."""
+
+    dtype: mx.Dtype | None = None
+    """Of all but the AudioVAE; None is bfloat16, or what an MLX converter gave them."""
+    quantization: Quantization | None = None
+    must_be_original: bool = False
+    """Whether to refuse what is quantised already."""
 
 
-def _read_weights(folder: Path) -> tuple[Weights, bool]:
-    """All tensors, still on disk, and whether an MLX program wrote them."""
-    weights: Weights = {}
-    written_by_mlx = False
-    for file in _model_files(folder):
-        tensors, metadata = _read_file(file)
-        weights.update(tensors)
-        written_by_mlx |= metadata.get("format") == "mlx"
-    has_vae = any(name.startswith("audio_vae.") for name in weights)
-    if has_vae and written_by_mlx:
-        return weights, True
-    for name in ("audiovae.safetensors", "audiovae.pth"):
-        if (folder / name).is_file():
-            # Upstream takes this file's even where the other has some too.
-            weights = {
-                key: value for key, value in weights.items() if not key.startswith("audio_vae.")
-            }
-            tensors, _ = _read_file(folder / name)
-            return weights | {f"audio_vae.{key}": value for key, value in tensors.items()}, False
-    if has_vae:
-        return weights, False
-    raise FileNotFoundError(
-        f"{folder}: no audiovae.pth or audiovae.safetensors here; download the whole checkpoint"
-    )
+def choose_precision(
+    dtype: str | mx.Dtype | None, quantize: str | Quantization | None
+) -> Precision:
+    """Raises ValueError for an unknown type or recipe, before anything is read."""
+    if dtype is not None and dtype not in _DTYPES.values():
+        if str(dtype) not in _DTYPES:
+            raise ValueError(f"dtype is {dtype!r}; it must be bfloat16, float16 or float32")
+        dtype = _DTYPES[str(dtype)]
+    quantization = find_recipe(quantize)
+    if quantize == "bf16":
+        if dtype not in (None, mx.bfloat16):
+            raise ValueError("recipe 'bf16' is bfloat16; leave out the recipe or the other dtype")
+        dtype = mx.bfloat16
+    return Precision(dtype, quantization, must_be_original=quantize is not None)
 
 
-def _model_files(folder: Path) -> list[Path]:
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        try:
-            shard_of = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-            names = sorted(set(shard_of.values()))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise ValueError(f"{index}: not an index of shards; download it again") from None
-        files = [folder / Path(name).name for name in names]
-    else:
-        whole = folder / "model.safetensors"
-        pickled = folder / "pytorch_model.bin"
-        files = [pickled if pickled.is_file() and not whole.is_file() else whole]
-    for file in files:
-        if not file.is_file():
-            raise FileNotFoundError(f"{file}: no such file; download the whole checkpoint")
-    return files
+@dataclass
+class Checkpoint:
+    """What `load_model` has before it computes anything."""
+
+    data: dict
+    """config.json; with "quantization" where layers were quantised here."""
+    model: VoxCPM2
+    """Without the weights, but with quantised layers where they belong."""
+    weights: Weights
+    """By the model's names and in its order, cast and quantised, but lazily."""
+    dtype: mx.Dtype
+    """Of the floating-point ones, but for the AudioVAE's."""
 
 
-def _read_file(file: Path) -> tuple[Weights, dict]:
-    if file.suffix != ".safetensors":
-        return load_torch_file(file), {}
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, framework="numpy"):  # compares the header with the file's length
-            pass
-        return mx.load(str(file), return_metadata=True)
-    except (SafetensorError, OSError, RuntimeError) as error:
+def read_checkpoint(folder: Path, precision: Precision) -> Checkpoint:
+    """A folder in any of the three layouts. Raises what `load_model` raises."""
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(
+            f"{folder}: no config.json here; give the folder of a VoxCPM2 checkpoint"
+        )
+    config, data = VoxCPM2Config.from_file(folder / "config.json")
+    model = VoxCPM2(config, Tokenizer(folder / "tokenizer.json"))
+    weights, written_by_mlx = read_weights(folder)
+    entry = data.get("quantization") or data.get("quantization_config") or {}
+    if precision.must_be_original and (entry or _has_scales(weights)):
         raise ValueError(
-            f"{file}: damaged or incomplete ({one_line(error)}); download it again"
-        ) from None
+            f"{folder} is quantised already; take the original, such as openbmb/VoxCPM2"
+        )
+    if layouts.is_mlx_audio(weights):
+        weights = layouts.from_mlx_audio(model, weights, entry)
+    elif not written_by_mlx:
+        weights = layouts.from_upstream(model, weights)
+    _quantize(model, weights, entry)
+    _check(model, weights, folder)
+    dtype = precision.dtype or _default_dtype(config, weights, written_by_mlx)
+    weights = {name: _cast(name, value, dtype) for name, value in weights.items()}
+    if precision.quantization is not None:
+        entry = precision.quantization.entry(model)
+        weights = quantize_weights(model, weights, entry)
+        _quantize(model, weights, entry)
+        data = {**data, "quantization": entry, "quantization_config": entry}
+    ordered = {name: weights[name] for name, _ in tree_flatten(model.parameters())}
+    return Checkpoint(data, model, ordered, dtype)
 
 
-def _quantize(model: VoxCPM2, weights: Weights, quantization: dict) -> None:
+def _default_dtype(config: VoxCPM2Config, weights: Weights, written_by_mlx: bool) -> mx.Dtype:
+    if written_by_mlx:
+        return weights["base_lm.norm.weight"].dtype  # one type, also where a file mixes them
+    if _DTYPES.get(config.dtype, mx.bfloat16) != mx.bfloat16:
+        logger.warning(
+            "config.json asks for %s; loading bfloat16 (dtype=%r keeps it)",
+            config.dtype, config.dtype,
+        )  # fmt: skip
+    return mx.bfloat16
+
+
+def _has_scales(weights: Weights) -> bool:
+    return any(name.endswith(".scales") for name in weights)
+
+
+def _cast(name: str, value: mx.array, dtype: mx.Dtype) -> mx.array:
+    if not _is_float(value):
+        return value
+    return value.astype(mx.float32 if name.startswith("audio_vae.") else dtype)
+
+
+def _quantize(model: VoxCPM2, weights: Weights, entry: dict) -> None:
     """Layers that have scales become quantised ones."""
 
     def settings(path: str, module: nn.Module) -> dict | bool:
         quantised = hasattr(module, "to_quantized") and f"{path}.scales" in weights
-        return layouts.quantization_of(path, quantization) if quantised else False
+        return settings_of(path, entry) if quantised else False
 
-    if any(name.endswith(".scales") for name in weights):
+    if _has_scales(weights):
         try:
             nn.quantize(model, class_predicate=settings)
         except RuntimeError as error:
@@ -184,16 +191,14 @@ def _is_float(array: mx.array) -> bool:
     return mx.issubdtype(array.dtype, mx.floating)
 
 
-def _assign(model: VoxCPM2, weights: Weights, dtype: mx.Dtype | None) -> None:
-    """Casts and reads one tensor after another, so that only one is ever in memory twice."""
+def _assign(model: VoxCPM2, weights: Weights) -> None:
+    """Reads and computes one tensor after another, so that only one is ever in memory twice."""
     final = []
     for name in list(weights):
         value = weights.pop(name)
-        target = mx.float32 if name.startswith("audio_vae.") else dtype
-        if target is not None and _is_float(value):
-            value = value.astype(target)
-        is_matrix = value.ndim == 2 and _is_float(value)
-        if is_matrix and not name.startswith("audio_vae.") and "embed" not in name:
+        layer, _, kind = name.rpartition(".")
+        is_matrix = kind == "weight" and value.ndim == 2 and _is_float(value)
+        if is_matrix and not layer.startswith("audio_vae.") and "embed" not in layer:
             value = backend.arrange(value)
         else:
             value = mx.contiguous(value)  # a turned one would be copied at each use

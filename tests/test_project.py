@@ -14,8 +14,8 @@ ORDER = [
     "backend", "errors", "schema", "config", "models.conv", "models.audio_vae", "models.rope",
     "models.joined_linear", "models.minicpm", "models.local_encoder", "models.local_dit",
     "models.flow", "models.voxcpm2", "audio", "audio_output", "loudspeaker", "tokenizer",
-    "torch_file", "options", "results", "prompt", "generation", "model", "layouts", "hub", "load",
-    "__init__", "command", "generate", "cli",
+    "torch_file", "options", "results", "prompt", "generation", "model", "quantization", "layouts",
+    "weight_files", "hub", "load", "__init__", "command", "generate", "cli",
 ]  # fmt: skip
 ANYWHERE = {"models.__init__"}
 

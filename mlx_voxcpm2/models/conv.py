@@ -51,6 +51,11 @@ class CausalConv1d(nn.Module):
         """(out, in, kernel) -> (out, kernel, in)."""
         return weight.transpose(0, 2, 1)
 
+    @staticmethod
+    def to_torch(weight: mx.array) -> mx.array:
+        """(out, kernel, in) -> (out, in, kernel)."""
+        return weight.transpose(0, 2, 1)
+
     def __call__(self, x: mx.array, context: Context | None = None) -> mx.array:
         """x (B, L, in) -> (B, L / stride, out)."""
         if self.weight.shape[1] == 1:
@@ -81,6 +86,11 @@ class CausalDepthwiseConv1d(nn.Module):
     def from_torch(weight: mx.array) -> mx.array:
         """(channels, 1, kernel) -> (kernel, channels)."""
         return weight[:, 0].T
+
+    @staticmethod
+    def to_torch(weight: mx.array) -> mx.array:
+        """(kernel, channels) -> (channels, 1, kernel)."""
+        return weight.T[:, None]
 
     def __call__(self, x: mx.array, context: Context | None = None) -> mx.array:
         """x (B, L, channels) -> (B, L, channels)."""
@@ -119,6 +129,13 @@ class CausalTransposeConv1d(nn.Module):
         in_channels, out_channels, kernel = weight.shape
         halves = weight.reshape(in_channels, out_channels, 2, kernel // 2)[:, :, ::-1]
         return halves.transpose(3, 1, 2, 0)
+
+    @staticmethod
+    def to_torch(weight: mx.array) -> mx.array:
+        """(stride, out, 2, in) -> (in, out, 2 * stride)."""
+        stride, out_channels, _, in_channels = weight.shape
+        halves = weight.transpose(3, 1, 2, 0)[:, :, ::-1]
+        return halves.reshape(in_channels, out_channels, 2 * stride)
 
     def __call__(self, x: mx.array, context: Context | None = None) -> mx.array:
         """x (B, L, in) -> (B, L * stride, out)."""
