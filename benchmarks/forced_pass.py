@@ -186,6 +186,16 @@ def module_outputs(
     return found
 
 
+def shapes(model: VoxCPM2) -> tuple:
+    """What must be the same for two checkpoints to be compared."""
+    config = model.config
+    return config.patch_size, config.feat_dim, config.lm_config, config.local_dit_config
+
+
+def weight_bytes(model: nn.Module) -> int:
+    return sum(value.nbytes for _, value in tree_flatten(model.parameters()))
+
+
 def bytes_per_patch(model: VoxCPM2, steps: int) -> int:
     """Of weights that one patch reads, once per use."""
     schedule = Schedule.sway(steps)

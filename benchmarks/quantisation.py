@@ -4,10 +4,11 @@
         [--asr MODEL] [--ref_audio CLIP] [--sensitivity BITS] [--json FILE]
 
 Compares checkpoints (this package's or mlx-audio's) with the 16-bit one that they were made from,
-one after another. All are fed the patches that SOURCE speaks, and the same noise (see
-forced_pass.py); `free running` is what they speak by themselves from that noise. Errors are
-relative, root mean square. The first row is SOURCE computed in its own precision, which tells how
-much rounding alone does; all others are computed in float32.
+one after another. A recipe of `mlx_voxcpm2.convert` such as 4bit is applied to SOURCE in memory.
+All are fed the patches that SOURCE speaks, and the same noise (see forced_pass.py); `free running`
+is what they speak by themselves from that noise. Errors are relative, root mean square. The first
+row is SOURCE computed in its own precision, which tells how much rounding alone does; all others
+are computed in float32.
 
 --sensitivity quantises one group of layers after another of SOURCE, all others left as they are.
 --asr adds word error rate, by one of mlx-audio's recognisers, and the likeness of the voice, by its
@@ -33,10 +34,10 @@ from mlx_voxcpm2 import VoxCPM2, __version__, load_model
 from mlx_voxcpm2.command import Parser, flag, run
 from mlx_voxcpm2.hub import find_checkpoint
 from mlx_voxcpm2.options import GenerationOptions
+from mlx_voxcpm2.quantization import MODE_RECIPES, RECIPES
 
 import mlx.core as mx  # isort: skip
 import numpy as np  # isort: skip
-from mlx.utils import tree_flatten  # isort: skip
 
 TEXTS = [
     "The quick brown fox jumps over the lazy dog, and then the dog gets up.",
@@ -56,7 +57,7 @@ class Comparison:
     """Keeps what the source gives for each text, so that its weights need not stay in memory."""
 
     def __init__(self, source: VoxCPM2, texts: list[str], count: int, options: GenerationOptions):
-        self.options, self.shapes = options, shapes(source)
+        self.options, self.shapes = options, forced_pass.shapes(source)
         self.is_random = forced_pass.is_random(source)
         shape = count, source.config.patch_size, source.config.feat_dim
         self.forced, self.expected = [], []
@@ -92,7 +93,7 @@ class Comparison:
 
     def measure(self, model: VoxCPM2) -> dict:
         """Errors of a checkpoint by module, over all patches and by patch."""
-        if shapes(model) != self.shapes:
+        if forced_pass.shapes(model) != self.shapes:
             raise ValueError("its layers have other sizes than SOURCE's; give one made from it")
         given = zip(self.forced, self.expected, strict=True)
         alone = [forced_pass.module_outputs(model, x, self.options, y) for x, y in given]
@@ -119,7 +120,10 @@ class Comparison:
     def sensitivity(self, source: VoxCPM2, settings: dict) -> Iterator[dict]:
         """Errors while one group of layers after another is quantised, and the bytes that saves."""
         steps = self.options.inference_timesteps
-        whole, per_patch = weight_bytes(source), forced_pass.bytes_per_patch(source, steps)
+        whole, per_patch = (
+            forced_pass.weight_bytes(source),
+            forced_pass.bytes_per_patch(source, steps),
+        )
         for group in GROUPS:
             with forced_pass.quantised(source, forced_pass.group_alone(group, settings)):
                 found = self.outputs(source)
@@ -130,25 +134,24 @@ class Comparison:
                         if key != "free_running"
                     },
                     "codes_changed": self.changed_codes(found),
-                    "megabytes_saved": (whole - weight_bytes(source)) / 1e6,
+                    "megabytes_saved": (whole - forced_pass.weight_bytes(source)) / 1e6,
                     "megabytes_saved_per_patch":
                         (per_patch - forced_pass.bytes_per_patch(source, steps)) / 1e6,
                 }  # fmt: skip
             mx.clear_cache()
 
 
-def shapes(model: VoxCPM2) -> tuple:
-    config = model.config
-    return config.patch_size, config.feat_dim, config.lm_config, config.local_dit_config
-
-
-def weight_bytes(model: VoxCPM2) -> int:
-    return sum(value.nbytes for _, value in tree_flatten(model.parameters()))
-
-
 def bytes_on_disk(path: str) -> int:
     kinds = {".safetensors", ".pth", ".bin"}
     return sum(f.stat().st_size for f in find_checkpoint(path).iterdir() if f.suffix in kinds)
+
+
+def load(name: str, source: str) -> tuple[VoxCPM2, int]:
+    """A checkpoint, or the source quantised by a recipe; and the bytes that its weights take."""
+    if name in {*RECIPES, *MODE_RECIPES} and not Path(name).exists():
+        model = load_model(source, quantize=name)
+        return model, forced_pass.weight_bytes(model)
+    return load_model(name), bytes_on_disk(name)
 
 
 def read_texts(path: str | None) -> list[str]:
@@ -169,22 +172,22 @@ def compare(args: argparse.Namespace) -> dict:
     def say(what: str) -> None:
         print(f"{time.perf_counter() - start:5.0f} s  {what}", file=sys.stderr)
 
-    def entry(name: str, path: str, model: VoxCPM2, errors: dict) -> dict:
+    def entry(name: str, model: VoxCPM2, size: int, errors: dict) -> dict:
         return {
             "name": name,
-            "gigabytes": bytes_on_disk(path) / 1e9,
+            "gigabytes": size / 1e9,
             "gigabytes_per_patch": forced_pass.bytes_per_patch(model, steps) / 1e9,
             **errors,
             "speech": judge and judge(model),
         }
 
     say(f"{args.source} speaks")
-    source = load_model(args.source)
+    source, size = load(args.source, args.source)
     comparison = Comparison(source, texts, args.patches, options)
     precision = str(source.dtype).split(".")[-1]
     say(f"and again, in {precision}")
     name = f"{Path(args.source).name}, computed in {precision}"
-    entries = [entry(name, args.source, source, comparison.measure(source))]
+    entries = [entry(name, source, size, comparison.measure(source))]
     groups = []
     if args.sensitivity:
         settings = {"bits": args.sensitivity, "group_size": 64, "mode": "affine"}
@@ -196,13 +199,13 @@ def compare(args: argparse.Namespace) -> dict:
     for path in args.checkpoints:
         mx.clear_cache()
         say(path)
-        model = load_model(path)
+        model, size = load(path, args.source)
         try:
             with forced_pass.float32(model):
                 errors = comparison.measure(model)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
-        entries.append(entry(Path(path).name, path, model, errors))
+        entries.append(entry(Path(path).name, model, size, errors))
         del model
     return {
         "command": shlex.join(["python", *sys.argv]),
@@ -236,7 +239,7 @@ def report(args: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(prog="quantisation.py", description=__doc__.splitlines()[0])
     parser.add_argument("source", metavar="SOURCE")
-    parser.add_argument("checkpoints", metavar="CHECKPOINT", nargs="*")
+    parser.add_argument("checkpoints", metavar="CHECKPOINT", nargs="*", help="or a recipe")
     flag(parser, "texts", metavar="FILE", help="a text per line")
     flag(parser, "patches", type=int, default=16, help="of 160 ms, at most, per text (16)")
     flag(parser, "cfg_value", type=float, default=2.0)

@@ -1,4 +1,4 @@
-"""The tables of quantisation.py. The first one is what a model card takes over."""
+"""The tables of quantisation.py."""
 
 # Keys of the report, and the names of the outputs that they are measured on.
 BY_PATCH = {
@@ -7,9 +7,17 @@ BY_PATCH = {
 }  # fmt: skip
 
 
+# A model card takes over what stands between these.
+MEASURED = "<!-- measured -->\n", "\n<!-- /measured -->"
+
+
 def markdown(report: dict) -> str:
     """All tables, each under a line that says what it shows."""
-    parts = [summary(report), modules(report["checkpoints"]), by_patch(report["checkpoints"])]
+    parts = [
+        summary(report).join(MEASURED),
+        modules(report["checkpoints"]),
+        by_patch(report["checkpoints"]),
+    ]
     if report["sensitivity"]:
         parts.append(sensitivity(report["sensitivity"]))
     return "\n\n".join(parts)
@@ -39,7 +47,7 @@ def summary(report: dict) -> str:
     checkpoints = report["checkpoints"]
     has_speech = checkpoints[0]["speech"] is not None
     head = [
-        "", "on disk", "read per patch", "velocity", "latents", "stop margin", "stops changed",
+        "", "weights", "read per patch", "velocity", "latents", "stop margin", "stops changed",
         "FSQ codes changed", "latents, free running",
     ]  # fmt: skip
     rows = []

@@ -14,7 +14,7 @@ sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
 import forced_pass
 import quantisation
-from mlx_voxcpm2.convert import save_checkpoint
+from mlx_voxcpm2.convert import convert
 from speech_quality import SpeechJudge
 
 from mlx_voxcpm2 import load_model
@@ -130,7 +130,7 @@ def test_bytes_are_counted_once_per_use(source):
     model = load_model(source)
     estimator = model.feat_decoder.estimator
     layers = (estimator.decoder, estimator.in_proj, estimator.out_proj)
-    once = sum(quantisation.weight_bytes(layer) for layer in layers)
+    once = sum(forced_pass.weight_bytes(layer) for layer in layers)
     more = forced_pass.bytes_per_patch(model, 9) - forced_pass.bytes_per_patch(model, 8)
     assert more == once
 
@@ -155,14 +155,15 @@ def run(capsys, *arguments: object) -> tuple[int, str, str]:
 def test_the_command_compares_checkpoints_and_writes_the_tables(source, tmp_path, capsys):
     texts, report, other = tmp_path / "texts", tmp_path / "report.json", tmp_path / "our-bf16"
     texts.write_text(f"{TEXT}\n\nAnd another one.\n")
-    save_checkpoint(load_model(source), source, other)
+    convert(source, other)
     status, out, _ = run(
         capsys, source, other, "--texts", texts, "--json", report, "--sensitivity", 4
     )
     assert status == 0
     found = json.loads(report.read_text())
     assert out == found["markdown"] + "\n"
-    assert out.startswith("Random weights")
+    card = out[out.index("<!-- measured -->") : out.index("<!-- /measured -->")]
+    assert "Random weights" in card and "| our-bf16 |" in card
     assert found["random_weights"] and (found["texts"], found["patches"]) == (2, 2 * PATCHES)
     itself, ours = found["checkpoints"]
     assert itself["errors"]["latents"] > 0  # bfloat16 rounds
@@ -171,7 +172,20 @@ def test_the_command_compares_checkpoints_and_writes_the_tables(source, tmp_path
     assert ours["gigabytes"] == size / 1e9
     rows = [line.split(" | ") for line in out.splitlines() if line.startswith("| our-bf16 |")]
     assert rows[0][3:8] == ["0", "0", "0", f"0 of {2 * PATCHES}", "0.0%"]
-    assert "speech" not in out.splitlines()[2]
+    assert "word error rate" not in out
+
+
+def test_a_recipe_is_applied_to_the_source(source, tmp_path, capsys):
+    """And errs as the checkpoint does that was converted by it."""
+    convert(source, tmp_path / "converted", quantize="4bit")
+    report = tmp_path / "report.json"
+    status, _, _ = run(capsys, source, "4bit", tmp_path / "converted", "--json", report)
+    assert status == 0
+    _, recipe, converted = json.loads(report.read_text())["checkpoints"]
+    assert (recipe["name"], recipe["modules"]) == ("4bit", converted["modules"])
+    assert recipe["errors"]["latents"] > 0.01
+    # The rest is the file's header.
+    assert recipe["gigabytes"] == pytest.approx(converted["gigabytes"], abs=1e-4)
 
 
 @pytest.mark.parametrize(
