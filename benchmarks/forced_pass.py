@@ -6,7 +6,7 @@ in, so that two checkpoints differ by their weights alone and not by how a machi
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -56,6 +56,13 @@ class Forced:
     words: list[int]
     patches: np.ndarray
     noise: np.ndarray
+
+
+def relative_error(ours: Iterable[np.ndarray], theirs: Iterable[np.ndarray]) -> float:
+    """Root mean square of all differences over that of `theirs`."""
+    pairs = [(a.astype(np.float64), b) for a, b in zip(ours, theirs, strict=True)]
+    wrong = sum(np.sum((a - b) ** 2) for a, b in pairs)
+    return float(np.sqrt(wrong / sum(np.sum(b.astype(np.float64) ** 2) for _, b in pairs)))
 
 
 @contextmanager

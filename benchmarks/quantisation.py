@@ -22,7 +22,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import forced_pass
@@ -44,13 +44,6 @@ TEXTS = [
     "Please call me back before nine o'clock on Thursday, the fourteenth of March.",
     "She asked whether six thin thistles would survive such a harsh winter.",
 ]
-
-
-def relative_error(ours: Iterable[np.ndarray], theirs: Iterable[np.ndarray]) -> float:
-    """Root mean square of all differences over that of `theirs`."""
-    pairs = [(a.astype(np.float64), b) for a, b in zip(ours, theirs, strict=True)]
-    wrong = sum(np.sum((a - b) ** 2) for a, b in pairs)
-    return float(np.sqrt(wrong / sum(np.sum(b.astype(np.float64) ** 2) for _, b in pairs)))
 
 
 class Comparison:
@@ -76,7 +69,7 @@ class Comparison:
         return [forced_pass.module_outputs(model, x, self.options) for x in self.forced]
 
     def error(self, found: list[dict], name: str, part: slice = slice(None)) -> float:
-        return relative_error(
+        return forced_pass.relative_error(
             [outputs[name][part] for outputs in found],
             [outputs[name][part] for outputs in self.expected],
         )
@@ -117,8 +110,9 @@ class Comparison:
             "codes_changed": self.changed_codes(together),
         }  # fmt: skip
 
-    def sensitivity(self, source: VoxCPM2, settings: dict) -> Iterator[dict]:
+    def sensitivity(self, source: VoxCPM2, bits: int, group_size: int = 64) -> Iterator[dict]:
         """Errors while one group of layers after another is quantised, and the bytes that saves."""
+        settings = {"bits": bits, "group_size": group_size, "mode": "affine"}
         steps = self.options.inference_timesteps
         whole, per_patch = (
             forced_pass.weight_bytes(source),
@@ -190,9 +184,8 @@ def compare(args: argparse.Namespace) -> dict:
     entries = [entry(name, source, size, comparison.measure(source))]
     groups = []
     if args.sensitivity:
-        settings = {"bits": args.sensitivity, "group_size": 64, "mode": "affine"}
         with forced_pass.float32(source):
-            for group in comparison.sensitivity(source, settings):
+            for group in comparison.sensitivity(source, args.sensitivity):
                 say(f"{group['group']} quantised alone")
                 groups.append(group)
     del source
@@ -207,21 +200,25 @@ def compare(args: argparse.Namespace) -> dict:
             raise ValueError(f"{path}: {error}") from None
         entries.append(entry(Path(path).name, model, size, errors))
         del model
-    return {
-        "command": shlex.join(["python", *sys.argv]),
-        "versions": {
-            "mlx_voxcpm2": __version__, "mlx": mx.__version__, "python": platform.python_version(),
-        },
-        "device": f"{mx.default_device()}, {platform.platform()}",
+    return circumstances(args) | {
         "random_weights": comparison.is_random,
-        "source": args.source,
         "texts": len(texts),
         "patches": entries[0]["stop_decisions"],
-        "inference_timesteps": steps,
-        "cfg_value": args.cfg_value,
         "checkpoints": entries,
         "sensitivity": {"bits": args.sensitivity, "groups": groups} if groups else None,
-    }  # fmt: skip
+    }
+
+
+def circumstances(args: argparse.Namespace) -> dict:
+    versions = {"mlx_voxcpm2": __version__, "mlx": mx.__version__}
+    return {
+        "command": shlex.join(["python", *sys.argv]),
+        "versions": versions | {"python": platform.python_version()},
+        "device": f"{mx.default_device()}, {platform.platform()}",
+        "source": args.source,
+        "inference_timesteps": args.inference_timesteps,
+        "cfg_value": args.cfg_value,
+    }
 
 
 def report(args: argparse.Namespace) -> None:

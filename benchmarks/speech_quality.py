@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from mlx_voxcpm2 import VoxCPM2  # before MLX: on Linux it finds a fast BLAS
 from mlx_voxcpm2.audio import AudioSource, read_audio
+from mlx_voxcpm2.errors import one_line
 
 import mlx.core as mx  # isort: skip
 import numpy as np  # isort: skip
@@ -47,7 +48,10 @@ class SpeechJudge:
             raise ValueError(
                 f"--asr needs {error.name}: pip install mlx-audio jiwer beside this package"
             ) from None
-        model, voices = load_model(recogniser), EcapaSpeakerEmbeddingExtractor.from_pretrained()
+        try:
+            model, voices = load_model(recogniser), EcapaSpeakerEmbeddingExtractor.from_pretrained()
+        except Exception as error:  # the hub's, the file system's, its own
+            raise ValueError(f"mlx-audio can't load {recogniser}: {one_line(error)}") from None
         return cls(lambda sound: model.generate(sound).text, voices.encode, texts, clip)
 
     def _voice(self, sound: mx.array) -> np.ndarray:

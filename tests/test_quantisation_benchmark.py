@@ -18,6 +18,7 @@ from mlx_voxcpm2.convert import convert
 from speech_quality import SpeechJudge
 
 from mlx_voxcpm2 import load_model
+from mlx_voxcpm2.models.flow import Schedule
 from mlx_voxcpm2.options import GenerationOptions
 
 TEXT = "Hello world, this is a test."
@@ -66,15 +67,37 @@ def test_fewer_bits_err_more(source, comparison, four_bit):
         assert len(four_bit["by_patch"][name]) == PATCHES
 
 
-def test_the_forced_pass_is_what_the_model_computes(source):
-    """Fed what it spoke itself, a model gives the same patches as when it runs freely."""
-    model, options = load_model(source, "float32"), GenerationOptions(seed=0)
+@pytest.fixture(scope="module")
+def exact(source):
+    return load_model(source, "float32")
+
+
+def forced(model, patches: np.ndarray, noise: np.ndarray) -> forced_pass.Forced:
+    return forced_pass.Forced(TEXT, model.tokenize(TEXT), patches, noise)
+
+
+def noise_for(model) -> np.ndarray:
     shape = (PATCHES, model.config.patch_size, model.config.feat_dim)
-    noise = np.random.RandomState(1).standard_normal(shape).astype(np.float32)
-    spoken = forced_pass.speak(model, TEXT, noise, options)
-    forced = forced_pass.Forced(TEXT, model.tokenize(TEXT), spoken, noise)
-    found = forced_pass.module_outputs(model, forced, options)
-    assert quantisation.relative_error([found["latents"]], [spoken]) < 1e-4
+    return np.random.RandomState(1).standard_normal(shape).astype(np.float32)
+
+
+def test_the_forced_pass_is_what_the_model_computes(exact):
+    """Fed what it spoke itself, a model gives the same patches as when it runs freely."""
+    options, noise = GenerationOptions(seed=0), noise_for(exact)
+    spoken = forced_pass.speak(exact, TEXT, noise, options)
+    found = forced_pass.module_outputs(exact, forced(exact, spoken, noise), options)
+    assert forced_pass.relative_error([found["latents"]], [spoken]) < 1e-4
+    logits = exact.stop_logits(mx.array(found["FSQ"][0, -PATCHES + 1 :]))  # all but the first
+    stops = np.array(mx.argmax(logits, axis=-1)) == 1
+    assert (stops == (found["stop margin"][1:] > 0)).all() and 0 < found["FSQ codes"].std()
+
+
+def test_the_velocity_is_the_solvers(exact):
+    """Between noise and the same noise every point of the path is the noise: its first point."""
+    noise, options = noise_for(exact), GenerationOptions(inference_timesteps=2)
+    found = forced_pass.module_outputs(exact, forced(exact, noise, noise), options)
+    (size,) = Schedule.sway(2).sizes[1:]  # in the first step the solver takes the velocity for 0
+    np.testing.assert_allclose(found["latents"], noise - size * found["velocity"][:, 0], atol=1e-5)
 
 
 BREAKABLE = {
@@ -112,9 +135,8 @@ def test_each_layer_that_can_be_quantised_is_in_one_group(source):
 
 def test_sensitivity_is_of_one_group_at_a_time(source, comparison):
     model = load_model(source)
-    settings = {"bits": 4, "group_size": 32, "mode": "affine"}
     with forced_pass.float32(model):
-        groups = {x["group"]: x for x in comparison.sensitivity(model, settings)}
+        groups = {x["group"]: x for x in comparison.sensitivity(model, bits=4, group_size=32)}
         assert comparison.error(comparison.outputs(model), "latents") == 0  # all is as it was
     assert list(groups) == list(forced_pass.GROUPS)
     for group in groups.values():
