@@ -26,7 +26,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import forced_pass
-from forced_pass import GROUPS, Forced
 from quantisation_report import BY_PATCH, markdown
 from speech_quality import SpeechJudge
 
@@ -60,7 +59,7 @@ class Comparison:
                 # A stop of random weights means nothing.
                 patches = forced_pass.speak(source, text, noise, options, not self.is_random)
                 words = source.tokenize(text)
-                self.forced.append(Forced(text, words, patches, noise[: len(patches)]))
+                self.forced.append(forced_pass.Forced(text, words, patches, noise[: len(patches)]))
                 outputs = forced_pass.module_outputs(source, self.forced[-1], options)
                 self.expected.append(outputs | {"free running": patches})
 
@@ -118,7 +117,7 @@ class Comparison:
             forced_pass.weight_bytes(source),
             forced_pass.bytes_per_patch(source, steps),
         )
-        for group in GROUPS:
+        for group in forced_pass.GROUPS:
             with forced_pass.quantised(source, forced_pass.group_alone(group, settings)):
                 found = self.outputs(source)
                 yield {
@@ -149,12 +148,11 @@ def load(name: str, source: str) -> tuple[VoxCPM2, int]:
 
 
 def read_texts(path: str | None) -> list[str]:
-    if path is None:
-        return TEXTS
-    texts = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
-    if not any(texts):
+    lines = TEXTS if path is None else Path(path).read_text(encoding="utf-8").splitlines()
+    texts = [line.strip() for line in lines if line.strip()]
+    if not texts:
         raise ValueError(f"{path} is empty; it must have a text per line")
-    return [text for text in texts if text]
+    return texts
 
 
 def compare(args: argparse.Namespace) -> dict:
