@@ -49,19 +49,21 @@ def choose_quantization(args: argparse.Namespace):
 
     from mlx_voxcpm2.quantization import Quantization, find_recipe
 
-    given = [name for name in ("q_bits", "q_group_size", "q_mode") if getattr(args, name)]
+    names = ("q_bits", "q_group_size", "q_mode")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if args.recipe is None and not args.quantize:
+        if given:
+            raise ValueError(f"--{next(iter(given))} says how to quantise; give --quantize too")
+        return None
     if args.recipe is None:
-        if given and not args.quantize:
-            raise ValueError(f"--{given[0]} says how to quantise; give --quantize too")
-        if not args.quantize:
-            return None
         return Quantization(args.q_bits, args.q_group_size, args.q_mode or "affine")
     recipe = find_recipe(args.recipe)
-    if args.q_bits or args.q_mode or (given and recipe is None):
-        raise ValueError(f"recipe {args.recipe} says it all; leave --{given[0]} out")
-    if args.quantize and recipe is None:
+    if recipe is None and (given or args.quantize):
         raise ValueError(f"recipe {args.recipe} quantises nothing; leave --quantize out")
-    return replace(recipe, group_size=args.q_group_size) if given else args.recipe
+    group_size = given.pop("q_group_size", None)
+    if given:
+        raise ValueError(f"recipe {args.recipe} says it; leave --{next(iter(given))} out")
+    return args.recipe if group_size is None else replace(recipe, group_size=group_size)
 
 
 class Progress:
@@ -87,17 +89,18 @@ class Progress:
 
 
 @contextlib.contextmanager
-def stopped_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends the block as an exception, so that it clears up."""
+def stopped_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP (a closed terminal) raise in the block, so that it clears up."""
 
-    def stop(*_) -> None:
-        raise SystemExit(128 + signal.SIGTERM)
+    def stop(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def convert(args: argparse.Namespace) -> None:
@@ -106,7 +109,7 @@ def convert(args: argparse.Namespace) -> None:
     quantization = choose_quantization(args)
     progress = Progress()
     try:
-        with stopped_by_sigterm(), messages_on_success():
+        with stopped_by_signals(), messages_on_success():
             target = convert(
                 args.hf_path, args.mlx_path, args.dtype, args.revision, quantize=quantization,
                 layout=args.layout, overwrite=args.overwrite, progress=progress,

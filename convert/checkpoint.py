@@ -68,8 +68,16 @@ def convert(
             _write_small_files(checkpoint, source, folder)
             sums = _write_weights(checkpoint.weights, plan, folder, progress or _silent)
         except OSError as error:
-            raise OSError(f"{target} can't be written ({one_line(error)}); mend that") from None
-        _verify(folder, sums, progress or _silent)
+            raise OSError(
+                f"{target} can't be written ({one_line(error)}); make room, or choose another "
+                "--mlx_path"
+            ) from None
+        try:
+            _verify(folder, sums, progress or _silent)
+        except ValueError as error:
+            raise OSError(
+                f"{target} can't be read as it was written ({one_line(error)}); check the disk"
+            ) from None
     return target
 
 
@@ -142,6 +150,7 @@ def _write_weights(
 
     for file, names in plan.names.items():
         for written in write_file(folder / file, plan.heads[file], stored(names)):
+            mx.clear_cache()  # on a GPU, MLX keeps the memory of what is gone
             done += written
             progress("writing", done, plan.size)
     if plan.index is not None:
@@ -156,7 +165,7 @@ def fingerprint(value: mx.array) -> tuple:
 
 
 def _verify(folder: Path, sums: dict[str, tuple], progress: Progress) -> None:
-    """Reads a checkpoint as `load_model` does; raises OSError unless all is as it was computed."""
+    """Reads it as `load_model` does; raises ValueError unless all is as it was computed."""
     found = read_checkpoint(folder, Precision())
     total = sum(value.nbytes for value in found.weights.values())
     wrong = sorted(found.weights.keys() ^ sums.keys())
@@ -166,6 +175,8 @@ def _verify(folder: Path, sums: dict[str, tuple], progress: Progress) -> None:
         done += value.nbytes
         if fingerprint(value) != sums.get(name):
             wrong.append(name)
+        del value
+        mx.clear_cache()
         progress("checking", done, total)
     if wrong:
-        raise OSError(f"tensor {wrong[0]} is not in {folder} as it was written; check the disk")
+        raise ValueError(f"tensor {wrong[0]} differs")

@@ -16,8 +16,9 @@ from pathlib import Path
 import mlx.core as mx
 
 _TYPES = {
-    mx.bfloat16: "BF16", mx.float16: "F16", mx.float32: "F32",
-    mx.int32: "I32", mx.uint32: "U32", mx.uint8: "U8",
+    mx.bfloat16: "BF16", mx.float16: "F16", mx.float32: "F32", mx.bool_: "BOOL",
+    mx.int8: "I8", mx.int16: "I16", mx.int32: "I32", mx.int64: "I64",
+    mx.uint8: "U8", mx.uint16: "U16", mx.uint32: "U32", mx.uint64: "U64",
 }  # fmt: skip
 
 

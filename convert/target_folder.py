@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -44,10 +43,12 @@ def _check_place(target: Path, overwrite: bool) -> None:
         raise FileExistsError(
             f"{target} exists; choose another --mlx_path, or replace it with --overwrite"
         )
-    # --overwrite deletes the folder: not one that holds anything but a checkpoint.
+    # --overwrite deletes the folder: not one that holds other things than a checkpoint.
     is_checkpoint = (target / "config.json").is_file() and any(target.glob("*.safetensors"))
     if not is_checkpoint or any(entry.is_dir() for entry in target.iterdir()):
-        raise FileExistsError(f"{target} is no checkpoint; remove it, or choose another --mlx_path")
+        raise FileExistsError(
+            f"{target} is not a checkpoint, or holds more; remove it, or choose another --mlx_path"
+        )
 
 
 def _replace(new: Path, target: Path, aside: Path) -> None:
@@ -66,6 +67,6 @@ def require_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise OSError(
-            f"{os.path.dirname(folder.parent)}: {needed / 1e9:.2f} GB are needed and "
+            f"{folder.parent.parent}: {needed / 1e9:.2f} GB are needed and "
             f"{free / 1e9:.2f} GB free; make room, or choose another --mlx_path"
         )

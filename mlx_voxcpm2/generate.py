@@ -49,6 +49,7 @@ def build_parser(prog: str | None = None) -> Parser:
     )  # fmt: skip
     flag(model, "revision", help="of the hub repository")
     flag(model, "dtype", help="bfloat16 (default), float16 or float32")
+    flag(model, "quantize", metavar="RECIPE", help="8bit, 4bit … in memory, as convert would")
     flag(model, "seed", type=int, help="make the same take again")
     flag(
         model, "cfg_value", "cfg_scale", type=float, default=2.0,
@@ -203,7 +204,7 @@ def generate(args: argparse.Namespace) -> None:
     streaming = args.stream or args.play
     with messages_on_success():
         begin = time.perf_counter()
-        model = load_model(args.model, args.dtype, args.revision)
+        model = load_model(args.model, args.dtype, args.revision, args.quantize)
         logger.info(
             "%s: %s on %s, loaded in %.1f s", args.model, str(model.dtype).split(".")[-1],
             mx.default_device(), time.perf_counter() - begin,

@@ -77,7 +77,7 @@ def choose_precision(
         dtype = _DTYPES[str(dtype)]
     quantization = find_recipe(quantize)
     if quantize == "bf16":
-        if dtype not in (None, mx.bfloat16):
+        if dtype is not None and dtype != mx.bfloat16:
             raise ValueError("recipe 'bf16' is bfloat16; leave out the recipe or the other dtype")
         dtype = mx.bfloat16
     return Precision(dtype, quantization, must_be_original=quantize is not None)

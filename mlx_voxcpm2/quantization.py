@@ -47,16 +47,22 @@ class Quantization:
             raise ValueError(
                 f"quantisation mode is {self.mode!r}; it must be one of {', '.join(_MODES)}"
             )
-        default_bits, groups = _MODES[self.mode]
         if self.bits is None:
-            object.__setattr__(self, "bits", default_bits)
+            object.__setattr__(self, "bits", _MODES[self.mode][0])
         others = [bits for bits in (self.dit_bits, self.down_bits) if bits not in (None, FULL)]
         for bits in (self.bits, *others):
-            try:  # only the arguments are checked: nothing is computed
-                mx.quantize(mx.zeros((1, 256)), self.group_size or groups[0], bits, mode=self.mode)
-            except (ValueError, RuntimeError, TypeError) as error:
-                reason = one_line(error).removeprefix("[quantize] ")
-                raise ValueError(f"MLX {mx.__version__} can't quantise so: {reason}") from None
+            self._check(bits)
+
+    def _check(self, bits: int) -> None:
+        group = _MODES[self.mode][1][0] if self.group_size is None else self.group_size
+        for name, number in (("group size", group), ("number of bits", bits)):
+            if type(number) is not int or number < 1:  # MLX divides by it before it looks
+                raise ValueError(f"{name} is {number!r}; it must be a positive integer")
+        try:  # only the arguments are checked: nothing is computed
+            mx.quantize(mx.zeros((1, 256 * group)), group, bits, mode=self.mode)
+        except (ValueError, RuntimeError) as error:
+            reason = one_line(error).removeprefix("[quantize] ")
+            raise ValueError(f"MLX {mx.__version__} can't quantise so: {reason}") from None
 
     def bits_of(self, path: str) -> int:
         """Of a layer of a stack."""
@@ -134,7 +140,7 @@ def find_recipe(quantize: str | Quantization | None) -> Quantization | None:
         return quantize
     if quantize in MODE_RECIPES:
         return Quantization(mode=quantize)
-    if quantize not in RECIPES:
+    if not isinstance(quantize, str) or quantize not in RECIPES:
         known = ", ".join((*RECIPES, *MODE_RECIPES))
         raise ValueError(f"recipe is {quantize!r}; it must be one of {known}")
     return RECIPES[quantize]

@@ -9,6 +9,7 @@ import checkpoints
 import mlx.core as mx
 import numpy as np
 import pytest
+from mlx.utils import tree_flatten
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -70,3 +71,21 @@ def case(request, make_case) -> Case:
 @pytest.fixture
 def released(make_case) -> Case:
     return make_case("released")
+
+
+@pytest.fixture(scope="session")
+def exchange(tmp_path_factory) -> Path:
+    """A checkpoint whose layers can all be quantised, in groups of 32."""
+    return checkpoints.write_checkpoint(tmp_path_factory.mktemp("exchange") / "source", "exchange")
+
+
+def parameters(model) -> dict[str, mx.array]:
+    return dict(tree_flatten(model.parameters()))
+
+
+def same(ours: dict[str, mx.array], theirs: dict[str, mx.array]) -> bool:
+    """Whether they are the same tensors, in name, type and every bit."""
+    return ours.keys() == theirs.keys() and all(
+        ours[name].dtype == theirs[name].dtype and mx.array_equal(ours[name], theirs[name])
+        for name in ours
+    )

@@ -1,55 +1,246 @@
-"""Checkpoints in this package's own layout."""
+"""Checkpoints for MLX: the same model, whole or not at all."""
 
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
+import checkpoints
 import mlx.core as mx
 import numpy as np
 import pytest
-from mlx.utils import tree_flatten
-from mlx_voxcpm2.convert import __main__ as command
+from conftest import parameters, same
+from mlx_voxcpm2.convert import checkpoint as module
 from mlx_voxcpm2.convert import convert
+from mlx_voxcpm2.convert import target_folder as target_module
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 from mlx_voxcpm2 import load_model
 
+LAYOUTS = ["mlx-audio", "mlx-voxcpm2"]
+FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-def test_a_converted_checkpoint_is_the_same_model_in_the_type_asked_for(make_case, tmp_path, dtype):
-    source = make_case("released").folder
-    target = convert(source, tmp_path / "converted", dtype)
-    ours, original = load_model(target), load_model(source, dtype=dtype)
-    assert ours.dtype == getattr(mx, dtype)
-    weights = dict(tree_flatten(ours.parameters()))
-    expected = dict(tree_flatten(original.parameters()))
-    assert weights.keys() == expected.keys()
-    assert all(mx.array_equal(weights[name], expected[name]) for name in weights)
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_converted_checkpoint_is_the_same_model(case, tmp_path, layout):
+    """To the last bit, also where kernels are as wide as channels and strides are odd."""
+    target = convert(case.folder, tmp_path / "converted", "float32", layout=layout)
+    assert same(parameters(load_model(target)), parameters(case.model))
     options = {"seed": 3, "max_tokens": 3, "inference_timesteps": 2}
-    (spoken,), (wanted,) = ours.generate("Hi.", **options), original.generate("Hi.", **options)
+    (spoken,), (wanted,) = (
+        model.generate("Hi.", **options) for model in (load_model(target), case.model)
+    )
     assert np.array_equal(np.array(spoken.audio), np.array(wanted.audio))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", None])
+def test_it_keeps_the_type_asked_for(released, tmp_path, dtype):
+    ours = load_model(convert(released.folder, tmp_path / "converted", dtype))
+    assert ours.dtype == getattr(mx, dtype or "bfloat16")
+    assert same(parameters(ours), parameters(load_model(released.folder, dtype)))
 
 
 def test_its_files_are_what_mlx_tools_expect(released, tmp_path):
     target = convert(released.folder, tmp_path / "converted", "bfloat16")
-    assert sorted(os.listdir(target)) == [
-        "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
-    ]  # fmt: skip
+    assert sorted(os.listdir(target)) == FILES
+    assert os.listdir(tmp_path) == ["converted"]
     config = json.loads((target / "config.json").read_text())
     assert (config["model_type"], config["architecture"]) == ("voxcpm2", "voxcpm2")
-    assert config["dtype"] == "bfloat16"
+    assert config["dtype"] == "bfloat16" and "quantization" not in config
     _, metadata = mx.load(str(target / "model.safetensors"), return_metadata=True)
     assert metadata["format"] == "mlx"
+    with safe_open(target / "model.safetensors", "numpy") as file:  # the format's own reader
+        assert file.get_slice("stop_head.weight").get_dtype() == "BF16"
 
 
-def test_nothing_is_overwritten(released, tmp_path):
-    target = tmp_path / "there"
-    target.mkdir()
-    with pytest.raises(FileExistsError, match="exists"):
-        convert(released.folder, target)
+def test_the_same_source_gives_the_same_bytes(exchange, tmp_path):
+    one, two = (convert(exchange, tmp_path / name, quantize="4bit") for name in "ab")
+    for name in FILES:
+        assert (one / name).read_bytes() == (two / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_large_checkpoints_are_sharded(exchange, tmp_path, monkeypatch, layout):
+    monkeypatch.setattr(module, "MAX_SHARD_BYTES", 200_000)
+    target = convert(exchange, tmp_path / "converted", quantize="8bit", layout=layout)
+    index = json.loads((target / "model.safetensors.index.json").read_text())
+    shards = sorted(path.name for path in target.glob("*.safetensors"))
+    count = len(shards)
+    assert shards == [f"model-{n:05}-of-{count:05}.safetensors" for n in range(1, count + 1)]
+    assert count > 1
+    total = 0
+    for shard in shards:
+        tensors = mx.load(str(target / shard))
+        size = sum(value.nbytes for value in tensors.values())
+        assert size <= 200_000
+        total += size
+        assert all(index["weight_map"][name] == shard for name in tensors)
+    assert index["metadata"]["total_size"] == total
+    direct = parameters(load_model(exchange, quantize="8bit"))
+    assert same(parameters(load_model(target)), direct)
+
+
+def test_a_shard_is_five_gigabytes_at_most():
+    assert module.MAX_SHARD_BYTES == 5e9
+
+
+def old_checkpoint(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "config.json").write_text("old")
+    (folder / "model.safetensors").write_text("old")
+    return folder
+
+
+def test_nothing_is_overwritten_unasked(exchange, tmp_path):
+    target = old_checkpoint(tmp_path / "there")
+    with pytest.raises(FileExistsError, match=r"exists; choose another --mlx_path, or .*overwrite"):
+        convert(exchange, target)
     with pytest.raises(FileNotFoundError, match="no such folder"):
-        convert(released.folder, tmp_path / "not" / "there")
+        convert(exchange, tmp_path / "not" / "there")
+    assert (target / "config.json").read_text() == "old"
+    convert(exchange, target, overwrite=True)
+    assert sorted(os.listdir(target)) == FILES and os.listdir(tmp_path) == ["there"]
+    load_model(target)
 
 
-def test_the_command_fails_in_one_line(released, tmp_path, capfd):
-    arguments = ["--hf_path", str(released.folder), "--mlx-path", str(tmp_path)]
-    assert command.main(arguments) == 2
-    assert capfd.readouterr().err.count("\n") == 1
+def test_only_checkpoints_are_overwritten(exchange, tmp_path):
+    target = old_checkpoint(tmp_path / "there")
+    (target / "photographs").mkdir()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    for name in ("there", "empty", "file"):
+        with pytest.raises(FileExistsError, match="not a checkpoint, or holds more"):
+            convert(exchange, tmp_path / name, overwrite=True)
+    (target / "photographs").rmdir()
+    with pytest.raises(ValueError, match="is the source itself"):
+        convert(target, target, overwrite=True)
+    assert (target / "config.json").read_text() == "old"
+
+
+@pytest.mark.parametrize("stage", ["writing", "checking"])
+@pytest.mark.parametrize("there", [False, True])
+def test_an_interruption_leaves_all_as_it_was(exchange, tmp_path, stage, there):
+    target = tmp_path / "converted"
+    if there:
+        old_checkpoint(target)
+    before = os.listdir(tmp_path)
+
+    def interrupt(now: str, done: int, total: int) -> None:
+        if now == stage and done > total / 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert(exchange, target, overwrite=True, progress=interrupt)
+    assert os.listdir(tmp_path) == before
+    if there:
+        assert (target / "config.json").read_text() == "old"
+
+
+def test_a_failed_exchange_puts_the_old_one_back(exchange, tmp_path, monkeypatch):
+    target = old_checkpoint(tmp_path / "converted")
+    rename = Path.rename
+
+    def fail(self: Path, other: Path) -> Path:
+        if self.name == "new":
+            raise KeyboardInterrupt
+        return rename(self, other)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(KeyboardInterrupt):
+        convert(exchange, target, overwrite=True)
+    assert (target / "config.json").read_text() == "old" and os.listdir(tmp_path) == ["converted"]
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])
+def test_a_signal_leaves_nothing(exchange, tmp_path, name, status):
+    script = f"""
+import os, signal, sys, time
+from mlx_voxcpm2.convert import __main__ as command, checkpoint
+def linger(*_):
+    os.kill(os.getpid(), signal.{name})
+    time.sleep(20)
+checkpoint._verify = linger
+sys.exit(command.main(sys.argv[1:]))
+"""
+    arguments = ["--hf_path", str(exchange), "--mlx_path", str(tmp_path / "converted")]
+    done = subprocess.run([sys.executable, "-c", script, *arguments], timeout=15)
+    assert done.returncode == status
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("place", [-1, -3000, 20])
+def test_a_disk_that_loses_a_bit_is_found_out(exchange, tmp_path, monkeypatch, place):
+    write_file = module.write_file
+
+    def lossy(path, *rest):
+        yield from write_file(path, *rest)
+        data = bytearray(path.read_bytes())
+        data[place] ^= 1
+        path.write_bytes(data)
+
+    monkeypatch.setattr(module, "write_file", lossy)
+    with pytest.raises(OSError, match=r"converted can't be read as it was .*; check the disk"):
+        convert(exchange, tmp_path / "converted", "bfloat16")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_disk_that_is_full_is_one_line(exchange, tmp_path, monkeypatch):
+    """Whether it is so from the start or becomes it."""
+    usage = target_module.shutil.disk_usage
+    monkeypatch.setattr(
+        target_module.shutil, "disk_usage", lambda path: usage(path)._replace(free=300_000)
+    )
+    begun = []
+    with pytest.raises(OSError, match=r"0\.00 GB are needed and 0\.00 GB free; make room"):
+        convert(exchange, tmp_path / "converted", progress=lambda *_: begun.append(1))
+    assert not begun and os.listdir(tmp_path) == []
+    monkeypatch.undo()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "write_file", full)
+    with pytest.raises(OSError, match=r"converted can't be written \(No space left on device\)"):
+        convert(exchange, tmp_path / "converted")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a folder that no user can write")
+def test_a_folder_that_cannot_be_written_is_found_before_anything_is_read():
+    with pytest.raises(OSError, match=r"^/proc: can't write here .*; choose another folder$"):
+        convert("/nowhere", "/proc/converted")
+
+
+def test_converting_takes_the_memory_of_a_few_tensors(tmp_path):
+    """A model of 160 MB, of which each tensor has a tenth: neither read nor written is it whole."""
+    script = f"""
+import resource, sys
+import mlx_voxcpm2
+from mlx_voxcpm2.convert import convert
+convert({str(tmp_path)!r}, {str(tmp_path / "first")!r}, "float32", quantize="8bit")
+unit = 1 if sys.platform == "darwin" else 1024
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+convert({str(tmp_path / "wide")!r}, {str(tmp_path / "second")!r}, "float32", quantize="8bit")
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before) / 1e6)
+"""
+    checkpoints.write_checkpoint(tmp_path, "exchange")
+    wide = checkpoints.write_checkpoint(tmp_path / "wide", "exchange")
+    config = json.loads((wide / "config.json").read_text())
+    config["lm_config"]["intermediate_size"] = 64 * 1024
+    config["residual_lm_num_layers"] = 2
+    (wide / "config.json").write_text(json.dumps(config))
+    tensors = load_file(wide / "model.safetensors")
+    large = np.random.RandomState(0).random_sample((64 * 1024, 64)).astype(np.float32)
+    layers = ["base_lm.layers.0", "residual_lm.layers.0", "residual_lm.layers.1"]
+    for name in [name for name in tensors if name.startswith("residual_lm.layers.0")]:
+        tensors[name.replace("layers.0", "layers.1")] = tensors[name]
+    for layer in layers:
+        tensors[f"{layer}.mlp.gate_proj.weight"] = tensors[f"{layer}.mlp.up_proj.weight"] = large
+        tensors[f"{layer}.mlp.down_proj.weight"] = np.ascontiguousarray(large.T)
+    save_file(tensors, wide / "model.safetensors", metadata={"format": "pt"})
+    assert (wide / "model.safetensors").stat().st_size > 9 * large.nbytes
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 4 * large.nbytes / 1e6

@@ -5,7 +5,8 @@ It needs an environment of its own, and runs from the folder `tests`:
     pip install "mlx[cpu]" mlx-audio==0.6.2 torch
     python -m golden.make_mlx_audio
 
-Written are mlx_audio_bf16 and mlx_audio_4bit, each as .safetensors and .json (its config.json).
+Written are mlx_audio_bf16, mlx_audio_8bit and mlx_audio_4bit, each as .safetensors and .json (its
+config.json).
 """
 
 import shutil
@@ -20,6 +21,7 @@ from safetensors.torch import load_file
 HERE = Path(__file__).parent
 PRECISIONS = {
     "bf16": {"dtype": "bfloat16"},
+    "8bit": {"dtype": "bfloat16", "quantize": True, "q_bits": 8, "q_group_size": 32},
     "4bit": {"dtype": "bfloat16", "quantize": True, "q_bits": 4, "q_group_size": 32},
 }
 

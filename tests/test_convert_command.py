@@ -1,0 +1,185 @@
+"""`python -m mlx_voxcpm2.convert`: its flags, and what it says when something is wrong."""
+
+import fcntl
+import json
+import os
+import pty
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+from conftest import GOLDEN, parameters, same
+from hub_stand_in import Hub
+from mlx_voxcpm2.convert import __main__ as command
+
+from mlx_voxcpm2 import load_model
+from mlx_voxcpm2.quantization import Quantization
+
+
+@pytest.fixture
+def run(exchange, tmp_path, monkeypatch, capfd):
+    """Runs the command in an empty folder; returns status and standard error."""
+    place = tmp_path / "here"
+    place.mkdir()
+    monkeypatch.chdir(place)
+
+    def run(*arguments: str, source: Path | str = exchange) -> tuple[int, str]:
+        capfd.readouterr()
+        try:
+            status = command.main(["--hf_path", str(source), *arguments])
+        except SystemExit as end:
+            status = end.code
+        out, err = capfd.readouterr()
+        assert out == ""
+        return status, err
+
+    return run
+
+
+SETTINGS = {
+    "-q": Quantization(4),
+    "--quantize --q_bits 8": Quantization(8),
+    "--quantize --q-bits 3 --q-group-size 32": Quantization(3, 32),
+    "-q --q_mode mxfp8": Quantization(mode="mxfp8"),
+    "--quantize --q-mode nvfp4 --q_group_size 16": Quantization(mode="nvfp4"),
+    "--recipe 4bit-dit8": "4bit-dit8",
+    "--quant-predicate 8bit": "8bit",
+    "-q --recipe 8bit --q_group_size 32": Quantization(8, 32),
+}
+
+
+@pytest.mark.parametrize("flags", SETTINGS)
+def test_flags_choose_the_quantisation(run, exchange, flags):
+    assert run("--mlx-path", "new", *flags.split())[0] == 0
+    assert same(
+        parameters(load_model("./new")), parameters(load_model(exchange, quantize=SETTINGS[flags]))
+    )
+
+
+def test_the_other_flags(run, exchange):
+    before = signal.getsignal(signal.SIGTERM)
+    status, err = run("--dtype", "float16", "--layout", "mlx-voxcpm2")
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert status == 0 and "mlx_model: 0.00 GB" in err
+    model = load_model("./mlx_model")
+    assert model.dtype == mx.float16
+    assert "audio_vae.encoder.block.0.weight" in mx.load("mlx_model/model.safetensors")
+    assert run("--recipe", "4bit")[0] == 2
+    assert load_model("./mlx_model").dtype == mx.float16
+    assert run("--recipe", "4bit", "--overwrite")[0] == 0
+    assert load_model("./mlx_model").dtype == mx.bfloat16
+    assert command.main(["--model", str(exchange), "--mlx_path", "b", "--recipe", "bf16"]) == 0
+    assert load_model("./b").dtype == mx.bfloat16
+
+
+def quantised(folder: Path) -> None:
+    shutil.copy(GOLDEN / "mlx_audio_4bit.safetensors", folder / "model.safetensors")
+    shutil.copy(GOLDEN / "mlx_audio_4bit.json", folder / "config.json")
+
+
+def first_generation(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"architecture": "voxcpm"}))
+
+
+def no_checkpoint(folder: Path) -> None:
+    (folder / "config.json").unlink()
+
+
+def another_model(folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
+
+
+# What is wrong: the flags, what is done to the source, what the line says.
+WRONG = {
+    "recipe is '5bit'; it must be one of bf16, 8bit, 8bit-dit16, 4bit": ("--recipe 5bit", None),
+    "number of bits 7 is not supported. The supported bits are 1, 2": ("-q --q_bits 7", None),
+    "group size 48 is not supported. The supported group sizes": ("-q --q_group_size 48", None),
+    "group size 128 does not divide the 64 inputs of": ("-q --q_group_size 128", None),
+    "mode is 'int4'; it must be one of affine, mxfp4": ("-q --q_mode int4", None),
+    "mxfp4 quantization requires group size 32": ("-q --q_mode mxfp4 --q_group_size 64", None),
+    "--q-bits: invalid int value: 'four'": ("-q --q_bits four", None),
+    "--q_bits says how to quantise; give --quantize too": ("--q_bits 4", None),
+    "recipe 4bit says it; leave --q_bits out": ("--recipe 4bit --q_bits 8", None),
+    "recipe bf16 quantises nothing; leave --quantize out": ("-q --recipe bf16", None),
+    "'bf16' is bfloat16; leave out": ("--recipe bf16 --dtype float32", None),
+    "dtype is 'int8'; it must be": ("--dtype int8", None),
+    "layout is 'gguf'; it must be one of mlx-audio, mlx-voxcpm2": ("--layout gguf", None),
+    "unrecognized arguments: --q_bit 4": ("-q --q_bit 4", None),
+    "source is quantised already; take the original": ("--recipe 4bit", quantised),
+    "is quantised already": ("", quantised),
+    "this is a VoxCPM 1.x checkpoint": ("", first_generation),
+    "no config.json here; give the folder of a VoxCPM2 checkpoint": ("", no_checkpoint),
+    "architecture is 'llama'": ("", another_model),
+    "is a folder and has no revision 'v2'": ("--revision v2", None),
+}
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_what_is_wrong_is_one_line(run, exchange, tmp_path, line):
+    flags, change = WRONG[line]
+    source = shutil.copytree(exchange, tmp_path / "source")
+    if change:
+        change(source)
+    status, err = run("--mlx_path", "new", *flags.split(), source=source)
+    assert status == 2 and line in err
+    assert err.count("\n") == 1 and os.listdir() == []
+
+
+def test_a_missing_source_is_one_line(run):
+    status, err = run(source="./nowhere")
+    assert status == 2 and "no such folder; check the path" in err and err.count("\n") == 1
+
+
+@pytest.fixture
+def child(tmp_path):
+    """Runs the command in a process of its own, for a hub; returns status and standard error."""
+
+    def run(hub: Hub, *arguments: str, **settings: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "mlx_voxcpm2.convert", *arguments],
+            cwd=tmp_path, env=hub.environment(tmp_path / "cache") | settings,
+            capture_output=True, text=True, timeout=30,
+        )  # fmt: skip
+        return done.returncode, done.stderr
+
+    return run
+
+
+def test_a_repository_of_the_hub_is_converted(exchange, child, tmp_path):
+    flags = ["--hf_path", "org/voice", "--recipe", "4bit", "--mlx_path", "new"]
+    with Hub() as hub:
+        hub.add("org/voice", exchange, branch="v2")
+        status, err = child(hub, *flags, "--revision", "v2")
+        assert status == 0 and "new: 0.00 GB" in err
+        direct = load_model(exchange, quantize="4bit")
+        assert same(parameters(load_model(tmp_path / "new")), parameters(direct))
+        for changes, line in (
+            (["--hf_path", "org/other"], "nor a repository on the hub"),
+            (["--revision", "v9"], "no revision 'v9'"),
+        ):
+            status, err = child(hub, *flags, "--overwrite", *changes)
+            assert status == 2 and line in err and err.count("\n") == 1
+    status, err = child(hub, "--hf_path", "org/third")  # no network: the hub is gone
+    assert status == 2 and "the hub can't be reached" in err and err.count("\n") == 1
+    assert sorted(os.listdir(tmp_path)) == ["cache", "new"]
+
+
+def test_a_bar_is_shown_on_a_terminal_only(exchange, tmp_path):
+    arguments = ["--hf_path", str(exchange), "--mlx_path"]
+    start = [sys.executable, "-m", "mlx_voxcpm2.convert", *arguments]
+    silent = subprocess.run([*start, str(tmp_path / "a")], capture_output=True, text=True)
+    assert "writing" not in silent.stderr
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    subprocess.run([*start, str(tmp_path / "b")], stderr=theirs, timeout=30)
+    os.close(theirs)
+    shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+    assert "writing" in shown and "checking" in shown and "B/s" in shown
