@@ -158,6 +158,7 @@ def test_a_signal_leaves_nothing(exchange, tmp_path, name, status):
     script = f"""
 import os, signal, sys, time
 from mlx_voxcpm2.convert import __main__ as command, checkpoint
+signal.signal(signal.{name}, signal.default_int_handler if {status} == 130 else signal.SIG_DFL)
 def linger(*_):
     os.kill(os.getpid(), signal.{name})
     time.sleep(20)
@@ -168,6 +169,25 @@ sys.exit(command.main(sys.argv[1:]))
     done = subprocess.run([sys.executable, "-c", script, *arguments], timeout=15)
     assert done.returncode == status
     assert os.listdir(tmp_path) == []
+
+
+def test_a_signal_that_is_ignored_stays_so(exchange, tmp_path):
+    """As nohup has it."""
+    script = """
+import os, signal, sys
+from mlx_voxcpm2.convert import __main__ as command, checkpoint
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+verify = checkpoint._verify
+def hang_up(*rest):
+    os.kill(os.getpid(), signal.SIGHUP)
+    verify(*rest)
+checkpoint._verify = hang_up
+sys.exit(command.main(sys.argv[1:]))
+"""
+    arguments = ["--hf_path", str(exchange), "--mlx_path", str(tmp_path / "converted")]
+    done = subprocess.run([sys.executable, "-c", script, *arguments], timeout=15)
+    assert done.returncode == 0
+    assert os.listdir(tmp_path) == ["converted"]
 
 
 @pytest.mark.parametrize("place", [-1, -3000, 20])
@@ -219,10 +239,10 @@ def test_converting_takes_the_memory_of_a_few_tensors(tmp_path):
 import resource, sys
 import mlx_voxcpm2
 from mlx_voxcpm2.convert import convert
-convert({str(tmp_path)!r}, {str(tmp_path / "first")!r}, "float32", quantize="8bit")
+convert({str(tmp_path)!r}, {str(tmp_path / "first")!r}, "float32")
 unit = 1 if sys.platform == "darwin" else 1024
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-convert({str(tmp_path / "wide")!r}, {str(tmp_path / "second")!r}, "float32", quantize="8bit")
+convert({str(tmp_path / "wide")!r}, {str(tmp_path / "second")!r}, "float32")
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before) / 1e6)
 """
     checkpoints.write_checkpoint(tmp_path, "exchange")
