@@ -143,7 +143,8 @@ def velocities(
         mx.concatenate([x, x]), mx.concatenate([mu, mx.zeros_like(mu)]), t,
         mx.concatenate([cond, cond]), mx.zeros_like(t),
     )  # fmt: skip
-    found = guide(*mx.split(both, 2), mx.array(cfg, dtype=model.dtype))
+    both = both.reshape(2, -1, length, size)
+    found = guide(both, mx.array(cfg, dtype=model.dtype))
     return found.reshape(count, steps, length, size)
 
 
