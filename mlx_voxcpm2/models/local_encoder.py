@@ -20,6 +20,6 @@ class LocalEncoder(nn.Module):
         """patches (B, T, P, D) -> embeddings (B, T, H)."""
         batch, steps, length, _ = patches.shape
         x = self.in_proj(patches).reshape(batch * steps, length, -1)
-        first = mx.broadcast_to(self.special_token[0], (batch * steps, 1, x.shape[-1]))
+        first = mx.broadcast_to(self.special_token.squeeze(0), (batch * steps, 1, x.shape[-1]))
         x = mx.concatenate([first, x], axis=1)
         return self.encoder(x, causal=False, read=slice(1)).reshape(batch, steps, -1)

@@ -6,6 +6,7 @@ Upstream: model/voxcpm2.py (`VoxCPM2Model`), modules/layers/scalar_quantization_
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -19,6 +20,11 @@ from .local_encoder import LocalEncoder
 from .minicpm import KVCache, MiniCPM
 
 
+@partial(mx.compile, shapeless=True)
+def _to_levels(x: mx.array, levels: int) -> mx.array:
+    return mx.round(mx.tanh(x) * levels) / levels
+
+
 class ScalarQuantization(nn.Module):
     """Finite scalar quantisation: Mentzer et al. 2023, arXiv 2309.15505."""
 
@@ -30,7 +36,7 @@ class ScalarQuantization(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """x (B, T, H) -> (B, T, H)."""
-        return self.out_proj(mx.round(mx.tanh(self.in_proj(x)) * self.levels) / self.levels)
+        return self.out_proj(_to_levels(self.in_proj(x), self.levels))
 
 
 class VoxCPM2Model(nn.Module):
