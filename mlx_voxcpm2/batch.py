@@ -135,8 +135,10 @@ class Batch:
         )
         for start in range(0, length, PREFILL_POSITIONS):
             piece = slice(start, start + PREFILL_POSITIONS)
-            hidden, residual = self.model(embeddings[:, piece], is_audio[:, piece], self.cache)
-            self.hidden, self.residual = hidden[:, -1], residual[:, -1]
+            hidden, residual = self.model(
+                embeddings[:, piece], is_audio[:, piece], self.cache, read=slice(-1, None)
+            )
+            self.hidden, self.residual = hidden.squeeze(1), residual.squeeze(1)
             mx.async_eval(self.hidden, self.residual)
 
     def _gather_strengths(self) -> None:

@@ -17,7 +17,7 @@ from .flow import FlowMatching, Schedule
 from .joined_linear import Evaluate
 from .local_dit import LocalDiT
 from .local_encoder import LocalEncoder
-from .minicpm import KVCache, MiniCPM
+from .minicpm import EVERYTHING, KVCache, MiniCPM
 
 
 @partial(mx.compile, shapeless=True)
@@ -98,9 +98,13 @@ class VoxCPM2Model(nn.Module):
         embeddings: mx.array,
         is_audio: mx.array | None = None,
         cache: tuple[list[KVCache], list[KVCache]] | None = None,
+        read: slice = EVERYTHING,
     ) -> tuple[mx.array, mx.array]:
         """embeddings (B, T, H), is_audio (B, T) or None where all are -> hidden states of the
-        language model (quantised at audio positions) and of the residual one, (B, T, H) each."""
+        language model (quantised at audio positions) and of the residual one, (B, R, H) each.
+
+        `read` selects the R positions that are wanted, the last ones or all.
+        """
         base_cache, residual_cache = cache or (None, None)
         hidden = self.base_lm(embeddings, base_cache)
         quantised = self.fsq_layer(hidden)
@@ -110,7 +114,7 @@ class VoxCPM2Model(nn.Module):
             hidden = mx.where(is_audio[..., None], quantised, hidden)
             embeddings = mx.where(is_audio[..., None], embeddings, mx.zeros_like(embeddings))
         fused = self.fusion_concat_proj(mx.concatenate([hidden, embeddings], axis=-1))
-        return hidden, self.residual_lm(fused, residual_cache)
+        return hidden[:, read], self.residual_lm(fused, residual_cache, read=read)
 
     def stop_logits(self, hidden: mx.array) -> mx.array:
         """hidden (B, H) of the language model -> (B, 2): go on, stop after this patch."""
