@@ -89,3 +89,14 @@ def same(ours: dict[str, mx.array], theirs: dict[str, mx.array]) -> bool:
         ours[name].dtype == theirs[name].dtype and mx.array_equal(ours[name], theirs[name])
         for name in ours
     )
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    """A case's model in float32, its projections joined as on a GPU."""
+
+    def load(case: Case):
+        monkeypatch.setattr("mlx_voxcpm2.models.minicpm.joins_gate_and_up", lambda: True)
+        return load_model(case.folder, dtype="float32")
+
+    return load

@@ -136,9 +136,9 @@ def test_chunks_of_latents_give_the_samples_of_the_whole(case):
         assert relative_error(mx.concatenate(chunks, axis=1), whole) < 1e-5
 
 
-def test_joined_projections_are_the_separate_ones(case):
+def test_joined_projections_are_the_separate_ones(case, as_on_a_gpu):
     """They share memory with the layers, whose names and values stay."""
-    layer = case.model.base_lm.layers[0]
+    layer = as_on_a_gpu(case).base_lm.layers[0]
     x = case.given("joined", 1, 5, case.config["lm_config"]["hidden_size"])
     for part, names in (
         (layer.self_attn, ("q_proj", "k_proj", "v_proj")),
@@ -150,8 +150,17 @@ def test_joined_projections_are_the_separate_ones(case):
         assert relative_error(part.joined(x), separate) < 1e-6
 
 
-def test_other_weights_are_heard_though_the_old_ones_were_joined(case, monkeypatch):
-    stack, x = case.model.base_lm, case.given("x", 1, 5, case.config["lm_config"]["hidden_size"])
+def test_gate_and_up_joined_give_the_official_hidden_states(case, as_on_a_gpu):
+    hidden = case.config["lm_config"]["hidden_size"]
+    ours = as_on_a_gpu(case).base_lm(case.given("base_lm", 1, 20, hidden))[0]
+    assert relative_error(ours, case.golden["base_lm"]) < MODULE_ERROR
+
+
+def test_other_weights_are_heard_though_the_old_ones_were_joined(case, as_on_a_gpu, monkeypatch):
+    stack, x = (
+        as_on_a_gpu(case).base_lm,
+        case.given("x", 1, 5, case.config["lm_config"]["hidden_size"]),
+    )
     before = stack(x)
     for part, name in ((stack.layers[0].self_attn, "v_proj"), (stack.layers[0].mlp, "up_proj")):
         with monkeypatch.context() as patch:
@@ -161,9 +170,9 @@ def test_other_weights_are_heard_though_the_old_ones_were_joined(case, monkeypat
 
 
 @pytest.mark.parametrize("path", ["self_attn.q_proj", "self_attn.o_proj", "mlp.up_proj"])
-def test_the_compiled_solver_hears_other_weights(released, path, monkeypatch):
+def test_the_compiled_solver_hears_other_weights(released, as_on_a_gpu, path, monkeypatch):
     """And the old ones again."""
-    decoder, schedule = released.model.feat_decoder, Schedule.sway(4)
+    decoder, schedule = as_on_a_gpu(released).feat_decoder, Schedule.sway(4)
     arguments = (
         released.given("solve.mu", 1, 2, 56),
         released.given("solve.cond", 1, 4, 16),
@@ -173,7 +182,7 @@ def test_the_compiled_solver_hears_other_weights(released, path, monkeypatch):
         2.0,
     )
     before = decoder(*arguments)
-    assert released.model.feat_decoder.estimator.decoder.layers[0].mlp.is_joined
+    assert decoder.estimator.decoder.layers[0].mlp.is_joined
     layer = decoder.estimator.decoder.layers[0]
     for name in path.split("."):
         layer = layer[name]
@@ -181,6 +190,27 @@ def test_the_compiled_solver_hears_other_weights(released, path, monkeypatch):
         patch.setitem(layer, "weight", layer.weight * 2)
         assert relative_error(decoder(*arguments), before) > 1e-3
     assert mx.array_equal(decoder(*arguments), before)
+
+
+def test_the_other_compiled_parts_hear_other_weights(released, monkeypatch):
+    """The local encoder of one patch, and the AudioVAE's stream."""
+    model = released.model
+    patch = released.given("patch", 1, 1, 4, 16)
+
+    def sound() -> mx.array:
+        cache = model.audio_vae.make_cache()
+        return mx.concatenate([model.audio_vae.decode(patch[0], cache=cache) for _ in range(3)])
+
+    alpha = model.audio_vae.decoder.model[-2]
+    for compute, owner, name in (
+        (lambda: model.feat_encoder(patch), model.feat_encoder.in_proj, "weight"),
+        (sound, alpha, "alpha"),
+    ):
+        before = compute()
+        with monkeypatch.context() as changed:
+            changed.setitem(owner, name, owner[name] * 2)
+            assert relative_error(compute(), before) > 1e-3
+        assert mx.array_equal(compute(), before)
 
 
 def test_both_ways_to_turn_are_the_same(case):

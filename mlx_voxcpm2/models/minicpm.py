@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..backend import swiglu
+from ..backend import joins_gate_and_up, swiglu
 from ..config import TransformerConfig
 from .joined_linear import Evaluate, JoinedLinear
 from .rope import LongRoPE
@@ -97,12 +97,6 @@ class Joinable(nn.Module):
         layers = [self[name] for name in self.inputs]
         return self.joined is not None and self.joined.holds(layers)
 
-    def project(self, x: mx.array) -> mx.array:
-        """x (B, L, H) -> all outputs of the layers side by side."""
-        if self.is_joined:
-            return self.joined(x)
-        return mx.concatenate([self[name](x) for name in self.inputs], axis=-1)
-
 
 def _add_projected(residual: mx.array, layer: nn.Module, x: mx.array, scale: float) -> mx.array:
     """residual + scale * layer(x), in one kernel where the layer is a plain matrix."""
@@ -138,7 +132,10 @@ class Attention(Joinable):
         What is left to do is `o_proj`.
         """
         batch, length, _ = x.shape
-        together = self.project(x)
+        if self.is_joined:
+            together = self.joined(x)
+        else:
+            together = mx.concatenate([self[name](x) for name in self.inputs], axis=-1)
         together = together.reshape(batch, length, self.heads + 2 * self.kv_heads, -1)
         turning, values = mx.split(
             together.transpose(0, 2, 1, 3), [self.heads + self.kv_heads], axis=1
@@ -165,9 +162,15 @@ class MLP(Joinable):
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
+    def join(self, evaluate: Evaluate) -> None:
+        if joins_gate_and_up():
+            super().join(evaluate)
+
     def activate(self, x: mx.array) -> mx.array:
         """x (B, L, H) -> (B, L, intermediate size). What is left to do is `down_proj`."""
-        return swiglu(*mx.split(self.project(x), 2, axis=-1))
+        if self.is_joined:
+            return swiglu(*mx.split(self.joined(x), 2, axis=-1))
+        return swiglu(self.gate_proj(x), self.up_proj(x))
 
 
 class DecoderLayer(nn.Module):
