@@ -87,13 +87,14 @@ def test_the_hub_reads_its_metadata(folder):
     assert not [tag for tag in data.tags if tag.endswith("-bit")]
 
 
-@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("bits", [8, 6, 4])
 def test_a_quantised_checkpoint_is_known_as_one(quantised, bits):
     text = card(quantised(bits, bits))
     data = ModelCard(text).data
     assert data.base_model_relation == "quantized"
     assert [tag for tag in data.tags if tag.endswith("-bit")] == [f"{bits}-bit"]
-    assert f"# VoxCPM2 in {bits} bits for MLX" in text
+    title = "VoxCPM2, quantised," if bits == 6 else f"VoxCPM2 in {bits} bits"
+    assert f"# {title} for MLX" in text
     assert f"{bits} bits (affine) in groups of 32" in text
 
 
