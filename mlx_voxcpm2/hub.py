@@ -16,6 +16,8 @@ _HUB_FILES = [
 
 def find_checkpoint(path_or_repo: str | Path, revision: str | None = None) -> Path:
     """The folder itself, or the hub's snapshot of a repository such as "openbmb/VoxCPM2"."""
+    if path_or_repo == "":  # to Path it would be the folder we are in
+        raise ValueError("the checkpoint's name is empty; give a folder or a hub repository")
     path = Path(os.path.expanduser(path_or_repo))
     if path.is_dir():
         if revision is not None:

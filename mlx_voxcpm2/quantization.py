@@ -190,17 +190,24 @@ def quantize_weights(
     return result
 
 
+def quantization_entry(data: dict) -> dict:
+    """What config.json says of quantisation, by either name; {} if nothing."""
+    entry = data.get("quantization") or data.get("quantization_config") or {}
+    if not isinstance(entry, dict):
+        raise ValueError(
+            f"config.json: quantization must be an object, not {entry!r}; convert the model again"
+        )
+    return entry
+
+
 def settings_of(path: str, entry: dict) -> dict:
     """A layer's group size, bits and mode, its own ones first; older files have no mode."""
     own = entry.get(path)
     settings = own if isinstance(own, dict) else entry
-    names = [name for name in ("group_size", "bits") if not isinstance(settings.get(name), int)]
-    if names:
-        raise ValueError(
-            f"config.json: quantization of {path} has no {names[0]}; convert the model again"
-        )
-    return {
-        "group_size": settings["group_size"],
-        "bits": settings["bits"],
-        "mode": settings.get("mode", "affine"),
-    }
+    settings = {"mode": "affine", **settings}
+    for name, kind in (("group_size", int), ("bits", int), ("mode", str)):
+        if not isinstance(settings.get(name), kind):
+            raise ValueError(
+                f"config.json: quantization of {path} has no {name}; convert the model again"
+            )
+    return {name: settings[name] for name in ("group_size", "bits", "mode")}

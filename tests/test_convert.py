@@ -114,8 +114,13 @@ def test_only_checkpoints_are_overwritten(exchange, tmp_path):
         with pytest.raises(FileExistsError, match="not a checkpoint, or holds more"):
             convert(exchange, tmp_path / name, overwrite=True)
     (target / "photographs").rmdir()
-    with pytest.raises(ValueError, match="is the source itself"):
-        convert(target, target, overwrite=True)
+    (tmp_path / "link").symlink_to(target)
+    for one, other in (("there", "there"), ("link", "there"), ("there", "link")):
+        with pytest.raises(ValueError, match="is the source itself"):
+            convert(tmp_path / one, tmp_path / other, overwrite=True)
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(FileExistsError, match="loop exists"):
+        convert(exchange, tmp_path / "loop")
     assert (target / "config.json").read_text() == "old"
 
 
@@ -136,6 +141,47 @@ def test_an_interruption_leaves_all_as_it_was(exchange, tmp_path, stage, there):
     assert os.listdir(tmp_path) == before
     if there:
         assert (target / "config.json").read_text() == "old"
+
+
+def test_two_interruptions_leave_as_little_as_one(exchange, tmp_path, monkeypatch):
+    remove, calls = target_module.shutil.rmtree, []
+
+    def interrupted(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        remove(*arguments, **options)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(target_module.shutil, "rmtree", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        convert(exchange, tmp_path / "converted", progress=interrupt)
+    assert len(calls) == 2 and os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("renamed", ["converted", "new"])
+def test_an_interruption_just_after_a_rename_loses_nothing(
+    exchange, tmp_path, monkeypatch, renamed
+):
+    """Of the old checkpoint to its place aside, or of the new one to where that was."""
+    target = old_checkpoint(tmp_path / "converted")
+    rename = Path.rename
+
+    def interrupt(self: Path, other: Path) -> None:
+        rename(self, other)
+        if self.name == renamed:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        convert(exchange, target, overwrite=True)
+    assert os.listdir(tmp_path) == ["converted"]
+    if renamed == "converted":
+        assert (target / "config.json").read_text() == "old"
+    else:
+        load_model(target)
 
 
 def test_a_failed_exchange_puts_the_old_one_back(exchange, tmp_path, monkeypatch):

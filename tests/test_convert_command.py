@@ -83,6 +83,11 @@ def quantised(folder: Path) -> None:
     shutil.copy(GOLDEN / "mlx_audio_4bit.json", folder / "config.json")
 
 
+def no_object(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"quantization": 4}))
+
+
 def first_generation(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"architecture": "voxcpm"}))
@@ -114,6 +119,13 @@ WRONG = {
     "unrecognized arguments: --q_bit 4": ("-q --q_bit 4", None),
     "source is quantised already; take the original": ("--recipe 4bit", quantised),
     "is quantised already": ("", quantised),
+    "quantization must be an object, not 4; convert the model again": ("", no_object),
+    "--recipe is empty; give it a value": ("--recipe=", None),
+    "--q_mode is empty": ("-q --q-mode=", None),
+    "--mlx_path is empty": ("--mlx_path=", None),
+    "--q_bits/--q-bits: invalid int value: '3.5'": ("-q --q-bits 3.5", None),
+    "number of bits is 0; it must be a positive integer": ("-q --q_bits 0", None),
+    "group size 7 is not supported": ("-q --q-group-size 7", None),
     "this is a VoxCPM 1.x checkpoint": ("", first_generation),
     "no config.json here; give the folder of a VoxCPM2 checkpoint": ("", no_checkpoint),
     "architecture is 'llama'": ("", another_model),
@@ -132,9 +144,31 @@ def test_what_is_wrong_is_one_line(run, exchange, tmp_path, line):
     assert err.count("\n") == 1 and os.listdir() == []
 
 
-def test_a_missing_source_is_one_line(run):
-    status, err = run(source="./nowhere")
-    assert status == 2 and "no such folder; check the path" in err and err.count("\n") == 1
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [("./nowhere", "no such folder; check the path"), ("", "--hf_path is empty")],
+)
+def test_a_missing_source_is_one_line(run, source, line):
+    status, err = run(source=source)
+    assert status == 2 and line in err and err.count("\n") == 1
+
+
+def test_a_converted_checkpoint_can_be_quantised(run, exchange, tmp_path):
+    assert run("--mlx_path", "bf16")[0] == 0
+    assert run("--mlx_path", "6bit", "--recipe", "6bit", source="./bf16")[0] == 0
+    direct = load_model(exchange, quantize="6bit")
+    assert same(parameters(load_model("./6bit")), parameters(direct))
+
+
+def test_a_file_that_may_not_grow_is_one_line(exchange, tmp_path):
+    """As a disk that fills up: what was written so far is gone."""
+    limit = 'ulimit -f 100; exec "$0" -m mlx_voxcpm2.convert --hf_path "$1" --mlx_path new'
+    done = subprocess.run(
+        ["sh", "-c", limit, sys.executable, str(exchange)], cwd=tmp_path,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2 and "new can't be written (File too large)" in done.stderr
+    assert done.stderr.count("\n") == 1 and os.listdir(tmp_path) == []
 
 
 @pytest.fixture

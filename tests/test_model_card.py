@@ -184,6 +184,22 @@ def test_an_owners_text_stays(folder, tmp_path):
         card(folder, measured=tmp_path / "output.md")
 
 
+def test_bytes_that_are_no_text_are_the_owners_too(folder):
+    (folder / "README.md").write_bytes(b"\xff\xfe")
+    write_card(folder, REPO)
+    assert (folder / "README.md").read_bytes() == b"\xff\xfe"
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"quantization": 4}'])
+def test_a_config_that_is_none_is_one_line(folder, content):
+    if "quantization" in content:
+        config = json.loads((folder / "config.json").read_text())
+        content = json.dumps(config | json.loads(content))
+    (folder / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=r"config\.json: .+; (take|download|convert) "):
+        card(folder)
+
+
 def test_every_card_is_in_the_wheel(tmp_path):
     """Built as an installer builds it, from what the repository holds."""
     pytest.importorskip("setuptools", minversion="77")
