@@ -9,6 +9,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -53,6 +54,8 @@ class Cut:
     times: int
     reset: bool = False
     """Whether it ends by a reset, as where a router drops it, instead of in good order."""
+    pause: float = 0
+    """Seconds that pass after a half that was sent."""
 
 
 @dataclass
@@ -202,6 +205,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(status, headers, data[start:])
         cut.times -= 1
         self._send(status, headers, data[start:], kept=(len(data) - start) // 2)
+        time.sleep(cut.pause)
         self.close_connection = True
         if cut.reset:
             self._reset()

@@ -10,12 +10,13 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from pathlib import Path
 
 import mlx.core as mx
 import pytest
 from conftest import GOLDEN, parameters, same
-from hub_stand_in import Hub
+from hub_stand_in import Cut, Hub
 from mlx_voxcpm2.convert import __main__ as command
 
 from mlx_voxcpm2 import load_model
@@ -103,7 +104,7 @@ def another_model(folder: Path) -> None:
 
 # What is wrong: the flags, what is done to the source, what the line says.
 WRONG = {
-    "recipe is '5bit'; it must be one of bf16, 8bit, 8bit-dit16, 4bit": ("--recipe 5bit", None),
+    "recipe is '5bit'; it must be one of bf16, 8bit, 8bit-dit16, 6bit": ("--recipe 5bit", None),
     "number of bits 7 is not supported. The supported bits are 1, 2": ("-q --q_bits 7", None),
     "group size 48 is not supported. The supported group sizes": ("-q --q_group_size 48", None),
     "group size 128 does not divide the 64 inputs of": ("-q --q_group_size 128", None),
@@ -203,6 +204,25 @@ def test_a_repository_of_the_hub_is_converted(exchange, child, tmp_path):
     status, err = child(hub, "--hf_path", "org/third")  # no network: the hub is gone
     assert status == 2 and "the hub can't be reached" in err and err.count("\n") == 1
     assert sorted(os.listdir(tmp_path)) == ["cache", "new"]
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_signal_stops_a_download_at_once(exchange, tmp_path, name, status):
+    with Hub() as hub:
+        hub.add("org/voice", exchange)
+        hub.cuts["model.safetensors"] = Cut(times=1, pause=30)
+        words = ["--hf_path", "org/voice", "--mlx_path", str(tmp_path / "new")]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlx_voxcpm2.convert", *words],
+            env=hub.environment(tmp_path / "cache"), stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        limit = time.monotonic() + 10
+        while "model.safetensors" not in hub.fetched():
+            assert time.monotonic() < limit and process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(getattr(signal, name))
+        assert process.wait(timeout=10) == status
+    assert os.listdir(tmp_path) == ["cache"]
 
 
 def test_a_bar_is_shown_on_a_terminal_only(exchange, tmp_path):
