@@ -46,6 +46,11 @@ class Repository:
     private: bool = False
     """Whether only the tokens of uploads see it."""
 
+    @property
+    def now(self) -> Path:
+        """The folder with the files of its main branch."""
+        return self.folders[self.branches["main"]]
+
 
 @dataclass
 class Cut:
@@ -89,6 +94,11 @@ class Hub:
         repository.folders[commit] = folder
         repository.branches[branch] = commit
         return repository
+
+    def published(self, name: str) -> dict[str, bytes]:
+        """The files of a repository, but for what the hub itself puts there."""
+        files = [file for file in self.repositories[name].now.rglob("*") if file.is_file()]
+        return {file.name: file.read_bytes() for file in files if file.name != ".gitattributes"}
 
     def environment(self, home: Path) -> dict[str, str]:
         """A process's, to use this hub, a cache in `home` and, as without hf_xet, plain HTTP."""
