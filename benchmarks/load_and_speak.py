@@ -1,13 +1,15 @@
 """How long does a checkpoint take to load, how much memory, and how fast does it speak?
 
-    python benchmarks/load_and_speak.py PATH_OR_REPO [--dtype float32] [--patches 10]
+    python benchmarks/load_and_speak.py PATH_OR_REPO [--dtype float32] [--patches 10] [--text TEXT]
 
 The stop head is not heard, so that any checkpoint, also one of random values, speaks the same
-number of patches of 160 ms. Memory is the process's largest resident set, and MLX's own peak.
+number of patches of 160 ms; from 60 on it says whether the last ones take longer. Memory is the
+process's largest resident set, and MLX's own peak.
 """
 
 import argparse
 import resource
+import statistics
 import sys
 import time
 
@@ -50,6 +52,9 @@ def main() -> None:
         f"first sound after {times[0]:.2f} s, then {sum(times[1:]) / (len(times) - 1):.2f} s/patch"
     )
     print(f"{speech:.2f} s of speech in {sum(times):.2f} s, {speech / sum(times):.3f} x real time")
+    if len(times) >= 60:
+        early, late = statistics.median(times[5:16]), statistics.median(times[-11:])
+        print(f"patches {len(times) - 10} to {len(times)} take {late / early:.2f} times 6 to 16")
     print(f"peak: resident {resident_gigabytes():.2f} GB, MLX {mx.get_peak_memory() / 1e9:.2f} GB")
 
 

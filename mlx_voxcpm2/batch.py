@@ -24,6 +24,7 @@ PATCHES_PER_TOKEN = 6.0
 EXTRA_PATCHES = 10
 
 PREFILL_POSITIONS = 1024
+NOISE_BLOCK = 64
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,16 @@ def length_limit(text_tokens: int, positions: int, context: int, max_tokens: int
 
 
 def draw_noise(seed: int, patch_shape: tuple[int, int]) -> Iterator[mx.array]:
-    """Standard normal (P, D), float32, one per patch; the same for the same seed everywhere."""
+    """Standard normal (P, D), float32, one per patch; the same for the same seed everywhere.
+
+    Drawn in blocks: a draw takes a dozen kernels, whatever its size.
+    """
     key = mx.random.key(int(seed))
     while True:
         key, draw = mx.random.split(key)
-        mx.async_eval(key)  # the next patch may be asked for by another thread
-        yield mx.random.normal(patch_shape, key=draw)
+        block = mx.random.normal((NOISE_BLOCK, *patch_shape), key=draw)
+        mx.async_eval(key, block)  # the next patch may be asked for by another thread
+        yield from block
 
 
 def supplied_noise(noise: mx.array) -> Iterator[mx.array]:
@@ -130,8 +135,10 @@ class Batch:
         )
         for start in range(0, length, PREFILL_POSITIONS):
             piece = slice(start, start + PREFILL_POSITIONS)
-            hidden, residual = self.model(embeddings[:, piece], is_audio[:, piece], self.cache)
-            self.hidden, self.residual = hidden[:, -1], residual[:, -1]
+            hidden, residual = self.model(
+                embeddings[:, piece], is_audio[:, piece], self.cache, read=slice(-1, None)
+            )
+            self.hidden, self.residual = hidden.squeeze(1), residual.squeeze(1)
             mx.async_eval(self.hidden, self.residual)
 
     def _gather_strengths(self) -> None:

@@ -6,6 +6,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..config import TransformerConfig
+from .compiled import CompiledGraphs
 from .minicpm import MiniCPM
 
 
@@ -15,11 +16,21 @@ class LocalEncoder(nn.Module):
         self.special_token = mx.zeros((1, 1, 1, config.hidden_size))
         self.in_proj = nn.Linear(latents, config.hidden_size)
         self.encoder = MiniCPM(config, positions=patch_size + 1)
+        self.compiled = CompiledGraphs(self)
 
     def __call__(self, patches: mx.array) -> mx.array:
         """patches (B, T, P, D) -> embeddings (B, T, H)."""
-        batch, steps, length, _ = patches.shape
-        x = self.in_proj(patches).reshape(batch * steps, length, -1)
-        first = mx.broadcast_to(self.special_token[0], (batch * steps, 1, x.shape[-1]))
+        flat = patches.reshape(-1, *patches.shape[2:])
+        # One patch is what every step of speech encodes; a clip's number of them is always another.
+        if patches.shape[1] == 1:
+            embedded = self.compiled("patch", self._embed, flat)
+        else:
+            embedded = self._embed(flat)
+        return embedded.reshape(*patches.shape[:2], -1)
+
+    def _embed(self, patches: mx.array) -> mx.array:
+        """patches (B, P, D) -> embeddings (B, 1, H)."""
+        x = self.in_proj(patches)
+        first = mx.broadcast_to(self.special_token.squeeze(0), (len(x), 1, x.shape[-1]))
         x = mx.concatenate([first, x], axis=1)
-        return self.encoder(x, causal=False, read=slice(1)).reshape(batch, steps, -1)
+        return self.encoder(x, causal=False, read=slice(1))

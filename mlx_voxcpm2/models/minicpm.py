@@ -148,6 +148,8 @@ class Attention(Joinable):
         queries, keys = mx.split(turning, [self.heads], axis=1)
         if cache is not None:
             keys, values = cache.update(keys, values)
+        if isinstance(mask, mx.array):
+            mask = mask[:, :, read]
         mixed = mx.fast.scaled_dot_product_attention(
             queries[:, :, read], keys, values, scale=self.scale, mask=mask
         )
@@ -230,7 +232,7 @@ class MiniCPM(nn.Module):
         """x (B, L, H), after what `cache` holds -> hidden states (B, R, H).
 
         `read` selects the R positions that are wanted: the last layer computes no others. In a
-        causal stack they must be all.
+        causal stack they must be the last ones.
         """
         first = cache[0] if cache else KVCache()
         start, mask = first.first_positions(), first.mask(x.shape[1]) if causal else None

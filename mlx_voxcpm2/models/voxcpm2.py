@@ -6,6 +6,7 @@ Upstream: model/voxcpm2.py (`VoxCPM2Model`), modules/layers/scalar_quantization_
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -16,7 +17,12 @@ from .flow import FlowMatching, Schedule
 from .joined_linear import Evaluate
 from .local_dit import LocalDiT
 from .local_encoder import LocalEncoder
-from .minicpm import KVCache, MiniCPM
+from .minicpm import EVERYTHING, KVCache, MiniCPM
+
+
+@partial(mx.compile, shapeless=True)
+def _to_levels(x: mx.array, levels: int) -> mx.array:
+    return mx.round(mx.tanh(x) * levels) / levels
 
 
 class ScalarQuantization(nn.Module):
@@ -30,7 +36,7 @@ class ScalarQuantization(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """x (B, T, H) -> (B, T, H)."""
-        return self.out_proj(mx.round(mx.tanh(self.in_proj(x)) * self.levels) / self.levels)
+        return self.out_proj(_to_levels(self.in_proj(x), self.levels))
 
 
 class VoxCPM2Model(nn.Module):
@@ -92,9 +98,13 @@ class VoxCPM2Model(nn.Module):
         embeddings: mx.array,
         is_audio: mx.array | None = None,
         cache: tuple[list[KVCache], list[KVCache]] | None = None,
+        read: slice = EVERYTHING,
     ) -> tuple[mx.array, mx.array]:
         """embeddings (B, T, H), is_audio (B, T) or None where all are -> hidden states of the
-        language model (quantised at audio positions) and of the residual one, (B, T, H) each."""
+        language model (quantised at audio positions) and of the residual one, (B, R, H) each.
+
+        `read` selects the R positions that are wanted, the last ones or all.
+        """
         base_cache, residual_cache = cache or (None, None)
         hidden = self.base_lm(embeddings, base_cache)
         quantised = self.fsq_layer(hidden)
@@ -104,7 +114,7 @@ class VoxCPM2Model(nn.Module):
             hidden = mx.where(is_audio[..., None], quantised, hidden)
             embeddings = mx.where(is_audio[..., None], embeddings, mx.zeros_like(embeddings))
         fused = self.fusion_concat_proj(mx.concatenate([hidden, embeddings], axis=-1))
-        return hidden, self.residual_lm(fused, residual_cache)
+        return hidden[:, read], self.residual_lm(fused, residual_cache, read=read)
 
     def stop_logits(self, hidden: mx.array) -> mx.array:
         """hidden (B, H) of the language model -> (B, 2): go on, stop after this patch."""
