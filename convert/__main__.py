@@ -53,8 +53,11 @@ def build_parser(prog: str) -> Parser:
 
 
 def check(parser: Parser, args: argparse.Namespace) -> None:
-    """Raises ValueError for flags that would do nothing."""
+    """Raises ValueError for flags that would do nothing, or say nothing."""
     given = [name for name, value in vars(args).items() if value != parser.get_default(name)]
+    for name in given:
+        if getattr(args, name) == "":  # as a path it would be the folder we are in
+            raise ValueError(f"--{name} is empty; give it a value, or leave it out")
     if args.hf_path is None and args.upload_repo is None:
         raise ValueError("--hf_path is missing: what shall be converted?")
     of_upload = {"private", "measured"}

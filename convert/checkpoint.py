@@ -56,10 +56,10 @@ def convert(
     if layout not in LAYOUTS:
         raise ValueError(f"layout is {layout!r}; it must be one of {', '.join(LAYOUTS)}")
     precision = replace(choose_precision(dtype, quantize), must_be_original=True)
-    target = Path(os.path.expanduser(mlx_path)).resolve()
+    target = Path(os.path.realpath(os.path.expanduser(mlx_path)))
     with whole_folder(target, overwrite) as folder:
         source = find_checkpoint(hf_path, revision)
-        if source.resolve() == target:
+        if target.exists() and target.samefile(source):  # however it is spelled
             raise ValueError(f"{target} is the source itself; choose another --mlx_path")
         checkpoint = read_checkpoint(source, precision)
         plan = _plan(checkpoint, layout)

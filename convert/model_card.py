@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -11,8 +10,9 @@ from string import Template
 
 import mlx.core as mx
 
+from mlx_voxcpm2.config import VoxCPM2Config
 from mlx_voxcpm2.layouts import is_mlx_audio
-from mlx_voxcpm2.quantization import settings_of
+from mlx_voxcpm2.quantization import quantization_entry, settings_of
 from mlx_voxcpm2.weight_files import read_weights
 
 MEASURED = ("<!-- measured -->", "<!-- /measured -->")
@@ -55,8 +55,8 @@ def read_contents(folder: Path) -> Contents:
     weights, written_by_mlx = read_weights(folder)
     if not written_by_mlx:
         raise ValueError(f"{folder} is not converted yet; give it as --hf_path")
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    quantization = config.get("quantization") or {}
+    _, config = VoxCPM2Config.from_file(folder / "config.json")
+    quantization = quantization_entry(config)
     forms: dict[str, Counter[str]] = defaultdict(Counter)
     bits: dict[str, Counter[int]] = defaultdict(Counter)
     for name, value in weights.items():
@@ -90,7 +90,8 @@ def write_card(
     """
     contents, card = read_contents(folder), folder / "README.md"
     table = None if measured is None else _measurements(measured)
-    before = card.read_text(encoding="utf-8") if card.is_file() else ""
+    # Ours is UTF-8; whatever else there is, the owner wrote.
+    before = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
     if before and _WRITTEN_HERE not in before:
         if table is not None:
             raise ValueError(f"{card} is your own text; put the measurements in it yourself")

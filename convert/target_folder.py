@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -31,13 +32,13 @@ def whole_folder(target: Path, overwrite: bool) -> Iterator[Path]:
         yield folder
         _replace(folder, target, temporary / "old")
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)
 
 
 def _check_place(target: Path, overwrite: bool) -> None:
     if not target.parent.is_dir():
         raise FileNotFoundError(f"{target.parent}: no such folder; create it first")
-    if not target.exists():
+    if not os.path.lexists(target):
         return
     if not overwrite:
         raise FileExistsError(
@@ -52,13 +53,21 @@ def _check_place(target: Path, overwrite: bool) -> None:
 
 
 def _replace(new: Path, target: Path, aside: Path) -> None:
-    if target.exists():
-        target.rename(aside)
     try:
+        if target.exists():
+            target.rename(aside)
         new.rename(target)
-    except BaseException:
-        if aside.exists():
+    except BaseException:  # an interruption may come after either of the two
+        if aside.exists() and not target.exists():
             aside.rename(target)
+        raise
+
+
+def _remove(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    except BaseException:  # impatient users interrupt twice
+        shutil.rmtree(folder, ignore_errors=True)
         raise
 
 

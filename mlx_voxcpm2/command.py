@@ -75,11 +75,17 @@ def run(
         return 0
     except KeyboardInterrupt:
         print(f"{parser.prog}: stopped", file=sys.stderr)
-        if threading.active_count() > 1:
-            # Python would wait for a download that is under way; what it has is kept.
-            os._exit(130)
-        return 130
+        return _leave(130)
+    except SystemExit as end:  # a signal
+        return _leave(end.code)
     except (ValueError, OSError) as error:
         print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
+
+
+def _leave(status: int) -> int:
+    if threading.active_count() > 1:
+        # Python would wait for a download that is under way; what it has is kept.
+        os._exit(status)
+    return status

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 
 from .errors import one_line
@@ -16,6 +19,8 @@ _HUB_FILES = [
 
 def find_checkpoint(path_or_repo: str | Path, revision: str | None = None) -> Path:
     """The folder itself, or the hub's snapshot of a repository such as "openbmb/VoxCPM2"."""
+    if path_or_repo == "":  # to Path it would be the folder we are in
+        raise ValueError("the checkpoint's name is empty; give a folder or a hub repository")
     path = Path(os.path.expanduser(path_or_repo))
     if path.is_dir():
         if revision is not None:
@@ -44,10 +49,27 @@ def _snapshot(repo: str, revision: str | None) -> Path:
 def _download(repo: str, revision: str | None, files: list[str]) -> Path:
     from huggingface_hub import snapshot_download
 
-    try:
+    def download() -> Path:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=files))
+
+    try:
+        return _interruptible(download)
     except Exception as error:  # its own, httpx's, requests', Xet's: they have no common ancestor
         raise FileNotFoundError(f"{repo}: {_why_not(error, revision)}") from None
+
+
+def _interruptible(work: Callable[[], Path]) -> Path:
+    """In another thread: an interrupted `snapshot_download` waits until its files are complete."""
+    future: Future[Path] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future.result()
 
 
 def _why_not(error: Exception, revision: str | None) -> str:

@@ -15,7 +15,13 @@ from .config import VoxCPM2Config
 from .errors import one_line
 from .hub import find_checkpoint
 from .model import VoxCPM2
-from .quantization import Quantization, find_recipe, quantize_weights, settings_of
+from .quantization import (
+    Quantization,
+    find_recipe,
+    quantization_entry,
+    quantize_weights,
+    settings_of,
+)
 from .tokenizer import Tokenizer
 from .weight_files import Weights, read_weights
 
@@ -106,7 +112,7 @@ def read_checkpoint(folder: Path, precision: Precision) -> Checkpoint:
     config, data = VoxCPM2Config.from_file(folder / "config.json")
     model = VoxCPM2(config, Tokenizer(folder / "tokenizer.json"))
     weights, written_by_mlx = read_weights(folder)
-    entry = data.get("quantization") or data.get("quantization_config") or {}
+    entry = quantization_entry(data)
     if precision.must_be_original and (entry or _has_scales(weights)):
         raise ValueError(
             f"{folder} is quantised already; take the original, such as openbmb/VoxCPM2"

@@ -18,6 +18,7 @@ logger = logging.getLogger("mlx_voxcpm2")
 _MODES = {"affine": (4, (64, 32)), "mxfp4": (4, (32,)), "mxfp8": (8, (32,)), "nvfp4": (4, (16,))}
 _EMBEDDING = "base_lm.embed_tokens"
 _DIT = "feat_decoder.estimator."
+_ENCODER = "feat_encoder."
 FULL = 16
 """As many bits as leave a layer as it is."""
 
@@ -31,7 +32,8 @@ class Quantization:
     group_size: of the weights that share a scale; by default the largest of 64 and 32 that
         divides every layer's inputs, or the mode's own.
     dit_bits: of the diffusion transformer, if others; 16 leaves it as it is.
-    down_bits: of the MLPs' `down_proj` outside the diffusion transformer, if others.
+    down_bits: of the MLPs' `down_proj`, if others, where dit_bits or encoder_bits say nothing.
+    encoder_bits: of the local encoder, if others.
 
     Raises ValueError for what this MLX does not offer.
     """
@@ -41,6 +43,7 @@ class Quantization:
     mode: str = "affine"
     dit_bits: int | None = None
     down_bits: int | None = None
+    encoder_bits: int | None = None
 
     def __post_init__(self):
         if self.mode not in _MODES:
@@ -49,9 +52,10 @@ class Quantization:
             )
         if self.bits is None:
             object.__setattr__(self, "bits", _MODES[self.mode][0])
-        others = [bits for bits in (self.dit_bits, self.down_bits) if bits not in (None, FULL)]
-        for bits in (self.bits, *others):
-            self._check(bits)
+        self._check(self.bits)
+        for bits in (self.dit_bits, self.down_bits, self.encoder_bits):
+            if bits not in (None, FULL):
+                self._check(bits)
 
     def _check(self, bits: int) -> None:
         group = _MODES[self.mode][1][0] if self.group_size is None else self.group_size
@@ -68,6 +72,8 @@ class Quantization:
         """Of a layer of a stack."""
         if path.startswith(_DIT):
             return self.dit_bits or self.bits
+        if path.startswith(_ENCODER) and self.encoder_bits is not None:
+            return self.encoder_bits
         return self.down_bits or self.bits if path.endswith(".down_proj") else self.bits
 
     def entry(self, model: VoxCPM2Model) -> dict:
@@ -114,21 +120,26 @@ class Quantization:
         return self.group_size
 
 
+# Errors are those of the latents, relative to bfloat16's, on random weights
+# (benchmarks/quantisation.py); bfloat16 itself is 0.036 from float32 there.
 RECIPES = {
     # As published: the reference for all others.
     "bf16": None,
-    # As near to bfloat16 as bfloat16 is to float32, in half of the bytes.
+    # As near to bfloat16 as bfloat16 is to float32 (0.039), in half of the bytes.
     "8bit": Quantization(8),
     # The diffusion transformer untouched, for those who hear a difference with 8bit.
     "8bit-dit16": Quantization(8, dit_bits=FULL),
-    # The smallest of these.
+    # A third of 4bit's error (0.083) for a third more bytes; no mixed recipe of 4 bits comes near.
+    "6bit": Quantization(6),
+    # The smallest of these (0.27).
     "4bit": Quantization(4),
-    # The diffusion transformer errs most at 4 bits, and each patch passes it ten times.
-    "4bit-dit8": Quantization(4, dit_bits=8),
+    # The language models are what 4 bits make smaller; the rest in 8 costs little (0.19). The
+    # local encoder at 4 bits would err by 0.33 alone, at 8 by 0.023.
+    "4bit-dit8": Quantization(4, dit_bits=8, encoder_bits=8),
     # As small as can be without touching the diffusion transformer.
     "4bit-dit16": Quantization(4, dit_bits=FULL),
-    # As before; down_proj, which mlx-lm's mixed recipes spare too, and which no join needs alike.
-    "4bit-down6-dit8": Quantization(4, dit_bits=8, down_bits=6),
+    # 4bit-dit8 (0.18 so); down_proj, which mlx-lm's mixed recipes spare too, joins no other layer.
+    "4bit-down6-dit8": Quantization(4, dit_bits=8, down_bits=6, encoder_bits=8),
 }
 MODE_RECIPES = ("mxfp4", "mxfp8", "nvfp4")
 """Further recipes: 4 or 8 bits as floating-point numbers, where this MLX offers them."""
@@ -179,17 +190,24 @@ def quantize_weights(
     return result
 
 
+def quantization_entry(data: dict) -> dict:
+    """What config.json says of quantisation, by either name; {} if nothing."""
+    entry = data.get("quantization") or data.get("quantization_config") or {}
+    if not isinstance(entry, dict):
+        raise ValueError(
+            f"config.json: quantization must be an object, not {entry!r}; convert the model again"
+        )
+    return entry
+
+
 def settings_of(path: str, entry: dict) -> dict:
     """A layer's group size, bits and mode, its own ones first; older files have no mode."""
     own = entry.get(path)
     settings = own if isinstance(own, dict) else entry
-    names = [name for name in ("group_size", "bits") if not isinstance(settings.get(name), int)]
-    if names:
-        raise ValueError(
-            f"config.json: quantization of {path} has no {names[0]}; convert the model again"
-        )
-    return {
-        "group_size": settings["group_size"],
-        "bits": settings["bits"],
-        "mode": settings.get("mode", "affine"),
-    }
+    settings = {"mode": "affine", **settings}
+    for name, kind in (("group_size", int), ("bits", int), ("mode", str)):
+        if not isinstance(settings.get(name), kind):
+            raise ValueError(
+                f"config.json: quantization of {path} has no {name}; convert the model again"
+            )
+    return {name: settings[name] for name in ("group_size", "bits", "mode")}

@@ -9,6 +9,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -45,6 +46,11 @@ class Repository:
     private: bool = False
     """Whether only the tokens of uploads see it."""
 
+    @property
+    def now(self) -> Path:
+        """The folder with the files of its main branch."""
+        return self.folders[self.branches["main"]]
+
 
 @dataclass
 class Cut:
@@ -53,6 +59,8 @@ class Cut:
     times: int
     reset: bool = False
     """Whether it ends by a reset, as where a router drops it, instead of in good order."""
+    pause: float = 0
+    """Seconds that pass after a half that was sent."""
 
 
 @dataclass
@@ -86,6 +94,11 @@ class Hub:
         repository.folders[commit] = folder
         repository.branches[branch] = commit
         return repository
+
+    def published(self, name: str) -> dict[str, bytes]:
+        """The files of a repository, but for what the hub itself puts there."""
+        files = [file for file in self.repositories[name].now.rglob("*") if file.is_file()]
+        return {file.name: file.read_bytes() for file in files if file.name != ".gitattributes"}
 
     def environment(self, home: Path) -> dict[str, str]:
         """A process's, to use this hub, a cache in `home` and, as without hf_xet, plain HTTP."""
@@ -202,6 +215,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(status, headers, data[start:])
         cut.times -= 1
         self._send(status, headers, data[start:], kept=(len(data) - start) // 2)
+        time.sleep(cut.pause)
         self.close_connection = True
         if cut.reset:
             self._reset()

@@ -1,10 +1,7 @@
-"""Checkpoints for MLX: the same model, whole or not at all."""
+"""Checkpoints for MLX: the same model, in files that MLX tools expect."""
 
 import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import checkpoints
 import mlx.core as mx
@@ -13,7 +10,6 @@ import pytest
 from conftest import parameters, same
 from mlx_voxcpm2.convert import checkpoint as module
 from mlx_voxcpm2.convert import convert
-from mlx_voxcpm2.convert import target_folder as target_module
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
@@ -84,153 +80,6 @@ def test_large_checkpoints_are_sharded(exchange, tmp_path, monkeypatch, layout):
 
 def test_a_shard_is_five_gigabytes_at_most():
     assert module.MAX_SHARD_BYTES == 5e9
-
-
-def old_checkpoint(folder: Path) -> Path:
-    folder.mkdir()
-    (folder / "config.json").write_text("old")
-    (folder / "model.safetensors").write_text("old")
-    return folder
-
-
-def test_nothing_is_overwritten_unasked(exchange, tmp_path):
-    target = old_checkpoint(tmp_path / "there")
-    with pytest.raises(FileExistsError, match=r"exists; choose another --mlx_path, or .*overwrite"):
-        convert(exchange, target)
-    with pytest.raises(FileNotFoundError, match="no such folder"):
-        convert(exchange, tmp_path / "not" / "there")
-    assert (target / "config.json").read_text() == "old"
-    convert(exchange, target, overwrite=True)
-    assert sorted(os.listdir(target)) == FILES and os.listdir(tmp_path) == ["there"]
-    load_model(target)
-
-
-def test_only_checkpoints_are_overwritten(exchange, tmp_path):
-    target = old_checkpoint(tmp_path / "there")
-    (target / "photographs").mkdir()
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "file").touch()
-    for name in ("there", "empty", "file"):
-        with pytest.raises(FileExistsError, match="not a checkpoint, or holds more"):
-            convert(exchange, tmp_path / name, overwrite=True)
-    (target / "photographs").rmdir()
-    with pytest.raises(ValueError, match="is the source itself"):
-        convert(target, target, overwrite=True)
-    assert (target / "config.json").read_text() == "old"
-
-
-@pytest.mark.parametrize("stage", ["writing", "checking"])
-@pytest.mark.parametrize("there", [False, True])
-def test_an_interruption_leaves_all_as_it_was(exchange, tmp_path, stage, there):
-    target = tmp_path / "converted"
-    if there:
-        old_checkpoint(target)
-    before = os.listdir(tmp_path)
-
-    def interrupt(now: str, done: int, total: int) -> None:
-        if now == stage and done > total / 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        convert(exchange, target, overwrite=True, progress=interrupt)
-    assert os.listdir(tmp_path) == before
-    if there:
-        assert (target / "config.json").read_text() == "old"
-
-
-def test_a_failed_exchange_puts_the_old_one_back(exchange, tmp_path, monkeypatch):
-    target = old_checkpoint(tmp_path / "converted")
-    rename = Path.rename
-
-    def fail(self: Path, other: Path) -> Path:
-        if self.name == "new":
-            raise KeyboardInterrupt
-        return rename(self, other)
-
-    monkeypatch.setattr(Path, "rename", fail)
-    with pytest.raises(KeyboardInterrupt):
-        convert(exchange, target, overwrite=True)
-    assert (target / "config.json").read_text() == "old" and os.listdir(tmp_path) == ["converted"]
-
-
-@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])
-def test_a_signal_leaves_nothing(exchange, tmp_path, name, status):
-    script = f"""
-import os, signal, sys, time
-from mlx_voxcpm2.convert import __main__ as command, checkpoint
-signal.signal(signal.{name}, signal.default_int_handler if {status} == 130 else signal.SIG_DFL)
-def linger(*_):
-    os.kill(os.getpid(), signal.{name})
-    time.sleep(20)
-checkpoint._verify = linger
-sys.exit(command.main(sys.argv[1:]))
-"""
-    arguments = ["--hf_path", str(exchange), "--mlx_path", str(tmp_path / "converted")]
-    done = subprocess.run([sys.executable, "-c", script, *arguments], timeout=15)
-    assert done.returncode == status
-    assert os.listdir(tmp_path) == []
-
-
-def test_a_signal_that_is_ignored_stays_so(exchange, tmp_path):
-    """As nohup has it."""
-    script = """
-import os, signal, sys
-from mlx_voxcpm2.convert import __main__ as command, checkpoint
-signal.signal(signal.SIGHUP, signal.SIG_IGN)
-verify = checkpoint._verify
-def hang_up(*rest):
-    os.kill(os.getpid(), signal.SIGHUP)
-    verify(*rest)
-checkpoint._verify = hang_up
-sys.exit(command.main(sys.argv[1:]))
-"""
-    arguments = ["--hf_path", str(exchange), "--mlx_path", str(tmp_path / "converted")]
-    done = subprocess.run([sys.executable, "-c", script, *arguments], timeout=15)
-    assert done.returncode == 0
-    assert os.listdir(tmp_path) == ["converted"]
-
-
-@pytest.mark.parametrize("place", [-1, -3000, 20])
-def test_a_disk_that_loses_a_bit_is_found_out(exchange, tmp_path, monkeypatch, place):
-    write_file = module.write_file
-
-    def lossy(path, *rest):
-        yield from write_file(path, *rest)
-        data = bytearray(path.read_bytes())
-        data[place] ^= 1
-        path.write_bytes(data)
-
-    monkeypatch.setattr(module, "write_file", lossy)
-    with pytest.raises(OSError, match=r"converted can't be read as it was .*; check the disk"):
-        convert(exchange, tmp_path / "converted", "bfloat16")
-    assert os.listdir(tmp_path) == []
-
-
-def test_a_disk_that_is_full_is_one_line(exchange, tmp_path, monkeypatch):
-    """Whether it is so from the start or becomes it."""
-    usage = target_module.shutil.disk_usage
-    monkeypatch.setattr(
-        target_module.shutil, "disk_usage", lambda path: usage(path)._replace(free=300_000)
-    )
-    begun = []
-    with pytest.raises(OSError, match=r"0\.00 GB are needed and 0\.00 GB free; make room"):
-        convert(exchange, tmp_path / "converted", progress=lambda *_: begun.append(1))
-    assert not begun and os.listdir(tmp_path) == []
-    monkeypatch.undo()
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(module, "write_file", full)
-    with pytest.raises(OSError, match=r"converted can't be written \(No space left on device\)"):
-        convert(exchange, tmp_path / "converted")
-    assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="needs a folder that no user can write")
-def test_a_folder_that_cannot_be_written_is_found_before_anything_is_read():
-    with pytest.raises(OSError, match=r"^/proc: can't write here .*; choose another folder$"):
-        convert("/nowhere", "/proc/converted")
 
 
 def test_converting_takes_the_memory_of_a_few_tensors(tmp_path):

@@ -10,12 +10,13 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from pathlib import Path
 
 import mlx.core as mx
 import pytest
 from conftest import GOLDEN, parameters, same
-from hub_stand_in import Hub
+from hub_stand_in import Cut, Hub
 from mlx_voxcpm2.convert import __main__ as command
 
 from mlx_voxcpm2 import load_model
@@ -83,6 +84,11 @@ def quantised(folder: Path) -> None:
     shutil.copy(GOLDEN / "mlx_audio_4bit.json", folder / "config.json")
 
 
+def no_object(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"quantization": 4}))
+
+
 def first_generation(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"architecture": "voxcpm"}))
@@ -98,7 +104,7 @@ def another_model(folder: Path) -> None:
 
 # What is wrong: the flags, what is done to the source, what the line says.
 WRONG = {
-    "recipe is '5bit'; it must be one of bf16, 8bit, 8bit-dit16, 4bit": ("--recipe 5bit", None),
+    "recipe is '5bit'; it must be one of bf16, 8bit, 8bit-dit16, 6bit": ("--recipe 5bit", None),
     "number of bits 7 is not supported. The supported bits are 1, 2": ("-q --q_bits 7", None),
     "group size 48 is not supported. The supported group sizes": ("-q --q_group_size 48", None),
     "group size 128 does not divide the 64 inputs of": ("-q --q_group_size 128", None),
@@ -114,6 +120,13 @@ WRONG = {
     "unrecognized arguments: --q_bit 4": ("-q --q_bit 4", None),
     "source is quantised already; take the original": ("--recipe 4bit", quantised),
     "is quantised already": ("", quantised),
+    "quantization must be an object, not 4; convert the model again": ("", no_object),
+    "--recipe is empty; give it a value": ("--recipe=", None),
+    "--q_mode is empty": ("-q --q-mode=", None),
+    "--mlx_path is empty": ("--mlx_path=", None),
+    "--q_bits/--q-bits: invalid int value: '3.5'": ("-q --q-bits 3.5", None),
+    "number of bits is 0; it must be a positive integer": ("-q --q_bits 0", None),
+    "group size 7 is not supported": ("-q --q-group-size 7", None),
     "this is a VoxCPM 1.x checkpoint": ("", first_generation),
     "no config.json here; give the folder of a VoxCPM2 checkpoint": ("", no_checkpoint),
     "architecture is 'llama'": ("", another_model),
@@ -132,9 +145,31 @@ def test_what_is_wrong_is_one_line(run, exchange, tmp_path, line):
     assert err.count("\n") == 1 and os.listdir() == []
 
 
-def test_a_missing_source_is_one_line(run):
-    status, err = run(source="./nowhere")
-    assert status == 2 and "no such folder; check the path" in err and err.count("\n") == 1
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [("./nowhere", "no such folder; check the path"), ("", "--hf_path is empty")],
+)
+def test_a_missing_source_is_one_line(run, source, line):
+    status, err = run(source=source)
+    assert status == 2 and line in err and err.count("\n") == 1
+
+
+def test_a_converted_checkpoint_can_be_quantised(run, exchange, tmp_path):
+    assert run("--mlx_path", "bf16")[0] == 0
+    assert run("--mlx_path", "6bit", "--recipe", "6bit", source="./bf16")[0] == 0
+    direct = load_model(exchange, quantize="6bit")
+    assert same(parameters(load_model("./6bit")), parameters(direct))
+
+
+def test_a_file_that_may_not_grow_is_one_line(exchange, tmp_path):
+    """As a disk that fills up: what was written so far is gone."""
+    limit = 'ulimit -f 100; exec "$0" -m mlx_voxcpm2.convert --hf_path "$1" --mlx_path new'
+    done = subprocess.run(
+        ["sh", "-c", limit, sys.executable, str(exchange)], cwd=tmp_path,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2 and "new can't be written (File too large)" in done.stderr
+    assert done.stderr.count("\n") == 1 and os.listdir(tmp_path) == []
 
 
 @pytest.fixture
@@ -169,6 +204,25 @@ def test_a_repository_of_the_hub_is_converted(exchange, child, tmp_path):
     status, err = child(hub, "--hf_path", "org/third")  # no network: the hub is gone
     assert status == 2 and "the hub can't be reached" in err and err.count("\n") == 1
     assert sorted(os.listdir(tmp_path)) == ["cache", "new"]
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_signal_stops_a_download_at_once(exchange, tmp_path, name, status):
+    with Hub() as hub:
+        hub.add("org/voice", exchange)
+        hub.cuts["model.safetensors"] = Cut(times=1, pause=30)
+        words = ["--hf_path", "org/voice", "--mlx_path", str(tmp_path / "new")]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlx_voxcpm2.convert", *words],
+            env=hub.environment(tmp_path / "cache"), stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        limit = time.monotonic() + 10
+        while "model.safetensors" not in hub.fetched():
+            assert time.monotonic() < limit and process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(getattr(signal, name))
+        assert process.wait(timeout=10) == status
+    assert os.listdir(tmp_path) == ["cache"]
 
 
 def test_a_bar_is_shown_on_a_terminal_only(exchange, tmp_path):

@@ -18,7 +18,9 @@ from mlx_voxcpm2.convert import convert
 
 from mlx_voxcpm2 import load_model
 
-RECIPES = ["bf16", "8bit", "4bit", "4bit-down6-dit8", "8bit-dit16", "mxfp4", "mxfp8", "nvfp4"]
+RECIPES = [
+    "bf16", "8bit", "4bit", "6bit", "4bit-down6-dit8", "8bit-dit16", "mxfp4", "mxfp8", "nvfp4"
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -257,6 +257,8 @@ def test_a_path_that_is_not_there_is_not_looked_up_on_the_hub(tmp_path):
     for path in (tmp_path / "missing", "./missing/folder", "a/b/c", "~missing/x"):
         with pytest.raises(FileNotFoundError, match="no such folder; check the path"):
             load_model(path)
+    with pytest.raises(ValueError, match="name is empty"):  # and not the folder we are in
+        load_model("")
     with pytest.raises(ValueError, match="no revision 'main'"):
         load_model(tmp_path, revision="main")
     file = tmp_path / "file"

@@ -87,13 +87,14 @@ def test_the_hub_reads_its_metadata(folder):
     assert not [tag for tag in data.tags if tag.endswith("-bit")]
 
 
-@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("bits", [8, 6, 4])
 def test_a_quantised_checkpoint_is_known_as_one(quantised, bits):
     text = card(quantised(bits, bits))
     data = ModelCard(text).data
     assert data.base_model_relation == "quantized"
     assert [tag for tag in data.tags if tag.endswith("-bit")] == [f"{bits}-bit"]
-    assert f"# VoxCPM2 in {bits} bits for MLX" in text
+    title = "VoxCPM2, quantised," if bits == 6 else f"VoxCPM2 in {bits} bits"
+    assert f"# {title} for MLX" in text
     assert f"{bits} bits (affine) in groups of 32" in text
 
 
@@ -181,6 +182,22 @@ def test_an_owners_text_stays(folder, tmp_path):
     (tmp_path / "output.md").write_text(f"<!-- measured -->{TABLE}<!-- /measured -->")
     with pytest.raises(ValueError, match="your own text"):
         card(folder, measured=tmp_path / "output.md")
+
+
+def test_bytes_that_are_no_text_are_the_owners_too(folder):
+    (folder / "README.md").write_bytes(b"\xff\xfe")
+    write_card(folder, REPO)
+    assert (folder / "README.md").read_bytes() == b"\xff\xfe"
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"quantization": 4}'])
+def test_a_config_that_is_none_is_one_line(folder, content):
+    if "quantization" in content:
+        config = json.loads((folder / "config.json").read_text())
+        content = json.dumps(config | json.loads(content))
+    (folder / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=r"config\.json: .+; (take|download|convert) "):
+        card(folder)
 
 
 def test_every_card_is_in_the_wheel(tmp_path):

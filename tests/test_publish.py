@@ -5,7 +5,6 @@ Each upload is a process of its own, since the hub's client reads its settings w
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -18,7 +17,6 @@ import numpy as np
 import pytest
 from hub_stand_in import MEMBER, Cut, Hub
 from hub_uploads import FINE, READER, WRITER, Storage
-from mlx_voxcpm2.convert import __main__ as convert_command
 from mlx_voxcpm2.convert import convert
 from mlx_voxcpm2.convert.publish import check_upload
 
@@ -82,17 +80,6 @@ def upload(command):
     return run
 
 
-def head(hub: Hub, name: str = NAME) -> Path:
-    """The folder with the files that the repository has now."""
-    repository = hub.repositories[name]
-    return repository.folders[repository.branches["main"]]
-
-
-def published(hub: Hub, name: str = NAME) -> dict[str, bytes]:
-    files = [file for file in head(hub, name).rglob("*") if file.is_file()]
-    return {file.name: file.read_bytes() for file in files if file.name != ".gitattributes"}
-
-
 def oid(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
@@ -110,12 +97,17 @@ def in_shards(folder: Path) -> None:
 
 
 def test_what_arrives_is_the_checkpoint_and_its_card(hub, upload, folder):
+    """Once: repeating it changes nothing."""
     status, said = upload()
     assert (status, said) == (0, f"{hub.url}/{NAME}")
-    assert sorted(published(hub)) == FILES
-    for name, data in published(hub).items():
+    assert sorted(hub.published(NAME)) == FILES
+    for name, data in hub.published(NAME).items():
         assert data == (folder / name).read_bytes(), name
     assert not hub.repositories[NAME].private
+    before = hub.repositories[NAME].now
+    hub.storage.arrived.clear()
+    assert upload()[0] == 0
+    assert (hub.repositories[NAME].now, hub.storage.arrived) == (before, [])
 
 
 def test_what_was_uploaded_speaks_from_the_hub(hub, upload, folder, tmp_path):
@@ -132,40 +124,6 @@ def test_what_was_uploaded_speaks_from_the_hub(hub, upload, folder, tmp_path):
     assert done.returncode == 1 and b"neither a folder here nor a repository" in done.stderr
 
 
-def test_converting_and_uploading_are_one_command(hub, make_case, tmp_path):
-    source, target = make_case("mup").folder, tmp_path / "new"
-    words = ["--hf_path", source, "--mlx_path", target, "--upload_repo", "org/voice"]
-    done = subprocess.run(
-        [sys.executable, "-m", "mlx_voxcpm2.convert", *map(str, words)],
-        env=hub.environment(tmp_path / "home") | {"HF_TOKEN": WRITER},
-    )
-    assert done.returncode == 0
-    assert sorted(published(hub, "org/voice")) == FILES == sorted(os.listdir(target))
-
-
-def test_nothing_is_converted_if_it_could_not_be_uploaded(hub, make_case, tmp_path):
-    words = ["--hf_path", make_case("mup").folder, "--mlx_path", tmp_path / "new"]
-    done = subprocess.run(
-        [sys.executable, "-m", "mlx_voxcpm2.convert", *map(str, words), "--upload_repo", NAME],
-        env=hub.environment(tmp_path / "home") | {"HF_TOKEN": READER}, capture_output=True,
-    )  # fmt: skip
-    assert done.returncode == 2 and b"may not write" in done.stderr
-    assert not (tmp_path / "new").exists()
-
-
-def test_a_conversion_that_can_not_be_uploaded_is_kept_and_says_so(hub, make_case, tmp_path):
-    hub.statuses["/api/repos/create"] = 503
-    words = ["--hf_path", make_case("mup").folder, "--mlx_path", tmp_path / "new"]
-    done = subprocess.run(
-        [sys.executable, "-m", "mlx_voxcpm2.convert", *map(str, words), "--upload_repo", NAME],
-        env=hub.environment(tmp_path / "home") | {"HF_TOKEN": WRITER}, capture_output=True,
-        text=True,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert done.stderr.endswith("new is complete: without --hf_path this command only uploads it\n")
-    assert (tmp_path / "new" / "model.safetensors").is_file()
-
-
 def test_an_upload_that_was_cut_goes_on_where_it_stopped(hub, command, upload, folder):
     """The client tries again by itself for a while; here the machine goes down meanwhile."""
     in_shards(folder)
@@ -178,14 +136,14 @@ def test_an_upload_that_was_cut_goes_on_where_it_stopped(hub, command, upload, f
         time.sleep(0.01)
     process.kill()
     process.communicate()
-    assert published(hub) == {}
+    assert hub.published(NAME) == {}
 
     hub.cuts.clear()
     hub.storage.arrived.clear()
     assert upload()[0] == 0
     assert set(hub.storage.arrived) == {second}
-    assert all(data == (folder / name).read_bytes() for name, data in published(hub).items())
-    assert set(SHARDS) < set(published(hub))
+    assert all(data == (folder / name).read_bytes() for name, data in hub.published(NAME).items())
+    assert set(SHARDS) < set(hub.published(NAME))
 
 
 def test_a_commit_that_was_cut_is_made_by_the_next_run(hub, upload, folder):
@@ -195,15 +153,7 @@ def test_a_commit_that_was_cut_is_made_by_the_next_run(hub, upload, folder):
     hub.cuts.clear()
     hub.storage.arrived.clear()
     assert upload()[0] == 0
-    assert hub.storage.arrived == [] and sorted(published(hub)) == FILES
-
-
-def test_repeating_an_upload_changes_nothing(hub, upload):
-    assert upload()[0] == 0
-    before = head(hub)
-    hub.storage.arrived.clear()
-    assert upload()[0] == 0
-    assert (head(hub), hub.storage.arrived) == (before, [])
+    assert hub.storage.arrived == [] and sorted(hub.published(NAME)) == FILES
 
 
 def test_weights_of_an_earlier_upload_do_not_stay_behind(hub, upload, folder):
@@ -214,9 +164,9 @@ def test_weights_of_an_earlier_upload_do_not_stay_behind(hub, upload, folder):
     for name in (*SHARDS, "model.safetensors.index.json"):
         (folder / name).unlink()
     (folder / "model.safetensors").write_bytes(whole)
-    (head(hub) / "sample.mp3").write_text("of the repository's owner")
+    (hub.repositories[NAME].now / "sample.mp3").write_text("of the repository's owner")
     assert upload()[0] == 0
-    assert sorted(published(hub)) == [*FILES[:3], "sample.mp3", *FILES[3:]]
+    assert sorted(hub.published(NAME)) == [*FILES[:3], "sample.mp3", *FILES[3:]]
 
 
 def test_a_private_repository_stays_private_and_a_public_one_is_not_taken_for_it(hub, upload):
@@ -225,10 +175,10 @@ def test_a_private_repository_stays_private_and_a_public_one_is_not_taken_for_it
     assert upload()[0] == 0
     assert hub.repositories[NAME].private
     hub.repositories[NAME].private = False
-    before = head(hub)
+    before = hub.repositories[NAME].now
     status, said = upload("--private")
     assert status == 2 and "is public; make it private" in said
-    assert head(hub) == before
+    assert hub.repositories[NAME].now == before
 
 
 WRONG = {
@@ -279,38 +229,22 @@ def test_what_the_hub_refuses_is_told_in_its_words(hub, upload):
 def test_a_token_that_lost_its_right_is_one_line(hub, upload, folder):
     """The repository is there, so that only the upload itself can tell."""
     assert upload()[0] == 0
-    before = head(hub)
+    before = hub.repositories[NAME].now
     (folder / "config.json").write_text((folder / "config.json").read_text() + "\n")
     status, said = upload(token=FINE)
     assert status == 2 and "your token may not write there" in said
-    assert head(hub) == before
+    assert hub.repositories[NAME].now == before
 
 
-def test_only_what_was_converted_is_uploaded(hub, command, make_case, folder):
+def test_only_what_was_converted_is_uploaded(hub, upload, make_case, folder):
+    def refused(line: str) -> None:
+        status, said = upload()
+        assert status == 2 and line in said
+
     (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-1])
-    process = command()
-    assert "damaged or incomplete" in process.communicate()[1] and process.returncode == 2
+    refused("damaged or incomplete")
     shutil.rmtree(folder)
-    process = command()
-    assert "no such folder; convert" in process.communicate()[1] and process.returncode == 2
+    refused("no such folder; convert")
     shutil.copytree(make_case("mup").folder, folder)
-    process = command()
-    assert "is not converted yet" in process.communicate()[1] and process.returncode == 2
+    refused("is not converted yet")
     assert hub.repositories == {}
-
-
-@pytest.mark.parametrize(
-    "flags, line",
-    [
-        ([], "--hf_path is missing"),
-        (["--hf_path", "x", "--private"], "--private does nothing without --upload_repo"),
-        (
-            ["--upload_repo", "you/x", "--dtype", "float16"],
-            "--dtype does nothing without --hf_path",
-        ),
-    ],
-)
-def test_flags_that_would_do_nothing_are_refused(flags, line, tmp_path, capfd):
-    assert convert_command.main(["--mlx_path", str(tmp_path / "x"), *flags]) == 2
-    said = capfd.readouterr().err
-    assert line in said and said.count("\n") == 1

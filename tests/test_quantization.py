@@ -28,11 +28,12 @@ def speech(model) -> np.ndarray:
     return np.array(result.audio)
 
 
-# recipe: bits of the language models and the encoder, of their down_proj, of the DiT.
+# recipe: bits of the language models, of their down_proj, of the local encoder, of the DiT.
 BITS = {
-    "8bit": (8, 8, 8), "8bit-dit16": (8, 8, 16), "4bit": (4, 4, 4), "4bit-dit8": (4, 4, 8),
-    "4bit-dit16": (4, 4, 16), "4bit-down6-dit8": (4, 6, 8),
-    "mxfp4": (4, 4, 4), "mxfp8": (8, 8, 8), "nvfp4": (4, 4, 4),
+    "8bit": (8, 8, 8, 8), "8bit-dit16": (8, 8, 8, 16), "6bit": (6, 6, 6, 6),
+    "4bit": (4, 4, 4, 4), "4bit-dit8": (4, 4, 8, 8), "4bit-dit16": (4, 4, 4, 16),
+    "4bit-down6-dit8": (4, 6, 8, 8),
+    "mxfp4": (4, 4, 4, 4), "mxfp8": (8, 8, 8, 8), "nvfp4": (4, 4, 4, 4),
 }  # fmt: skip
 # bits: how far the weights are from the original at most.
 ERRORS = {8: 0.007, 6: 0.02, 4: 0.08}
@@ -60,10 +61,11 @@ def test_a_recipe_quantises_the_stacks_and_the_embedding_only(recipe, exchange, 
         assert relative_error(weight.astype(mx.float32), wanted) < bound, path
     rest = {name: value for name, value in parameters(model).items() if name in before}
     assert same(rest, before)
-    bits, down, dit = BITS[recipe]
+    bits, down, encoder, dit = BITS[recipe]
+    own = {"feat_encoder.encoder": (encoder, encoder), "feat_decoder.estimator.decoder": (dit, dit)}
     expected = {"base_lm.embed_tokens": 8}
     for stack in STACKS:
-        common, last = (dit, dit) if stack == STACKS[3] else (bits, down)
+        common, last = own.get(stack, (bits, down))
         for kind in ("q", "k", "v", "o"):
             expected[f"{stack}.layers.0.self_attn.{kind}_proj"] = common
         for kind in ("gate", "up"):
@@ -111,6 +113,16 @@ def test_settings_of_ones_own(exchange):
     model = load_model(exchange, quantize=Quantization(bits=3, group_size=32))
     layer = model.residual_lm.layers[0].mlp.up_proj
     assert (layer.bits, layer.group_size, layer.mode) == (3, 32, "affine")
+
+
+def test_the_encoder_has_down_bits_unless_it_has_bits_of_its_own(exchange):
+    path = "feat_encoder.encoder.layers.0.mlp.down_proj"
+    assert Quantization(4, down_bits=6).bits_of(path) == 6
+    assert Quantization(4, down_bits=6, encoder_bits=16).bits_of(path) == 16
+    model = load_model(exchange, quantize=Quantization(4, encoder_bits=16))
+    layer = model.feat_encoder.encoder.layers[0]
+    assert isinstance(layer.mlp.down_proj, nn.Linear)
+    assert model.base_lm.layers[0].mlp.down_proj.bits == 4
 
 
 def test_the_group_size_is_the_largest_that_suits_all_layers(make_case, exchange, caplog):
@@ -165,6 +177,7 @@ def test_what_cannot_be_quantised_is_one_line(exchange, tmp_path, line):
         ({"bits": 4, "mode": "mxfp8"}, "can't quantise so"),
         ({"bits": 4, "dit_bits": 9}, "number of bits 9"),
         ({"bits": 4, "down_bits": 7}, "number of bits 7"),
+        ({"bits": 4, "encoder_bits": 0}, "number of bits is 0"),
         ({"mode": "q4_0"}, "mode is 'q4_0'; it must be one of affine, mxfp4, mxfp8, nvfp4"),
     ],
 )

@@ -1,0 +1,71 @@
+"""Converting and uploading by one command, and the flags of both."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from hub_stand_in import Hub
+from hub_uploads import READER, WRITER, Storage
+from mlx_voxcpm2.convert import __main__ as command
+
+NAME = "you/VoxCPM2-bf16"
+FILES = ["README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+
+
+@pytest.fixture
+def hub(tmp_path):
+    with Hub(storage=Storage(tmp_path / "storage")) as hub:
+        yield hub
+
+
+@pytest.fixture
+def run(hub, make_case, tmp_path):
+    """Converts and uploads: the exit status, and what was said."""
+
+    def run(name: str, token: str) -> tuple[int, str]:
+        words = ["--hf_path", make_case("mup").folder, "--mlx_path", tmp_path / "new"]
+        done = subprocess.run(
+            [sys.executable, "-m", "mlx_voxcpm2.convert", *map(str, words), "--upload_repo", name],
+            env=hub.environment(tmp_path / "home") | {"HF_TOKEN": token}, capture_output=True,
+            text=True,
+        )  # fmt: skip
+        return done.returncode, done.stderr
+
+    return run
+
+
+def test_converting_and_uploading_are_one_command(hub, run, tmp_path):
+    assert run("org/voice", WRITER)[0] == 0
+    assert sorted(hub.published("org/voice")) == FILES == sorted(os.listdir(tmp_path / "new"))
+
+
+def test_nothing_is_converted_if_it_could_not_be_uploaded(run, tmp_path):
+    status, said = run(NAME, READER)
+    assert status == 2 and "may not write" in said
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_conversion_that_can_not_be_uploaded_is_kept_and_says_so(hub, run, tmp_path):
+    hub.statuses["/api/repos/create"] = 503
+    status, said = run(NAME, WRITER)
+    assert status == 2
+    assert said.endswith("new is complete: without --hf_path this command only uploads it\n")
+    assert (tmp_path / "new" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    "flags, line",
+    [
+        ([], "--hf_path is missing"),
+        (["--hf_path", "x", "--private"], "--private does nothing without --upload_repo"),
+        (
+            ["--upload_repo", "you/x", "--dtype", "float16"],
+            "--dtype does nothing without --hf_path",
+        ),
+    ],
+)
+def test_flags_that_would_do_nothing_are_refused(flags, line, tmp_path, capfd):
+    assert command.main(["--mlx_path", str(tmp_path / "x"), *flags]) == 2
+    said = capfd.readouterr().err
+    assert line in said and said.count("\n") == 1
