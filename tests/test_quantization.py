@@ -31,7 +31,7 @@ def speech(model) -> np.ndarray:
 # recipe: bits of the language models, of their down_proj, of the local encoder, of the DiT.
 BITS = {
     "8bit": (8, 8, 8, 8), "8bit-dit16": (8, 8, 8, 16), "6bit": (6, 6, 6, 6),
-    "4bit": (4, 4, 4, 4), "4bit-dit8": (4, 4, 8, 8), "4bit-dit16": (4, 4, 4, 16),
+    "4bit": (4, 4, 4, 4), "4bit-dit8": (4, 4, 8, 8), "4bit-dit16": (4, 4, 8, 16),
     "4bit-down6-dit8": (4, 6, 8, 8),
     "mxfp4": (4, 4, 4, 4), "mxfp8": (8, 8, 8, 8), "nvfp4": (4, 4, 4, 4),
 }  # fmt: skip
