@@ -68,7 +68,7 @@ def cut(*trees: object) -> list[mx.array]:
     """The arrays, made leaves in place."""
     arrays = arrays_in(trees)
     for array in arrays:
-        array[...] = leaf(array)
+        array[()] = leaf(array)
     evaluate(arrays)  # the assignment may leave views behind
     return arrays
 

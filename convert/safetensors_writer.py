@@ -38,7 +38,7 @@ def header(tensors: dict[str, mx.array]) -> bytes:
 
 def content(value: mx.array) -> memoryview:
     """The bytes of a tensor, row by row. Computes it."""
-    return memoryview(mx.contiguous(value).view(mx.uint8)).cast("B")
+    return memoryview(mx.contiguous(value.reshape(-1)).view(mx.uint8))
 
 
 def write_file(path: Path, head: bytes, tensors: Iterable[mx.array]) -> Iterator[int]:

@@ -56,7 +56,7 @@ def test_a_recipe_quantises_the_stacks_and_the_embedding_only(recipe, exchange, 
         weight = mx.dequantize(
             module.weight, module.scales, biases, module.group_size, module.bits, module.mode
         )
-        bound = ERRORS[module.bits] if module.mode == "affine" else ERRORS[4] * 2
+        bound = ERRORS[module.bits] if module.mode == "affine" else ERRORS[4] * 2.2
         wanted = before.pop(f"{path}.weight").astype(mx.float32)
         assert relative_error(weight.astype(mx.float32), wanted) < bound, path
     rest = {name: value for name, value in parameters(model).items() if name in before}
