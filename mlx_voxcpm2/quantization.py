@@ -125,7 +125,7 @@ class Quantization:
 RECIPES = {
     # As published: the reference for all others.
     "bf16": None,
-    # As near to bfloat16 as bfloat16 is to float32 (0.035), in half of the bytes.
+    # Hardly further from float32 than bfloat16 is (0.035), in half of the bytes.
     "8bit": Quantization(8),
     # The diffusion transformer untouched, for those who hear a difference with 8bit.
     "8bit-dit16": Quantization(8, dit_bits=FULL),
