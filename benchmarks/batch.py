@@ -73,7 +73,7 @@ def measure(model: VoxCPM2, args: argparse.Namespace) -> dict[int, list[dict]]:
 
 
 def summarise(model: VoxCPM2, patches: int, rounds: dict[int, list[dict]]) -> list[dict]:
-    alone = speak(model, 1, max(COMPARED, 2))["start"]
+    alone = speak(model, 1, COMPARED)["start"]
     single = [found["seconds"] for found in next(iter(rounds.values()))]
     least, second = next(iter(rounds)), model.patch_samples / model.sample_rate
     rows = []

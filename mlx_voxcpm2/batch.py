@@ -87,10 +87,14 @@ class Row:
         """(P, D) for the next patch."""
         return next(self.draws) * self.request.options.temperature
 
+    @property
+    def may_stop(self) -> bool:
+        """Whether the stop head is heard about the last patch, as upstream hears it."""
+        return self.patches - 1 > self.request.options.min_tokens
+
     def reason_to_end(self, stop: bool) -> str | None:
-        """After a patch, with the stop head's opinion of it. It is heard from the patch after
-        `min_tokens` on, as upstream."""
-        if stop and self.patches - 1 > self.request.options.min_tokens:
+        """After a patch, with the stop head's opinion of it."""
+        if stop and self.may_stop:
             return "stop"
         return "length" if self.patches == self.request.limit else None
 
@@ -169,7 +173,7 @@ class Batch:
         The stop decision belongs to the hidden state that drew the patch, so it is known before
         the patch is: this waits for the language model only.
         """
-        heard = any(row.patches - 1 > row.request.options.min_tokens for row in self.rows)
+        heard = any(row.may_stop for row in self.rows)
         stops = self.stops.tolist() if heard else [0] * len(self.rows)
         reasons = [row.reason_to_end(stop == 1) for row, stop in zip(self.rows, stops, strict=True)]
         self._keep([index for index, reason in enumerate(reasons) if reason is None])

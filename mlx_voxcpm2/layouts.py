@@ -22,8 +22,7 @@ from .models.conv import (
 )
 from .models.voxcpm2 import VoxCPM2Model
 from .quantization import settings_of
-
-Weights = dict[str, mx.array]
+from .weight_files import Weights
 
 # Training reads the variance; mlx-audio stores its RoPE tables.
 _UNUSED = re.compile(r"^audio_vae\.encoder\.fc_logvar\.|\.rope\.(inv_freq|(long|short)_factor)$")

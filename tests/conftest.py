@@ -9,6 +9,8 @@ import checkpoints
 import mlx.core as mx
 import numpy as np
 import pytest
+from hub_stand_in import Hub
+from hub_uploads import Storage
 from mlx.utils import tree_flatten
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -100,3 +102,10 @@ def as_on_a_gpu(monkeypatch):
         return load_model(case.folder, dtype="float32")
 
     return load
+
+
+@pytest.fixture
+def hub(tmp_path):
+    """A stand-in for the hub that takes uploads."""
+    with Hub(storage=Storage(tmp_path / "storage")) as hub:
+        yield hub

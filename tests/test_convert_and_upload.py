@@ -5,18 +5,11 @@ import subprocess
 import sys
 
 import pytest
-from hub_stand_in import Hub
-from hub_uploads import READER, WRITER, Storage
+from hub_uploads import READER, WRITER
 from mlx_voxcpm2.convert import __main__ as command
 
 NAME = "you/VoxCPM2-bf16"
 FILES = ["README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
-
-
-@pytest.fixture
-def hub(tmp_path):
-    with Hub(storage=Storage(tmp_path / "storage")) as hub:
-        yield hub
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ ORDER = [
     "models.rope", "models.joined_linear", "models.minicpm", "models.local_encoder",
     "models.local_dit", "models.flow", "models.voxcpm2", "audio", "audio_output", "loudspeaker",
     "tokenizer", "torch_file", "options", "results", "prompt", "batch", "generation", "model",
-    "quantization", "layouts", "weight_files", "hub", "load", "__init__", "command", "generate",
+    "quantization", "weight_files", "layouts", "hub", "load", "__init__", "command", "generate",
     "cli",
 ]  # fmt: skip
 ANYWHERE = {"models.__init__"}

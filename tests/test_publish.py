@@ -15,8 +15,8 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 import pytest
-from hub_stand_in import MEMBER, Cut, Hub
-from hub_uploads import FINE, READER, WRITER, Storage
+from hub_stand_in import MEMBER, Cut
+from hub_uploads import FINE, READER, WRITER
 from mlx_voxcpm2.convert import convert
 from mlx_voxcpm2.convert.publish import check_upload
 
@@ -44,12 +44,6 @@ def folder(converted, tmp_path) -> Path:
     (folder / ".git").mkdir()
     (folder / ".git" / "config.json").write_text("{}")
     return folder
-
-
-@pytest.fixture
-def hub(tmp_path):
-    with Hub(storage=Storage(tmp_path / "storage")) as hub:
-        yield hub
 
 
 @pytest.fixture
