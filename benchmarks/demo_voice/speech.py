@@ -1,0 +1,107 @@
+"""What the demo voice learns from: espeak-ng speaking a closed vocabulary in five voices.
+
+espeak-ng is the Debian package of that name; its speech is no one's voice.
+"""
+
+from __future__ import annotations
+
+import io
+import subprocess
+from dataclasses import dataclass
+
+import numpy as np
+import soundfile
+import soxr
+
+SAMPLE_RATE = 16_000
+
+DIGITS = "zero one two three four five six seven eight nine".split()
+WORDS = (
+    "hello world yes no please thanks good morning evening water "
+    "coffee music red green blue left right open stop today"
+).split()
+CHINESE_DIGITS = list("零一二三四五六七八九")
+LANGUAGES = {"en-us": DIGITS + WORDS, "cmn": CHINESE_DIGITS}
+LONGEST = 8
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """espeak-ng's variant of a voice, its pitch (0..99) in English and in Chinese, where tones lower
+    some voices, words per minute, and how it is described."""
+
+    variant: str
+    pitch: tuple[int, int]
+    rate: int
+    description: str | None = None
+
+
+SPEAKERS = {
+    "bass": Speaker("m3", (10, 10), 165, "low voice"),
+    "baritone": Speaker("m3", (52, 60), 175),
+    "tenor": Speaker("f1", (22, 55), 160),
+    "alto": Speaker("f2", (50, 65), 170),
+    "soprano": Speaker("f5", (76, 85), 165, "high voice"),
+}
+
+
+def words_of(text: str) -> list[str]:
+    """What is said, without a description in front: a Chinese digit is a word."""
+    text = text.partition(")")[2] if text.startswith("(") else text
+    return [word for part in text.split() for word in _parts(part)]
+
+
+def _parts(part: str) -> list[str]:
+    return list(part) if part[0] in CHINESE_DIGITS else [part]
+
+
+def join_words(words: list[str]) -> str:
+    return "".join(words) if words[0] in CHINESE_DIGITS else " ".join(words)
+
+
+def draw_words(random: np.random.Generator, longest: int = LONGEST) -> list[str]:
+    """One to eight words of one language; every third sequence is Chinese."""
+    language = "cmn" if random.random() < 1 / 3 else "en-us"
+    return list(random.choice(LANGUAGES[language], random.integers(1, longest + 1)))
+
+
+def say(speaker: Speaker, words: list[str]) -> np.ndarray:
+    """The words as 16 kHz float32 (samples,), 50 ms of silence before and 100 ms behind."""
+    is_chinese = words[0] in CHINESE_DIGITS
+    command = [
+        "espeak-ng", "-v", f"{'cmn' if is_chinese else 'en-us'}+{speaker.variant}",
+        "-p", str(speaker.pitch[is_chinese]), "-s", str(speaker.rate), "--stdout",
+        join_words(words),
+    ]  # fmt: skip
+    wav = subprocess.run(command, capture_output=True, check=True).stdout
+    sound, rate = soundfile.read(io.BytesIO(wav), dtype="float32")
+    sound = soxr.resample(sound, rate, SAMPLE_RATE, quality="HQ")
+    heard = np.flatnonzero(np.abs(sound) > 0.01)
+    sound = sound[heard[0] : heard[-1] + 1]
+    sound *= 0.08 / np.sqrt(np.mean(sound**2))
+    return np.pad(sound, (SAMPLE_RATE // 20, SAMPLE_RATE // 10)).astype(np.float32)
+
+
+def pitch(sound: np.ndarray, sample_rate: int) -> float:
+    """The median fundamental frequency of the voiced parts in Hz, NaN where nothing is voiced.
+
+    By autocorrelation between 55 and 400 Hz, normalised by the overlap.
+    """
+    length, hop = int(0.05 * sample_rate), int(0.01 * sample_rate)
+    lags = np.arange(int(sample_rate / 400), int(sample_rate / 55))
+    loudest, found = np.sqrt(np.mean(sound**2)), []
+    for start in range(0, len(sound) - length, hop):
+        frame = sound[start : start + length]
+        if np.sqrt(np.mean(frame**2)) < loudest / 3:
+            continue
+        frame = frame - frame.mean()
+        spectrum = np.fft.rfft(frame, 2 * length)
+        correlation = np.fft.irfft(np.abs(spectrum) ** 2)[:length]
+        likeness = correlation[lags] / correlation[0] * length / (length - lags)
+        # The shortest period that is nearly as good as the best: an octave below fits as well.
+        best = np.flatnonzero(likeness > 0.9 * likeness.max())[0]
+        while best + 1 < len(lags) and likeness[best + 1] > likeness[best]:
+            best += 1
+        if likeness[best] > 0.5:
+            found.append(sample_rate / lags[best])
+    return float(np.median(found)) if found else float("nan")
