@@ -58,7 +58,9 @@ class Clips:
         for index in random.integers(len(spans), size=size):
             start, end = spans[index]
             # Beginnings and ends are rare among random pieces, but every utterance has them.
-            start = random.integers(start - self.length // 4, max(end - 3 * self.length // 4, start))
+            start = random.integers(
+                start - self.length // 4, max(end - 3 * self.length // 4, start)
+            )
             piece = self.sound[max(start, spans[index][0]) : min(start + self.length, end)]
             left = max(0, int(spans[index][0] - start))
             right = self.length - left - len(piece)

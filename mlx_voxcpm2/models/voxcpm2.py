@@ -25,6 +25,11 @@ def _to_levels(x: mx.array, levels: int) -> mx.array:
     return mx.round(mx.tanh(x) * levels) / levels
 
 
+def _through_levels(x: mx.array, levels: int) -> mx.array:
+    """The same, but its gradient is tanh's: rounding has none (Bengio et al., arXiv 1308.3432)."""
+    return mx.tanh(x) + mx.stop_gradient(_to_levels(x, levels) - mx.tanh(x))
+
+
 class ScalarQuantization(nn.Module):
     """Finite scalar quantisation: Mentzer et al. 2023, arXiv 2309.15505."""
 
@@ -36,7 +41,8 @@ class ScalarQuantization(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """x (B, T, H) -> (B, T, H)."""
-        return self.out_proj(_to_levels(self.in_proj(x), self.levels))
+        to_levels = _through_levels if self.training else _to_levels
+        return self.out_proj(to_levels(self.in_proj(x), self.levels))
 
 
 class VoxCPM2Model(nn.Module):

@@ -1,0 +1,94 @@
+"""What training makes small: the error of the velocity, and of when to stop.
+
+Upstream: model/voxcpm2.py (`forward`), modules/locdit/unified_cfm.py (`compute_loss`). The diffusion
+transformer runs at targets only, where upstream runs it everywhere and masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from ..models.voxcpm2 import VoxCPM2Model
+from .sequences import Sequences
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The chance in a loss, for each of M targets."""
+
+    times: mx.array
+    """(M,): how far towards noise, 0..1."""
+    noise: mx.array
+    """(M, P, D)."""
+    keep: mx.array
+    """(M,) 1 or 0: whether the patch is drawn with what the language models say, which guidance
+    needs it to be able to do without."""
+
+    @classmethod
+    def random(
+        cls,
+        generators: Sequence[np.random.Generator],
+        counts: Sequence[int],
+        shape: tuple[int, int],
+        drop: float = 0.1,
+        room: int | None = None,
+    ) -> Draws:
+        """A generator per row with so many targets, so that a row's chance is its own.
+
+        shape: (P, D). drop: how often `keep` is 0. room: M, where it is more than all targets.
+        Times are sigmoid(N(-0.4, 1)), upstream's "log-norm".
+        """
+        rows = list(zip(generators, counts, strict=True))
+        times = [random.normal(-0.4, 1, count) for random, count in rows]
+        noise = [random.standard_normal((count, *shape)) for random, count in rows]
+        keep = [random.random(count) >= drop for random, count in rows]
+        times, noise, keep = (np.concatenate(drawn) for drawn in (times, noise, keep))
+        fill = (room or len(times)) - len(times)
+        return cls(
+            mx.array(np.pad(1 / (1 + np.exp(-times)), (0, fill)).astype(np.float32)),
+            mx.array(np.pad(noise, ((0, fill), (0, 0), (0, 0))).astype(np.float32)),
+            mx.array(np.pad(keep, (0, fill)).astype(np.float32)),
+        )
+
+
+def losses(
+    model: VoxCPM2Model, sequences: Sequences, draws: Draws, count: int | mx.array | None = None
+) -> tuple[mx.array, mx.array]:
+    """-> mean squared error of the velocity and cross entropy of the stop head, float32 scalars.
+
+    Both are sums over targets divided by `count`: by default that of the targets that are here,
+    else that of a batch of which these are a part.
+    """
+    count = mx.maximum(mx.sum(sequences.weights), 1) if count is None else count
+    embeddings = model.embed(sequences.tokens, sequences.is_audio, sequences.patches)
+    hidden, residual = model(embeddings, sequences.is_audio)
+    hidden, residual = (
+        states.reshape(-1, states.shape[-1])[sequences.targets - 1] for states in (hidden, residual)
+    )
+    square = mx.square(_velocity_error(model, hidden, residual, sequences, draws))
+    diff = mx.sum(mx.mean(square, axis=(1, 2)) * sequences.weights) / count
+    logits = model.stop_logits(hidden).astype(mx.float32)
+    wrong = nn.losses.cross_entropy(logits, sequences.is_last)
+    return diff, mx.sum(wrong * sequences.weights) / count
+
+
+def _velocity_error(
+    model: VoxCPM2Model, hidden: mx.array, residual: mx.array, sequences: Sequences, draws: Draws
+) -> mx.array:
+    """hidden, residual (M, H) -> (M, P, D), float32: learnt is the straight path's velocity."""
+    patches = sequences.patches[sequences.own]
+    earlier = sequences.patches[mx.maximum(sequences.before, 0)]
+    cond = mx.where((sequences.before < 0)[:, None, None], 0, earlier)
+    t = draws.times[:, None, None]
+    mu = mx.concatenate([model.lm_to_dit_proj(hidden), model.res_to_dit_proj(residual)], axis=-1)
+    mu = mu * draws.keep[:, None].astype(mu.dtype)
+    noisy = ((1 - t) * patches + t * draws.noise).astype(model.dtype)
+    velocity = model.feat_decoder.estimator(
+        noisy, mu, draws.times, cond.astype(model.dtype), mx.zeros_like(draws.times)
+    )
+    return velocity.astype(mx.float32) - (draws.noise - patches)
