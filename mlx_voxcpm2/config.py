@@ -288,7 +288,10 @@ class VoxCPM2Config:
                 f"config.json: architecture is {architecture!r}; this package runs 'voxcpm2' only"
             )
         unknown: list[str] = []
-        config = read_dataclass(cls, data, unknown)
+        try:
+            config = read_dataclass(cls, data, unknown)
+        except ValueError as error:
+            raise ValueError(f"config.json: {error}") from None
         unknown = [name for name in unknown if name not in _FOREIGN_FIELDS]
         if unknown:
             logger.warning("config.json: not fields of VoxCPM2, not used: %s", ", ".join(unknown))

@@ -1,4 +1,7 @@
-"""JSON objects -> frozen dataclasses, strictly: what is missing or mistyped is named."""
+"""JSON or YAML objects -> frozen dataclasses, strictly: what is missing or mistyped is named.
+
+Errors do not say which file it was; who read it does.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from dataclasses import MISSING, fields, is_dataclass
 
 def require(condition: bool, name: str, value: object, expected: str) -> None:
     if not condition:
-        raise ValueError(f"config.json: {name} is {value!r}; it must be {expected}")
+        raise ValueError(f"{name} is {value!r}; it must be {expected}")
 
 
 def require_positive(config: object, *names: str) -> None:
@@ -24,7 +27,7 @@ def read_dataclass(cls: type, data: object, unknown: list[str], where: str = "")
     A section that is null counts as absent where it has a default. Raises ValueError.
     """
     if not isinstance(data, dict):
-        raise ValueError(f"config.json: {where.rstrip('.')} must be an object, not {data!r}")
+        raise ValueError(f"{where.rstrip('.')} must be an object, not {data!r}")
     hints = typing.get_type_hints(cls)
     known = {field.name: field for field in fields(cls)}
     unknown += [where + key for key in data if key not in known]
@@ -34,7 +37,7 @@ def read_dataclass(cls: type, data: object, unknown: list[str], where: str = "")
         if name in data and not absent_section:
             values[name] = _convert(hints[name], data[name], where + name, unknown)
         elif field.default is MISSING:
-            raise ValueError(f"config.json: {where}{name} is missing; take the released file")
+            raise ValueError(f"{where}{name} is missing; take the released file")
     return cls(**values)
 
 
@@ -47,7 +50,7 @@ def _convert(hint: object, value: object, name: str, unknown: list[str]):
         hint = next(option for option in typing.get_args(hint) if option is not type(None))
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list):
-            raise ValueError(f"config.json: {name} must be a list, not {value!r}")
+            raise ValueError(f"{name} must be a list, not {value!r}")
         element = typing.get_args(hint)[0]
         return tuple(_convert(element, item, name, unknown) for item in value)
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
@@ -57,4 +60,4 @@ def _convert(hint: object, value: object, name: str, unknown: list[str]):
         return int(value)
     if hint in (bool, str) and isinstance(value, hint):
         return value
-    raise ValueError(f"config.json: {name} must be {hint.__name__}, not {value!r}")
+    raise ValueError(f"{name} must be {hint.__name__}, not {value!r}")

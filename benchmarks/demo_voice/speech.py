@@ -61,8 +61,8 @@ def join_words(words: list[str]) -> str:
 
 def draw_words(random: np.random.Generator, longest: int = LONGEST) -> list[str]:
     """One to eight words of one language; every third sequence is Chinese."""
-    language = "cmn" if random.random() < 1 / 3 else "en-us"
-    return list(random.choice(LANGUAGES[language], random.integers(1, longest + 1)))
+    words = LANGUAGES["cmn" if random.random() < 1 / 3 else "en-us"]
+    return [str(word) for word in random.choice(words, random.integers(1, longest + 1))]
 
 
 def say(speaker: Speaker, words: list[str]) -> np.ndarray:

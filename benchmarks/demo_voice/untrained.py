@@ -1,0 +1,118 @@
+"""The demo voice before it has learnt anything: its sizes, its tokenizer, random weights.
+
+In the layout that upstream publishes, so that the official package can load it as well.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
+from speech import CHINESE_DIGITS, DIGITS, SPEAKERS, WORDS
+
+from mlx_voxcpm2.config import VoxCPM2Config
+from mlx_voxcpm2.models.voxcpm2 import VoxCPM2Model
+
+HEAD, POSITIONS = 64, 2048
+LATENTS = 16
+# The ids that VoxCPM2 gives them.
+SPECIAL = {
+    0: "<unk>", 1: "<s>", 2: "</s>", 101: "<|audio_start|>", 102: "<|audio_end|>",
+    103: "<|audio_prompt_start|>", 104: "<|audio_prompt_end|>",
+}  # fmt: skip
+LETTERS = "▁()abcdefghijklmnopqrstuvwxyz"
+
+
+def config(vocabulary: int, vae: dict) -> dict:
+    rope = {
+        "type": "longrope", "long_factor": [1.0] * (HEAD // 2), "short_factor": [1.0] * (HEAD // 2),
+        "original_max_position_embeddings": POSITIONS,
+    }  # fmt: skip
+    return {
+        "architecture": "voxcpm2",
+        "lm_config": {
+            "bos_token_id": 1, "eos_token_id": 2, "hidden_size": 192, "intermediate_size": 512,
+            "max_position_embeddings": POSITIONS, "num_attention_heads": 2,
+            "num_hidden_layers": 4, "num_key_value_heads": 2, "rms_norm_eps": 1e-5,
+            "rope_theta": 10000, "kv_channels": HEAD, "rope_scaling": rope,
+            "vocab_size": vocabulary, "use_mup": False, "scale_emb": 12, "dim_model_base": 256,
+            "scale_depth": 1.4,
+        },
+        "patch_size": 4, "feat_dim": LATENTS, "scalar_quantization_latent_dim": 64,
+        "scalar_quantization_scale": 9, "residual_lm_num_layers": 2, "residual_lm_no_rope": True,
+        "encoder_config": {
+            "hidden_dim": 128, "ffn_dim": 256, "num_heads": 2, "num_layers": 2, "kv_channels": HEAD,
+        },
+        "dit_config": {
+            "hidden_dim": 160, "ffn_dim": 448, "num_heads": 2, "num_layers": 3, "kv_channels": HEAD,
+            "mean_mode": False,
+            "cfm_config": {
+                "sigma_min": 1e-6, "solver": "euler", "t_scheduler": "log-norm",
+                "inference_cfg_rate": 2.0,
+            },
+        },
+        "audio_vae_config": vae, "max_length": POSITIONS, "device": "cpu", "dtype": "float32",
+    }  # fmt: skip
+
+
+def tokenizer() -> dict:
+    """Byte-pair encoding in which every word of the vocabulary ends as one token."""
+    described = " ".join(speaker.description or "" for speaker in SPEAKERS.values()).split()
+    words = sorted({*DIGITS, *WORDS, *described})
+    # A word that another one's merges break into goes before it.
+    while broken := [word for word in words if len(_split(word, _merges(words))) > 1]:
+        words = broken + [word for word in words if word not in broken]
+    merges = _merges(words)
+    tokens = [*LETTERS, *CHINESE_DIGITS, *map("".join, merges)]
+    vocabulary, free = {name: id for id, name in SPECIAL.items()}, iter(range(3, 10**6))
+    for token in tokens:
+        vocabulary[token] = next(id for id in free if id not in SPECIAL)
+    added = [
+        {"id": id, "content": name, "single_word": False, "lstrip": False, "rstrip": False,
+         "normalized": False, "special": True} for id, name in SPECIAL.items()
+    ]  # fmt: skip
+    return {
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": added,
+        "normalizer": None, "pre_tokenizer": None, "post_processor": None, "decoder": None,
+        "model": {
+            "type": "BPE", "dropout": None, "unk_token": "<unk>", "fuse_unk": True,
+            "byte_fallback": False, "vocab": vocabulary,
+            "merges": [" ".join(pair) for pair in merges],
+        },
+    }  # fmt: skip
+
+
+def _merges(words: list[str]) -> list[tuple[str, str]]:
+    """Each word is put together from its beginning, a letter at a time."""
+    grown = [(word[:end], word[end]) for word in words for end in range(1, len(word))]
+    return list(dict.fromkeys(grown))
+
+
+def _split(word: str, merges: list[tuple[str, str]]) -> list[str]:
+    """What byte-pair encoding makes of it."""
+    parts, rank = list(word), {pair: number for number, pair in enumerate(merges)}
+    while pairs := [pair for pair in zip(parts, parts[1:], strict=False) if pair in rank]:
+        place = list(zip(parts, parts[1:], strict=False)).index(min(pairs, key=rank.get))
+        parts[place : place + 2] = ["".join(parts[place : place + 2])]
+    return parts
+
+
+def write_untrained(folder: Path, vae: Path, vae_config: dict) -> None:
+    """`vae` is what train_vae.py wrote."""
+    folder.mkdir(parents=True, exist_ok=True)
+    words = tokenizer()
+    settings = config(max(words["model"]["vocab"].values()) + 1, vae_config)
+    (folder / "config.json").write_text(json.dumps(settings, indent=1) + "\n")
+    (folder / "tokenizer.json").write_text(json.dumps(words, ensure_ascii=False, indent=1) + "\n")
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizerFast"}\n')
+    shutil.copy(vae, folder / "audiovae.pth")
+    mx.random.seed(0)
+    model = VoxCPM2Model(VoxCPM2Config.from_dict(settings))
+    token = model.feat_encoder.special_token
+    model.feat_encoder.special_token = mx.random.normal(token.shape)
+    weights = dict(tree_flatten(model.parameters()))
+    weights = {name: x for name, x in weights.items() if not name.startswith("audio_vae.")}
+    mx.save_safetensors(str(folder / "model.safetensors"), weights)
