@@ -15,10 +15,10 @@ ORDER = [
     "models.rope", "models.joined_linear", "models.minicpm", "models.local_encoder",
     "models.local_dit", "models.flow", "models.voxcpm2", "audio", "audio_output", "loudspeaker",
     "tokenizer", "torch_file", "options", "results", "prompt", "batch", "generation", "model",
-    "quantization", "weight_files", "layouts", "hub", "load", "__init__", "command", "generate",
-    "cli",
+    "quantization", "weight_files", "layouts", "hub", "load", "training.manifest",
+    "training.latents", "__init__", "command", "generate", "cli",
 ]  # fmt: skip
-ANYWHERE = {"models.__init__"}
+ANYWHERE = {"models.__init__", "training.__init__"}
 
 
 def modules() -> dict[str, Path]:

@@ -1,0 +1,1 @@
+"""Fine-tuning: a manifest of clips -> latents -> sequences -> losses -> an adapter or a model."""
