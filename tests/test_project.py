@@ -15,8 +15,9 @@ ORDER = [
     "models.rope", "models.joined_linear", "models.minicpm", "models.local_encoder",
     "models.local_dit", "models.flow", "models.voxcpm2", "audio", "audio_output", "loudspeaker",
     "tokenizer", "torch_file", "options", "results", "prompt", "batch", "generation", "model",
-    "quantization", "weight_files", "layouts", "hub", "load", "training.sequences",
-    "training.losses", "__init__", "command", "generate", "cli",
+    "quantization", "weight_files", "layouts", "hub", "load", "training.manifest",
+    "training.latents", "training.sequences", "training.losses", "training.options",
+    "training.trainer", "training.run_folder", "__init__", "command", "generate", "train", "cli",
 ]  # fmt: skip
 ANYWHERE = {"models.__init__", "training.__init__"}
 

@@ -24,9 +24,8 @@ def write_corpus(folder: Path, clips: int = CLIPS) -> None:
     speakers = [list(SPEAKERS)[number % len(SPEAKERS)] for number in range(clips)]
     sentences = [draw_words(random, LONGEST) for _ in range(clips)]
     with ThreadPoolExecutor() as workers:
-        sounds = list(
-            workers.map(lambda name, words: say(SPEAKERS[name], words), speakers, sentences)
-        )
+        voices = [SPEAKERS[name] for name in speakers]
+        sounds = list(workers.map(say, voices, sentences))
     (folder / "clips").mkdir(parents=True, exist_ok=True)
     for number, sound in enumerate(sounds):
         soundfile.write(_clip(folder, number), sound, SAMPLE_RATE, subtype="PCM_16")

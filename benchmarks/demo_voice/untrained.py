@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import mlx.core as mx
@@ -94,8 +95,8 @@ def _merges(words: list[str]) -> list[tuple[str, str]]:
 def _split(word: str, merges: list[tuple[str, str]]) -> list[str]:
     """What byte-pair encoding makes of it."""
     parts, rank = list(word), {pair: number for number, pair in enumerate(merges)}
-    while pairs := [pair for pair in zip(parts, parts[1:], strict=False) if pair in rank]:
-        place = list(zip(parts, parts[1:], strict=False)).index(min(pairs, key=rank.get))
+    while pairs := [pair for pair in pairwise(parts) if pair in rank]:
+        place = list(pairwise(parts)).index(min(pairs, key=rank.get))
         parts[place : place + 2] = ["".join(parts[place : place + 2])]
     return parts
 

@@ -104,7 +104,7 @@ class Trainer:
     def validate(self, examples: Sequence[Example]) -> tuple[float, float]:
         """Both losses over all of the examples, with the same chance at each time."""
         self.model.eval()
-        size, options = self.options.batch_size, self.options
+        size = self.options.batch_size
         totals = mx.zeros(2)
         for first in range(0, len(examples), size):
             if first // size % self.group.size() != self.group.rank():

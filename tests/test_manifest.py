@@ -1,0 +1,277 @@
+"""A manifest's lines are read as upstream reads them, and each bad one is named with its number."""
+
+import json
+import logging
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+
+from mlx_voxcpm2.training.manifest import Limits, Line, check_manifest, read_manifest
+
+SPEECH = (0.5 * np.sin(np.arange(16000) * 0.05)).astype(np.float32)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Clips of a second at 16 kHz, beside which a manifest goes."""
+    for name in ("a", "b", "c"):
+        soundfile.write(tmp_path / f"{name}.wav", SPEECH, 16000)
+    return tmp_path
+
+
+def write(folder, *lines, name="train.jsonl"):
+    """A manifest of objects, or of texts as they are."""
+    path = folder / name
+    text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def good(**changes) -> dict:
+    return {"audio": "a.wav", "text": "one"} | changes
+
+
+def problems(folder, *lines, **arguments) -> list[tuple]:
+    found = check_manifest(write(folder, *lines), **arguments)
+    return [(problem.number, problem.severity, problem.message) for problem in found]
+
+
+def only_problem(folder, *lines, **arguments) -> tuple:
+    found = problems(folder, *lines, **arguments)
+    assert len(found) == 1, found
+    return found[0]
+
+
+def test_every_field_of_a_line_is_read(folder):
+    path = write(
+        folder,
+        {"audio": "a.wav", "text": "one", "duration": 1.0, "dataset_id": 3},
+        "",
+        {"audio": "b.wav", "text": " 二\n", "ref_audio": "c.wav", "is_prompt": True},
+        {"audio": {"path": "c.wav"}, "text": "3", "ref_audio": None, "is_prompt": None},
+        "  \t",
+    )
+    assert read_manifest(path) == [
+        Line(1, folder / "a.wav", "one"),
+        Line(3, folder / "b.wav", " 二\n", folder / "c.wav", True),
+        Line(4, folder / "c.wav", "3"),
+    ]
+    assert check_manifest(path) == []
+
+
+def test_paths_start_from_the_manifest_then_from_the_working_directory(
+    folder, tmp_path_factory, monkeypatch
+):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.setenv("HOME", str(folder))
+    for name in ("a.wav", "d.wav"):
+        shutil.copy(folder / "b.wav", elsewhere / name)
+    path = write(folder, *(good(audio=name) for name in ("a.wav", "d.wav", "~/c.wav")))
+    found = [line.audio.resolve() for line in read_manifest(path)]
+    assert found == [folder / "a.wav", elsewhere / "d.wav", folder / "c.wav"]
+    absolute = write(elsewhere, good(audio=str(folder / "a.wav")))
+    assert read_manifest(absolute)[0].audio == folder / "a.wav"
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_a_byte_order_mark_and_either_line_ending_are_fine(ending, folder):
+    path = folder / "train.jsonl"
+    lines = [json.dumps(good(text="a\u2028b"), ensure_ascii=False), json.dumps(good())]
+    path.write_bytes(b"\xef\xbb\xbf" + (ending.join(lines) + ending).encode())
+    assert [line.text for line in read_manifest(path)] == ["a\u2028b", "one"]
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+def test_any_rate_and_channels_are_fine(rate, folder):
+    soundfile.write(folder / "a.wav", np.stack([SPEECH, SPEECH], axis=1), rate)
+    limits = Limits(min_seconds=16000 / rate - 0.01, max_seconds=16000 / rate + 0.01)
+    assert problems(folder, good(), limits=limits) == []
+    assert problems(folder, good(), limits=Limits(9, 10))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{audio: 1}", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ('["a.wav", "one"]', "JSON of type list"),
+        ("null", "JSON of type NoneType"),
+        ({"text": "one"}, "audio is missing"),
+        ({"audio": "a.wav"}, "text is missing"),
+        (good(text=None), "text is missing"),
+        (good(text=7), "text is of type int"),
+        (good(text=" \n"), "text is empty"),
+        ('{"audio": "a.wav", "text": "\\ud83d"}', "text holds half"),
+        (good(audio=7), "audio is no path"),
+        (good(audio=""), "audio is no path"),
+        (good(audio={"array": []}), "audio is no path"),
+        (good(ref_audio=""), "ref_audio is no path"),
+        (good(is_prompt="no"), "is_prompt is 'no'"),
+    ],
+)
+def test_a_bad_line_is_named(line, message, folder):
+    number, severity, said = only_problem(folder, good(), line)
+    assert (number, severity) == (2, "error")
+    assert said.startswith(message) and "\n" not in said
+
+
+@pytest.mark.parametrize("field", ["audio", "ref_audio"])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("missing.wav", "no file"),
+        ("folder", "is a folder"),
+        ("empty.wav", "is empty"),
+        ("text.wav", "cannot be read as audio"),
+        ("no_samples.wav", "there are no samples"),
+        ("nan.wav", "NaN or infinite"),
+        ("silent.wav", "only silence"),
+        ("dither.wav", "only silence"),
+        ("nul\0.wav", "cannot be read"),
+        ("x" * 300, "cannot be read"),
+    ],
+)
+def test_audio_that_cannot_be_used_is_an_error(field, name, message, folder):
+    (folder / "folder").mkdir()
+    (folder / "empty.wav").touch()
+    (folder / "text.wav").write_text("speech")
+    soundfile.write(folder / "no_samples.wav", SPEECH[:0], 16000)
+    soundfile.write(folder / "nan.wav", np.append(SPEECH, np.nan), 16000, "FLOAT")
+    soundfile.write(folder / "silent.wav", 0 * SPEECH, 16000)
+    soundfile.write(folder / "dither.wav", SPEECH / 2**14, 16000)
+    number, severity, said = only_problem(folder, good(audio="b.wav") | {field: name})
+    assert (number, severity) == (1, "error")
+    assert said.startswith(f"{field} {name!r}: ") and message in said and "\n" not in said
+
+
+def test_a_quiet_clip_is_no_silence(folder):
+    soundfile.write(folder / "a.wav", SPEECH / 1000, 16000)
+    assert problems(folder, good()) == []
+
+
+@pytest.mark.parametrize("field", ["audio", "ref_audio"])
+def test_unusual_lengths_are_warnings(field, folder):
+    def said(samples, **arguments):
+        soundfile.write(folder / "d.wav", np.resize(SPEECH, samples), 16000)
+        return problems(folder, good() | {field: "d.wav"}, **arguments)
+
+    assert said(4800) == said(480_000) == []
+    [(_, severity, message)] = said(4799)
+    assert severity == "warning" and message.startswith(f"{field} lasts 0.2999 s, less than 0.3 s")
+    [(_, severity, message)] = said(480_160)
+    assert severity == "warning" and message.startswith(f"{field} lasts 30.01 s, more than 30 s")
+    limits = Limits(min_seconds=0.5, max_seconds=2)
+    assert said(8000, limits=limits) == said(32000, limits=limits) == []
+    assert len(said(7999, limits=limits)) == len(said(32001, limits=limits)) == 1
+
+
+def test_what_the_model_has_no_room_for_is_an_error(folder, released):
+    model = released.model
+    soundfile.write(folder / "d.wav", SPEECH[: 3 * 2560 + 1], 16000)
+    plain, cloned = good(), good(text="two words", ref_audio="d.wav")
+    needs = len(model.tokenize("one")) + 2 + 7
+    needs_too = len(model.tokenize("two words")) + 2 + 7 + 4 + 2
+
+    def said(line, limit):
+        return problems(folder, line, model=model, limits=Limits(max_positions=limit))
+
+    assert said(plain, needs) == said(cloned, needs_too) == []
+    for line, needed in ((plain, needs), (cloned, needs_too)):
+        [(number, severity, message)] = said(line, needed - 1)
+        assert (number, severity) == (1, "error")
+        assert f"{needed} positions, 1 more than the {needed - 1} " in message
+    too_long = good(text="word " * model.config.context_length)
+    assert "positions" in only_problem(folder, too_long, model=model)[2]
+    assert len(said(too_long, 10**6)) == 1
+    assert problems(folder, too_long) == []
+
+
+def test_what_is_there_twice_is_a_warning(folder):
+    lines = [good(), good(text="two"), good(audio="b.wav"), good(ref_audio="b.wav"), good()]
+    assert only_problem(folder, *lines)[:2] == (5, "warning")
+    assert "line 1" in only_problem(folder, *lines)[2]
+
+
+def test_a_clip_as_its_own_reference_is_a_warning(folder):
+    number, severity, message = only_problem(folder, good(ref_audio="./a.wav"))
+    assert (number, severity) == (1, "warning") and "itself" in message
+
+
+def test_fields_that_have_no_use_are_named_once(folder):
+    lines = [good(), *(good(text=str(i), ref_adio="b.wav") for i in range(3))]
+    number, severity, message = only_problem(folder, *lines)
+    assert (number, severity) == (2, "warning")
+    assert "'ref_adio'" in message and "2 more lines" in message and "ref_audio" in message
+
+
+def test_every_bad_line_is_listed(folder):
+    lines = ["{", good(), good(text=""), {"text": 3, "ref_audio": "x.wav"}, "", good(audio="x.wav")]
+    found = problems(folder, *lines, good(text="last", extra=1))
+    assert [number for number, _, _ in found] == [1, 3, 4, 4, 4, 6, 7]
+    assert [severity for _, severity, _ in found] == ["error"] * 6 + ["warning"]
+
+
+def test_reading_names_the_first_bad_line_and_their_count(folder):
+    path = write(folder, good(), good(), {"text": 3}, good(audio="x.wav"), good(text="ok"))
+    with pytest.raises(ValueError) as error:
+        read_manifest(path)
+    message = str(error.value)
+    assert message.startswith(f"{path}: line 3: audio is missing")
+    assert message.endswith("(2 of 5 lines cannot be used)") and "\n" not in message
+
+
+def test_reading_logs_the_first_warning_and_their_count(folder, caplog):
+    path = write(folder, good(), good(), good(other=1))
+    with caplog.at_level(logging.WARNING, "mlx_voxcpm2"):
+        assert len(read_manifest(path)) == 3
+    [record] = caplog.records
+    said = record.getMessage()
+    assert said.startswith(f"{path}: line 2: the same") and said.endswith("(warning 1 of 3)")
+
+
+def test_a_line_that_is_not_utf_8_is_an_error(folder):
+    path = write(folder, good(text="eins"), good(text="zw"))
+    path.write_bytes(path.read_bytes().replace(b"zw", "zwölf".encode("latin-1")))
+    [problem] = check_manifest(path)
+    assert (problem.number, problem.severity) == (2, "error")
+    assert str(problem) == "line 2: not UTF-8 text; save the manifest as UTF-8"
+
+
+@pytest.mark.parametrize("content", ["", "\n \n", "\ufeff\n"])
+def test_an_empty_manifest_is_an_error(content, folder):
+    path = write(folder, content)
+    [problem] = check_manifest(path)
+    assert (problem.number, problem.severity) == (0, "error")
+    with pytest.raises(ValueError, match=rf"^{path}: there is nothing in it; .*\w$"):
+        read_manifest(path)
+
+
+def test_a_manifest_that_is_no_file_is_refused(folder):
+    for read in (read_manifest, check_manifest):
+        with pytest.raises(FileNotFoundError, match=r"none\.jsonl: no such file; check the path"):
+            read(folder / "none.jsonl")
+        with pytest.raises(ValueError, match="is a folder; give a file"):
+            read(folder)
+
+
+def test_a_clip_of_many_lines_is_read_once(folder, monkeypatch):
+    from mlx_voxcpm2.training import manifest
+
+    read, names = manifest.read_audio, []
+    monkeypatch.setattr(
+        manifest, "read_audio", lambda path, *rest: names.append(path.name) or read(path, *rest)
+    )
+    lines = [good(text=str(i), ref_audio="b.wav") for i in range(3)] + [good(audio="x.wav")] * 2
+    problems(folder, *lines)
+    assert sorted(names) == ["a.wav", "b.wav", "x.wav"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"min_seconds": -1}, {"min_seconds": 31}, {"max_seconds": 0}, {"max_positions": 0}]
+)
+def test_limits_that_nothing_could_meet_are_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Limits(**wrong)
