@@ -27,8 +27,8 @@ LONGEST = 8
 
 @dataclass(frozen=True)
 class Speaker:
-    """espeak-ng's variant of a voice, its pitch (0..99) in English and in Chinese, where tones lower
-    some voices, words per minute, and how it is described."""
+    """espeak-ng's variant of a voice, its pitch (0..99) in English and in Chinese, where tones
+    lower some voices, words per minute, and how it is described."""
 
     variant: str
     pitch: tuple[int, int]

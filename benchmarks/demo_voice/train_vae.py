@@ -58,9 +58,8 @@ class Clips:
         for index in random.integers(len(spans), size=size):
             start, end = spans[index]
             # Beginnings and ends are rare among random pieces, but every utterance has them.
-            start = random.integers(
-                start - self.length // 4, max(end - 3 * self.length // 4, start)
-            )
+            margin = self.length // 4
+            start = random.integers(start - margin, max(end - 3 * margin, start))
             piece = self.sound[max(start, spans[index][0]) : min(start + self.length, end)]
             left = max(0, int(spans[index][0] - start))
             right = self.length - left - len(piece)

@@ -1,7 +1,7 @@
 """What training makes small: the error of the velocity, and of when to stop.
 
-Upstream: model/voxcpm2.py (`forward`), modules/locdit/unified_cfm.py (`compute_loss`). The diffusion
-transformer runs at targets only, where upstream runs it everywhere and masks.
+Upstream: model/voxcpm2.py (`forward`), modules/locdit/unified_cfm.py (`compute_loss`). The
+diffusion transformer runs at targets only, where upstream runs it everywhere and masks.
 """
 
 from __future__ import annotations

@@ -106,9 +106,8 @@ class Sequences:
             last[row, end - 1] = 1
         patches = np.concatenate([piece for _, pieces in tracks for piece in pieces])
         number = np.cumsum(is_audio).reshape(is_audio.shape) - 1
-        previous = np.pad(
-            np.where(is_audio, number, -1)[:, :-1], ((0, 0), (1, 0)), constant_values=-1
-        )
+        previous = np.full_like(number, -1)
+        previous[:, 1:] = np.where(is_audio, number, -1)[:, :-1]
         room = multiple if multiple == 1 else 4 * multiple
         fill = _up(int(is_target.sum()), room) - int(is_target.sum())
 
