@@ -8,7 +8,7 @@ import numpy as np
 VARIANTS = ("released", "mup")
 RANK, ALPHA = 4, 8
 # tokens of the text, patches of speech, patches of the reference, whether it is only a prompt
-ROWS = ((6, 5, 0, False), (4, 4, 2, False), (5, 3, 0, True))
+ROWS = ((6, 5, 0, False), (4, 4, 2, False), (5, 3, 0, True), (3, 2, 3, True))
 
 _ADAPTED_STACKS = ("base_lm.", "residual_lm.", "feat_decoder.estimator.decoder.")
 _ADAPTED_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj")
