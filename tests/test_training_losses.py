@@ -61,6 +61,10 @@ def model(variant, make_case):
     return model
 
 
+def of_targets(draws: Draws, part: slice) -> Draws:
+    return Draws(draws.times[part], draws.noise[part], draws.keep[part])
+
+
 def learn(model, sequences: Sequences, draws: Draws, count: int | None = None):
     """-> the two losses, and the gradients of their sum by name."""
 
@@ -132,21 +136,15 @@ def test_a_longer_row_beside_it_changes_nothing_for_a_row(model, batch):
     """Its own losses and gradients are what it adds to the batch's."""
     longer = replace(batch.examples[1], tokens=list(range(200, 240)))
     rows, draws = [batch.examples[0], longer], batch.draws()
-    count = len(draws.times)
-    middle = batch.examples[0].targets
-    parts = [
-        learn(
-            model,
-            Sequences.of([row]),
-            Draws(draws.times[part], draws.noise[part], draws.keep[part]),
-            count,
-        )
-        for row, part in zip(rows, (slice(middle), slice(middle, None)), strict=True)
+    middle, end = rows[0].targets, rows[0].targets + rows[1].targets
+    alone = [
+        learn(model, Sequences.of([row]), of_targets(draws, part), count=end)
+        for row, part in zip(rows, (slice(middle), slice(middle, end)), strict=True)
     ]
-    diff, stop, gradients = learn(model, Sequences.of(rows), draws)
-    assert diff == pytest.approx(sum(part[0] for part in parts), rel=TOLERANCE)
-    assert stop == pytest.approx(sum(part[1] for part in parts), rel=TOLERANCE)
-    added = {name: parts[0][2][name] + parts[1][2][name] for name in gradients}
+    diff, stop, gradients = learn(model, Sequences.of(rows), of_targets(draws, slice(end)))
+    assert diff == pytest.approx(sum(part[0] for part in alone), rel=TOLERANCE)
+    assert stop == pytest.approx(sum(part[1] for part in alone), rel=TOLERANCE)
+    added = {name: alone[0][2][name] + alone[1][2][name] for name in gradients}
     assert_same(gradients, added)
 
 
@@ -157,12 +155,8 @@ def test_speech_of_one_patch_is_learnt_too(model, batch):
     one = mx.array(row.patches)[None]
     heard = model.embed_patches(one)
     filled = Sequences.of([row], 2)
-    first, room = (
-        Draws(draws.times[:count], draws.noise[:count], draws.keep[:count])
-        for count in (1, len(filled.targets))
-    )
-    diff, stop, gradients = learn(model, Sequences.of([row]), first)
-    more = learn(model, filled, room)
+    diff, stop, gradients = learn(model, Sequences.of([row]), of_targets(draws, slice(1)))
+    more = learn(model, filled, of_targets(draws, slice(len(filled.targets))))
     assert (diff, stop) == pytest.approx(more[:2], rel=TOLERANCE)
     assert_same(gradients, more[2])
     assert relative_error(model.embed_patches(one), heard) < TOLERANCE
