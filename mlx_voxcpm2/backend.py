@@ -110,7 +110,8 @@ def _snake_polynomial(x: mx.array, alpha: mx.array) -> mx.array:
     The square has the period pi, which leaves half of the sine's range.
     """
     turns = alpha * (1 / math.pi) * x
-    rest = turns - ((turns + _ROUNDING) - _ROUNDING)
+    # Whole turns are steps, whose slope is zero; without saying so, it would be one.
+    rest = turns - mx.stop_gradient((turns + _ROUNDING) - _ROUNDING)
     square = rest * rest
     return x + mx.reciprocal(alpha + 1e-9) * (square * _horner(_SINE_SQUARED, square))
 

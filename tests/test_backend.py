@@ -85,3 +85,33 @@ def test_both_swiglus_are_the_same_function():
         ours = np.array(variant(mx.array(gate), mx.ones(len(gate))))
         assert np.isfinite(ours).all()
         assert (np.abs(ours - exact) <= 4e-6 * np.abs(exact) + 1e-7).all()
+
+
+def derivative(function, *inputs: np.ndarray) -> list[np.ndarray]:
+    """Of an elementwise function, by each of its inputs."""
+    arrays = [mx.array(x.astype(np.float32)) for x in inputs]
+    found = mx.grad(lambda *x: function(*x).sum(), argnums=tuple(range(len(arrays))))(*arrays)
+    return [np.array(x, np.float64) for x in found]
+
+
+def test_both_swiglus_have_its_derivative():
+    gate = np.concatenate([np.linspace(-200, 200, 20001), [0, -1e9, 1e9, 88, -88]])
+    up = np.random.RandomState(0).uniform(-3, 3, len(gate))
+    sigmoid = 1 / (1 + np.exp(-np.clip(gate, -700, 700)))
+    by_gate, by_up = up * sigmoid * (1 + gate * (1 - sigmoid)), gate * sigmoid
+    for variant in (backend._swiglu, backend._swiglu_polynomial):
+        ours = derivative(variant, gate, up)
+        for made, exact in zip(ours, (by_gate, by_up), strict=True):
+            assert np.isfinite(made).all()
+            assert (np.abs(made - exact) <= 2e-5 * np.abs(exact) + 1e-5).all()
+
+
+def test_both_snakes_have_its_derivative():
+    random = np.random.RandomState(0)
+    x, alpha = random.uniform(-5, 5, (4000, 8)), random.uniform(0.1, 5, (4000, 8))
+    by_x = 1 + np.sin(2 * alpha * x)
+    by_alpha = x * np.sin(2 * alpha * x) / alpha - np.sin(alpha * x) ** 2 / alpha**2
+    for variant in (backend._snake, backend._snake_polynomial):
+        ours = derivative(variant, x, alpha)
+        for made, exact in zip(ours, (by_x, by_alpha), strict=True):
+            assert np.abs(made - exact).max() < 1e-4 * np.abs(exact).max()

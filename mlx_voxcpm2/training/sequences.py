@@ -109,7 +109,9 @@ class Sequences:
         previous = np.full_like(number, -1)
         previous[:, 1:] = np.where(is_audio, number, -1)[:, :-1]
         room = multiple if multiple == 1 else 4 * multiple
-        fill = _up(int(is_target.sum()), room) - int(is_target.sum())
+        targets = int(is_target.sum())
+        # One at least, since attention takes no empty batch: there may be prompts only.
+        fill = _up(max(targets, 1), room) - targets
 
         def chosen(values: np.ndarray) -> mx.array:
             return mx.array(np.pad(values[is_target], (0, fill)).astype(np.int32))
@@ -124,7 +126,7 @@ class Sequences:
             chosen(number),
             chosen(previous),
             chosen(last),
-            mx.array(np.pad(np.ones(int(is_target.sum())), (0, fill)).astype(np.float32)),
+            mx.array(np.pad(np.ones(targets), (0, fill)).astype(np.float32)),
         )
 
 

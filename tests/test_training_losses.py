@@ -1,0 +1,220 @@
+"""Batches, losses and gradients of training are the official package's."""
+
+from dataclasses import replace
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+import pytest
+from conftest import GOLDEN, relative_error
+from golden import training_cases
+from mlx.utils import tree_flatten
+
+from mlx_voxcpm2 import load_model
+from mlx_voxcpm2.training.losses import Draws, losses
+from mlx_voxcpm2.training.sequences import Example, Sequences
+
+TOLERANCE = 1e-4
+
+
+class Batch:
+    """What the official package was given, and what it made of it."""
+
+    def __init__(self, variant: str):
+        self.golden = {
+            name: np.array(value)
+            for name, value in mx.load(str(GOLDEN / f"training.{variant}.safetensors")).items()
+        }
+        rows = training_cases.examples(variant, int(self.golden["attempt"]))
+        self.examples = [Example(**row) for row in rows]
+        self.is_target = self.golden["packed.loss_mask"].reshape(-1) == 1
+
+    def packed(self, name: str) -> np.ndarray:
+        return self.golden[f"packed.{name}"]
+
+    def draws(self, room: int = 0) -> Draws:
+        """Those at targets, of the official ones everywhere; any are good for what fills up."""
+
+        def chosen(name: str) -> mx.array:
+            values = self.golden[f"draws.{name}"]
+            others = values[~self.is_target][: max(0, room - self.is_target.sum())]
+            return mx.array(np.concatenate([values[self.is_target], others]))
+
+        return Draws(chosen("times"), chosen("noise"), chosen("keep"))
+
+
+@pytest.fixture(params=training_cases.VARIANTS)
+def variant(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def batch(variant) -> Batch:
+    return Batch(variant)
+
+
+@pytest.fixture
+def model(variant, make_case):
+    """In training mode, with the VAE frozen."""
+    model = load_model(make_case(variant).folder, dtype="float32").train()
+    model.audio_vae.freeze()
+    return model
+
+
+def of_targets(draws: Draws, part: slice) -> Draws:
+    return Draws(draws.times[part], draws.noise[part], draws.keep[part])
+
+
+def learn(model, sequences: Sequences, draws: Draws, count: int | None = None):
+    """-> the two losses, and the gradients of their sum by name."""
+
+    def total(model):
+        diff, stop = losses(model, sequences, draws, count)
+        return diff + stop, diff, stop
+
+    (_, diff, stop), gradients = nn.value_and_grad(model, total)(model)
+    return diff.item(), stop.item(), dict(tree_flatten(gradients))
+
+
+def assert_learns_as(golden: dict, kind: str, diff: float, stop: float, gradients: dict):
+    """The golden values whose names begin with `kind`, all of them."""
+    assert diff == pytest.approx(float(golden[f"{kind}.diff"]), rel=TOLERANCE)
+    assert stop == pytest.approx(float(golden[f"{kind}.stop"]), rel=TOLERANCE)
+    prefix = f"{kind}.gradient."
+    wanted = {name[len(prefix) :]: golden[name] for name in golden if name.startswith(prefix)}
+    assert gradients.keys() == wanted.keys()
+    for name, theirs in wanted.items():
+        ours = training_cases.excerpt(name, np.array(gradients[name]))
+        assert ours[0] == pytest.approx(theirs[0], rel=TOLERANCE), name
+        assert relative_error(ours[1:], theirs[1:]) < TOLERANCE, name
+
+
+def assert_same(ours: dict, theirs: dict):
+    """Gradients, some of which may be zero."""
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        difference = mx.linalg.norm(ours[name] - theirs[name])
+        assert (difference <= TOLERANCE * mx.linalg.norm(theirs[name])).item(), name
+
+
+def test_rows_are_the_packers(batch):
+    made, feats = Sequences.of(batch.examples), batch.packed("audio_feats")
+    is_audio = batch.packed("audio_mask") == 1
+    assert np.array_equal(made.tokens, batch.packed("text_tokens"))
+    assert np.array_equal(made.is_audio, is_audio)
+    assert np.array_equal(made.patches, feats[is_audio])
+    lengths = (batch.packed("text_mask") + is_audio).sum(axis=1)
+    assert [example.positions for example in batch.examples] == lengths.tolist()
+
+
+def test_targets_are_the_packers(batch):
+    made, feats = Sequences.of(batch.examples), batch.packed("audio_feats")
+    (places,) = np.nonzero(batch.is_target)
+    assert np.array_equal(made.targets, places)
+    assert np.array_equal(made.is_last, batch.packed("labels").reshape(-1)[places])
+    assert np.array_equal(made.weights, np.ones(len(places)))
+    learnt = batch.packed("loss_mask").sum(axis=1)
+    assert [example.targets for example in batch.examples] == learnt.tolist()
+    flat = feats.reshape(-1, *feats.shape[2:])
+    patches, before = np.array(made.patches), np.array(made.before)
+    assert np.array_equal(patches[np.array(made.own)], flat[places])
+    # There are zeros at text, in upstream's rows.
+    earlier = np.where((before < 0)[:, None, None], 0, patches[before])
+    assert np.array_equal(earlier, flat[places - 1])
+
+
+@pytest.mark.parametrize("multiple", [1, 8])
+def test_losses_and_gradients_are_the_official_ones(model, batch, multiple):
+    """Also where rows, patches and targets are filled up."""
+    sequences = Sequences.of(batch.examples, multiple)
+    learnt = learn(model, sequences, batch.draws(room=len(sequences.targets)))
+    assert_learns_as(batch.golden, "plain", *learnt)
+
+
+@pytest.mark.parametrize("variant", ["released"], indirect=True)
+def test_a_longer_row_beside_it_changes_nothing_for_a_row(model, batch):
+    """Its own losses and gradients are what it adds to the batch's."""
+    longer = replace(batch.examples[1], tokens=list(range(200, 240)))
+    rows, draws = [batch.examples[0], longer], batch.draws()
+    middle, end = rows[0].targets, rows[0].targets + rows[1].targets
+    alone = [
+        learn(model, Sequences.of([row]), of_targets(draws, part), count=end)
+        for row, part in zip(rows, (slice(middle), slice(middle, end)), strict=True)
+    ]
+    diff, stop, gradients = learn(model, Sequences.of(rows), of_targets(draws, slice(end)))
+    assert diff == pytest.approx(sum(part[0] for part in alone), rel=TOLERANCE)
+    assert stop == pytest.approx(sum(part[1] for part in alone), rel=TOLERANCE)
+    added = {name: alone[0][2][name] + alone[1][2][name] for name in gradients}
+    assert_same(gradients, added)
+
+
+@pytest.mark.parametrize("variant", ["released"], indirect=True)
+def test_speech_of_one_patch_is_learnt_too(model, batch):
+    """As it is filled up; and the encoder, which is compiled for one patch, still speaks."""
+    row, draws = replace(batch.examples[0], patches=batch.examples[0].patches[:1]), batch.draws()
+    one = mx.array(row.patches)[None]
+    heard = model.embed_patches(one)
+    filled = Sequences.of([row], 2)
+    diff, stop, gradients = learn(model, Sequences.of([row]), of_targets(draws, slice(1)))
+    more = learn(model, filled, of_targets(draws, slice(len(filled.targets))))
+    assert (diff, stop) == pytest.approx(more[:2], rel=TOLERANCE)
+    assert_same(gradients, more[2])
+    assert relative_error(model.embed_patches(one), heard) < TOLERANCE
+
+
+@pytest.mark.parametrize("variant", ["released"], indirect=True)
+@pytest.mark.parametrize("multiple", [1, 8])
+def test_nothing_is_learnt_from_prompts_only(model, batch, multiple):
+    prompt = batch.examples[2]
+    assert prompt.is_prompt
+    sequences = Sequences.of([prompt], multiple)
+    size, room = prompt.patches.shape[1:], len(sequences.targets)
+    draws = Draws.random([np.random.default_rng(0)], [0], size, room=room)
+    diff, stop, gradients = learn(model, sequences, draws)
+    assert (diff, stop) == (0, 0)
+    assert not any(mx.any(gradient != 0).item() for gradient in gradients.values())
+
+
+@pytest.mark.parametrize("variant", ["released"], indirect=True)
+def test_what_is_learnt_does_not_depend_on_a_step_before(model, batch):
+    """Weights replaced by training are seen, and afterwards the model speaks with its own."""
+    sequences, draws = Sequences.of(batch.examples), batch.draws()
+    before = learn(model, sequences, draws)
+    weights = dict(tree_flatten(model.trainable_parameters()))
+    moved = [(name, weight * 1.1) for name, weight in weights.items()]
+    model.load_weights(moved, strict=False)
+    other = learn(model, sequences, draws)
+    assert abs(other[0] - before[0]) > 1e-3 * before[0]
+    model.load_weights(list(weights.items()), strict=False)
+    after = learn(model, sequences, draws)
+    assert after[:2] == pytest.approx(before[:2], rel=1e-6)
+    assert_same(after[2], before[2])
+
+
+def test_random_draws_are_upstreams():
+    """sigmoid(N(-0.4, 1)) for times, a normal distribution for noise, a tenth without mu."""
+    draws = Draws.random([np.random.default_rng(0)], [20_000], (2, 3))
+    times = np.array(draws.times, np.float64)
+    logits = np.log(times / (1 - times))
+    assert logits.mean() == pytest.approx(-0.4, abs=0.03)
+    assert logits.std() == pytest.approx(1, abs=0.03)
+    assert np.array(draws.noise).mean() == pytest.approx(0, abs=0.02)
+    assert np.array(draws.noise).std() == pytest.approx(1, abs=0.02)
+    assert 1 - np.array(draws.keep).mean() == pytest.approx(0.1, abs=0.01)
+    assert set(np.array(draws.keep).tolist()) == {0.0, 1.0}
+
+
+def test_a_rows_draws_are_its_own():
+    """Whatever rows are beside it, and however far the batch is filled up."""
+    counts, shape = [3, 5, 2], (4, 6)
+
+    def draw(rows: list[int], room: int | None = None) -> list[np.ndarray]:
+        generators = [np.random.default_rng(row) for row in rows]
+        drawn = Draws.random(generators, [counts[row] for row in rows], shape, 0.5, room)
+        return [np.array(drawn.times), np.array(drawn.noise), np.array(drawn.keep)]
+
+    together, filled = draw([0, 1, 2]), draw([2, 1], room=16)
+    for whole, more, alone in zip(together, filled, draw([1]), strict=True):
+        assert len(alone) == 5 and len(more) == 16
+        assert np.array_equal(whole[3:8], alone)
+        assert np.array_equal(more[2:7], alone)
