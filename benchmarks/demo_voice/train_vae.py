@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from sizes import AUDIO_VAE
 
 # voxcpm imports torchaudio for version 1 only; transformers asks for its specification.
 sys.modules["torchaudio"] = types.ModuleType("torchaudio")
@@ -28,16 +29,6 @@ sys.modules["torchaudio"].__spec__ = importlib.machinery.ModuleSpec("torchaudio"
 
 from voxcpm.modules.audiovae.audio_vae_v2 import AudioVAE, AudioVAEConfig  # noqa: E402
 
-CONFIG = {
-    "encoder_dim": 16,
-    "encoder_rates": [2, 5, 8, 8],
-    "latent_dim": 16,
-    "decoder_dim": 256,
-    "decoder_rates": [8, 8, 5, 2],
-    "sr_bin_boundaries": [20000, 30000, 40000],
-    "sample_rate": 16000,
-    "out_sample_rate": 16000,
-}
 RESOLUTIONS = (128, 320, 800, 2048)
 LATENTS_PER_CLIP = 16
 NOISE, LATENT_WEIGHT = 0.2, 0.02
@@ -98,7 +89,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1.5e-3)
     arguments = parser.parse_args()
     torch.manual_seed(0)
-    vae = AudioVAE(AudioVAEConfig(**CONFIG))
+    vae = AudioVAE(AudioVAEConfig(**AUDIO_VAE))
     optimizer = torch.optim.AdamW(vae.parameters(), lr=arguments.rate, betas=(0.8, 0.95))
     first, state = 0, arguments.output.with_suffix(".state")
     if state.exists():

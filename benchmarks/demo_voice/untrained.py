@@ -1,4 +1,4 @@
-"""The demo voice before it has learnt anything: its sizes, its tokenizer, random weights.
+"""The demo voice before it has learnt anything: its tokenizer and random weights.
 
 In the layout that upstream publishes, so that the official package can load it as well.
 """
@@ -12,51 +12,18 @@ from pathlib import Path
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
+from sizes import config
 from speech import CHINESE_DIGITS, DIGITS, SPEAKERS, WORDS
 
 from mlx_voxcpm2.config import VoxCPM2Config
 from mlx_voxcpm2.models.voxcpm2 import VoxCPM2Model
 
-HEAD, POSITIONS = 64, 2048
-LATENTS = 16
 # The ids that VoxCPM2 gives them.
 SPECIAL = {
     0: "<unk>", 1: "<s>", 2: "</s>", 101: "<|audio_start|>", 102: "<|audio_end|>",
     103: "<|audio_prompt_start|>", 104: "<|audio_prompt_end|>",
 }  # fmt: skip
 LETTERS = "▁()abcdefghijklmnopqrstuvwxyz"
-
-
-def config(vocabulary: int, vae: dict) -> dict:
-    rope = {
-        "type": "longrope", "long_factor": [1.0] * (HEAD // 2), "short_factor": [1.0] * (HEAD // 2),
-        "original_max_position_embeddings": POSITIONS,
-    }  # fmt: skip
-    return {
-        "architecture": "voxcpm2",
-        "lm_config": {
-            "bos_token_id": 1, "eos_token_id": 2, "hidden_size": 192, "intermediate_size": 512,
-            "max_position_embeddings": POSITIONS, "num_attention_heads": 2,
-            "num_hidden_layers": 4, "num_key_value_heads": 2, "rms_norm_eps": 1e-5,
-            "rope_theta": 10000, "kv_channels": HEAD, "rope_scaling": rope,
-            "vocab_size": vocabulary, "use_mup": False, "scale_emb": 12, "dim_model_base": 256,
-            "scale_depth": 1.4,
-        },
-        "patch_size": 4, "feat_dim": LATENTS, "scalar_quantization_latent_dim": 64,
-        "scalar_quantization_scale": 9, "residual_lm_num_layers": 2, "residual_lm_no_rope": True,
-        "encoder_config": {
-            "hidden_dim": 128, "ffn_dim": 256, "num_heads": 2, "num_layers": 2, "kv_channels": HEAD,
-        },
-        "dit_config": {
-            "hidden_dim": 160, "ffn_dim": 448, "num_heads": 2, "num_layers": 3, "kv_channels": HEAD,
-            "mean_mode": False,
-            "cfm_config": {
-                "sigma_min": 1e-6, "solver": "euler", "t_scheduler": "log-norm",
-                "inference_cfg_rate": 2.0,
-            },
-        },
-        "audio_vae_config": vae, "max_length": POSITIONS, "device": "cpu", "dtype": "float32",
-    }  # fmt: skip
 
 
 def tokenizer() -> dict:
@@ -101,11 +68,11 @@ def _split(word: str, merges: list[tuple[str, str]]) -> list[str]:
     return parts
 
 
-def write_untrained(folder: Path, vae: Path, vae_config: dict) -> None:
+def write_untrained(folder: Path, vae: Path) -> None:
     """`vae` is what train_vae.py wrote."""
     folder.mkdir(parents=True, exist_ok=True)
     words = tokenizer()
-    settings = config(max(words["model"]["vocab"].values()) + 1, vae_config)
+    settings = config(max(words["model"]["vocab"].values()) + 1)
     (folder / "config.json").write_text(json.dumps(settings, indent=1) + "\n")
     (folder / "tokenizer.json").write_text(json.dumps(words, ensure_ascii=False, indent=1) + "\n")
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizerFast"}\n')

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..schema import require
 
@@ -41,7 +41,7 @@ class TrainingOptions:
     warmup_steps: int = 100
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
-    lambdas: LossWeights = field(default_factory=LossWeights)
+    lambdas: LossWeights = LossWeights()
     condition_dropout: float = 0.1
     """How often a patch is learnt without what the language models say, for guidance."""
     precision: str = "bfloat16"

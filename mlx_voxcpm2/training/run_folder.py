@@ -1,11 +1,11 @@
 """The folder of a training run: checkpoints, the log of losses and their plot, samples.
 
-    settings.json           what the run was begun with
-    losses.jsonl            a line per logged step
-    loss.png                both losses
-    step_0000100/           as upstream names them; written whole or not at all
-    latest -> step_0000100
-    samples/step_0000100/   what the model said then
+settings.json           what the run was begun with
+losses.jsonl            a line per logged step
+loss.png                both losses
+step_0000100/           as upstream names them; written whole or not at all
+latest -> step_0000100
+samples/step_0000100/   what the model said then
 """
 
 from __future__ import annotations

@@ -154,9 +154,7 @@ class Trainer:
             self._order = random.permutation(len(self.examples))
         return int(self._order[index])
 
-    def _arrays(
-        self, rows: Sequence[tuple[int, Example]], purpose: str
-    ) -> tuple[Sequences, Draws]:
+    def _arrays(self, rows: Sequence[tuple[int, Example]], purpose: str) -> tuple[Sequences, Draws]:
         sequences = Sequences.of([example for _, example in rows], MULTIPLE)
         salt = ("training", "validation").index(purpose)
         draws = Draws.random(

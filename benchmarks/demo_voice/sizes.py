@@ -1,0 +1,49 @@
+"""How large the networks of the demo voice are."""
+
+from __future__ import annotations
+
+HEAD, POSITIONS = 64, 2048
+
+AUDIO_VAE = {
+    "encoder_dim": 16,
+    "encoder_rates": [2, 5, 8, 8],
+    "latent_dim": 16,
+    "decoder_dim": 256,
+    "decoder_rates": [8, 8, 5, 2],
+    "sr_bin_boundaries": [20000, 30000, 40000],
+    "sample_rate": 16000,
+    "out_sample_rate": 16000,
+}
+
+
+def config(vocabulary: int) -> dict:
+    """The contents of config.json."""
+    rope = {
+        "type": "longrope", "long_factor": [1.0] * (HEAD // 2), "short_factor": [1.0] * (HEAD // 2),
+        "original_max_position_embeddings": POSITIONS,
+    }  # fmt: skip
+    return {
+        "architecture": "voxcpm2",
+        "lm_config": {
+            "bos_token_id": 1, "eos_token_id": 2, "hidden_size": 192, "intermediate_size": 512,
+            "max_position_embeddings": POSITIONS, "num_attention_heads": 2,
+            "num_hidden_layers": 4, "num_key_value_heads": 2, "rms_norm_eps": 1e-5,
+            "rope_theta": 10000, "kv_channels": HEAD, "rope_scaling": rope,
+            "vocab_size": vocabulary, "use_mup": False, "scale_emb": 12, "dim_model_base": 256,
+            "scale_depth": 1.4,
+        },
+        "patch_size": 4, "feat_dim": AUDIO_VAE["latent_dim"], "scalar_quantization_latent_dim": 64,
+        "scalar_quantization_scale": 9, "residual_lm_num_layers": 2, "residual_lm_no_rope": True,
+        "encoder_config": {
+            "hidden_dim": 128, "ffn_dim": 256, "num_heads": 2, "num_layers": 2, "kv_channels": HEAD,
+        },
+        "dit_config": {
+            "hidden_dim": 160, "ffn_dim": 448, "num_heads": 2, "num_layers": 3, "kv_channels": HEAD,
+            "mean_mode": False,
+            "cfm_config": {
+                "sigma_min": 1e-6, "solver": "euler", "t_scheduler": "log-norm",
+                "inference_cfg_rate": 2.0,
+            },
+        },
+        "audio_vae_config": AUDIO_VAE, "max_length": POSITIONS, "device": "cpu", "dtype": "float32",
+    }  # fmt: skip
