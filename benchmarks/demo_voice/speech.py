@@ -69,7 +69,7 @@ def say(speaker: Speaker, words: list[str]) -> np.ndarray:
     """The words as 16 kHz float32 (samples,), 50 ms of silence before and 100 ms behind."""
     is_chinese = words[0] in CHINESE_DIGITS
     command = [
-        "espeak-ng", "-v", f"{'cmn' if is_chinese else 'en-us'}+{speaker.variant}",
+        "espeak-ng", "-v", f"{'cmn-latn-pinyin' if is_chinese else 'en-us'}+{speaker.variant}",
         "-p", str(speaker.pitch[is_chinese]), "-s", str(speaker.rate), "--stdout",
         join_words(words),
     ]  # fmt: skip

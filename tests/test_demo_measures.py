@@ -1,0 +1,142 @@
+"""What judges the demo voice: right speech passes, and each kind of wrong speech is noticed."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from demo_clips import RECORDED, read_clip
+from measures import Spoken, Task, designed, ends_in_time, same_voice, word_accuracy
+from recogniser import OTHER, recognise
+from speech import join_words, words_of
+
+SPEAKERS = list(RECORDED)
+
+
+def said(speaker: str, reason: str = "stop", **changes) -> Spoken:
+    """A speaker's clip as if a model had spoken it; the sound changed by `before`, `after`."""
+    clip = read_clip(speaker)
+    sound = np.concatenate([changes.get("before", []), clip.sound, changes.get("after", [])])
+    return Spoken.of(sound.astype(np.float32), clip.sample_rate, reason)
+
+
+def task(speaker: str, words: list[str] | None = None) -> Task:
+    """To say what the clip says, in its voice."""
+    recorded = RECORDED[speaker]
+    words = words or recorded["says"]
+    return Task(words, reference=read_clip(speaker), pitches=recorded["own_pitches"])
+
+
+TASKS = [task(speaker) for speaker in SPEAKERS]
+
+
+@pytest.fixture(scope="module")
+def right() -> list[Spoken]:
+    return [said(speaker) for speaker in SPEAKERS]
+
+
+@pytest.mark.parametrize("speaker", SPEAKERS)
+def test_every_speaker_is_understood(speaker):
+    clip = read_clip(speaker)
+    assert recognise(clip.sound, clip.sample_rate) == clip.words
+    random = np.random.default_rng(0)
+    noise = 0.1 * clip.sound.std() * random.standard_normal(len(clip.sound))
+    assert recognise(0.1 * (clip.sound + noise), clip.sample_rate) == clip.words
+
+
+def test_other_rates_are_understood():
+    import soxr
+
+    clip = read_clip("tenor")
+    for rate in (24_000, 48_000):
+        assert recognise(soxr.resample(clip.sound, clip.sample_rate, rate), rate) == clip.words
+
+
+def test_silence_says_nothing():
+    for sound in (np.zeros(0), np.zeros(10), np.zeros(8000)):
+        assert recognise(sound, 16_000) == []
+
+
+@pytest.mark.parametrize("speaker", SPEAKERS)
+def test_speech_that_is_no_words_is_told_from_words(speaker):
+    clip = read_clip(speaker)
+    assert OTHER in recognise(clip.sound[::-1], clip.sample_rate)
+
+
+def test_right_speech_has_all_points(right):
+    rows = [
+        word_accuracy("", TASKS, right, 1.0), *same_voice("", TASKS, right, 1.0),
+        designed(right[:1], right[-1:], 1.0), ends_in_time(TASKS, right, 1.0),
+    ]  # fmt: skip
+    assert all(row.is_met and row.value == 1 for row in rows), rows
+
+
+def test_wrong_words_are_counted(right):
+    wrong = [
+        task("bass", ["good", "music", "seven", "open"]), task("baritone", ["三", "八", "五"]),
+        task("tenor", [*RECORDED["tenor"]["says"], "one"]), *TASKS[3:],
+    ]  # fmt: skip
+    row = word_accuracy("", wrong, right, 0.95)
+    assert row.value == pytest.approx(1 - 3 / 20) and not row.is_met
+    assert row.detail == "1 wrong, 1 missing, 1 added, of 20"
+
+
+def test_another_voice_is_noticed(right):
+    # Tenor and alto are near to each other in Chinese only.
+    for own, other in [(0, 1), (2, 1), (3, 4), (4, 0)]:
+        near, nearest = same_voice("", [TASKS[own]], [right[other]], 0.9)
+        assert near.value == nearest.value == 0 and not near.is_met and not nearest.is_met
+    (noise,) = [replace(right[0], sound=np.random.default_rng(0).standard_normal(16_000))]
+    assert [row.value for row in same_voice("", TASKS[:1], [noise], 0.9)] == [0, 0]
+
+
+def test_voices_that_are_not_as_described_are_noticed(right):
+    assert not designed(right[-1:], right[:1], 0.9).is_met
+    assert not designed(right[:1], right[:1], 0.9).is_met
+
+
+CLIP = read_clip("alto")
+SECOND = CLIP.sample_rate
+HISS = 0.03 * np.random.default_rng(1).standard_normal(SECOND)
+LATE = {
+    "a limit ended it": {"reason": "length"},
+    "silence": {"after": np.zeros(SECOND)},
+    "hiss": {"after": HISS},
+    "more words": {"after": CLIP.sound[: len(CLIP.sound) // 2]},
+    "babble": {"after": CLIP.sound[::-1]},
+}
+
+
+@pytest.mark.parametrize("kind", LATE)
+def test_what_does_not_end_in_time_is_noticed(kind):
+    late = [said(speaker, **LATE[kind]) for speaker in SPEAKERS]
+    assert ends_in_time(TASKS, late, 1.0).value == 0
+    start = {"before": LATE[kind].get("after", [])}
+    if kind in ("silence", "hiss"):
+        assert ends_in_time(TASKS, [said(speaker, **start) for speaker in SPEAKERS], 1.0).is_met
+
+
+def test_nothing_heard_is_no_end_in_time():
+    mute = [Spoken.of(np.zeros(SECOND), SECOND, "stop")]
+    assert not ends_in_time(TASKS[:1], mute, 1.0).is_met
+    assert word_accuracy("", TASKS[:1], mute, 0.95).value == 0
+
+
+def test_a_prompt_and_its_continuation_are_one_text():
+    for text, cut in (("good morning seven open", 2), ("三八零五", 1)):
+        words = words_of(text)
+        prompt = replace(read_clip("bass"), words=words[:cut])
+        asked = Task(words[cut:], prompt=prompt).arguments()
+        assert asked["prompt_text"] + asked["text"] == join_words(words) == text
+
+
+def test_what_was_trained_on_is_left_out(tmp_path):
+    from evaluate import read_texts
+
+    manifest = tmp_path / "train.jsonl"
+    lines = ["(low voice)good morning", "三八 零"]
+    manifest.write_text("\n".join(json.dumps({"text": line}) for line in lines), "utf-8")
+    assert read_texts(manifest) == {"good morning", "三八零"}
+    manifest.write_text('{"text": "one"}\n{"audio": "a.wav"}', "utf-8")
+    with pytest.raises(ValueError, match="line 2"):
+        read_texts(manifest)

@@ -1,0 +1,75 @@
+"""The checkpoint in the package speaks: right words in the right voice, and an end in time.
+
+The same measures as benchmarks/demo_voice/evaluate.py takes, of a few sequences: so few that a
+goal leaves room for one slip.
+"""
+
+from pathlib import Path
+
+import pytest
+from demo_clips import RECORDED, read_clip
+from measures import Task, designed, ends_in_time, same_voice, speak, word_accuracy
+from speech import SPEAKERS, words_of
+
+import mlx_voxcpm2
+from mlx_voxcpm2 import load_model
+
+if not (Path(mlx_voxcpm2.__file__).parent / "demo" / "config.json").is_file():
+    pytest.skip("the package has no demo voice yet", allow_module_level=True)
+
+TEXTS = [
+    "evening three yes", "open eight coffee", "world nine please left", "六零二",
+    "zero music stop", "right five water good", "三七一四", "hello green two",
+]  # fmt: skip
+LOW, HIGH = (SPEAKERS[name].description for name in ("bass", "soprano"))
+TASKS = {
+    "zero-shot": [Task(words_of(text)) for text in TEXTS],
+    "reference": [
+        Task(each["words"], reference=read_clip(speaker), pitches=each["pitches"])
+        for speaker, each in RECORDED.items()
+    ],
+    "continuation": [
+        Task(each["words"], prompt=read_clip(speaker), pitches=each["pitches"])
+        for speaker, each in RECORDED.items()
+    ],
+    "low": [Task(words_of(text), instruct=LOW) for text in TEXTS[2:4]],
+    "high": [Task(words_of(text), instruct=HIGH) for text in TEXTS[2:4]],
+}
+
+
+@pytest.fixture(scope="module")
+def spoken():
+    """All tasks, spoken in one pass of the network."""
+    everything = [task for tasks in TASKS.values() for task in tasks]
+    sounds = iter(speak(load_model("demo", "float32"), everything, len(everything)))
+    return {mode: [next(sounds) for _ in tasks] for mode, tasks in TASKS.items()}
+
+
+@pytest.mark.parametrize("mode", TASKS)
+def test_the_words_are_right(spoken, mode):
+    row = word_accuracy(mode, TASKS[mode], spoken[mode], 0.87)
+    assert row.is_met, row
+
+
+@pytest.mark.parametrize("mode", ["reference", "continuation"])
+def test_the_voice_is_the_clips(spoken, mode):
+    rows = same_voice(mode, TASKS[mode], spoken[mode], 0.8)
+    assert all(row.is_met for row in rows), rows
+
+
+def test_the_voice_is_as_described(spoken):
+    row = designed(spoken["low"], spoken["high"], 1.0)
+    assert row.is_met, row
+
+
+def test_it_ends_in_time(spoken):
+    everything = [task for tasks in TASKS.values() for task in tasks]
+    row = ends_in_time(everything, [each for group in spoken.values() for each in group], 0.96)
+    assert row.is_met, row
+
+
+@pytest.mark.parametrize(("recipe", "goal"), [("8bit", 0.87), ("4bit", 0.8)])
+def test_quantised_it_keeps_the_words(recipe, goal):
+    model, tasks = load_model("demo", "float32", quantize=recipe), TASKS["zero-shot"]
+    row = word_accuracy(recipe, tasks, speak(model, tasks), goal)
+    assert row.is_met, row
