@@ -37,10 +37,10 @@ class Speaker:
 
 
 SPEAKERS = {
-    "bass": Speaker("m3", (10, 10), 165, "low voice"),
+    "bass": Speaker("m3", (10, 18), 165, "low voice"),
     "baritone": Speaker("m3", (52, 60), 175),
-    "tenor": Speaker("f1", (22, 55), 160),
-    "alto": Speaker("f2", (50, 65), 170),
+    "tenor": Speaker("f1", (22, 42), 160),
+    "alto": Speaker("f2", (50, 72), 170),
     "soprano": Speaker("f5", (76, 85), 165, "high voice"),
 }
 
