@@ -119,7 +119,7 @@ def _load(settings: TrainingSettings, source: Path, checkpoint: Path | None) -> 
 def _examples(
     settings: TrainingSettings, model: VoxCPM2, run: RunFolder, group: mx.distributed.Group
 ) -> tuple[list[Example], list[Example]]:
-    """To learn from, and to validate with. The first process encodes, the others wait for it."""
+    """To learn from, and to validate with. Each process encodes its share of the clips."""
     limits = Limits(max_positions=settings.options.longest)
     lines = read_manifest(settings.train, limits, model)
     held_out: list[Line] = []
@@ -136,8 +136,7 @@ def _examples(
         )
     cache = LatentCache(run.path / "latents", model)
     clips = {clip for line in lines + held_out for clip in (line.audio, line.ref_audio) if clip}
-    if group.rank() == 0:
-        cache.fill(sorted(clips))
+    cache.fill(sorted(clips)[group.rank() :: group.size()])
     mx.eval(mx.distributed.all_sum(mx.zeros(1), group=group))
     latents = {clip: np.array(cache(clip)) for clip in clips}
     return tuple(
