@@ -66,7 +66,8 @@ def test_the_file_counts_not_its_name(model, clip, folder):
     copy = clip.rename(clip.with_name("other.wav"))
     assert mx.array_equal(cache(copy), first) and len(model.encoded) == 1
     samples, rate = soundfile.read(copy)
-    soundfile.write(copy, samples[::-1], rate, "FLOAT")
+    samples[-2000:] *= -1  # also where only the end differs
+    soundfile.write(copy, samples, rate, "FLOAT")
     assert mx.array_equal(cache(copy), model.model.encode_audio(copy))
     assert not mx.array_equal(cache(copy), first)
     assert len(model.encoded) == 2 and len(entries(folder)) == 2
