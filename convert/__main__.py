@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
+from mlx_voxcpm2.adapter_files import split_strength
 from mlx_voxcpm2.command import Parser, flag, messages_on_success, run
 from mlx_voxcpm2.quantization import MODE_RECIPES, RECIPES, Quantization, find_recipe
 
@@ -30,6 +31,10 @@ def build_parser(prog: str) -> Parser:
     flag(
         parser, "layout", default="mlx-audio",
         help="mlx-audio (default), which it reads too, or mlx-voxcpm2",
+    )  # fmt: skip
+    flag(
+        parser, "adapter", "lora_path", metavar="PATH_OR_REPO[:STRENGTH]",
+        help="a LoRA adapter to fuse into the weights",
     )  # fmt: skip
     numbers = parser.add_argument_group("in which precision")
     flag(numbers, "dtype", help="bfloat16 (default), float16 or float32, of what isn't quantised")
@@ -150,12 +155,14 @@ def convert(args: argparse.Namespace) -> None:
     from .checkpoint import convert
 
     quantization = choose_quantization(args)
+    adapter, strength = (None, None) if args.adapter is None else split_strength(args.adapter)
     progress = Progress()
     try:
         with stopped_by_signals(), messages_on_success():
             target = convert(
                 args.hf_path, args.mlx_path, args.dtype, args.revision, quantize=quantization,
-                layout=args.layout, overwrite=args.overwrite, progress=progress,
+                layout=args.layout, overwrite=args.overwrite, adapter=adapter,
+                adapter_strength=strength, progress=progress,
             )  # fmt: skip
     finally:
         progress.close()

@@ -13,6 +13,7 @@ from pathlib import Path
 import mlx.core as mx
 
 from mlx_voxcpm2 import layouts
+from mlx_voxcpm2.adapter_files import read_adapter_if_any
 from mlx_voxcpm2.errors import one_line
 from mlx_voxcpm2.hub import find_checkpoint
 from mlx_voxcpm2.load import Checkpoint, Precision, choose_precision, read_checkpoint
@@ -20,7 +21,7 @@ from mlx_voxcpm2.quantization import Quantization
 from mlx_voxcpm2.weight_files import Weights
 
 from .safetensors_writer import content, header, write_file
-from .target_folder import require_room, whole_folder
+from .target_folder import require_room, target_folder
 
 LAYOUTS = ("mlx-audio", "mlx-voxcpm2")
 MAX_SHARD_BYTES = 5 * 10**9
@@ -39,6 +40,8 @@ def convert(
     quantize: str | Quantization | None = None,
     layout: str = "mlx-audio",
     overwrite: bool = False,
+    adapter: str | Path | None = None,
+    adapter_strength: float | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """A checkpoint that `load_model` takes -> a folder `mlx_path` with one for MLX.
@@ -47,6 +50,8 @@ def convert(
     layout: "mlx-audio", which that program and this one read, or "mlx-voxcpm2", in which the
         convolutions of the AudioVAE lie as this package computes with them.
     overwrite: whether to replace a checkpoint at `mlx_path`, when the new one is complete.
+    adapter, adapter_strength: a LoRA adapter to fuse into the weights, before they are cast or
+        quantised; see `adapter_files.read_adapter`.
     progress: is given a stage ("writing", "checking"), the bytes done and all bytes of it.
 
     Tensors are read, computed and written one by one, then read again and compared. Whatever
@@ -55,9 +60,10 @@ def convert(
     """
     if layout not in LAYOUTS:
         raise ValueError(f"layout is {layout!r}; it must be one of {', '.join(LAYOUTS)}")
-    precision = replace(choose_precision(dtype, quantize), must_be_original=True)
+    stored = read_adapter_if_any(adapter, adapter_strength)
+    precision = replace(choose_precision(dtype, quantize), must_be_original=True, adapter=stored)
     target = Path(os.path.realpath(os.path.expanduser(mlx_path)))
-    with whole_folder(target, overwrite) as folder:
+    with target_folder(target, overwrite) as folder:
         source = find_checkpoint(hf_path, revision)
         if target.exists() and target.samefile(source):  # however it is spelled
             raise ValueError(f"{target} is the source itself; choose another --mlx_path")

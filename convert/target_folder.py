@@ -1,43 +1,28 @@
-"""A folder that is there whole or not at all."""
+"""The folder of a converted checkpoint: which one may be replaced, and whether it has room."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mlx_voxcpm2.errors import one_line
+from mlx_voxcpm2.whole_folder import whole_folder
 
 
 @contextmanager
-def whole_folder(target: Path, overwrite: bool) -> Iterator[Path]:
-    """Yields a folder beside `target` that takes its place if the block succeeds.
+def target_folder(target: Path, overwrite: bool) -> Iterator[Path]:
+    """`whole_folder`, which replaces nothing but checkpoints, and them only when asked to.
 
-    Until then what is there stays; whatever ends the block leaves nothing else behind. Raises
-    FileExistsError, FileNotFoundError or OSError, first of all, if it could not be put there.
+    Raises FileExistsError, FileNotFoundError or OSError, first of all.
     """
     _check_place(target, overwrite)
-    try:
-        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    except OSError as error:
-        raise OSError(
-            f"{target.parent}: can't write here ({one_line(error)}); choose another folder"
-        ) from None
-    try:
-        folder = temporary / "new"
-        folder.mkdir()
+    with whole_folder(target) as folder:
         yield folder
-        _replace(folder, target, temporary / "old")
-    finally:
-        _remove(temporary)
 
 
 def _check_place(target: Path, overwrite: bool) -> None:
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"{target.parent}: no such folder; create it first")
     if not os.path.lexists(target):
         return
     if not overwrite:
@@ -50,25 +35,6 @@ def _check_place(target: Path, overwrite: bool) -> None:
         raise FileExistsError(
             f"{target} is not a checkpoint, or holds more; remove it, or choose another --mlx_path"
         )
-
-
-def _replace(new: Path, target: Path, aside: Path) -> None:
-    try:
-        if target.exists():
-            target.rename(aside)
-        new.rename(target)
-    except BaseException:  # an interruption may come after either of the two
-        if aside.exists() and not target.exists():
-            aside.rename(target)
-        raise
-
-
-def _remove(folder: Path) -> None:
-    try:
-        shutil.rmtree(folder, ignore_errors=True)
-    except BaseException:  # impatient users interrupt twice
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 def require_room(folder: Path, needed: int) -> None:

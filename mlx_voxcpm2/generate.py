@@ -50,6 +50,10 @@ def build_parser(prog: str | None = None) -> Parser:
     flag(model, "revision", help="of the hub repository")
     flag(model, "dtype", help="bfloat16 (default), float16 or float32")
     flag(model, "quantize", metavar="RECIPE", help="8bit, 4bit … in memory, as convert would")
+    flag(
+        model, "adapter", "lora_path", metavar="PATH_OR_REPO[:STRENGTH]",
+        help="a LoRA adapter; of strength 1 unless it says another",
+    )  # fmt: skip
     flag(model, "seed", type=int, help="make the same take again")
     flag(
         model, "cfg_value", "cfg_scale", type=float, default=2.0,
@@ -203,12 +207,14 @@ def generate(args: argparse.Namespace) -> None:
     import numpy as np
 
     from . import backend
+    from .adapter_files import split_strength
     from .load import load_model
 
     streaming = args.stream or args.play
+    adapter, strength = (None, None) if args.adapter is None else split_strength(args.adapter)
     with messages_on_success():
         begin = time.perf_counter()
-        model = load_model(args.model, args.dtype, args.revision, args.quantize)
+        model = load_model(args.model, args.dtype, args.revision, args.quantize, adapter, strength)
         logger.info(
             "%s: %s on %s, loaded in %.1f s", args.model, str(model.dtype).split(".")[-1],
             mx.default_device(), time.perf_counter() - begin,

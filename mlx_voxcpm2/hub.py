@@ -15,6 +15,7 @@ _HUB_FILES = [
     "model-?????-of-?????.safetensors", "model.safetensors.index.json",
     "audiovae.safetensors", "audiovae.pth",
 ]  # fmt: skip
+ADAPTER_FILES = ["lora_weights.safetensors", "lora_weights.ckpt", "lora_config.json"]
 
 
 def find_checkpoint(path_or_repo: str | Path, revision: str | None = None) -> Path:
@@ -29,9 +30,25 @@ def find_checkpoint(path_or_repo: str | Path, revision: str | None = None) -> Pa
     name = str(path_or_repo)
     if path.exists():
         raise ValueError(f"{name} is a file; give the folder of the checkpoint")
+    _check_repository(path, name)
+    return _snapshot(name, revision)
+
+
+def find_adapter(path_or_repo: str | Path) -> Path:
+    """The folder or file itself, or the hub's snapshot of an adapter's repository."""
+    if path_or_repo == "":
+        raise ValueError("the adapter's name is empty; give a folder or a hub repository")
+    path = Path(os.path.expanduser(path_or_repo))
+    if path.exists():
+        return path
+    _check_repository(path, str(path_or_repo))
+    return _download(str(path_or_repo), None, ADAPTER_FILES)
+
+
+def _check_repository(path: Path, name: str) -> None:
+    """Raises FileNotFoundError unless what is no path here could be a repository."""
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
         raise FileNotFoundError(f"{name}: no such folder; check the path")
-    return _snapshot(name, revision)
 
 
 def _snapshot(repo: str, revision: str | None) -> Path:

@@ -10,10 +10,12 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from . import backend, layouts
+from . import adapters, backend, layouts
+from .adapter_files import StoredAdapter, read_adapter_if_any
 from .config import VoxCPM2Config
 from .errors import one_line
 from .hub import find_checkpoint
+from .lora_layers import lora_class
 from .model import VoxCPM2
 from .quantization import (
     Quantization,
@@ -39,6 +41,8 @@ def load_model(
     dtype: str | mx.Dtype | None = None,
     revision: str | None = None,
     quantize: str | Quantization | None = None,
+    adapter: str | Path | None = None,
+    adapter_strength: float | None = None,
 ) -> VoxCPM2:
     """Loads a checkpoint from a folder, or from the Hugging Face hub (which keeps a cache).
 
@@ -47,16 +51,22 @@ def load_model(
     revision: a branch, tag or commit of a hub repository.
     quantize: a recipe ("8bit", "4bit-dit8" …, see `quantization.RECIPES`) or a `Quantization`:
     the same model as from the converted checkpoint, made in memory.
+    adapter, adapter_strength: a LoRA adapter to put on, see `VoxCPM2.load_adapter`.
 
     Raises FileNotFoundError for what is not there and ValueError for what is not a VoxCPM2
     checkpoint, or already quantised and to be quantised, each with one line that names the file
     or tensor and says what to do.
     """
     precision = choose_precision(dtype, quantize)
+    stored = read_adapter_if_any(adapter, adapter_strength)
+    if stored is not None:
+        lora_class()  # without it there is no need to read the model
     checkpoint = read_checkpoint(find_checkpoint(path_or_repo, revision), precision)
     model = checkpoint.model
     _assign(model, checkpoint.weights)
     model.join(mx.eval)
+    if stored is not None:
+        adapters.put_on(model, stored)
     if hint := backend.slow_blas_hint():
         logger.warning(hint)
     return model.eval()
@@ -71,6 +81,8 @@ class Precision:
     quantization: Quantization | None = None
     must_be_original: bool = False
     """Whether to refuse what is quantised already."""
+    adapter: StoredAdapter | None = None
+    """To be fused into the numbers before they are rounded; only where they are the original."""
 
 
 def choose_precision(
@@ -124,6 +136,8 @@ def read_checkpoint(folder: Path, precision: Precision) -> Checkpoint:
     _quantize(model, weights, entry)
     _check(model, weights, folder)
     dtype = precision.dtype or _default_dtype(config, weights, written_by_mlx)
+    if precision.adapter is not None:
+        weights = adapters.fuse_weights(model, weights, precision.adapter)
     weights = {name: _cast(name, value, dtype) for name, value in weights.items()}
     if precision.quantization is not None:
         entry = precision.quantization.entry(model)

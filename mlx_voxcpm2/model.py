@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 import numpy as np
 
+from . import adapters
 from .batch import Request, generate_patches, length_limit
 from .config import VoxCPM2Config
 from .generation import stream_results, whole_result
@@ -21,6 +22,8 @@ from .results import GenerationResult, ResultIterator, Stopwatch
 from .tokenizer import Tokenizer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .audio import AudioSource
 
 logger = logging.getLogger("mlx_voxcpm2")
@@ -32,6 +35,7 @@ class VoxCPM2(VoxCPM2Model):
     def __init__(self, config: VoxCPM2Config, tokenizer: Tokenizer):
         super().__init__(config)
         self.tokenizer = tokenizer
+        self.adapter: adapters.Adapter | None = None
 
     @property
     def sample_rate(self) -> int:
@@ -173,6 +177,34 @@ class VoxCPM2(VoxCPM2Model):
         `generation.stream_audio`, which speak many at once."""
         options = options or GenerationOptions()
         return self._prepare(text, instruct, ref_audio, prompt_audio, prompt_text, options, noise)()
+
+    def load_adapter(
+        self, path_or_repo: str | Path, strength: float | None = None
+    ) -> adapters.Adapter:
+        """Puts on a LoRA adapter from upstream's files, in place of the one before, if any.
+
+        Until it is fused, it costs some time at each patch. What it returns says how many tensors
+        were used and which were not. path_or_repo, strength and errors: see `read_adapter`.
+        """
+        return adapters.load_adapter(self, path_or_repo, strength)
+
+    def set_adapter_strength(self, strength: float) -> None:
+        """0: the model without its adapter, to the last bit; 1: as trained; any finite number.
+
+        Not while it speaks. Raises ValueError if there is no adapter.
+        """
+        adapters.set_strength(self, strength)
+
+    def remove_adapter(self) -> None:
+        """The model is what it was before; nothing happens if there is no adapter."""
+        adapters.remove_adapter(self)
+
+    def fuse_adapter(self) -> None:
+        """Adds it, as strong as it is, to the weights for good, in float32; they keep their type.
+
+        Then it costs no time. Raises ValueError for quantised layers, which would round it away.
+        """
+        adapters.fuse_adapter(self)
 
     def _prepare(
         self,

@@ -37,16 +37,16 @@ class GenerationOptions:
     solver: str = "euler"
 
     def __post_init__(self):
-        _check_number("cfg_value", self.cfg_value, 0.1, 10)
-        _check_number("temperature", self.temperature, 0, 2)
-        _check_integer("inference_timesteps", self.inference_timesteps, 1, 100)
+        check_number("cfg_value", self.cfg_value, 0.1, 10)
+        check_number("temperature", self.temperature, 0, 2)
+        check_integer("inference_timesteps", self.inference_timesteps, 1, 100)
         if self.solver not in list(SOLVERS):
             names = " or ".join(map(repr, SOLVERS))
             raise ValueError(f"solver is {self.solver!r}; it must be {names}")
-        _check_integer("min_tokens", self.min_tokens, 0, None)
-        _check_integer("max_tokens", self.max_tokens, 1, None)
+        check_integer("min_tokens", self.min_tokens, 0, None)
+        check_integer("max_tokens", self.max_tokens, 1, None)
         if self.seed is not None:
-            _check_integer("seed", self.seed, 0, 2**64 - 1)
+            check_integer("seed", self.seed, 0, 2**64 - 1)
 
     def with_seed(self) -> GenerationOptions:
         """The same, with a seed drawn if there is none, short enough to be typed again."""
@@ -56,13 +56,15 @@ class GenerationOptions:
         return replace(self, seed=(int(self.seed) + 1) % 2**64)
 
 
-def _check_number(name: str, value: float, low: float, high: float) -> None:
+def check_number(name: str, value: float, low: float, high: float) -> None:
+    """Raises ValueError unless it is one, from low to high."""
     number = isinstance(value, Real) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or not low <= value <= high:
         raise ValueError(f"{name} is {value!r}; it must be a number from {low} to {high}")
 
 
-def _check_integer(name: str, value: int, low: int, high: int | None) -> None:
+def check_integer(name: str, value: int, low: int, high: int | None) -> None:
+    """Raises ValueError unless it is one, from low to high, or of any size where that is None."""
     integer = isinstance(value, Integral) and not isinstance(value, bool)
     if not integer or value < low or (high is not None and value > high):
         range_ = f"from {low} to {high}" if high is not None else f"of at least {low}"

@@ -21,7 +21,7 @@ def read_weights(folder: Path) -> tuple[Weights, bool]:
     weights: Weights = {}
     written_by_mlx = False
     for file in _model_files(folder):
-        tensors, metadata = _read_file(file)
+        tensors, metadata = read_file(file)
         weights.update(tensors)
         written_by_mlx |= metadata.get("format") == "mlx"
     has_vae = any(name.startswith("audio_vae.") for name in weights)
@@ -33,7 +33,7 @@ def read_weights(folder: Path) -> tuple[Weights, bool]:
             weights = {
                 key: value for key, value in weights.items() if not key.startswith("audio_vae.")
             }
-            tensors, _ = _read_file(folder / name)
+            tensors, _ = read_file(folder / name)
             return weights | {f"audio_vae.{key}": value for key, value in tensors.items()}, False
     if has_vae:
         return weights, False
@@ -61,7 +61,8 @@ def _model_files(folder: Path) -> list[Path]:
     return files
 
 
-def _read_file(file: Path) -> tuple[Weights, dict]:
+def read_file(file: Path) -> tuple[Weights, dict]:
+    """Its tensors and its metadata. Raises what `read_weights` raises."""
     if file.suffix != ".safetensors":
         return load_torch_file(file), {}
     from safetensors import SafetensorError, safe_open

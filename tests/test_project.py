@@ -14,10 +14,11 @@ ORDER = [
     "backend", "errors", "schema", "config", "models.compiled", "models.conv", "models.audio_vae",
     "models.rope", "models.joined_linear", "models.minicpm", "models.local_encoder",
     "models.local_dit", "models.flow", "models.voxcpm2", "audio", "audio_output", "loudspeaker",
-    "tokenizer", "torch_file", "options", "results", "prompt", "batch", "generation", "model",
-    "quantization", "weight_files", "layouts", "hub", "load", "training.manifest",
-    "training.latents", "training.sequences", "training.losses", "training.options",
-    "training.trainer", "training.run_folder", "__init__", "command", "generate", "train", "cli",
+    "tokenizer", "torch_file", "weight_files", "hub", "whole_folder", "options", "adapter_files",
+    "lora_layers", "adapters", "results", "prompt", "batch", "generation", "model", "quantization",
+    "layouts", "load", "training.manifest", "training.latents", "training.sequences",
+    "training.losses", "training.options", "training.trainer", "training.run_folder",
+    "training.run", "__init__", "command", "generate", "train", "cli",
 ]  # fmt: skip
 ANYWHERE = {"models.__init__", "training.__init__"}
 

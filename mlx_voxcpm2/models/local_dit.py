@@ -45,7 +45,7 @@ class LocalDiT(nn.Module):
 
         The sinusoids are computed in float32 at any precision: upstream lets bfloat16 round 1000 t.
         """
-        dtype = self.out_proj.bias.dtype
+        dtype = self.decoder.norm.weight.dtype
 
         def sinusoids(x: mx.array) -> mx.array:
             angles = (1000 * x)[:, None] * self._frequencies

@@ -171,3 +171,8 @@ TEXTS = [
     "a<|audio_start|>b</s>",
     "",
 ]
+
+# Adapters: what the official package writes, with two scales, and what this project writes.
+ADAPTER = {"enable_lm": True, "enable_dit": True, "enable_proj": True, "r": 4, "alpha": 4}
+ADAPTER_ALPHAS = (4, 7)
+OUR_ADAPTER = {"r": 3, "alpha": 6, "target_modules_dit": ("q_proj", "o_proj")}
