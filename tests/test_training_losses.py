@@ -11,6 +11,8 @@ from golden import training_cases
 from mlx.utils import tree_flatten
 
 from mlx_voxcpm2 import load_model
+from mlx_voxcpm2.adapter_files import LoRASettings
+from mlx_voxcpm2.adapters import add_lora
 from mlx_voxcpm2.training.losses import Draws, losses
 from mlx_voxcpm2.training.sequences import Example, Sequences
 
@@ -129,6 +131,28 @@ def test_losses_and_gradients_are_the_official_ones(model, batch, multiple):
     sequences = Sequences.of(batch.examples, multiple)
     learnt = learn(model, sequences, batch.draws(room=len(sequences.targets)))
     assert_learns_as(batch.golden, "plain", *learnt)
+
+
+def test_an_adapter_learns_as_the_official_one(model, batch, variant):
+    """mlx-lm keeps both of its factors turned."""
+    rank, alpha = training_cases.RANK, training_cases.ALPHA
+    add_lora(model, LoRASettings(enable_proj=True, r=rank, alpha=alpha))
+    sides = {"lora_A": "lora_a", "lora_B": "lora_b"}
+    weights = {}
+    for name, value in training_cases.adapter(variant).items():
+        layer, _, side = name.rpartition(".")
+        weights[f"{layer}.{sides[side]}"] = mx.array(value.T)
+    trained = dict(tree_flatten(model.trainable_parameters()))
+    assert {name: value.shape for name, value in trained.items()} == {
+        name: value.shape for name, value in weights.items()
+    }
+    model.load_weights(list(weights.items()), strict=False)
+    diff, stop, gradients = learn(model, Sequences.of(batch.examples), batch.draws())
+    turned = {}
+    for name, value in gradients.items():
+        layer, _, side = name.rpartition(".")
+        turned[f"{layer}.{side[:-1]}{side[-1].upper()}"] = value.T
+    assert_learns_as(batch.golden, "adapted", diff, stop, turned)
 
 
 @pytest.mark.parametrize("variant", ["released"], indirect=True)
