@@ -124,7 +124,8 @@ def fuse_weights(model: VoxCPM2, weights: Weights, stored: StoredAdapter) -> Wei
 def add_lora(
     model: VoxCPM2, settings: LoRASettings, stored: StoredAdapter | None = None
 ) -> Adapter:
-    """LoRA layers to be trained, all else frozen; the model speaks as before, since B is 0.
+    """LoRA layers to be trained, all else frozen. The model speaks as before, since B is 0, but
+    for rounding: projections of the same input are no longer one product.
 
     stored: an adapter with the same settings, to go on from instead. Until `remove_adapter` it is
     the model's adapter as any other, also for `set_adapter_strength`.

@@ -13,7 +13,7 @@ import pytest
 from conftest import GOLDEN, parameters, relative_error, same
 from golden.cases import ADAPTER_ALPHAS
 from golden.make_adapter import values
-from mlx.utils import tree_flatten
+from mlx.utils import tree_flatten, tree_unflatten
 from mlx_voxcpm2.convert import convert
 
 from mlx_voxcpm2 import GenerationOptions, load_model
@@ -169,15 +169,15 @@ def test_on_a_quantised_base_the_adapter_stays_what_it_is(exchange, wide_adapter
     """As on a model of the numbers that the quantised layers stand for, whichever their bits."""
     for recipe in ("4bit-dit8", "6bit", "mxfp4"):
         model = load_model(exchange, "float32", quantize=recipe, adapter=wide_adapter)
-        ours = values(model, "exchange")
+        ours = values(model)
         plain = load_model(exchange, "float32", quantize=recipe)
         for _, module in plain.named_modules():
             for name, layer in module.children().items():
                 if isinstance(layer, nn.QuantizedLinear):
                     module[name] = dequantised(layer)
-        quantised = values(plain, "exchange")
+        quantised = values(plain)
         plain.load_adapter(wide_adapter)
-        for name, value in values(plain, "exchange").items():
+        for name, value in values(plain).items():
             assert relative_error(ours[name], value) < MODULE_ERROR, (recipe, name)
             assert relative_error(quantised[name], value) > 0.01, (recipe, name)
 
@@ -225,30 +225,34 @@ def test_fused_it_is_the_same_and_costs_nothing(released, as_on_a_gpu, golden, a
 def test_fusing_rounds_once_and_keeps_the_type(released):
     exact = load_model(released.folder, "float32")
     base = parameters(load_model(released.folder, "bfloat16"))
-    exact.update(tree_of({name: value.astype(mx.float32) for name, value in base.items()}))
+    wide = {name: value.astype(mx.float32) for name, value in base.items() if is_float(value)}
+    exact.update(tree_unflatten(list(wide.items())))
     model = load_model(released.folder, "bfloat16")
     for each in (exact, model):
         each.load_adapter(OFFICIAL, 0.5)
         each.fuse_adapter()
-    rounded = {
-        name: value if name.startswith("audio_vae.") else value.astype(mx.bfloat16)
-        for name, value in parameters(exact).items()
-    }
+    rounded = cast(parameters(exact), mx.bfloat16)
     assert same(parameters(model), rounded)
     changed = [name for name, value in rounded.items() if not mx.array_equal(value, base[name])]
     assert len(changed) == 32
 
 
-def tree_of(weights: dict[str, mx.array]) -> dict:
-    from mlx.utils import tree_unflatten
+def is_float(value: mx.array) -> bool:
+    return mx.issubdtype(value.dtype, mx.floating)
 
-    return tree_unflatten(list(weights.items()))
+
+def cast(weights: dict[str, mx.array], dtype: mx.Dtype) -> dict[str, mx.array]:
+    """As `load_model` does, which leaves the AudioVAE's as they are."""
+    return {
+        name: value if name.startswith("audio_vae.") else value.astype(dtype)
+        for name, value in weights.items()
+    }
 
 
 def test_quantised_layers_are_not_fused(exchange, wide_adapter):
     model = load_model(exchange, quantize="8bit-dit16", adapter=wide_adapter)
     before = everything(model)
-    with pytest.raises(ValueError, match=r"base_lm.*q_proj is quantised and would round"):
+    with pytest.raises(ValueError, match=r"q_proj is quantised and would round"):
         model.fuse_adapter()
     assert same(everything(model), before)
 
@@ -324,10 +328,7 @@ def test_a_converted_model_has_the_adapter_in_it(released, tmp_path, dtype):
     )
     fused = load_model(released.folder, "float32", adapter=OFFICIAL, adapter_strength=0.5)
     fused.fuse_adapter()
-    wanted = {
-        name: value if name.startswith("audio_vae.") else value.astype(getattr(mx, dtype))
-        for name, value in parameters(fused).items()
-    }
+    wanted = cast(parameters(fused), getattr(mx, dtype))
     assert same(parameters(load_model(target)), wanted)
 
 
@@ -352,7 +353,8 @@ def test_fresh_layers_change_nothing_and_are_all_that_is_trained(model, released
     settings = LoRASettings(r=5, alpha=10, enable_proj=True)
     mx.random.seed(0)
     adapter = add_lora(model, settings)
-    assert same(everything(model), base)
+    for name, value in everything(model).items():
+        assert relative_error(value, base[name]) < LATENT_ERROR, name
     trained = dict(tree_flatten(model.trainable_parameters()))
     assert set(trained) == {f"{path}.lora_{x}" for path in adapter.layers for x in "ab"}
     assert len(adapter.layers) == 4 * (3 + 2 + 2) + 4
@@ -367,7 +369,7 @@ def test_fresh_layers_change_nothing_and_are_all_that_is_trained(model, released
     for layer in adapter.layers.values():
         layer.lora_b = mx.ones_like(layer.lora_b) * 0.1
         assert layer.scale == 2
-    assert not same(everything(model), base)
+    assert relative_error(everything(model)["sound"], base["sound"]) > 0.01
     model.set_adapter_strength(0)  # to hear the difference while it is trained
     assert same(everything(model), base)
     model.set_adapter_strength(1)

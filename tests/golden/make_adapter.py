@@ -23,9 +23,9 @@ FOLDER = Path(__file__).parent / "adapters"
 
 
 def values(model: VoxCPM2, variant: str = "released") -> dict[str, mx.array]:
-    """Hidden states of both language models (20, H), a velocity (P, D)."""
-    config = checkpoints.config(variant)
-    width, patch = config["lm_config"]["hidden_size"], (config["patch_size"], config["feat_dim"])
+    """Hidden states of both language models (20, H), a velocity (P, D), of a variant's inputs."""
+    config = model.config
+    width, patch = config.lm_config.hidden_size, (config.patch_size, config.feat_dim)
 
     def given(name: str, *shape: int) -> mx.array:
         return mx.array(checkpoints.module_input(name, shape, variant))[None]
@@ -35,7 +35,7 @@ def values(model: VoxCPM2, variant: str = "released") -> dict[str, mx.array]:
     }
     found["estimator"] = model.feat_decoder.estimator(
         given("estimator.x", *patch),
-        given("estimator.mu", 2, config["dit_config"]["hidden_dim"]).reshape(1, -1),
+        given("estimator.mu", 2, config.dit_config.hidden_dim).reshape(1, -1),
         mx.array([0.37]),
         given("estimator.cond", *patch),
         mx.array([0.0]),
