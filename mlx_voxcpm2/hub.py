@@ -15,13 +15,22 @@ _HUB_FILES = [
     "model-?????-of-?????.safetensors", "model.safetensors.index.json",
     "audiovae.safetensors", "audiovae.pth",
 ]  # fmt: skip
+# The voice that comes with the package; a folder of that name is ./demo.
+DEMO = "demo"
+DEMO_FOLDER = Path(__file__).parent / "demo"
+
 ADAPTER_FILES = ["lora_weights.safetensors", "lora_weights.ckpt", "lora_config.json"]
 
 
 def find_checkpoint(path_or_repo: str | Path, revision: str | None = None) -> Path:
-    """The folder itself, or the hub's snapshot of a repository such as "openbmb/VoxCPM2"."""
+    """The folder itself, or the hub's snapshot of a repository such as "openbmb/VoxCPM2".
+
+    "demo" is the folder of the package's own small voice.
+    """
     if path_or_repo == "":  # to Path it would be the folder we are in
         raise ValueError("the checkpoint's name is empty; give a folder or a hub repository")
+    if path_or_repo == DEMO:
+        path_or_repo = DEMO_FOLDER
     path = Path(os.path.expanduser(path_or_repo))
     if path.is_dir():
         if revision is not None:

@@ -6,10 +6,11 @@ HEAD, POSITIONS = 64, 2048
 
 AUDIO_VAE = {
     "encoder_dim": 16,
-    "encoder_rates": [2, 5, 8, 8],
-    "latent_dim": 16,
+    "encoder_rates": [8, 5, 4, 4],
+    "latent_dim": 24,
     "decoder_dim": 256,
-    "decoder_rates": [8, 8, 5, 2],
+    "decoder_rates": [4, 4, 5, 8],
+    "depthwise": False,
     "sr_bin_boundaries": [20000, 30000, 40000],
     "sample_rate": 16000,
     "out_sample_rate": 16000,

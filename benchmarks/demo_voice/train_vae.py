@@ -2,10 +2,10 @@
 
   PYTHON train_vae.py WAVS.npz OUTPUT.pth [--steps N]      PYTHON has torch and voxcpm 2.0.3
 
-The network is upstream's. It learns to reconstruct (log magnitudes of four short-time spectra and
-their convergence: Yamamoto et al. 2019, arXiv 1910.11480), with latents kept near unit size and
-noise added to them, so that small errors of the diffusion transformer are not heard. Goes on where
-a killed run left its OUTPUT.
+The network is upstream's. It learns to reconstruct (magnitudes of four short-time spectra:
+Yamamoto et al. 2019, arXiv 1910.11480; by mel bands: Kumar et al. 2023, arXiv 2306.06546), with
+latents kept near unit size and noise added to them, so that small errors of the diffusion
+transformer are not heard. Goes on where a killed run left its OUTPUT.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import math
 import sys
 import time
 import types
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +30,13 @@ sys.modules["torchaudio"].__spec__ = importlib.machinery.ModuleSpec("torchaudio"
 
 from voxcpm.modules.audiovae.audio_vae_v2 import AudioVAE, AudioVAEConfig  # noqa: E402
 
-RESOLUTIONS = (128, 320, 800, 2048)
+# Window lengths in samples, and how many mel bands of each are compared.
+RESOLUTIONS = {256: 32, 512: 64, 1024: 96, 2048: 192}
+# Magnitudes below this, 40 dB under the speech, are not worth learning.
+FLOOR = 1e-3
 LATENTS_PER_CLIP = 16
-NOISE, LATENT_WEIGHT = 0.2, 0.02
+# The noise grows to this during the first steps, while latents are still small.
+NOISE, NOISE_STEPS, LATENT_WEIGHT = 0.1, 1000, 0.01
 
 
 class Clips:
@@ -58,18 +63,34 @@ class Clips:
         return torch.stack(pieces)[:, None]
 
 
+@lru_cache
+def mel_bands(size: int, bands: int) -> torch.Tensor:
+    """(bands, frequencies): triangles, even on the mel scale, each of weight 1."""
+    highest = 2595 * math.log10(1 + AUDIO_VAE["sample_rate"] / 2 / 700)
+    edges = 700 * (10 ** (torch.linspace(0, highest, bands + 2) / 2595) - 1)
+    frequencies = torch.linspace(0, AUDIO_VAE["sample_rate"] / 2, size // 2 + 1)[None]
+    low, middle, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    rise, fall = (frequencies - low) / (middle - low), (high - frequencies) / (high - middle)
+    triangles = torch.minimum(rise, fall).clamp(min=0)
+    # Low bands of a short window may lie between two frequencies: they take the nearest.
+    nearest = torch.nn.functional.one_hot((frequencies - middle).abs().argmin(1), size // 2 + 1)
+    triangles = torch.where(triangles.sum(1, keepdim=True) > 0, triangles, nearest)
+    return triangles / triangles.sum(1, keepdim=True)
+
+
 def spectral_loss(made: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+    """Of magnitudes: the logarithms' mean difference by mel band, and the relative error."""
     total = 0.0
-    for size in RESOLUTIONS:
-        window = torch.hann_window(size)
-        made_size, given_size = (
+    for size, bands in RESOLUTIONS.items():
+        window, mel = torch.hann_window(size), mel_bands(size, bands)
+        sizes = [
             torch.stft(x.squeeze(1), size, size // 4, window=window, return_complex=True).abs()
+            / (window.sum() / 2)
             for x in (made, given)
-        )
-        scale = window.sum() / 2
-        made_size, given_size = made_size / scale, given_size / scale
-        logs = (torch.log(made_size + 1e-4) - torch.log(given_size + 1e-4)).abs().mean()
-        total = total + logs + (made_size - given_size).norm() / (given_size.norm() + 1e-3)
+        ]
+        logs = [torch.log(mel @ magnitude + FLOOR) for magnitude in sizes]
+        total = total + (logs[0] - logs[1]).abs().mean()
+        total = total + (sizes[0] - sizes[1]).norm() / (sizes[1].norm() + 1e-3)
     return total / len(RESOLUTIONS)
 
 
@@ -90,7 +111,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.manual_seed(0)
     vae = AudioVAE(AudioVAEConfig(**AUDIO_VAE))
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=arguments.rate, betas=(0.8, 0.95))
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=arguments.rate, betas=(0.8, 0.99))
     first, state = 0, arguments.output.with_suffix(".state")
     if state.exists():
         held = torch.load(state)
@@ -106,7 +127,7 @@ def main() -> None:
         for group in optimizer.param_groups:
             group["lr"] = rate
         batch = clips.batch(clips.train, arguments.batch, np.random.default_rng(step))
-        spectral, size = loss_of(vae, batch, NOISE)
+        spectral, size = loss_of(vae, batch, NOISE * min(1, step / NOISE_STEPS))
         optimizer.zero_grad()
         (spectral + LATENT_WEIGHT * size).backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
