@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import soundfile
-from speech import LONGEST, SAMPLE_RATE, SPEAKERS, draw_words, join_words, say
+from speech import LONGEST, SAMPLE_RATE, SPEAKERS, draw_words, join_words, say_steadily
 
 CLIPS, VALIDATION = 6000, 100
 REFERENCE_WORDS = range(2, 6)
@@ -23,9 +23,9 @@ def write_corpus(folder: Path, clips: int = CLIPS) -> None:
     random = np.random.default_rng(2026)
     speakers = [list(SPEAKERS)[number % len(SPEAKERS)] for number in range(clips)]
     sentences = [draw_words(random, LONGEST) for _ in range(clips)]
-    with ThreadPoolExecutor() as workers:
+    with ProcessPoolExecutor() as workers:
         voices = [SPEAKERS[name] for name in speakers]
-        sounds = list(workers.map(say, voices, sentences))
+        sounds = list(workers.map(say_steadily, voices, sentences, chunksize=50))
     (folder / "clips").mkdir(parents=True, exist_ok=True)
     for number, sound in enumerate(sounds):
         soundfile.write(_clip(folder, number), sound, SAMPLE_RATE, subtype="PCM_16")
