@@ -145,7 +145,8 @@ def main() -> None:
                 valid, valid_waveform, _ = loss_of(vae, checked, 0.0)
             row = {"step": step + 1, "train": round(spectral.item(), 4),
                    "validation": round(valid.item(), 4),
-                   "waveform": round(valid_waveform.item(), 4), "latents": round(size.item() ** 0.5, 3),
+                   "waveform": round(valid_waveform.item(), 4),
+                   "latents": round(size.item() ** 0.5, 3),
                    "seconds": round(time.time() - began)}  # fmt: skip
             print(json.dumps(row), flush=True)
             held = {"vae": vae.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
