@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from .command import Parser, flag, messages_on_success, run
+from .hub import DEMO
 
 DEFAULT_MODEL = "openbmb/VoxCPM2"
 DEFAULT_OUTPUT = "speech.wav"
@@ -221,6 +222,8 @@ def generate(args: argparse.Namespace) -> None:
         )  # fmt: skip
         if backend.on_cpu() and model.dtype != mx.float32:
             logger.warning("on a CPU, --dtype float32 is several times faster")
+        if args.model == DEMO:
+            warn_of_unknown_words(text)
         progress = Progress()
         results = model.generate(
             text, instruct=args.instruct, ref_audio=args.ref_audio,
@@ -241,6 +244,15 @@ def generate(args: argparse.Namespace) -> None:
         results.close()
         progress.close()
     report(done, sinks.output, progress.first)
+
+
+def warn_of_unknown_words(text: str) -> None:
+    from .demo_words import known_words, unknown_words
+
+    if words := unknown_words(text):
+        logger.warning(
+            "the demo voice has not learnt %r; it says only: %s", words[0], " ".join(known_words())
+        )
 
 
 def report(results: list, output: str | None, first: float | None) -> None:
