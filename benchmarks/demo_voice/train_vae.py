@@ -116,10 +116,18 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rate", type=float, default=1.5e-3)
+    parser.add_argument(
+        "--decoder_of", type=Path, metavar="PTH",
+        help="train this one's decoder on, for the same latents, while the rest learns from them",
+    )  # fmt: skip
     arguments = parser.parse_args()
     torch.manual_seed(0)
     vae = AudioVAE(AudioVAEConfig(**AUDIO_VAE))
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=arguments.rate, betas=(0.8, 0.99))
+    if arguments.decoder_of:
+        vae.load_state_dict(torch.load(arguments.decoder_of)["state_dict"])
+        vae.encoder.requires_grad_(False)
+    learnt = [weight for weight in vae.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(learnt, lr=arguments.rate, betas=(0.8, 0.99))
     first, state = 0, arguments.output.with_suffix(".state")
     if state.exists():
         held = torch.load(state)
@@ -138,7 +146,7 @@ def main() -> None:
         spectral, waveform, size = loss_of(vae, batch, NOISE * min(1, step / NOISE_STEPS))
         optimizer.zero_grad()
         (spectral + waveform + LATENT_WEIGHT * size).backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(learnt, 1.0)
         optimizer.step()
         if (step + 1) % 100 == 0 or step + 1 == arguments.steps:
             with torch.no_grad():
