@@ -79,7 +79,9 @@ def load_lazily(path_or_repo: str | Path, revision: str | None = None) -> VoxCPM
     """
     folder = find_checkpoint(path_or_repo, revision)
     checkpoint = read_checkpoint(folder, Precision(mx.float32))  # the AudioVAE's in any case
-    checkpoint.model.load_weights(list(checkpoint.weights.items()), strict=True)
+    # A turned one would be copied at each use.
+    whole = [(name, mx.contiguous(value)) for name, value in checkpoint.weights.items()]
+    checkpoint.model.load_weights(whole, strict=True)
     return checkpoint.model.eval()
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .command import Parser, flag, messages_on_success, run
 from .errors import one_line
 from .generate import DEFAULT_MODEL, read_text
-from .voice_files import check_name, check_new_voice, existing_voice, voice_files, voices_folder
+from .voice_files import check_new_voice, existing_voice, voice_files, voices_folder
 from .voices import Voice
 
 if TYPE_CHECKING:
@@ -69,10 +69,13 @@ def _add_flags(parser: Parser) -> None:
 def add(args: argparse.Namespace) -> None:
     from .audio import read_audio
     from .load import load_lazily
+    from .prompt import check_modes
 
     prompt_text = read_text(args, "prompt_text")
     if args.ref_audio is None and args.prompt_audio is None:
         raise ValueError("no clip; give --ref_audio")
+    prompt = args.ref_audio if prompt_text is not None else None
+    check_modes(None, args.prompt_audio or prompt, prompt_text)
     check_new_voice(args.name, args.overwrite)
     for name in ("ref_audio", "prompt_audio"):
         if getattr(args, name) is not None:
@@ -121,7 +124,10 @@ def show(args: argparse.Namespace) -> None:
 
 def remove(args: argparse.Namespace) -> None:
     """All of them or, if one is not there, none."""
-    files = [existing_voice(check_name(name)) for name in args.names]
+    files = [existing_voice(name) for name in args.names]
+    for file in files:
+        if file.parent != voices_folder():  # it may be a model's
+            raise ValueError(f"{file} is not in {voices_folder()}; delete it yourself")
     for file in dict.fromkeys(files):
         try:
             file.unlink()

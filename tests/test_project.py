@@ -14,12 +14,12 @@ ORDER = [
     "backend", "errors", "schema", "config", "models.compiled", "models.conv", "models.audio_vae",
     "models.rope", "models.joined_linear", "models.minicpm", "models.local_encoder",
     "models.local_dit", "models.flow", "models.voxcpm2", "audio", "clips", "audio_output",
-    "loudspeaker", "tokenizer", "torch_file", "weight_files", "hub", "whole_folder", "options", "adapter_files",
-    "lora_layers", "adapters", "results", "prompt", "batch", "generation", "voice_files",
-    "voices", "model", "quantization",
-    "layouts", "load", "training.manifest", "training.latents", "training.sequences",
-    "training.losses", "training.options", "training.trainer", "training.run_folder",
-    "training.run", "__init__", "command", "generate", "voice", "train", "cli",
+    "loudspeaker", "tokenizer", "torch_file", "weight_files", "hub", "whole_folder", "options",
+    "adapter_files", "lora_layers", "adapters", "results", "prompt", "batch", "generation",
+    "voice_files", "voices", "model", "quantization", "layouts", "load", "training.manifest",
+    "training.latents", "training.sequences", "training.losses", "training.options",
+    "training.trainer", "training.run_folder", "training.run", "__init__", "command", "generate",
+    "voice", "train", "cli",
 ]  # fmt: skip
 ANYWHERE = {"models.__init__", "training.__init__"}
 
