@@ -198,7 +198,8 @@ def check(args: argparse.Namespace) -> tuple[str, Sinks]:
     spoken_text(text, args.instruct)
     clips = args.ref_audio, args.prompt_audio, args.prompt_text
     if args.voice is not None:
-        clips = chosen_voice(args.voice, *clips).stands_for(args.instruct)
+        args.voice = chosen_voice(args.voice, *clips)
+        clips = args.voice.stands_for(args.instruct)
     check_modes(args.instruct, *clips[1:])
     if args.save_voice is not None:
         check_new_voice(args.save_voice)

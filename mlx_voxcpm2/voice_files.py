@@ -78,13 +78,17 @@ def existing_voice(name_or_path: str | Path) -> Path:
 
 
 def check_new_voice(name_or_path: str | Path, overwrite: bool = False) -> Path:
-    """The file that a voice can be written to. Raises FileExistsError, FileNotFoundError or
-    ValueError."""
+    """The file to write a voice to.
+
+    Raises FileExistsError, FileNotFoundError or ValueError.
+    """
     file = voice_file(name_or_path)
     if file.is_dir():
         raise FileExistsError(f"{file} is a folder; give the voice another name")
     if os.path.lexists(file) and not overwrite:
-        raise FileExistsError(f"{file} exists already; give the voice another name")
+        raise FileExistsError(
+            f"{file} exists already; give the voice another name, or remove that first"
+        )
     if file.parent != voices_folder() and not file.parent.is_dir():
         raise FileNotFoundError(f"{file.parent}: no such folder; create it first")
     return file
