@@ -16,8 +16,8 @@ ORDER = [
     "models.local_dit", "models.flow", "models.voxcpm2", "audio", "clips", "audio_output",
     "loudspeaker", "tokenizer", "torch_file", "weight_files", "hub", "demo_words", "whole_folder",
     "options", "adapter_files", "lora_layers", "adapters", "results", "prompt", "batch",
-    "generation", "voice_files", "voices", "model", "quantization", "layouts", "load", "training.manifest",
-    "training.latents", "training.sequences", "training.losses", "training.options",
+    "generation", "voice_files", "voices", "model", "quantization", "layouts", "load",
+    "training.manifest", "training.latents", "training.sequences", "training.losses", "training.options",
     "training.trainer", "training.run_folder", "training.run", "__init__", "command", "generate",
     "voice", "train", "cli",
 ]  # fmt: skip
