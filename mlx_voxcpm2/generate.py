@@ -11,8 +11,12 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .command import Parser, flag, messages_on_success, run
+
+if TYPE_CHECKING:
+    from .model import VoxCPM2
 
 DEFAULT_MODEL = "openbmb/VoxCPM2"
 DEFAULT_OUTPUT = "speech.wav"
@@ -42,6 +46,12 @@ def build_parser(prog: str | None = None) -> Parser:
     )  # fmt: skip
     flag(output, "stream", action="store_true", help="write as it is spoken (wav)")
     flag(output, "play", action="store_true", help="play as it is spoken")
+    add_model_flags(parser)
+    return parser
+
+
+def add_model_flags(parser: Parser) -> None:
+    """Which model speaks, and how it draws."""
     model = parser.add_argument_group("how")
     flag(
         model, "model", "model_path", "hf_model_id", default=DEFAULT_MODEL, metavar="PATH_OR_REPO",
@@ -78,7 +88,6 @@ def build_parser(prog: str | None = None) -> Parser:
     )  # fmt: skip
     flag(model, "no_retry_badcase", action="store_true", help="keep a take that is far too long")
     flag(model, "verbose", action="store_true", help="say what is loaded and done")
-    return parser
 
 
 def read_text(args: argparse.Namespace, name: str = "text") -> str | None:
@@ -201,26 +210,33 @@ def check(args: argparse.Namespace) -> tuple[str, Sinks]:
     return text, sinks
 
 
-def generate(args: argparse.Namespace) -> None:
-    text, sinks = check(args)
+def load(args: argparse.Namespace) -> VoxCPM2:
+    """The model of `add_model_flags`."""
     import mlx.core as mx
-    import numpy as np
 
     from . import backend
     from .adapter_files import split_strength
     from .load import load_model
 
-    streaming = args.stream or args.play
     adapter, strength = (None, None) if args.adapter is None else split_strength(args.adapter)
+    begin = time.perf_counter()
+    model = load_model(args.model, args.dtype, args.revision, args.quantize, adapter, strength)
+    logger.info(
+        "%s: %s on %s, loaded in %.1f s", args.model, str(model.dtype).split(".")[-1],
+        mx.default_device(), time.perf_counter() - begin,
+    )  # fmt: skip
+    if backend.on_cpu() and model.dtype != mx.float32:
+        logger.warning("on a CPU, --dtype float32 is several times faster")
+    return model
+
+
+def generate(args: argparse.Namespace) -> None:
+    text, sinks = check(args)
+    import numpy as np
+
+    streaming = args.stream or args.play
     with messages_on_success():
-        begin = time.perf_counter()
-        model = load_model(args.model, args.dtype, args.revision, args.quantize, adapter, strength)
-        logger.info(
-            "%s: %s on %s, loaded in %.1f s", args.model, str(model.dtype).split(".")[-1],
-            mx.default_device(), time.perf_counter() - begin,
-        )  # fmt: skip
-        if backend.on_cpu() and model.dtype != mx.float32:
-            logger.warning("on a CPU, --dtype float32 is several times faster")
+        model = load(args)
         progress = Progress()
         results = model.generate(
             text, instruct=args.instruct, ref_audio=args.ref_audio,
