@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import starmap
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
@@ -21,6 +22,7 @@ from .streams import Piece, Streams
 
 if TYPE_CHECKING:
     from .model import VoxCPM2
+    from .options import GenerationOptions
 
 logger = logging.getLogger("mlx_voxcpm2")
 
@@ -66,6 +68,23 @@ def stream_results(
             seed=request.options.seed, finish_reason=reason,
         )  # fmt: skip
         watch.go_on()
+
+
+def make_requests(
+    model: VoxCPM2, items: Iterable[str | Request], options: GenerationOptions | None
+) -> Iterable[Request]:
+    """Texts become requests: those of a list now, those of a generator when they are asked for."""
+    if isinstance(items, str | Request) or not isinstance(items, Iterable):
+        raise ValueError(f"requests is a single {type(items).__name__}; give a list of texts")
+
+    def make(index: int, item: str | Request) -> Request:
+        try:
+            return item if isinstance(item, Request) else model.request(item, options=options)
+        except ValueError as error:
+            raise ValueError(f"request {index}: {error}") from None
+
+    made = starmap(make, enumerate(items))
+    return list(made) if isinstance(items, Sequence) else made
 
 
 @dataclass

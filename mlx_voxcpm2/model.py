@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from functools import partial
-from itertools import starmap
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
@@ -16,7 +14,7 @@ import numpy as np
 from . import adapters
 from .batch import Request, generate_patches, length_limit
 from .config import VoxCPM2Config
-from .generation import stream_results, whole_results
+from .generation import make_requests, stream_results, whole_results
 from .models.voxcpm2 import VoxCPM2Model
 from .options import GenerationOptions, check_integer
 from .prompt import Prompt, check_modes, spoken_text
@@ -158,26 +156,12 @@ class VoxCPM2(VoxCPM2Model):
         with an item of a generator is raised after those that speak by then have been yielded.
         """
         check_integer("batch_size", batch_size, 1, None)
-        if isinstance(requests, str | Request):
-            raise ValueError("requests is a single one; give a list")
-        made = starmap(partial(self._as_request, options=options), enumerate(requests))
-        if isinstance(requests, Sequence):
-            made = list(made)
+        made = make_requests(self, requests, options)
 
         def results(closed: threading.Event) -> Generator[GenerationResult, None, None]:
             return whole_results(self, made, closed, progress, batch_size=batch_size)
 
         return ResultIterator(results)
-
-    def _as_request(
-        self, index: int, item: str | Request, options: GenerationOptions | None
-    ) -> Request:
-        if isinstance(item, Request):
-            return item
-        try:
-            return self.request(item, options=options)
-        except ValueError as error:
-            raise ValueError(f"request {index}: {error}") from None
 
     def generate_patches(
         self,
