@@ -100,11 +100,11 @@ class Row:
 
 
 class Batch:
-    """Call `draw` and `end` in turn until no rows are left."""
+    """Call `draw` and `end` in turn until no rows are left; between them others may `join`."""
 
     def __init__(self, model: VoxCPM2, requests: Sequence[Request]):
         """Requests with other steps or another solver than the first's raise ValueError."""
-        kinds = {(each.options.solver, each.options.inference_timesteps) for each in requests}
+        kinds = {each.options.kind for each in requests}
         if len(kinds) != 1:
             raise ValueError(
                 f"{len(kinds)} kinds of solver and inference_timesteps at once; what is spoken "
@@ -119,6 +119,8 @@ class Batch:
         last = mx.stack([silence if patch is None else patch for patch in last])
         self.patches = last.astype(model.dtype)
         self._read([each.prompt for each in requests])
+        self.is_read = True
+        """Whether the hidden states are those after the last patches."""
         self._gather_strengths()
 
     def _read(self, prompts: list[Prompt]) -> None:
@@ -145,16 +147,41 @@ class Batch:
             self.hidden, self.residual = hidden.squeeze(1), residual.squeeze(1)
             mx.async_eval(self.hidden, self.residual)
 
+    def _read_patches(self) -> None:
+        if self.is_read:
+            return
+        embedded = self.model.embed_patches(self.patches[:, None])
+        hidden, residual = self.model(embedded, cache=self.cache)
+        self.hidden, self.residual = hidden.squeeze(1), residual.squeeze(1)
+        self.is_read = True
+
+    def join(self, others: Batch) -> None:
+        """The rows of another batch of this kind go on in this one, after these."""
+        for batch in (self, others):
+            batch._read_patches()
+        self.rows += others.rows
+        self.hidden = mx.concatenate([self.hidden, others.hidden])
+        self.residual = mx.concatenate([self.residual, others.residual])
+        self.patches = mx.concatenate([self.patches, others.patches])
+        for stack, other_stack in zip(self.cache, others.cache, strict=True):
+            for layer, other in zip(stack, other_stack, strict=True):
+                layer.join(other)
+        self._rows_have_changed()
+
+    def _rows_have_changed(self) -> None:
+        self._gather_strengths()
+        # So that nothing refers to the arrays of before, and another thread may go on.
+        layers = [layer for stack in self.cache for layer in stack]
+        held = [array for layer in layers for array in (layer.keys, layer.values)]
+        mx.async_eval(self.hidden, self.residual, self.patches, held)
+
     def _gather_strengths(self) -> None:
         values = [float(row.request.options.cfg_value) for row in self.rows]
         self.cfg_values = mx.array(values, dtype=self.model.dtype)
 
     def draw(self) -> mx.array:
         """The next patch of every row, (B, P, D), submitted to the device but not waited for."""
-        if self.rows[0].patches:
-            embedded = self.model.embed_patches(self.patches[:, None])
-            hidden, residual = self.model(embedded, cache=self.cache)
-            self.hidden, self.residual = hidden.squeeze(1), residual.squeeze(1)
+        self._read_patches()
         self.stops = mx.argmax(self.model.stop_logits(self.hidden), axis=-1)
         mx.async_eval(self.stops)
         noise = mx.stack([row.noise() for row in self.rows]).astype(self.model.dtype)
@@ -163,6 +190,7 @@ class Batch:
             self.cfg_values,
         )  # fmt: skip
         mx.async_eval(self.patches)
+        self.is_read = False
         for row in self.rows:
             row.patches += 1
         return self.patches
@@ -188,10 +216,10 @@ class Batch:
         chosen = mx.array(rows)
         self.hidden, self.residual = self.hidden[chosen], self.residual[chosen]
         self.patches = self.patches[chosen]
-        self._gather_strengths()
         for stack in self.cache:
             for layer in stack:
                 layer.keep(rows)
+        self._rows_have_changed()
 
 
 def generate_patches(model: VoxCPM2, request: Request) -> Iterator[mx.array]:

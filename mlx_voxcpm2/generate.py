@@ -52,6 +52,12 @@ def build_parser(prog: str | None = None) -> Parser:
     )  # fmt: skip
     flag(output, "stream", action="store_true", help="write as it is spoken (wav)")
     flag(output, "play", action="store_true", help="play as it is spoken")
+    add_model_flags(parser)
+    return parser
+
+
+def add_model_flags(parser: Parser) -> None:
+    """Which model speaks, and how it draws."""
     model = parser.add_argument_group("how")
     flag(
         model, "model", "model_path", "hf_model_id", default=DEFAULT_MODEL, metavar="PATH_OR_REPO",
@@ -88,7 +94,6 @@ def build_parser(prog: str | None = None) -> Parser:
     )  # fmt: skip
     flag(model, "no_retry_badcase", action="store_true", help="keep a take that is far too long")
     flag(model, "verbose", action="store_true", help="say what is loaded and done")
-    return parser
 
 
 def read_text(args: argparse.Namespace, name: str = "text") -> str | None:
@@ -219,26 +224,33 @@ def check(args: argparse.Namespace) -> tuple[str, Sinks]:
     return text, sinks
 
 
-def generate(args: argparse.Namespace) -> None:
-    text, sinks = check(args)
+def load(args: argparse.Namespace) -> VoxCPM2:
+    """The model of `add_model_flags`."""
     import mlx.core as mx
-    import numpy as np
 
     from . import backend
     from .adapter_files import split_strength
     from .load import load_model
 
-    streaming = args.stream or args.play
     adapter, strength = (None, None) if args.adapter is None else split_strength(args.adapter)
+    begin = time.perf_counter()
+    model = load_model(args.model, args.dtype, args.revision, args.quantize, adapter, strength)
+    logger.info(
+        "%s: %s on %s, loaded in %.1f s", args.model, str(model.dtype).split(".")[-1],
+        mx.default_device(), time.perf_counter() - begin,
+    )  # fmt: skip
+    if backend.on_cpu() and model.dtype != mx.float32:
+        logger.warning("on a CPU, --dtype float32 is several times faster")
+    return model
+
+
+def generate(args: argparse.Namespace) -> None:
+    text, sinks = check(args)
+    import numpy as np
+
+    streaming = args.stream or args.play
     with messages_on_success():
-        begin = time.perf_counter()
-        model = load_model(args.model, args.dtype, args.revision, args.quantize, adapter, strength)
-        logger.info(
-            "%s: %s on %s, loaded in %.1f s", args.model, str(model.dtype).split(".")[-1],
-            mx.default_device(), time.perf_counter() - begin,
-        )  # fmt: skip
-        if backend.on_cpu() and model.dtype != mx.float32:
-            logger.warning("on a CPU, --dtype float32 is several times faster")
+        model = load(args)
         if args.model == DEMO:
             warn_of_unknown_words(text)
         progress = Progress()

@@ -6,18 +6,23 @@ Upstream: core.py (`_generate`), model/voxcpm2.py (`_generate_with_prompt_cache`
 from __future__ import annotations
 
 import logging
+import sys
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import starmap
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
+import numpy as np
 
-from .batch import Batch, Request
+from .batch import Request
 from .results import GenerationResult, Stopwatch
+from .streams import Piece, Streams
 
 if TYPE_CHECKING:
     from .model import VoxCPM2
+    from .options import GenerationOptions
 
 logger = logging.getLogger("mlx_voxcpm2")
 
@@ -25,74 +30,39 @@ logger = logging.getLogger("mlx_voxcpm2")
 ATTEMPTS = 3
 
 Progress = Callable[[float], None] | None
-Piece = tuple[int, mx.array, str | None]
 
 
 def stream_audio(
-    model: VoxCPM2, requests: Sequence[Request], closed: threading.Event | None = None
+    model: VoxCPM2,
+    requests: Iterable[Request],
+    closed: threading.Event | None = None,
+    batch_size: int = sys.maxsize,
 ) -> Iterator[list[Piece]]:
-    """Yields, patch by patch, of each request that still speaks: its number, the sound (samples,)
-    and beside the last one why it ends.
+    """Yields, patch by patch, of each request that speaks: its number, the sound (samples,) and
+    beside the last one why it ends ("stop", "length"), else None.
 
-    A prompt's last patches are decoded first and not heard, so that the sound goes on from them.
-    Each piece is held back until the next patch has been queued, so the device never waits for us;
-    but the first is heard at once, since whether it is the last one needs no reading.
+    The first `batch_size` of them speak at once; as they end, others are taken. What is yielded is
+    submitted to the device, but not waited for. After `closed` is set nothing more is drawn.
     """
-    batch, numbers = Batch(model, requests), list(range(len(requests)))
-    vae = model.audio_vae
-    cache = vae.join_caches([_heard(model, request) for request in requests])
-    held: list[Piece] | None = None
-    is_first = True
-    while numbers:
-        chunks = vae.decode(batch.draw(), cache=cache)
-        mx.async_eval(chunks, vae.held(cache))
-        if held is not None:
-            yield held
-        if closed is not None and closed.is_set():
-            return
-        reasons = batch.end()
-        held = list(zip(numbers, chunks, reasons, strict=True))
-        if is_first:
-            yield held
-            held, is_first = None, False
-        going = [index for index, reason in enumerate(reasons) if reason is None]
-        if going and len(going) < len(numbers):
-            vae.keep(cache, going)
-        numbers = [numbers[index] for index in going]
-    if held is not None:
-        yield held
+    requests = iter(requests)
+    return Streams(model, lambda: next(requests, None), batch_size).pieces(closed)
 
 
-def _heard(model: VoxCPM2, request: Request) -> list:
-    """The AudioVAE's stream after what the speech goes on from."""
-    cache, context = model.audio_vae.make_cache(), request.prompt.context
-    if context is not None:
-        model.audio_vae.decode(context.reshape(1, -1, context.shape[-1]), cache=cache)
-    return cache
-
-
-def speak(
-    model: VoxCPM2, request: Request, closed: threading.Event, progress: Progress = None
-) -> Iterator[tuple[mx.array, str | None]]:
-    """The pieces of one request's sound, each computed, with `progress` told of it."""
-    samples = 0
+def stream_results(
+    model: VoxCPM2,
+    requests: Iterable[Request],
+    closed: threading.Event,
+    progress: Progress = None,
+    spent: float = 0,
+) -> Generator[GenerationResult, None, None]:
+    """Of one request: a result per patch, as soon as it can be heard."""
+    watch, samples = Stopwatch(model.sample_rate, spent), 0
+    (request,) = requests
     for ((_, audio, reason),) in stream_audio(model, [request], closed):
         mx.eval(audio)
         samples += audio.shape[0]
         if progress is not None:
             progress(samples / model.sample_rate)
-        yield audio, reason
-
-
-def stream_results(
-    model: VoxCPM2,
-    request: Request,
-    closed: threading.Event,
-    watch: Stopwatch,
-    progress: Progress = None,
-) -> Generator[GenerationResult, None, None]:
-    """One result per patch, as soon as it can be heard."""
-    for audio, reason in speak(model, request, closed, progress):
         yield watch.result(
             audio, 1, is_streaming_chunk=True, is_final_chunk=reason is not None,
             seed=request.options.seed, finish_reason=reason,
@@ -100,29 +70,119 @@ def stream_results(
         watch.go_on()
 
 
-def whole_result(
-    model: VoxCPM2,
-    request: Request,
-    closed: threading.Event,
-    watch: Stopwatch,
-    progress: Progress = None,
-) -> Generator[GenerationResult, None, None]:
-    """One result: a joined stream, drawn again with the next seed while its length is absurd."""
-    # With noise supplied, every attempt would be the same.
-    attempts = ATTEMPTS if request.options.retry_badcase and request.noise is None else 1
-    for attempt in range(1, attempts + 1):
-        pieces = list(speak(model, request, closed, progress))
-        if closed.is_set():
-            return
-        if attempt == attempts or not request.is_too_long(len(pieces)):
-            break
+def make_requests(
+    model: VoxCPM2, items: Iterable[str | Request], options: GenerationOptions | None
+) -> Iterable[Request]:
+    """Texts become requests: those of a list now, those of a generator when they are asked for."""
+    if isinstance(items, str | Request) or not isinstance(items, Iterable):
+        raise ValueError(f"requests is a single {type(items).__name__}; give a list of texts")
+
+    def make(index: int, item: str | Request) -> Request:
+        try:
+            return item if isinstance(item, Request) else model.request(item, options=options)
+        except ValueError as error:
+            raise ValueError(f"request {index}: {error}") from None
+
+    made = starmap(make, enumerate(items))
+    return list(made) if isinstance(items, Sequence) else made
+
+
+@dataclass
+class Take:
+    """One attempt at a request."""
+
+    index: int
+    """Of the request among all."""
+    request: Request
+    watch: Stopwatch
+    attempt: int = 1
+    pieces: list[np.ndarray] = field(default_factory=list)
+    """Copies (samples,), since an array of MLX would keep the sound of the other rows too."""
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether it is far too long for its text, and another attempt is allowed."""
+        request = self.request
+        # With noise supplied, every attempt would be the same.
+        allowed = request.options.retry_badcase is not False and request.noise is None
+        again = allowed and self.attempt < ATTEMPTS
+        return again and request.is_too_long(len(self.pieces))
+
+    def next(self) -> Take:
         logger.warning(
             "seed %d gave %d patches for %d tokens of text; speaking again with the next seed",
-            request.options.seed, len(pieces), request.text_tokens,
+            self.request.options.seed, len(self.pieces), self.request.text_tokens,
         )  # fmt: skip
-        request = replace(request, options=request.options.next_seed())
-    chunks, reasons = zip(*pieces, strict=True)
-    yield watch.result(
-        mx.concatenate(chunks), len(chunks), is_final_chunk=True,
-        seed=request.options.seed, finish_reason=reasons[-1],
-    )  # fmt: skip
+        request = replace(self.request, options=self.request.options.next_seed())
+        return Take(self.index, request, self.watch, self.attempt + 1)
+
+    def result(self, reason: str) -> GenerationResult:
+        return self.watch.result(
+            mx.array(np.concatenate(self.pieces)), len(self.pieces), is_final_chunk=True,
+            sequence_idx=self.index, seed=self.request.options.seed, finish_reason=reason,
+        )  # fmt: skip
+
+
+class Takes:
+    """Those who speak, by number, and who comes next: first whoever has to speak again."""
+
+    def __init__(self, requests: Iterable[Request], sample_rate: int, spent: float):
+        self.requests, self.sample_rate, self.spent = enumerate(requests), sample_rate, spent
+        self.speaking: dict[int, Take] = {}
+        self.again: list[Take] = []
+        self.count = 0
+        self.error: Exception | None = None
+        """What taking the next request raised; it waits until the others have spoken."""
+
+    def next(self) -> Request | None:
+        take = self.again.pop(0) if self.again else self._fresh()
+        if take is None:
+            return None
+        self.speaking[self.count] = take
+        self.count += 1
+        return take.request
+
+    def _fresh(self) -> Take | None:
+        if self.error is not None:
+            return None
+        watch = Stopwatch(self.sample_rate, self.spent)
+        try:
+            entry = next(self.requests, None)
+        except Exception as error:
+            self.error = error
+            return None
+        return None if entry is None else Take(*entry, watch)
+
+
+def whole_results(
+    model: VoxCPM2,
+    requests: Iterable[Request],
+    closed: threading.Event,
+    progress: Progress = None,
+    spent: float = 0,
+    batch_size: int = 1,
+) -> Generator[GenerationResult, None, None]:
+    """One result per request, a joined stream, in the order in which they end.
+
+    It is drawn again with the next seed while its length is absurd. `progress` is told the seconds
+    of speech of all that is or was spoken; `spent` are those that the request took before.
+    """
+    takes, finished = Takes(requests, model.sample_rate, spent), 0
+    seconds = model.patch_samples / model.sample_rate
+    for pieces in Streams(model, takes.next, batch_size).pieces(closed):
+        for number, sound, _ in pieces:
+            takes.speaking[number].pieces.append(np.array(sound))
+        if progress is not None:
+            patches = finished + sum(len(take.pieces) for take in takes.speaking.values())
+            progress(patches * seconds)
+        if closed.is_set():
+            return
+        for number, reason in [(number, reason) for number, _, reason in pieces if reason]:
+            take = takes.speaking.pop(number)
+            if take.is_bad:
+                takes.again.append(take.next())
+                continue
+            finished += len(take.pieces)
+            yield take.result(reason)
+    if takes.error is not None:
+        raise takes.error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
@@ -14,11 +14,11 @@ import numpy as np
 from . import adapters
 from .batch import Request, generate_patches, length_limit
 from .config import VoxCPM2Config
-from .generation import stream_results, whole_result
+from .generation import make_requests, stream_results, whole_results
 from .models.voxcpm2 import VoxCPM2Model
-from .options import GenerationOptions
+from .options import GenerationOptions, check_integer
 from .prompt import Prompt, check_modes, spoken_text
-from .results import GenerationResult, ResultIterator, Stopwatch
+from .results import GenerationResult, ResultIterator
 from .tokenizer import Tokenizer
 from .voices import Voice, chosen_voice, make_voice
 
@@ -133,11 +133,37 @@ class VoxCPM2(VoxCPM2Model):
             text, instruct, ref_audio, prompt_audio, prompt_text, voice, options, noise
         )
         spent = time.perf_counter() - begin
-        speak = stream_results if stream else whole_result
+        speak = stream_results if stream else whole_results
 
         def results(closed: threading.Event) -> Generator[GenerationResult, None, None]:
-            watch = Stopwatch(self.sample_rate, spent)
-            yield from speak(self, prepare(), closed, watch, progress)
+            return speak(self, (make() for make in [prepare]), closed, progress, spent)
+
+        return ResultIterator(results)
+
+    def generate_batch(
+        self,
+        requests: Iterable[str | Request],
+        *,
+        options: GenerationOptions | None = None,
+        batch_size: int = 8,
+        progress: Callable[[float], None] | None = None,
+    ) -> ResultIterator:
+        """Speaks many at once; an iterator of one GenerationResult each, in the order in which
+        they end: `sequence_idx` says which it is.
+
+        requests: texts, drawn with `options`, or what `request` returned, each with a voice and
+        options of its own. Each sounds as it does alone. `batch_size` of them speak at once, and as
+        one ends the next is taken; so it may be a generator, without end. Those with another solver
+        or other steps wait for all before them. progress: called with the seconds of speech so far.
+
+        Raises ValueError for a wrong setting, and at once for a bad text of a list. What goes wrong
+        with an item of a generator is raised after those that speak by then have been yielded.
+        """
+        check_integer("batch_size", batch_size, 1, None)
+        made = make_requests(self, requests, options)
+
+        def results(closed: threading.Event) -> Generator[GenerationResult, None, None]:
+            return whole_results(self, made, closed, progress, batch_size=batch_size)
 
         return ResultIterator(results)
 
@@ -179,12 +205,17 @@ class VoxCPM2(VoxCPM2Model):
         options: GenerationOptions | None = None,
         noise: mx.array | None = None,
     ) -> Request:
-        """What `generate` would speak, checked and encoded: a row of `batch.Batch`, or of
-        `generation.stream_audio`, which speak many at once."""
-        return self._prepare(
-            text, instruct, ref_audio, prompt_audio, prompt_text, voice,
-            options or GenerationOptions(), noise,
-        )()  # fmt: skip
+        """What `generate` would speak, checked and encoded, for `generate_batch` or
+        `generation.stream_audio`, which speak many at once. Arguments and errors are those of
+        `generate`."""
+        options = options or GenerationOptions()
+        prepare = self._prepare(
+            text, instruct, ref_audio, prompt_audio, prompt_text, voice, options, noise
+        )
+        request = prepare()
+        if request.prompt.patches is not None:
+            mx.async_eval(request.prompt.patches)  # else only this thread could speak it
+        return request
 
     def make_voice(
         self,

@@ -48,6 +48,11 @@ class GenerationOptions:
         if self.seed is not None:
             check_integer("seed", self.seed, 0, 2**64 - 1)
 
+    @property
+    def kind(self) -> tuple[str, int]:
+        """Solver and steps. Only requests of one kind can be spoken together."""
+        return self.solver, self.inference_timesteps
+
     def with_seed(self) -> GenerationOptions:
         """The same, with a seed drawn if there is none, short enough to be typed again."""
         return self if self.seed is not None else replace(self, seed=secrets.randbits(32))

@@ -16,6 +16,7 @@ class GenerationResult:
 
     audio: float32 (samples,), -1..1, on MLX's device. token_count: patches.
     real_time_factor: seconds of speech per second of computing; above 1 is faster than real time.
+    sequence_idx: which of the requests of `generate_batch` it is, from 0.
     peak_memory_usage: GB. finish_reason: "stop" when the model ended, "length" when a limit did,
     None while a stream goes on.
     """
@@ -35,6 +36,7 @@ class GenerationResult:
     is_final_chunk: bool = False
     seed: int | None = None
     finish_reason: str | None = None
+    sequence_idx: int = 0
 
 
 class ResultIterator(Iterator[GenerationResult]):

@@ -1,4 +1,4 @@
-"""Requests spoken together: each is what it is alone, and leaves when it ends."""
+"""Requests spoken together: each is what it is alone, joins when there is room, and leaves."""
 
 import mlx.core as mx
 import numpy as np
@@ -8,7 +8,9 @@ from conftest import relative_error
 from mlx_voxcpm2 import load_model
 from mlx_voxcpm2.batch import Batch
 from mlx_voxcpm2.generation import stream_audio
+from mlx_voxcpm2.models.kv_cache import KVCache
 from mlx_voxcpm2.options import GenerationOptions
+from mlx_voxcpm2.streams import Streams
 
 STEPS = {"inference_timesteps": 4}
 # Mode, text, and what is set: lengths, voices, strengths and ends all differ. Few patches, since
@@ -32,10 +34,14 @@ def requests(case) -> list:
     return found
 
 
-def speak(model, rows) -> tuple[list[mx.array], list[str]]:
+def speak(model, rows, batch_size=99) -> tuple[list[mx.array], list[str]]:
     """The sound of each row, and why it ended."""
-    sounds, reasons = [[] for _ in rows], [None] * len(rows)
-    for pieces in stream_audio(model, rows):
+    return heard(stream_audio(model, rows, batch_size=batch_size), len(rows))
+
+
+def heard(stream, rows: int) -> tuple[list[mx.array], list[str]]:
+    sounds, reasons = [[] for _ in range(rows)], [None] * rows
+    for pieces in stream:
         for number, sound, reason in pieces:
             assert reasons[number] is None
             sounds[number].append(sound)
@@ -45,11 +51,116 @@ def speak(model, rows) -> tuple[list[mx.array], list[str]]:
 
 def test_each_row_is_what_it_is_alone(case):
     """Every kind of configuration; the longest prompts leave first, in the midst, and last."""
-    together, reasons = speak(case.model, requests(case))
-    assert reasons == ["length"] * len(ROWS)
-    for row, sound, (_, _, options) in zip(requests(case), together, ROWS, strict=True):
-        assert len(sound) == options["max_tokens"] * case.model.patch_samples
-        (alone,), _ = speak(case.model, [row])
+    alone = [speak(case.model, [row])[0][0] for row in requests(case)]
+    for batch_size in (len(ROWS), 2):
+        together, reasons = speak(case.model, requests(case), batch_size)
+        assert reasons == ["length"] * len(ROWS)
+        for sound, single, (_, _, options) in zip(together, alone, ROWS, strict=True):
+            assert len(sound) == options["max_tokens"] * case.model.patch_samples
+            assert relative_error(sound, single) < 1e-4
+
+
+def test_rows_join_whenever_they_come(released, monkeypatch):
+    """One that speaks alone, several at once, after everybody has left; in caches that grow."""
+    monkeypatch.setattr(KVCache, "block", 4)
+    rows, sizes = [*requests(released), *requests(released)], []
+    # At which step each comes; the third finds two, the sixth nobody, the last ones a single one.
+    arrivals = [0, 1, 3, 3, 4, 15, 16, 18, 21, 21]
+    waiting = []
+    streams = Streams(released.model, lambda: waiting.pop(0) if waiting else None, 4)
+
+    def pieces():
+        for step in range(40):
+            waiting.extend(row for row, at in zip(rows, arrivals, strict=True) if at == step)
+            yield streams.step()
+            sizes.append(len(streams.numbers))
+
+    together, reasons = heard(pieces(), len(rows))
+    assert reasons == ["length"] * len(rows)
+    assert max(sizes) == 4 and 0 in sizes[5:15] and sizes[-1] == 0
+    for row, sound in zip(requests(released) * 2, together, strict=True):
+        (alone,), _ = speak(released.model, [row])
+        assert relative_error(sound, alone) < 1e-4
+
+
+def test_a_place_is_never_empty_and_newcomers_are_read_together(released, monkeypatch):
+    """Two places and 6, 2, 5, 7, 4 patches: 0-6 and 6-13 in one, 0-2, 2-7 and 7-11 in the other."""
+    drawn, read = [], []
+    sample, embed = released.model.sample_patch, released.model.embed
+    monkeypatch.setattr(
+        released.model, "sample_patch",
+        lambda hidden, *others: drawn.append(len(hidden)) or sample(hidden, *others),
+        raising=False,
+    )  # fmt: skip
+    monkeypatch.setattr(
+        released.model, "embed",
+        lambda tokens, *others: read.append(len(tokens)) or embed(tokens, *others),
+        raising=False,
+    )  # fmt: skip
+    speak(released.model, requests(released), batch_size=2)
+    assert drawn == [2] * 11 + [1] * 2 and read == [2, 1, 1, 1]
+    read.clear()
+    speak(released.model, requests(released), batch_size=3)
+    assert read == [3, 1, 1]
+    read.clear()
+    same = [requests(released)[0] for _ in range(6)]
+    speak(released.model, same, batch_size=3)
+    assert read == [3, 3]
+
+
+def test_a_long_row_leaves_nothing_behind(released, monkeypatch):
+    """Caches are as long as the longest row that speaks; memory does not grow with the rows."""
+    monkeypatch.setattr(KVCache, "block", 4)
+    model, used = released.model, []
+
+    def rows():
+        for index in range(60):
+            text = "the " * (300 if index == 3 else 1 + index % 5)
+            patches = 3 + index % 4
+            options = GenerationOptions(
+                seed=1, min_tokens=20, max_tokens=patches, inference_timesteps=1
+            )
+            yield model.request(text, options=options)
+
+    waiting = rows()
+    streams = Streams(model, lambda: next(waiting, None), 3)
+    for pieces in streams.pieces():
+        mx.eval([sound for _, sound, _ in pieces])
+        if streams.batch is None:
+            continue
+        longest = max(
+            len(row.request.prompt.tokens) + row.patches - 1 for row in streams.batch.rows
+        )
+        for stack in streams.batch.cache:
+            for layer in stack:
+                assert layer.offset == longest
+                assert layer.keys.shape[2] < longest + 4
+        used.append(mx.get_active_memory())
+    assert len(used) > 80
+    assert max(used[40:]) < max(used[:10]) and max(used[-20:]) < 1.05 * max(used[30:50])
+
+
+def test_other_steps_wait_for_those_before_them(released):
+    """Nobody overtakes, so that all get their turn."""
+    rows = [
+        released.model.request(
+            text,
+            options=GenerationOptions(
+                seed=1, min_tokens=9, max_tokens=3, solver=solver, inference_timesteps=steps
+            ),
+        )
+        for text, solver, steps in (
+            ("One.", "euler", 4), ("Two of them.", "euler", 4), ("Three.", "adams", 4),
+            ("Four of us.", "adams", 3), ("Five.", "euler", 4),
+        )
+    ]  # fmt: skip
+    stream = list(stream_audio(released.model, rows, batch_size=4))
+    assert [[number for number, *_ in pieces] for pieces in stream] == (
+        [[0, 1]] * 3 + [[2]] * 3 + [[3]] * 3 + [[4]] * 3
+    )
+    sounds, _ = heard(stream, len(rows))
+    for row, sound in zip(rows, sounds, strict=True):
+        (alone,), _ = speak(released.model, [row])
         assert relative_error(sound, alone) < 1e-4
 
 

@@ -228,7 +228,7 @@ class AudioVAE(nn.Module):
         return found
 
     def join_caches(self, caches: list[list]) -> list:
-        """Streams of one row each go on as one batch."""
+        """Streams, of one row each unless they have begun, go on as one batch."""
         joined = self.make_cache()
         rows = zip(self.contexts(joined), *map(self.contexts, caches), strict=True)
         for target, *contexts in rows:

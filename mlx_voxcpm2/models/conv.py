@@ -37,11 +37,11 @@ class Context:
 
     @classmethod
     def joined(cls, contexts: Sequence[Context]) -> Context:
-        """Streams of one row each as one batch; one that has not begun has silence behind it."""
+        """Streams as one batch; one that has not begun has one row, and silence behind it."""
         result = cls()
         known = next((context.past for context in contexts if context.past is not None), None)
         if known is not None:
-            silence = mx.zeros_like(known)
+            silence = mx.zeros_like(known[:1])
             pasts = [silence if context.past is None else context.past for context in contexts]
             result.past = mx.concatenate(pasts)
         return result

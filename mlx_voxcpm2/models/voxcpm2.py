@@ -15,9 +15,10 @@ from ..config import VoxCPM2Config
 from .audio_vae import AudioVAE
 from .flow import FlowMatching, Schedule
 from .joined_linear import Evaluate
+from .kv_cache import KVCache
 from .local_dit import LocalDiT
 from .local_encoder import LocalEncoder
-from .minicpm import EVERYTHING, KVCache, MiniCPM
+from .minicpm import EVERYTHING, MiniCPM
 
 
 @partial(mx.compile, shapeless=True)

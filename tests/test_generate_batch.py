@@ -1,0 +1,157 @@
+"""`generate_batch`: what callers rely on besides the numbers of each row."""
+
+import logging
+import threading
+
+import checkpoints
+import mlx.core as mx
+import numpy as np
+import pytest
+from conftest import relative_error
+
+from mlx_voxcpm2 import GenerationOptions
+
+QUICK = {"inference_timesteps": 2}
+LENGTHS = (5, 2, 7, 3, 1, 4)
+
+
+@pytest.fixture
+def model(released, monkeypatch):
+    """It speaks until told to stop, so that lengths are known."""
+    weight = mx.array(checkpoints.stop_head("never", released.config))
+    monkeypatch.setitem(released.model.stop_head, "weight", weight)
+    return released.model
+
+
+def requests(model, lengths=LENGTHS):
+    """Each with a seed and a length of its own."""
+    for seed, length in enumerate(lengths):
+        yield model.request("Hi.", options=GenerationOptions(seed=seed, max_tokens=length, **QUICK))
+
+
+def test_results_come_as_they_end_and_say_which_they_are(model):
+    results = list(model.generate_batch(requests(model), batch_size=2))
+    # Two places: 0-5 then 3 until 12 in one would be later than 2 until 9 in the other.
+    assert [result.sequence_idx for result in results] == [1, 0, 3, 2, 4, 5]
+    for result in results:
+        index = result.sequence_idx
+        assert result.seed == index and result.token_count == LENGTHS[index]
+        assert result.is_final_chunk and not result.is_streaming_chunk
+        assert result.finish_reason == "length" and result.audio.dtype == mx.float32
+        assert result.samples == LENGTHS[index] * model.patch_samples
+        (alone,) = model.generate("Hi.", seed=index, max_tokens=LENGTHS[index], **QUICK)
+        assert relative_error(result.audio, alone.audio) < 1e-4
+
+
+def test_texts_are_enough(model):
+    options = GenerationOptions(seed=3, max_tokens=2, **QUICK)
+    results = model.generate_batch(["Hello.", "Good bye then."], options=options)
+    spoken = {result.sequence_idx: result for result in results}
+    for index, text in enumerate(["Hello.", "Good bye then."]):
+        (alone,) = model.generate(text, seed=3, max_tokens=2, **QUICK)
+        assert relative_error(spoken[index].audio, alone.audio) < 1e-4
+    drawn = list(model.generate_batch(["Hi.", "Hi."], options=GenerationOptions(max_tokens=1)))
+    assert drawn[0].seed != drawn[1].seed
+
+
+def test_each_bad_case_is_drawn_again_and_holds_up_nobody(model, caplog):
+    """One token may take six patches; its attempts are those that `generate` makes."""
+
+    def mixed():
+        for text, seed in (("the", 10), ("the " * 8, 20), ("the", 30)):
+            options = GenerationOptions(seed=seed, max_tokens=8, min_tokens=30, **QUICK)
+            yield model.request(text, options=options)
+
+    with caplog.at_level(logging.WARNING):
+        results = {
+            result.sequence_idx: result for result in model.generate_batch(mixed(), batch_size=2)
+        }
+    assert [results[index].seed for index in range(3)] == [12, 20, 32]
+    assert len(caplog.records) == 4
+    (alone,) = model.generate("the", seed=10, max_tokens=8, min_tokens=30, **QUICK)
+    assert alone.seed == 12
+    assert relative_error(results[0].audio, alone.audio) < 1e-3
+    options = GenerationOptions(seed=1, retry_badcase=False, **QUICK)
+    (kept,) = model.generate_batch(["the"], options=options)
+    assert kept.seed == 1
+
+
+def test_requests_are_taken_only_when_there_is_room(model):
+    """So there may be any number of them, each encoded when its turn comes."""
+    taken = []
+
+    def without_end():
+        for index in range(10**9):
+            taken.append(index)
+            yield model.request("Hi.", options=GenerationOptions(max_tokens=2, seed=1, **QUICK))
+
+    with model.generate_batch(without_end(), batch_size=3) as results:
+        assert taken == []
+        for count in range(1, 8):
+            next(results)
+            assert len(taken) <= count + 2 * 3
+    assert list(results) == []
+
+
+def test_what_goes_wrong_with_one_is_raised_when_the_others_have_spoken(model):
+    def some():
+        yield from requests(model, (6, 2))
+        yield ""
+
+    heard = []
+    with pytest.raises(ValueError, match="request 2: text is empty"):
+        for result in model.generate_batch(some(), batch_size=2):
+            heard.append((result.sequence_idx, result.token_count))
+    assert heard == [(1, 2), (0, 6)]
+
+
+def test_seconds_of_all_that_speak_are_reported(model):
+    heard = []
+    list(model.generate_batch(requests(model), batch_size=2, progress=heard.append))
+    patches = [round(seconds / 0.16) for seconds in heard]
+    assert patches == sorted(patches) and patches[-1] == sum(LENGTHS)
+    assert patches[:3] == [2, 4, 6]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        ({"requests": ["Hi.", " "]}, "request 1: text is empty"),
+        ({"requests": ["Hi.", 5]}, "request 1: text is a int"),
+        ({"requests": "Hi."}, "requests is a single str; give a list of texts"),
+        ({"requests": 5}, "requests is a single int; give a list of texts"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"batch_size": 2.5}, "batch_size is 2.5"),
+    ],
+)
+def test_bad_input_is_one_line_at_once(model, wrong, line):
+    with pytest.raises(ValueError, match=line) as error:
+        model.generate_batch(**{"requests": ["Hi."], **wrong})
+    assert "\n" not in str(error.value)
+
+
+def test_nothing_to_say_is_no_error(model):
+    assert list(model.generate_batch([])) == []
+
+
+def test_another_thread_may_make_the_requests_or_hear_them(released):
+    """Also while rows leave and join."""
+    model, voice = released.model, released.waveform("short")
+    made, spoken = [], []
+
+    def make():
+        for seed, length in enumerate(LENGTHS):
+            options = GenerationOptions(seed=seed, min_tokens=9, max_tokens=length, **QUICK)
+            made.append(model.request("Hi.", ref_audio=voice, options=options))
+
+    def in_thread(function):
+        thread = threading.Thread(target=function)
+        thread.start()
+        thread.join()
+
+    in_thread(make)
+    results = model.generate_batch(made, batch_size=2)
+    for _ in LENGTHS:
+        in_thread(lambda: spoken.append(next(results)))
+    assert {result.sequence_idx for result in spoken} == set(range(len(LENGTHS)))
+    assert all(np.isfinite(np.array(result.audio)).all() for result in spoken)
