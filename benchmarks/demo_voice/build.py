@@ -1,9 +1,9 @@
 """Build the demo voice from nothing: its data, its AudioVAE, its training, its files, its marks.
 
-  python benchmarks/demo_voice/build.py FOLDER --official PYTHON [--processes N]
+  python benchmarks/demo_voice/build.py FOLDER --official PYTHON
 
-Needs espeak-ng, and a PYTHON that has torch and voxcpm 2.0.3 for the AudioVAE. What a stage has
-finished in FOLDER is not done again, so a killed build goes on where it was. The result replaces
+Needs espeak-ng, pyworld, the extra `train`, and a PYTHON that has torch and voxcpm 2.0.3 for the
+AudioVAE. What is finished in FOLDER is not done again: a killed build goes on where it was. The result replaces
 mlx_voxcpm2/demo, and is measured by evaluate.py.
 """
 
@@ -12,8 +12,8 @@ from __future__ import annotations
 from mlx_voxcpm2.convert import convert  # before MLX  # isort: skip
 
 import argparse
-import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -27,46 +27,54 @@ HERE = Path(__file__).parent
 DEMO = HERE.parent.parent / "mlx_voxcpm2" / "demo"
 
 
-def run(*command: str | Path, environments: list[dict] | None = None) -> None:
-    """Once for each environment, side by side; raises CalledProcessError if one fails."""
-    words = [str(word) for word in command]
-    running = [subprocess.Popen(words, env=os.environ | more) for more in environments or [{}]]
+def start(*command: str | Path) -> subprocess.Popen:
+    """With one thread: most of so small a network's work can't use two. And without giving memory
+    back to the system at each step, which takes as long as the work."""
+    keep = {"MALLOC_MMAP_THRESHOLD_": str(2**31 - 1), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
+    one = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([str(word) for word in command], env=os.environ | keep | one)
+
+
+def wait(*processes: subprocess.Popen) -> None:
+    """Raises CalledProcessError if one fails, and stops the others."""
     try:
-        for process in running:
+        for process in processes:
             if process.wait():
-                raise subprocess.CalledProcessError(process.returncode, words)
+                raise subprocess.CalledProcessError(process.returncode, process.args)
     finally:
-        for process in running:
+        for process in processes:
             process.kill()
 
 
-def train(folder: Path, processes: int) -> None:
-    """Processes of one thread each: most of a small network's work can't use two."""
-    addresses = [[f"127.0.0.1:{32500 + rank}"] for rank in range(processes)]
-    (folder / "hosts.json").write_text(json.dumps(addresses))
-    one = {"OPENBLAS_NUM_THREADS": "1"}
-    several = {**one, "MLX_HOSTFILE": str(folder / "hosts.json")}
-    run(
+def learn(folder: Path, official: str) -> None:
+    """The AudioVAE's decoder goes on learning from the same latents while the rest learns them."""
+    tuning = start(
+        official, HERE / "train_vae.py", folder / "vae.npz", folder / "decoder.pth",
+        "--decoder_of", folder / "vae.pth", "--steps", "8000", "--rate", "0.001",
+    )  # fmt: skip
+    training = start(
         sys.executable, "-m", "mlx_voxcpm2.train", "--full", "--model", folder / "untrained",
         "--train", folder / "train.jsonl", "--validation", folder / "validation.jsonl",
         "--output", folder / "run", "--config", HERE / "train.yaml",
-        environments=[{**several, "MLX_RANK": str(rank)} for rank in range(processes)]
-        if processes > 1 else [one],
     )  # fmt: skip
+    wait(training, tuning)
 
 
-def export(folder: Path) -> None:
-    """The last checkpoint at 16 bits, and the words it knows, into the package."""
-    convert(folder / "run" / "latest", DEMO, "bfloat16", layout="mlx-voxcpm2", overwrite=True)
+def export(folder: Path, demo: Path) -> None:
+    """The last checkpoint at 16 bits with the last decoder, and the words it knows."""
+    whole = folder / "whole"
+    shutil.rmtree(whole, ignore_errors=True)
+    shutil.copytree(folder / "run" / "latest", whole)
+    shutil.copy(folder / "decoder.pth", whole / "audiovae.pth")
+    convert(whole, demo, "bfloat16", layout="mlx-voxcpm2", overwrite=True)
     lines = [" ".join(DIGITS), " ".join(WORDS), " ".join(CHINESE_DIGITS)]
-    (DEMO / "words.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (demo / "words.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--official", required=True, metavar="PYTHON")
-    parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
     folder = args.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,14 +82,16 @@ def main() -> None:
     if not (folder / "vae.npz").exists():
         write_corpus(folder)
     if not (folder / "vae.pth").exists():
-        run(args.official, HERE / "train_vae.py", folder / "vae.npz", folder / "vae.pth")
+        wait(start(args.official, HERE / "train_vae.py", folder / "vae.npz", folder / "vae.pth"))
     if not (folder / "untrained").exists():
         write_untrained(folder / "untrained", folder / "vae.pth")
-    train(folder, args.processes)
-    export(folder)
+    learn(folder, args.official)
+    export(folder, DEMO)
     print(f"built in {(time.time() - began) / 60:.0f} minutes", flush=True)
-    run(sys.executable, HERE / "evaluate.py", "demo", "--exclude", folder / "train.jsonl",
-        "--quantize", "8bit", "4bit")  # fmt: skip
+    wait(start(
+        sys.executable, HERE / "evaluate.py", "demo", "--exclude", folder / "train.jsonl",
+        "--quantize", "8bit", "4bit",
+    ))  # fmt: skip
 
 
 if __name__ == "__main__":

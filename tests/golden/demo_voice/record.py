@@ -2,7 +2,7 @@
 
   python tests/golden/demo_voice/record.py
 
-Needs espeak-ng, so that the tests don't.
+Needs espeak-ng and pyworld, so that the tests don't.
 """
 
 from __future__ import annotations
