@@ -3,8 +3,8 @@
   python benchmarks/demo_voice/build.py FOLDER --official PYTHON
 
 Needs espeak-ng, pyworld, the extra `train`, and a PYTHON that has torch and voxcpm 2.0.3 for the
-AudioVAE. What is finished in FOLDER is not done again: a killed build goes on where it was. The result replaces
-mlx_voxcpm2/demo, and is measured by evaluate.py.
+AudioVAE. What is finished in FOLDER is not done again: a killed build goes on where it was. The
+result replaces mlx_voxcpm2/demo, and is measured by evaluate.py.
 """
 
 from __future__ import annotations
