@@ -12,5 +12,6 @@ from .load import load_model
 from .model import VoxCPM2
 from .options import GenerationOptions
 from .results import GenerationResult
+from .voices import Voice
 
-__all__ = ["GenerationOptions", "GenerationResult", "VoxCPM2", "__version__", "load_model"]
+__all__ = ["GenerationOptions", "GenerationResult", "Voice", "VoxCPM2", "__version__", "load_model"]

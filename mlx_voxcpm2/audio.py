@@ -134,8 +134,8 @@ def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     return np.pad(resampled, (0, length - len(resampled)))
 
 
-def read_audio(source: AudioSource, sample_rate: int, name: str = "audio") -> np.ndarray:
-    """Any audio -> float32 samples [L] of one channel at `sample_rate` Hz, nominally in [-1, 1].
+def read_channels(source: AudioSource, name: str = "audio") -> tuple[np.ndarray, int]:
+    """Any audio -> float32 samples [L, channels], nominally in [-1, 1], and their rate in Hz.
 
     `source` is one of:
     - a path (`~` is expanded) to a file that libsndfile reads: WAV, FLAC, OGG, Opus, MP3, AIFF, ...
@@ -165,4 +165,17 @@ def read_audio(source: AudioSource, sample_rate: int, name: str = "audio") -> np
         raise ValueError(f"{name}: there are no samples in it; give audio that is not empty")
     if not np.isfinite(samples).all():
         raise ValueError(f"{name}: some samples are NaN or infinite; give other audio")
-    return resample(samples.mean(axis=1), rate, sample_rate)
+    return samples, rate
+
+
+def one_channel(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
+    """float32 samples [L, channels] -> the mean of their channels [L] at another rate in Hz."""
+    return resample(samples.mean(axis=1), from_rate, to_rate)
+
+
+def read_audio(source: AudioSource, sample_rate: int, name: str = "audio") -> np.ndarray:
+    """Any audio -> float32 samples [L] of one channel at `sample_rate` Hz, nominally in [-1, 1].
+
+    source, name and errors: see `read_channels`.
+    """
+    return one_channel(*read_channels(source, name), sample_rate)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .command import Parser, flag, messages_on_success, run
+from .hub import DEMO
 
 if TYPE_CHECKING:
     from .model import VoxCPM2
@@ -38,6 +39,11 @@ def build_parser(prog: str | None = None) -> Parser:
     flag(voice, "prompt_audio", metavar="PATH", help="speech to go on from, with its words:")
     flag(voice, "prompt_text", help="what prompt_audio says")
     flag(voice, "prompt_file", metavar="PATH", help="a UTF-8 file with prompt_text")
+    flag(
+        voice, "voice", metavar="NAME_OR_PATH",
+        help="instead of clips, a voice that `mlx-voxcpm2 voice add` or --save_voice kept",
+    )  # fmt: skip
+    flag(voice, "save_voice", metavar="NAME_OR_PATH", help="keep the voice that is heard")
     output = parser.add_argument_group("where to")
     flag(
         output, "output", metavar="PATH",
@@ -188,13 +194,21 @@ def check(args: argparse.Namespace) -> tuple[str, Sinks]:
     from .audio import read_audio
     from .options import GenerationOptions
     from .prompt import check_modes, spoken_text
+    from .voice_files import check_new_voice
+    from .voices import chosen_voice
 
     args.prompt_text = read_text(args, "prompt_text")
     text = read_text(args)
     if text is None:
         text = read_standard_input()
     spoken_text(text, args.instruct)
-    check_modes(args.instruct, args.prompt_audio, args.prompt_text)
+    clips = args.ref_audio, args.prompt_audio, args.prompt_text
+    if args.voice is not None:
+        args.voice = chosen_voice(args.voice, *clips)
+        clips = args.voice.stands_for(args.instruct)
+    check_modes(args.instruct, *clips[1:])
+    if args.save_voice is not None:
+        check_new_voice(args.save_voice)
     GenerationOptions(
         args.cfg_value, args.inference_timesteps, args.min_tokens, args.max_tokens,
         args.temperature, args.seed, solver=args.solver,
@@ -237,10 +251,12 @@ def generate(args: argparse.Namespace) -> None:
     streaming = args.stream or args.play
     with messages_on_success():
         model = load(args)
+        if args.model == DEMO:
+            warn_of_unknown_words(text)
         progress = Progress()
         results = model.generate(
             text, instruct=args.instruct, ref_audio=args.ref_audio,
-            prompt_audio=args.prompt_audio, prompt_text=args.prompt_text,
+            prompt_audio=args.prompt_audio, prompt_text=args.prompt_text, voice=args.voice,
             cfg_value=args.cfg_value, inference_timesteps=args.inference_timesteps,
             min_tokens=args.min_tokens, max_tokens=args.max_tokens, seed=args.seed,
             temperature=args.temperature, stream=streaming,
@@ -257,6 +273,33 @@ def generate(args: argparse.Namespace) -> None:
         results.close()
         progress.close()
     report(done, sinks.output, progress.first)
+    if args.save_voice is not None:
+        keep_voice(model, done, text, args)
+
+
+def keep_voice(model: VoxCPM2, results: list, text: str, args: argparse.Namespace) -> None:
+    """Saves the voice of what was spoken, as it was heard."""
+    import numpy as np
+
+    from .prompt import spoken_text
+    from .voices import make_voice
+
+    speech = np.concatenate([np.array(result.audio) for result in results])
+    is_whole = results[-1].finish_reason == "stop"  # else who knows which words are in it?
+    voice = make_voice(
+        model, (speech, model.sample_rate), prompt_text=spoken_text(text) if is_whole else None,
+        description=" ".join((args.instruct or "").split()), as_is=True, called="the speech",
+    )  # fmt: skip
+    print(f"{voice.save(args.save_voice)}: the voice is kept", file=sys.stderr)
+
+
+def warn_of_unknown_words(text: str) -> None:
+    from .demo_words import known_words, unknown_words
+
+    if words := unknown_words(text):
+        logger.warning(
+            "the demo voice has not learnt %r; it says only: %s", words[0], " ".join(known_words())
+        )
 
 
 def report(results: list, output: str | None, first: float | None) -> None:

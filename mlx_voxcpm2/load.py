@@ -72,6 +72,19 @@ def load_model(
     return model.eval()
 
 
+def load_lazily(path_or_repo: str | Path, revision: str | None = None) -> VoxCPM2:
+    """The same, but each weight is read when it is first used: for those who only encode clips.
+
+    Nothing is arranged for speaking fast.
+    """
+    folder = find_checkpoint(path_or_repo, revision)
+    checkpoint = read_checkpoint(folder, Precision(mx.float32))  # the AudioVAE's in any case
+    # A turned one would be copied at each use.
+    whole = [(name, mx.contiguous(value)) for name, value in checkpoint.weights.items()]
+    checkpoint.model.load_weights(whole, strict=True)
+    return checkpoint.model.eval()
+
+
 @dataclass(frozen=True)
 class Precision:
     """What becomes of a checkpoint's numbers."""

@@ -20,11 +20,13 @@ from .options import GenerationOptions, check_integer
 from .prompt import Prompt, check_modes, spoken_text
 from .results import GenerationResult, ResultIterator
 from .tokenizer import Tokenizer
+from .voices import Voice, chosen_voice, make_voice
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from .audio import AudioSource
+    from .clips import Clip
 
 logger = logging.getLogger("mlx_voxcpm2")
 
@@ -59,7 +61,7 @@ class VoxCPM2(VoxCPM2Model):
         """
         if pad not in ("right", "left"):
             raise ValueError(f"pad is {pad!r}; it must be 'right' or 'left'")
-        patches = self._encode(self._read(audio, "audio", pad))
+        patches = self._encode(self._filled(self._clip(audio, "audio").samples, pad))
         mx.eval(patches)  # else only this thread could use them
         return patches
 
@@ -94,6 +96,7 @@ class VoxCPM2(VoxCPM2Model):
         ref_audio: AudioSource | mx.array | None = None,
         prompt_audio: AudioSource | mx.array | None = None,
         prompt_text: str | None = None,
+        voice: str | Path | Voice | None = None,
         cfg_value: float = 2.0,
         inference_timesteps: int = 10,
         min_tokens: int = 2,
@@ -112,6 +115,7 @@ class VoxCPM2(VoxCPM2Model):
         ref_audio: a voice to clone. prompt_audio with prompt_text, its words: speech to go on
         from. Either may be the patches that `encode_audio` returned, for a voice that is used
         often: padded on the right for ref_audio, on the left for prompt_audio.
+        voice: instead of those, what `make_voice` made: itself, or the name or file of a saved one.
         noise (N, P, D): used instead of random draws, a row per patch. progress: called with the
         seconds of speech so far. The rest: see `GenerationOptions`.
 
@@ -126,7 +130,7 @@ class VoxCPM2(VoxCPM2Model):
         )  # fmt: skip
         begin = time.perf_counter()
         prepare = self._prepare(
-            text, instruct, ref_audio, prompt_audio, prompt_text, options, noise
+            text, instruct, ref_audio, prompt_audio, prompt_text, voice, options, noise
         )
         spent = time.perf_counter() - begin
         speak = stream_results if stream else whole_results
@@ -171,6 +175,7 @@ class VoxCPM2(VoxCPM2Model):
         ref_audio: AudioSource | mx.array | None = None,
         prompt_audio: AudioSource | mx.array | None = None,
         prompt_text: str | None = None,
+        voice: str | Path | Voice | None = None,
         options: GenerationOptions | None = None,
         noise: mx.array | None = None,
     ) -> Iterator[mx.array]:
@@ -179,8 +184,8 @@ class VoxCPM2(VoxCPM2Model):
         A patch is submitted to the device, not waited for; the next one is begun on request.
         """
         prepare = self._prepare(
-            text, instruct, ref_audio, prompt_audio, prompt_text, options or GenerationOptions(),
-            noise,
+            text, instruct, ref_audio, prompt_audio, prompt_text, voice,
+            options or GenerationOptions(), noise,
         )  # fmt: skip
 
         def patches() -> Iterator[mx.array]:
@@ -196,6 +201,7 @@ class VoxCPM2(VoxCPM2Model):
         ref_audio: AudioSource | mx.array | None = None,
         prompt_audio: AudioSource | mx.array | None = None,
         prompt_text: str | None = None,
+        voice: str | Path | Voice | None = None,
         options: GenerationOptions | None = None,
         noise: mx.array | None = None,
     ) -> Request:
@@ -204,12 +210,31 @@ class VoxCPM2(VoxCPM2Model):
         `generate`."""
         options = options or GenerationOptions()
         prepare = self._prepare(
-            text, instruct, ref_audio, prompt_audio, prompt_text, options, noise
+            text, instruct, ref_audio, prompt_audio, prompt_text, voice, options, noise
         )
         request = prepare()
         if request.prompt.patches is not None:
             mx.async_eval(request.prompt.patches)  # else only this thread could speak it
         return request
+
+    def make_voice(
+        self,
+        ref_audio: AudioSource | None = None,
+        prompt_audio: AudioSource | None = None,
+        prompt_text: str | None = None,
+        description: str = "",
+        as_is: bool = False,
+    ) -> Voice:
+        """A voice to speak in again, `generate(voice=...)`, and to keep, `Voice.save`.
+
+        ref_audio: the voice to clone. prompt_audio with prompt_text, its words: speech to go on
+        from; prompt_text alone says what ref_audio speaks, which is then both, and is cloned the
+        more closely. as_is: don't raise a quiet clip's level, don't cut silence off its ends.
+
+        Says by the log what was mended, and what is wrong with a clip. Raises ValueError or
+        FileNotFoundError.
+        """
+        return make_voice(self, ref_audio, prompt_audio, prompt_text, description, as_is)
 
     def load_adapter(
         self, path_or_repo: str | Path, strength: float | None = None
@@ -246,6 +271,7 @@ class VoxCPM2(VoxCPM2Model):
         ref_audio: AudioSource | mx.array | None,
         prompt_audio: AudioSource | mx.array | None,
         prompt_text: str | None,
+        voice: str | Path | Voice | None,
         options: GenerationOptions,
         noise: mx.array | None,
     ) -> Callable[[], Request]:
@@ -254,6 +280,10 @@ class VoxCPM2(VoxCPM2Model):
         An array that MLX has not computed yet belongs to the thread that made it.
         """
         text = spoken_text(text, instruct)
+        if voice is not None:
+            voice = chosen_voice(voice, ref_audio, prompt_audio, prompt_text)
+            voice.check(self)
+            ref_audio, prompt_audio, prompt_text = voice.stands_for(instruct)
         check_modes(instruct, prompt_audio, prompt_text)
         words = self.tokenize((prompt_text or "") + text)
         reference, length = self._voice(ref_audio, "ref_audio", "right")
@@ -323,14 +353,19 @@ class VoxCPM2(VoxCPM2Model):
                 raise ValueError(f"{name} holds values that are not finite; encode the clip again")
             mx.eval(audio)
             return lambda: audio, len(audio)
-        samples = self._read(audio, name, pad)
+        clip = self._clip(audio, name)
+        for problem in clip.problems():
+            logger.warning("%s %s", name, problem)
+        samples = self._filled(clip.samples, pad)
         return lambda: self._encode(samples), len(samples) // self._samples_in
 
-    def _read(self, audio: AudioSource, name: str, pad: str) -> np.ndarray:
-        """audio -> samples at the encoder's rate, filled up to whole patches."""
-        from .audio import read_audio
+    def _clip(self, audio: AudioSource, name: str) -> Clip:
+        from .clips import read_clip
 
-        samples = read_audio(audio, self.config.audio_vae_config.sample_rate, name)
+        return read_clip(audio, self.config.audio_vae_config.sample_rate, name)
+
+    def _filled(self, samples: np.ndarray, pad: str) -> np.ndarray:
+        """samples, filled up to whole patches."""
         missing = -len(samples) % self._samples_in
         return np.pad(samples, (missing, 0) if pad == "left" else (0, missing))
 

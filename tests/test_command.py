@@ -216,7 +216,7 @@ BAD = [
     (["--text", "a", "--output", "a.flac", "--stream"], "cannot be streamed"),
     (["--text", "a", "--output", "/proc/a.wav"], "/proc/a.wav"),
     (["--text", "a", "--stream", "--play"], "--output"),
-    (["--text", "a", "--voice", "b"], "--voice"),
+    (["--text", "a", "--speaker", "b"], "--speaker"),
     (["--text", "a", "--outp", "b.wav"], "--outp"),
 ]
 

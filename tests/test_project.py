@@ -13,13 +13,14 @@ ROOT = Path(__file__).parent.parent
 ORDER = [
     "backend", "errors", "schema", "config", "models.compiled", "models.conv", "models.audio_vae",
     "models.rope", "models.joined_linear", "models.kv_cache", "models.minicpm",
-    "models.local_encoder", "models.local_dit", "models.flow", "models.voxcpm2", "audio",
-    "audio_output", "loudspeaker", "tokenizer", "torch_file", "weight_files", "hub", "whole_folder",
-    "options", "adapter_files", "lora_layers", "adapters", "results", "prompt", "batch", "streams",
-    "generation", "model", "quantization", "layouts", "load", "training.manifest",
-    "training.latents", "training.sequences", "training.losses", "training.options",
-    "training.trainer", "training.run_folder", "training.run", "__init__", "command", "generate",
-    "batch_lines", "batch_summary", "batch_job", "batch_command", "train", "cli",
+    "models.local_encoder", "models.local_dit", "models.flow", "models.voxcpm2", "audio", "clips",
+    "audio_output", "loudspeaker", "tokenizer", "torch_file", "weight_files", "hub", "demo_words",
+    "whole_folder", "options", "adapter_files", "lora_layers", "adapters", "results", "prompt", "batch",
+    "streams", "generation", "voice_files", "voices", "model", "quantization", "layouts", "load",
+    "training.manifest", "training.latents", "training.sequences", "training.losses",
+    "training.options", "training.trainer", "training.run_folder", "training.run", "__init__",
+    "command", "generate", "batch_lines", "batch_summary", "batch_job", "batch_command", "voice",
+    "train", "cli",
 ]  # fmt: skip
 ANYWHERE = {"models.__init__", "training.__init__"}
 
@@ -113,12 +114,14 @@ def test_the_readmes_examples_name_what_exists():
 
     from mlx_voxcpm2.convert import __main__ as converting
 
-    from mlx_voxcpm2 import VoxCPM2, batch_command, generate
+    from mlx_voxcpm2 import VoxCPM2, batch_command, generate, voice
 
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     known = set(generate.build_parser()._option_string_actions)
     known |= set(converting.build_parser("convert")._option_string_actions)
     known |= set(batch_command.build_parser()._option_string_actions)
+    for parser in voice.build_parsers("voice")[1].values():
+        known |= set(parser._option_string_actions)
     known |= set("--upload_repo --help --version".split())
     commands = re.findall(r"^\s*(?:python -m mlx_voxcpm2|mlx-voxcpm2).*(?:\\\n.*)*", readme, re.M)
     assert commands

@@ -26,7 +26,8 @@ from pathlib import Path
 import numpy as np
 import speech
 from measures import Clip, Measured, Spoken, Task, designed, ends_in_time, same_voice, word_accuracy
-from speech import SAMPLE_RATE, SPEAKERS, join_words, pitch, say
+from speech import SAMPLE_RATE, SPEAKERS, join_words, pitch
+from speech import say_steadily as say
 
 from mlx_voxcpm2 import __version__, load_model
 

@@ -35,6 +35,8 @@ RESOLUTIONS = {256: 32, 512: 64, 1024: 96, 2048: 192}
 # Magnitudes below this, 40 dB under the speech, are not worth learning.
 FLOOR = 1e-3
 LATENTS_PER_CLIP = 16
+HOP = math.prod(AUDIO_VAE["encoder_rates"])
+UNALIGNED = 0.1
 # The noise grows to this during the first steps, while latents are still small.
 NOISE, NOISE_STEPS, LATENT_WEIGHT = 0.1, 1000, 0.01
 
@@ -53,13 +55,11 @@ class Clips:
         pieces = []
         for index in random.integers(len(spans), size=size):
             start, end = spans[index]
-            # Beginnings and ends are rare among random pieces, but every utterance has them.
-            margin = self.length // 4
-            start = random.integers(start - margin, max(end - 3 * margin, start))
-            piece = self.sound[max(start, spans[index][0]) : min(start + self.length, end)]
-            left = max(0, int(spans[index][0] - start))
-            right = self.length - left - len(piece)
-            pieces.append(torch.nn.functional.pad(piece, (left, right)))
+            # Mostly where latents of the whole clip begin, which is where its periods begin.
+            step = 1 if random.random() < UNALIGNED else HOP
+            start += step * random.integers(max(1, (end - start - self.length // 2) // step))
+            piece = self.sound[start : min(start + self.length, end)]
+            pieces.append(torch.nn.functional.pad(piece, (0, self.length - len(piece))))
         return torch.stack(pieces)[:, None]
 
 
@@ -94,11 +94,19 @@ def spectral_loss(made: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
     return total / len(RESOLUTIONS)
 
 
-def loss_of(vae: AudioVAE, clips: torch.Tensor, noise: float) -> tuple[torch.Tensor, torch.Tensor]:
+def waveform_loss(made: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+    """The relative error. The decoder has no clock: only latents that tell the phase let it speak
+    with a pitch, which magnitudes alone teach slowly."""
+    return (made - given).norm() / (given.norm() + 1e-3)
+
+
+def loss_of(
+    vae: AudioVAE, clips: torch.Tensor, noise: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     latents = vae.encoder(clips)["mu"]
     rate = torch.full((len(clips),), vae.out_sample_rate, dtype=torch.int32)
     made = vae.decode(latents + noise * torch.randn_like(latents), rate)
-    return spectral_loss(made, clips), latents.square().mean()
+    return spectral_loss(made, clips), waveform_loss(made, clips), latents.square().mean()
 
 
 def main() -> None:
@@ -108,10 +116,18 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rate", type=float, default=1.5e-3)
+    parser.add_argument(
+        "--decoder_of", type=Path, metavar="PTH",
+        help="train this one's decoder on, for the same latents, while the rest learns from them",
+    )  # fmt: skip
     arguments = parser.parse_args()
     torch.manual_seed(0)
     vae = AudioVAE(AudioVAEConfig(**AUDIO_VAE))
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=arguments.rate, betas=(0.8, 0.99))
+    if arguments.decoder_of:
+        vae.load_state_dict(torch.load(arguments.decoder_of)["state_dict"])
+        vae.encoder.requires_grad_(False)
+    learnt = [weight for weight in vae.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(learnt, lr=arguments.rate, betas=(0.8, 0.99))
     first, state = 0, arguments.output.with_suffix(".state")
     if state.exists():
         held = torch.load(state)
@@ -127,16 +143,18 @@ def main() -> None:
         for group in optimizer.param_groups:
             group["lr"] = rate
         batch = clips.batch(clips.train, arguments.batch, np.random.default_rng(step))
-        spectral, size = loss_of(vae, batch, NOISE * min(1, step / NOISE_STEPS))
+        spectral, waveform, size = loss_of(vae, batch, NOISE * min(1, step / NOISE_STEPS))
         optimizer.zero_grad()
-        (spectral + LATENT_WEIGHT * size).backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        (spectral + waveform + LATENT_WEIGHT * size).backward()
+        torch.nn.utils.clip_grad_norm_(learnt, 1.0)
         optimizer.step()
         if (step + 1) % 100 == 0 or step + 1 == arguments.steps:
             with torch.no_grad():
-                valid, _ = loss_of(vae, checked, 0.0)
+                valid, valid_waveform, _ = loss_of(vae, checked, 0.0)
             row = {"step": step + 1, "train": round(spectral.item(), 4),
-                   "validation": round(valid.item(), 4), "latents": round(size.item() ** 0.5, 3),
+                   "validation": round(valid.item(), 4),
+                   "waveform": round(valid_waveform.item(), 4),
+                   "latents": round(size.item() ** 0.5, 3),
                    "seconds": round(time.time() - began)}  # fmt: skip
             print(json.dumps(row), flush=True)
             held = {"vae": vae.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
