@@ -5,9 +5,9 @@
 
 Needs espeak-ng and pyworld: their renderings are the references, the prompts, and the pitches to
 compare with. `espeak` for the path judges espeak-ng itself: what the measures can show at best.
-Sequences, seeds and noise are the same each time. --exclude takes the manifest of the training, a JSON object with
-"text" a line, and leaves out the sequences in it. Quantised versions, made in memory, must only
-keep their words (8 bits 95 %, fewer 90 %); the rest is told.
+Sequences, seeds and noise are the same each time. --exclude takes the manifest of the training, a
+JSON object with "text" a line, and leaves out the sequences in it. Quantised versions, made in
+memory, must only keep their words (8 bits 95 %, fewer 90 %); the rest is told.
 """
 
 from __future__ import annotations
