@@ -78,8 +78,18 @@ class CausalConv1d(nn.Module):
         if self.weight.shape[1] == 1:
             return mx.addmm(self.bias, x, self.weight[:, 0].T)
         x = (context or Context()).prepend(x, self.past)
-        y = mx.conv1d(x, self.weight, stride=self.stride, dilation=self.dilation)
-        return y + self.bias
+        if self.dilation > 1:
+            return self._as_product(x)
+        return mx.conv1d(x, self.weight, stride=self.stride) + self.bias
+
+    def _as_product(self, x: mx.array) -> mx.array:
+        """The shifted inputs side by side, times all taps: on a CPU MLX's dilated convolution takes
+        20 to 60 times as long. No dilated one has a stride."""
+        out, kernel, _ = self.weight.shape
+        length = x.shape[1] - self.past
+        starts = range(0, kernel * self.dilation, self.dilation)
+        taps = mx.concatenate([x[:, start : start + length] for start in starts], axis=-1)
+        return mx.addmm(self.bias, taps, self.weight.reshape(out, -1).T)
 
 
 @partial(mx.compile, shapeless=True)
