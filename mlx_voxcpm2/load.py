@@ -14,7 +14,7 @@ from . import adapters, backend, layouts
 from .adapter_files import StoredAdapter, read_adapter_if_any
 from .config import VoxCPM2Config
 from .errors import one_line
-from .hub import find_checkpoint
+from .hub import DEMO, find_checkpoint
 from .lora_layers import lora_class
 from .model import VoxCPM2
 from .quantization import (
@@ -46,8 +46,10 @@ def load_model(
 ) -> VoxCPM2:
     """Loads a checkpoint from a folder, or from the Hugging Face hub (which keeps a cache).
 
+    "demo" is a small voice that comes with the package and says some words only.
+
     dtype: "bfloat16", "float16" or "float32" for all but the AudioVAE, which stays float32.
-    By default bfloat16; what an MLX converter wrote keeps the type it was given.
+    By default bfloat16; what an MLX converter wrote keeps the type it was given, "demo" float32.
     revision: a branch, tag or commit of a hub repository.
     quantize: a recipe ("8bit", "4bit-dit8" …, see `quantization.RECIPES`) or a `Quantization`:
     the same model as from the converted checkpoint, made in memory.
@@ -57,6 +59,8 @@ def load_model(
     checkpoint, or already quantised and to be quantised, each with one line that names the file
     or tensor and says what to do.
     """
+    if dtype is None and path_or_repo == DEMO:
+        dtype = mx.float32  # it is stored at 16 bits to be small; at 32 it is faster on a CPU
     precision = choose_precision(dtype, quantize)
     stored = read_adapter_if_any(adapter, adapter_strength)
     if stored is not None:
