@@ -17,8 +17,8 @@ ORDER = [
     "tokenizer", "torch_file", "weight_files", "hub", "whole_folder", "options", "adapter_files",
     "lora_layers", "adapters", "results", "prompt", "batch", "generation", "model", "quantization",
     "layouts", "load", "training.manifest", "training.latents", "training.sequences",
-    "training.losses", "training.options", "training.trainer", "training.run_folder",
-    "training.run", "__init__", "command", "generate", "train", "cli",
+    "training.losses", "training.options", "training.processes", "training.trainer",
+    "training.run_folder", "training.run", "__init__", "command", "generate", "train", "cli",
 ]  # fmt: skip
 ANYWHERE = {"models.__init__", "training.__init__"}
 
