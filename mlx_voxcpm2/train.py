@@ -109,8 +109,7 @@ def settings_of(args: argparse.Namespace):
 
     from .adapter_files import LoRASettings
     from .schema import read_dataclass
-    from .training.options import TrainingOptions
-    from .training.run import TrainingSettings
+    from .training.options import TrainingOptions, TrainingSettings
 
     data = read_config(args.config) if args.config else {}
     of_command = ("config", "check", "lora", "full", "verbose")
@@ -122,6 +121,8 @@ def settings_of(args: argparse.Namespace):
     for name in ("train", "output"):
         if not data.get(name) and not (name == "output" and args.check):
             raise ValueError(f"--{name} is missing; --help lists the flags")
+    if not isinstance(data.get("output", ""), str):
+        raise ValueError(f"{args.config}: output must be str, not {data['output']!r}")
     output, lora = data.pop("output", None), data.pop("lora", {})
     full = (data.pop("full", False) and not args.lora) or args.full
     if full:

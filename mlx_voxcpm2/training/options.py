@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 
+from ..adapter_files import LoRASettings
 from ..schema import require
+
+# Options that change nothing of what is learnt; they may be others when a run goes on.
+_FREE = (
+    "gradient_checkpointing", "log_interval", "valid_interval", "save_interval",
+    "keep_checkpoints", "sample_interval", "sample_texts",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -93,3 +100,39 @@ class TrainingOptions:
     def longest(self) -> int:
         """Positions of an example."""
         return self.max_batch_tokens // self.batch_size
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """All that decides what a run does. Raises ValueError for a value out of range."""
+
+    model: str
+    """A folder or hub repository."""
+    train: str
+    """The manifest."""
+    validation: str | None = None
+    """Another manifest; else `validation_split` of the first one's lines, drawn by the seed."""
+    validation_split: float = 0.0
+    lora: LoRASettings | None = field(default_factory=LoRASettings)
+    """None trains the model itself, all but the AudioVAE."""
+    options: TrainingOptions = field(default_factory=TrainingOptions)
+    revision: str | None = None
+
+    def __post_init__(self):
+        for name in ("model", "train", "validation", "revision"):
+            value = getattr(self, name)
+            if not isinstance(value, str) and (value is not None or name in ("model", "train")):
+                raise ValueError(f"{name} is {value!r}; it must be a string")
+        split = self.validation_split
+        if not isinstance(split, int | float) or not 0 <= split <= 0.5:
+            raise ValueError(f"validation_split is {split!r}; it must be from 0 to 0.5")
+
+    @property
+    def decisive(self) -> dict:
+        """What a run must not be gone on with otherwise, by name."""
+        named = asdict(self)
+        options, lora = named.pop("options"), named.pop("lora")
+        named |= {name: value for name, value in options.items() if name not in _FREE}
+        named["warmup_steps"] = self.options.warmup
+        named["kind"] = "full" if lora is None else "lora"
+        return named | {f"lora.{name}": value for name, value in (lora or {}).items()}

@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten
 
-from ..adapter_files import LoRASettings, read_adapter, write_adapter
+from ..adapter_files import read_adapter, write_adapter
 from ..adapters import add_lora, lora_tensors
 from ..audio_output import write_audio
 from ..hub import find_checkpoint
@@ -25,43 +25,11 @@ from ..model import VoxCPM2
 from ..models.minicpm import Joinable
 from .latents import LatentCache
 from .manifest import Limits, Line, Problem, inspect_manifest, summary
-from .options import TrainingOptions
+from .options import TrainingSettings
 from .processes import all_or_none
 from .run_folder import RunFolder, latest_checkpoint
 from .sequences import Example
 from .trainer import Step, Trainer
-
-# Options that change nothing of what is learnt; they may be others when a run goes on.
-_FREE = (
-    "gradient_checkpointing", "log_interval", "valid_interval", "save_interval",
-    "keep_checkpoints", "sample_interval", "sample_texts",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """All that decides what a run does. Raises ValueError for a value out of range."""
-
-    model: str
-    """A folder or hub repository."""
-    train: str
-    """The manifest."""
-    validation: str | None = None
-    """Another manifest; else `validation_split` of the first one's lines, drawn by the seed."""
-    validation_split: float = 0.0
-    lora: LoRASettings | None = field(default_factory=LoRASettings)
-    """None trains the model itself, all but the AudioVAE."""
-    options: TrainingOptions = field(default_factory=TrainingOptions)
-    revision: str | None = None
-
-    def __post_init__(self):
-        for name in ("model", "train", "validation", "revision"):
-            value = getattr(self, name)
-            if not isinstance(value, str) and (value is not None or name in ("model", "train")):
-                raise ValueError(f"{name} is {value!r}; it must be a string")
-        split = self.validation_split
-        if not isinstance(split, int | float) or not 0 <= split <= 0.5:
-            raise ValueError(f"validation_split is {split!r}; it must be from 0 to 0.5")
 
 
 @dataclass(frozen=True)
@@ -99,7 +67,7 @@ def train(
         source = find_checkpoint(settings.model, settings.revision)
         lines = read_lines(settings, source, report)
         if leads:
-            run = RunFolder(output, _decisive(settings))
+            run = RunFolder(output, settings.decisive)
         model = _load(settings, source, run.latest if leads else None)
         cache = LatentCache(Path(os.path.expanduser(output)) / "latents", model)
         clips = _clips(lines)
@@ -155,16 +123,6 @@ def _require_libraries(settings: TrainingSettings) -> None:
         )
 
 
-def _decisive(settings: TrainingSettings) -> dict:
-    """What a run must not be gone on with otherwise, by name."""
-    named = asdict(settings)
-    options, lora = named.pop("options"), named.pop("lora")
-    named |= {name: value for name, value in options.items() if name not in _FREE}
-    named["warmup_steps"] = settings.options.warmup
-    named["kind"] = "full" if lora is None else "lora"
-    return named | {f"lora.{name}": value for name, value in (lora or {}).items()}
-
-
 def read_lines(
     settings: TrainingSettings,
     source: Path,
@@ -177,7 +135,7 @@ def read_lines(
 
     Raises ValueError, with one line, if a line can't be used, or if there is none to learn from.
     """
-    sizes = read_checkpoint(source, Precision()).model
+    sizes = read_checkpoint(source, Precision(mx.float32)).model
     limits, errors, read = Limits(max_positions=settings.options.longest), [], []
     for path in filter(None, (settings.train, settings.validation)):
         lines, problems = inspect_manifest(path, limits, sizes)

@@ -103,7 +103,9 @@ class Trainer:
             return
         weights = tree_map(of_first, self.model.trainable_parameters())
         self.model.update(weights)
-        self.resume(step, {name: of_first(value) for name, value in self.state.items()})
+        state = self.state
+        # By name: where they were read from a file, their order is another.
+        self.resume(step, {name: of_first(state[name]) for name in sorted(state)})
         mx.eval(weights, self.optimizer.state)
 
     def advance(self) -> Step:
