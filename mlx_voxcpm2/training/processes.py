@@ -15,16 +15,17 @@ def all_or_none(group: mx.distributed.Group) -> Iterator[None]:
     Only the first of those that failed raises its ValueError or OSError; the others leave with
     SystemExit(2), since one line is enough.
     """
-    error = None
     try:
         yield
-    except (ValueError, OSError) as raised:
-        error = raised
-    if group.size() > 1:
-        failed = mx.zeros(group.size())
-        failed[group.rank()] = error is not None
-        failed = mx.distributed.all_sum(failed, group=group).tolist()
-        if any(failed) and not (error is not None and not any(failed[: group.rank()])):
-            raise SystemExit(2)
-    if error is not None:
-        raise error
+    except (ValueError, OSError):
+        if any(_failures(group, True)[: group.rank()]):
+            raise SystemExit(2) from None
+        raise
+    if any(_failures(group, False)):
+        raise SystemExit(2)
+
+
+def _failures(group: mx.distributed.Group, failed: bool) -> list[bool]:
+    """By process, whether it failed."""
+    flags = [failed if rank == group.rank() else False for rank in range(group.size())]
+    return mx.distributed.all_sum(mx.array(flags, mx.float32), group=group).tolist()

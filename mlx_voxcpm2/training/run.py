@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 import shutil
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,9 +26,16 @@ from .latents import LatentCache
 from .manifest import Limits, Line, Problem, inspect_manifest, summary
 from .options import TrainingSettings
 from .processes import all_or_none
-from .run_folder import RunFolder, latest_checkpoint
+from .run_folder import RunFolder
 from .sequences import Example
 from .trainer import Step, Trainer
+
+logger = logging.getLogger("mlx_voxcpm2")
+
+Losses = tuple[float, float] | None
+"""Of the velocity and of the stop head."""
+Progress = Callable[[Step, Losses], None]
+Report = Callable[[str, Problem], None]
 
 
 @dataclass(frozen=True)
@@ -43,32 +49,33 @@ class Lines:
 def train(
     settings: TrainingSettings,
     output: str | Path,
-    progress: Callable[[Step, tuple[float, float] | None], None] | None = None,
-    report: Callable[[str, Problem], None] | None = None,
-) -> Path:
-    """Trains until `max_steps`, and returns the folder of the last checkpoint in `output`.
+    progress: Progress | None = None,
+    report: Report | None = None,
+) -> Path | None:
+    """Trains until `max_steps`, and returns the folder of the last checkpoint in `output`, if this
+    process wrote it.
 
     With LoRA a checkpoint is an adapter, else a model; both load here and in the official package.
     If `output` holds a run with the same settings, it goes on behind its last checkpoint, with the
     losses of a run that was never stopped. Under `mlx.launch` all processes share each batch; the
     first one writes.
 
-    progress: called after each step, with the validation's losses where there was one. report:
-    called for each thing that is wrong with a manifest, see `read_lines`.
+    progress: called after each step, with the validation's losses where there was one. report: see
+    `read_lines`.
 
     Raises ValueError, FileNotFoundError or OSError, with one line, before anything is learnt for
     settings or data that can't be used, and later if there is no room for a checkpoint. If another
     process can't go on, it is that one that says so, and this one raises SystemExit.
     """
-    group, options = mx.distributed.init(), settings.options
-    leads, run = group.rank() == 0, None
+    group = mx.distributed.init()
+    run: RunFolder | None = None
     with all_or_none(group):
         _require_libraries(settings)
         source = find_checkpoint(settings.model, settings.revision)
         lines = read_lines(settings, source, report)
-        if leads:
+        if group.rank() == 0:
             run = RunFolder(output, settings.decisive)
-        model = _load(settings, source, run.latest if leads else None)
+        model = _load(settings, source, run and run.latest)
         cache = LatentCache(Path(os.path.expanduser(output)) / "latents", model)
         clips = _clips(lines)
         latents = cache.fill(clips[group.rank() :: group.size()])
@@ -76,11 +83,45 @@ def train(
         latents |= cache.fill(clip for clip in clips if clip not in latents)
         training = _examples(lines.training, model, latents)
         validation = _examples(lines.validation, model, latents)
-        trainer = Trainer(model, training, options, group)
-        if leads:
+        trainer = Trainer(model, training, settings.options, group)
+        if run is not None:
             run.resume(trainer)
     trainer.follow_first()
-    texts = options.sample_texts or [x.text for x in lines.validation or lines.training][:2]
+    for step, losses in _steps(trainer, validation, progress):
+        if run is not None:
+            _write(run, settings, source, trainer, lines, step, losses)
+    return run and run.latest
+
+
+def _steps(
+    trainer: Trainer, validation: list[Example], progress: Progress | None
+) -> Iterator[tuple[Step, Losses]]:
+    """Those that are left, each with the validation's losses where it is time for them."""
+    while trainer.step < trainer.options.max_steps:
+        step, losses = trainer.advance(), None
+        if validation and _is_due(trainer, trainer.options.valid_interval):
+            losses = trainer.validate(validation)
+        if progress is not None:
+            progress(step, losses)
+        yield step, losses
+
+
+def _is_due(trainer: Trainer, interval: int) -> bool:
+    last = trainer.step == trainer.options.max_steps
+    return interval > 0 and (trainer.step % interval == 0 or last)
+
+
+def _write(
+    run: RunFolder,
+    settings: TrainingSettings,
+    source: Path,
+    trainer: Trainer,
+    lines: Lines,
+    step: Step,
+    losses: Losses,
+) -> None:
+    """What is due after a step."""
+    options, model = settings.options, trainer.model
 
     def write_weights(folder: Path) -> None:
         if settings.lora is not None:
@@ -88,28 +129,14 @@ def train(
         else:
             write_model(folder, model, source)
 
-    while trainer.step < options.max_steps:
-        began = time.perf_counter()
-        step, losses = trainer.advance(), None
-        spent = time.perf_counter() - began
-
-        def due(interval: int, number: int = step.number) -> bool:
-            return interval > 0 and (number % interval == 0 or number == options.max_steps)
-
-        if validation and due(options.valid_interval):
-            losses = trainer.validate(validation)
-        if progress is not None:
-            progress(step, losses)
-        if not leads:
-            continue
-        if losses or due(options.log_interval):
-            run.log(step, losses, spent)
-        if due(options.save_interval):
-            run.save(trainer, write_weights, options.keep_checkpoints)
-            run.plot()
-        if due(options.sample_interval):
-            _speak(model, texts, options.seed, run.path / "samples" / f"step_{step.number:07d}")
-    return latest_checkpoint(output)
+    if losses or _is_due(trainer, options.log_interval):
+        run.log(step, losses)
+    if _is_due(trainer, options.save_interval):
+        run.save(trainer, write_weights, options.keep_checkpoints)
+        run.plot()
+    if _is_due(trainer, options.sample_interval):
+        texts = options.sample_texts or [x.text for x in lines.validation or lines.training][:2]
+        _speak(model, texts, options.seed, run.path / "samples" / f"step_{step.number:07d}")
 
 
 def _require_libraries(settings: TrainingSettings) -> None:
@@ -123,15 +150,12 @@ def _require_libraries(settings: TrainingSettings) -> None:
         )
 
 
-def read_lines(
-    settings: TrainingSettings,
-    source: Path,
-    report: Callable[[str, Problem], None] | None = None,
-) -> Lines:
+def read_lines(settings: TrainingSettings, source: Path, report: Report | None = None) -> Lines:
     """Reads and checks the manifests; every clip is read through once.
 
     source: the model's folder, of which only the tokenizer and the sizes are needed. report: called
-    with a manifest's path and each thing that is wrong with it, also what is only doubtful.
+    with a manifest's path and each thing that is wrong with it, also what is only doubtful; by
+    default the log takes it.
 
     Raises ValueError, with one line, if a line can't be used, or if there is none to learn from.
     """
@@ -139,8 +163,8 @@ def read_lines(
     limits, errors, read = Limits(max_positions=settings.options.longest), [], []
     for path in filter(None, (settings.train, settings.validation)):
         lines, problems = inspect_manifest(path, limits, sizes)
-        for problem in problems if report is not None else ():
-            report(path, problem)
+        for problem in problems:
+            (report or _log)(path, problem)
         errors.append(summary(path, lines, problems))
         read.append(lines)
     if any(errors):
@@ -157,6 +181,10 @@ def read_lines(
             "is_prompt out where speech is to be learnt"
         )
     return Lines(learnt, held_out)
+
+
+def _log(path: str, problem: Problem) -> None:
+    logger.warning("%s: %s: %s", path, problem.severity, problem)
 
 
 def _load(settings: TrainingSettings, source: Path, checkpoint: Path | None) -> VoxCPM2:
@@ -197,17 +225,15 @@ def _examples(lines: list[Line], model: VoxCPM2, latents: dict[Path, np.ndarray]
 
 
 def write_model(folder: Path, model: VoxCPM2, source: Path) -> None:
-    """The model's weights, float32, into a folder that is there, with the small files and the
-    layout of the checkpoint `source` that it came from."""
+    """Into a folder that is there: the weights in float32, in the layout of the checkpoint `source`
+    that they came from, and its other files. Upstream's config.json stays as it is, so that the
+    model speaks in the precision that it had."""
     vae = [path for path in source.glob("audiovae.*") if path.suffix in (".pth", ".safetensors")]
     weights = dict(tree_flatten(model.parameters()))
     if vae:  # upstream's layout, which keeps the AudioVAE apart
         weights = {name: x for name, x in weights.items() if not name.startswith("audio_vae.")}
-    for path in [*vae, *source.glob("tokenizer*.json")]:
-        shutil.copy(path, folder / path.name)
-    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    config["dtype"] = "float32"
-    (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+    for path in [source / "config.json", *vae, *source.glob("tokenizer*.json")]:
+        shutil.copyfile(path, folder / path.name)
     metadata = {} if vae else {"format": "mlx"}
     mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata)
 

@@ -139,11 +139,11 @@ class RunFolder:
             kept = [row for row in self.losses() if row["step"] <= step]
         _write(self._log, "".join(json.dumps(row) + "\n" for row in kept))
 
-    def log(self, step: Step, validation: tuple[float, float] | None, seconds: float) -> None:
+    def log(self, step: Step, validation: tuple[float, float] | None) -> None:
         row = {
             "step": step.number, "loss/diff": step.diff, "loss/stop": step.stop,
             "grad_norm": step.grad_norm, "lr": step.learning_rate, "patches": step.targets,
-            "seconds": round(seconds, 3),
+            "seconds": round(step.seconds, 3),
         }  # fmt: skip
         if validation is not None:
             row |= {"valid/diff": validation[0], "valid/stop": validation[1]}

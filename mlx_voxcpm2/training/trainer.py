@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -36,6 +37,8 @@ class Step:
     learning_rate: float
     targets: int
     """Patches learnt."""
+    seconds: float = field(compare=False)
+    """That it took."""
 
 
 class Trainer:
@@ -110,7 +113,7 @@ class Trainer:
 
     def advance(self) -> Step:
         """One update, from `grad_accum_steps` batches. Raises ValueError if it is not finite."""
-        model, options = self.model, self.options
+        model, options, began = self.model, self.options, time.perf_counter()
         model.train()
         parameters = model.trainable_parameters()
         sums = {"losses": mx.zeros(2), "gradients": tree_map(mx.zeros_like, parameters)}
@@ -142,7 +145,8 @@ class Trainer:
                 f"step {self.step}: losses {diff:g} and {stop:g}, gradient {norm:g}: not finite; "
                 "begin again with a lower learning_rate, or with precision: float32"
             )
-        return Step(self.step, diff, stop, norm, self.optimizer.learning_rate.item(), learnt)
+        rate, seconds = self.optimizer.learning_rate.item(), time.perf_counter() - began
+        return Step(self.step, diff, stop, norm, rate, learnt, seconds)
 
     def validate(self, examples: Sequence[Example]) -> tuple[float, float]:
         """Both losses over all of the examples, with the same chance at each time."""
