@@ -8,9 +8,15 @@ import re
 import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .command import Parser, flag, run, stopped_by_signals
 from .generate import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from .training.manifest import Problem
+    from .training.options import TrainingOptions, TrainingSettings
+    from .training.trainer import Step
 
 # Keys of upstream's YAML that this trainer has no use for: it resamples, reads ahead and logs in
 # its own way, and writes the same files for everyone.
@@ -103,10 +109,8 @@ def _as_number(value: object) -> object:
     return value
 
 
-def settings_of(args: argparse.Namespace):
-    """-> TrainingSettings and the output folder, from --config and the flags."""
-    from dataclasses import fields
-
+def settings_of(args: argparse.Namespace) -> tuple[TrainingSettings, str | None]:
+    """What to do and the output folder, from --config and the flags. Raises ValueError."""
     from .adapter_files import LoRASettings
     from .schema import read_dataclass
     from .training.options import TrainingOptions, TrainingSettings
@@ -127,7 +131,8 @@ def settings_of(args: argparse.Namespace):
     full = (data.pop("full", False) and not args.lora) or args.full
     if full:
         data.setdefault("learning_rate", 1e-5)
-    named = {f.name: data.pop(f.name) for f in fields(TrainingSettings) if f.name in data}
+    names = ("model", "revision", "train", "validation", "validation_split")
+    named = {name: data.pop(name) for name in names if name in data}
     unknown: list[str] = []
     try:
         options = read_dataclass(TrainingOptions, data, unknown)
@@ -143,10 +148,10 @@ def settings_of(args: argparse.Namespace):
 class Progress:
     """A bar in steps, with both losses; where there is no terminal, a line now and then."""
 
-    def __init__(self, options):
+    def __init__(self, options: TrainingOptions):
         self.options, self.bar = options, None
 
-    def __call__(self, step, validation: tuple[float, float] | None) -> None:
+    def __call__(self, step: Step, validation: tuple[float, float] | None) -> None:
         if self.bar is None:
             from tqdm import tqdm
 
@@ -171,11 +176,11 @@ class Progress:
             self.bar.close()
 
 
-def report(path: str, problem) -> None:
+def report(path: str, problem: Problem) -> None:
     print(f"{path}: {problem.severity}: {problem}", file=sys.stderr)
 
 
-def check(settings) -> None:
+def check(settings: TrainingSettings) -> None:
     from .hub import find_checkpoint
     from .training.run import read_lines
 
