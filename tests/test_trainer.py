@@ -147,24 +147,29 @@ def test_recomputed_layers_learn_the_same_with_less_memory(kind, request, releas
     assert [told[1].diff, told[1].stop, told[1].grad_norm] == pytest.approx(
         [told[0].diff, told[0].stop, told[0].grad_norm], rel=1e-5
     )
-    assert peaks[1] < 0.6 * peaks[0]
+    assert peaks[1] < 0.8 * peaks[0]
     for name, value in moved[0].items():
         # A first step of Adam has but the sign of what is almost zero.
         assert np.quantile(np.abs(value - moved[1][name]), 0.9) < 1e-6, name
 
 
-def test_all_weights_are_learnt_within_four_times_their_size(whole_model):
-    """Themselves, their gradients and two averages."""
-    trainer = Trainer(whole_model, [example(whole_model, 1)], TrainingOptions(**QUICK, max_steps=9))
+def test_an_update_needs_no_second_copy_of_what_it_replaces(whole_model, monkeypatch):
+    """Weights, both averages and gradients are four times the model already."""
+    options = TrainingOptions(**QUICK, max_steps=9)
+    trainer = Trainer(whole_model, [example(whole_model, 1)], options)
     size = sum(value.nbytes for value in weights(whole_model).values())
     trainer.advance()
-    mx.clear_cache()
-    mx.reset_peak_memory()
-    before = mx.get_active_memory()
+    move, before = trainer._move, []
+
+    def measured(*arrays: dict) -> tuple:
+        mx.reset_peak_memory()
+        before.append(mx.get_active_memory())
+        return move(*arrays)
+
+    monkeypatch.setattr(trainer, "_move", measured)
     trainer.advance()
-    # The gradients are new; the rest is there before.
-    assert mx.get_peak_memory() - before < 1.8 * size
-    assert mx.get_active_memory() - before < 0.1 * size
+    assert mx.get_peak_memory() - before[0] < 0.5 * size
+    assert mx.get_active_memory() < before[0]
 
 
 def test_computed_in_bfloat16_the_adapter_stays_float32(released):
@@ -187,6 +192,16 @@ def test_validation_is_the_mean_over_targets_whatever_the_batches(model):
         found.append(trainer.validate(examples))
         assert found[-1] == trainer.validate(examples)
     assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+def test_more_processes_than_examples_in_a_batch_are_refused(model):
+    class Group:
+        def size(self) -> int:
+            return 3
+
+    options = TrainingOptions(**QUICK | {"batch_size": 2}, max_steps=2)
+    with pytest.raises(ValueError, match="batch_size is 2 for 3 processes; give each an example"):
+        Trainer(model, [example(model, 3)], options, Group())
 
 
 def test_lengths_are_filled_up_to_few_shapes_by_less_than_an_eighth():

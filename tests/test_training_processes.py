@@ -12,7 +12,7 @@ from training_runs import SETTINGS, arguments, losses, run, write_data
 
 from mlx_voxcpm2 import train
 
-TIMEOUT = 120
+TIMEOUT = 600
 
 
 @pytest.fixture(scope="module")
@@ -97,11 +97,3 @@ def test_if_one_cannot_begin_none_waits_and_it_alone_says_why(released, data, tm
     assert said[1] == (
         f"python -m mlx_voxcpm2.train: {data.with_name('no.jsonl')}: no such file; check the path\n"
     )
-
-
-def test_more_processes_than_examples_in_a_batch_are_refused(released, data, tmp_path, together):
-    paths = [tmp_path / name for name in ("first", "second")]
-    flags = (arguments(released.folder, data, path, "--batch_size", "1") for path in paths)
-    statuses, said = together(*flags)
-    assert statuses == [2, 2]
-    assert "batch_size is 1 for 2 processes; give each an example" in said[0] and said[1] == ""

@@ -17,7 +17,9 @@ from mlx_voxcpm2.convert import convert
 from training_runs import SETTINGS, arguments, losses, run, write_data
 
 from mlx_voxcpm2 import command, load_model, train
+from mlx_voxcpm2.models.minicpm import Joinable
 from mlx_voxcpm2.training import run as training
+from mlx_voxcpm2.training.options import TrainingSettings
 from mlx_voxcpm2.training.run_folder import RunFolder
 
 # A run that ends itself, as by `kill -9`, in the middle of its second checkpoint.
@@ -98,6 +100,14 @@ def test_a_learnt_model_is_loaded_and_speaks(unbroken, released):
     assert {path.name for path in released.folder.iterdir()} <= names
     configs = [folder / "config.json" for folder in (unbroken["full"] / "latest", released.folder)]
     assert configs[0].read_text() == configs[1].read_text()
+
+
+def test_to_learn_a_model_its_weights_are_in_memory_once(released, data):
+    """Joined projections would keep the first ones."""
+    settings = TrainingSettings(str(released.folder), str(data), lora=None)
+    model = training._load(settings, released.folder, None)
+    joinable = [module for module in model.modules() if isinstance(module, Joinable)]
+    assert joinable and not [module for module in joinable if module.joined is not None]
 
 
 def test_what_mlx_wrote_can_be_learnt_and_is_loaded_again(released, data, tmp_path):
@@ -205,7 +215,8 @@ def test_the_folder_must_be_a_runs_and_nobody_elses(released, data, tmp_path, ca
     running = RunFolder(tmp_path / "running", {})
     assert "running: a run is under way here; wait for it, or" in refused(tmp_path / "running")
     assert "no run can be written here" in refused(tmp_path / "mine" / "thesis.txt")
-    assert running and (tmp_path / "mine" / "thesis.txt").exists()
+    running.close()
+    assert (tmp_path / "mine" / "thesis.txt").exists()
 
 
 def test_a_checkpoint_that_cannot_be_written_is_a_line(
@@ -295,7 +306,7 @@ def test_a_quantised_base_learns_an_adapter_and_nothing_else(exchange, data, tmp
     source = convert(exchange, tmp_path / "quantised", quantize="4bit-dit8")
     output = tmp_path / "out"
     assert run(*arguments(source, data, output, "--full")) == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    *_, line = capsys.readouterr().err.splitlines()
     assert "is quantised, and rounded numbers can't be learnt; train an adapter" in line
     assert not list(output.glob("step_*"))
     shutil.rmtree(output)

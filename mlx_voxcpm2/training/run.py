@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -67,6 +68,18 @@ def train(
     settings or data that can't be used, and later if there is no room for a checkpoint. If another
     process can't go on, it is that one that says so, and this one raises SystemExit.
     """
+    with ExitStack() as stack:
+        return _train(settings, output, progress, report, stack)
+
+
+def _train(
+    settings: TrainingSettings,
+    output: str | Path,
+    progress: Progress | None,
+    report: Report | None,
+    stack: ExitStack,
+) -> Path | None:
+    """See `train`. stack: closes the run's folder, so that another run can begin there."""
     group = mx.distributed.init()
     run: RunFolder | None = None
     with all_or_none(group):
@@ -74,7 +87,7 @@ def train(
         source = find_checkpoint(settings.model, settings.revision)
         lines = read_lines(settings, source, report)
         if group.rank() == 0:
-            run = RunFolder(output, settings.decisive)
+            run = stack.enter_context(closing(RunFolder(output, settings.decisive)))
         model = _load(settings, source, run and run.latest)
         cache = LatentCache(Path(os.path.expanduser(output)) / "latents", model)
         clips = _clips(lines)

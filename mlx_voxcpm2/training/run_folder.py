@@ -35,7 +35,7 @@ def latest_checkpoint(path: str | os.PathLike) -> Path | None:
 
 
 class RunFolder:
-    """The one process that writes in a folder; it is locked while this object is there.
+    """The one process that writes in a folder, which is locked until `close`.
 
     settings: JSON by name, of all that decides what the run learns; a begun run needs the same.
 
@@ -68,6 +68,9 @@ class RunFolder:
             self._begin(file, settings)
         for left in (*self.path.glob(".step_*"), *self.path.glob("latents/.*")):
             shutil.rmtree(left) if left.is_dir() else left.unlink()  # by a kill
+
+    def close(self) -> None:
+        self._lock.close()
 
     def _begin(self, file: Path, settings: dict) -> None:
         if any(entry for entry in self.path.iterdir() if not entry.name.startswith(".")):
