@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
-import signal
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
 from mlx_voxcpm2.adapter_files import split_strength
-from mlx_voxcpm2.command import Parser, flag, messages_on_success, run
+from mlx_voxcpm2.command import Parser, flag, messages_on_success, run, stopped_by_signals
 from mlx_voxcpm2.quantization import MODE_RECIPES, RECIPES, Quantization, find_recipe
 
 
@@ -131,24 +128,6 @@ class Progress:
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
-
-
-@contextlib.contextmanager
-def stopped_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP (a closed terminal) raise in the block, so that it clears up."""
-
-    def stop(number: int, _: object) -> None:
-        raise SystemExit(128 + number)
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    for number, handler in before.items():
-        if handler != signal.SIG_IGN:  # as nohup has it
-            signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def convert(args: argparse.Namespace) -> None:

@@ -20,7 +20,7 @@ options adapter_files lora_layers adapters
 results prompt batch streams generation voice_files voices model
 quantization layouts load
 training.manifest training.latents training.sequences training.losses training.options
-training.trainer training.run_folder training.run
+training.processes training.trainer training.run_folder training.run
 __init__ command generate
 batch_lines batch_summary batch_job batch_command
 voice

@@ -55,16 +55,18 @@ class LatentCache:
             self._keep(entry, patches)
         return mx.array(patches)
 
-    def fill(self, paths: Iterable[str | os.PathLike]) -> None:
-        """Encodes those clips that are not there yet, with a progress bar on a terminal."""
+    def fill(self, paths: Iterable[str | os.PathLike]) -> dict[Path, np.ndarray]:
+        """Clips -> their patches, encoded if they are not there yet; with a bar on a terminal."""
         from tqdm import tqdm
 
+        held = {}
         for path in tqdm(
             list(dict.fromkeys(map(Path, paths))), desc="encoding clips", unit="clip",
             disable=None, file=sys.stderr, leave=False,
         ):  # fmt: skip
-            self(path)
+            held[path] = np.array(self(path))
             mx.clear_cache()  # the next clip's arrays have other lengths and can't use these
+        return held
 
     def _entry(self, path: str | os.PathLike) -> Path:
         """The file of a clip's latents."""

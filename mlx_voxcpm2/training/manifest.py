@@ -95,15 +95,12 @@ def read_manifest(
     Raises ValueError, with one line that names the first bad line and says how many there are;
     FileNotFoundError or another OSError for a manifest that cannot be read.
     """
-    inspection = _inspect(path, limits, model)
-    errors = [problem for problem in inspection.problems if problem.severity == "error"]
-    if errors:
-        bad = len({error.number for error in errors})
-        count = f" ({bad} of {inspection.taken} lines cannot be used)" if errors[0].number else ""
-        raise ValueError(f"{path}: {errors[0]}{count}")
-    if warnings := inspection.problems:
-        logger.warning("%s: %s (warning 1 of %d)", path, warnings[0], len(warnings))
-    return inspection.lines
+    lines, problems = inspect_manifest(path, limits, model)
+    if error := summary(path, lines, problems):
+        raise ValueError(error)
+    if problems:
+        logger.warning("%s: %s (warning 1 of %d)", path, problems[0], len(problems))
+    return lines
 
 
 def check_manifest(
@@ -118,10 +115,16 @@ def check_manifest(
 
     Raises FileNotFoundError, ValueError or another OSError for what is no file that can be read.
     """
-    return _inspect(path, limits, model).problems
+    return inspect_manifest(path, limits, model)[1]
 
 
-def _inspect(path: str | os.PathLike, limits: Limits | None, model: VoxCPM2 | None) -> _Inspection:
+def inspect_manifest(
+    path: str | os.PathLike, limits: Limits | None = None, model: VoxCPM2 | None = None
+) -> tuple[list[Line], list[Problem]]:
+    """What `read_manifest` returns, without the bad lines, and what `check_manifest` returns.
+
+    Raises what `check_manifest` raises.
+    """
     from tqdm import tqdm
 
     path = Path(os.path.expanduser(path))
@@ -133,7 +136,18 @@ def _inspect(path: str | os.PathLike, limits: Limits | None, model: VoxCPM2 | No
     ):
         inspection.take(number, line)
     inspection.finish()
-    return inspection
+    return inspection.lines, inspection.problems
+
+
+def summary(path: str | os.PathLike, lines: list[Line], problems: list[Problem]) -> str | None:
+    """The first error, and how many lines have one; None if there is none."""
+    errors = [problem for problem in problems if problem.severity == "error"]
+    if not errors:
+        return None
+    bad = len({error.number for error in errors})
+    taken = len(lines) + bad
+    count = f" ({bad} of {taken} lines cannot be used)" if errors[0].number else ""
+    return f"{path}: {errors[0]}{count}"
 
 
 def _contents(path: Path) -> bytes:

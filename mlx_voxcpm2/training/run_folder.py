@@ -5,118 +5,148 @@ losses.jsonl            a line per logged step
 loss.png                both losses
 step_0000100/           as upstream names them; written whole or not at all
 latest -> step_0000100
+latents/                of the clips, see latents.py
 samples/step_0000100/   what the model said then
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import mlx.core as mx
 
 from ..errors import one_line
+from ..weight_files import read_file
+from ..whole_folder import whole_folder
 from .trainer import Step, Trainer
+
+_OPTIMIZER, _STATE = "optimizer.safetensors", "training_state.json"
+
+
+def latest_checkpoint(path: str | os.PathLike) -> Path | None:
+    """The newest one in a run's folder, if there is one."""
+    written_last = Path(os.path.expanduser(path)).glob(f"step_*/{_STATE}")
+    return max((file.parent for file in written_last), default=None)
 
 
 class RunFolder:
-    """Raises OSError or ValueError, in one line, for a folder that can't be used."""
+    """The one process that writes in a folder, which is locked until `close`.
 
-    def __init__(self, path: str | os.PathLike, settings: dict, writes: bool = True):
-        """settings: JSON of all that decides what the run does; a begun run needs the same.
+    settings: JSON by name, of all that decides what the run learns; a begun run needs the same.
 
-        writes: whether this process is the one that writes here.
-        """
+    Raises OSError or ValueError, in one line, for a folder that can't be used.
+    """
+
+    def __init__(self, path: str | os.PathLike, settings: dict):
         self.path = Path(os.path.realpath(os.path.expanduser(path)))
-        self.settings = settings
-        if not writes:
-            return
+        self._log = self.path / "losses.jsonl"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.path / ".lock").open("a")
         except OSError as error:
             raise OSError(
-                f"{self.path}: can't be made ({one_line(error)}); choose another --output"
+                f"{self.path}: no run can be written here ({one_line(error)}); choose another "
+                "--output"
             ) from None
-        self._begin()
-
-    def _begin(self) -> None:
-        file = self.path / "settings.json"
-        if not file.exists():
-            if any(entry for entry in self.path.iterdir() if not entry.name.startswith(".")):
-                raise ValueError(
-                    f"{self.path} holds other things than a training run; choose another --output"
-                )
-            self._write(file, json.dumps(self.settings, indent=2, ensure_ascii=False) + "\n")
-            return
         try:
-            begun = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError:
-            begun = {}
-        names = sorted(begun.keys() | self.settings.keys())
-        changed = [name for name in names if begun.get(name) != self.settings.get(name)]
-        if changed:
-            was, now = begun.get(changed[0]), self.settings.get(changed[0])
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
             raise ValueError(
-                f"{self.path}: a run with other settings was begun here ({changed[0]} was {was!r}, "
-                f"now {now!r}); use the same ones to go on, or choose another --output"
+                f"{self.path}: a run is under way here; wait for it, or choose another --output"
+            ) from None
+        except OSError:
+            pass  # a file system that has no locks
+        file = self.path / "settings.json"
+        if file.exists():
+            self._compare(file, settings)
+        else:
+            self._begin(file, settings)
+        for left in (*self.path.glob(".step_*"), *self.path.glob("latents/.*")):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()  # by a kill
+
+    def close(self) -> None:
+        self._lock.close()
+
+    def _begin(self, file: Path, settings: dict) -> None:
+        if any(entry for entry in self.path.iterdir() if not entry.name.startswith(".")):
+            raise ValueError(
+                f"{self.path} holds other things than a training run; choose another --output"
             )
+        _write(file, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+
+    def _compare(self, file: Path, settings: dict) -> None:
+        try:
+            begun = dict(json.loads(file.read_text(encoding="utf-8")))
+        except (ValueError, TypeError):
+            raise ValueError(f"{file}: damaged; choose another --output") from None
+        settings = json.loads(json.dumps(settings))
+        for name in sorted(begun.keys() | settings.keys()):
+            was, now = begun.get(name), settings.get(name)
+            if was != now:
+                raise ValueError(
+                    f"{self.path}: the run here was begun with {name} {was!r}, not {now!r}; go on "
+                    "with that, or choose another --output"
+                )
 
     @property
     def latest(self) -> Path | None:
         """The newest checkpoint."""
-        steps = sorted(path for path in self.path.glob("step_*") if path.is_dir())
-        return steps[-1] if steps else None
+        return latest_checkpoint(self.path)
 
     def save(self, trainer: Trainer, write_weights: Callable[[Path], None], keep: int) -> None:
-        """A checkpoint of this step; older ones go, but for `keep` (0 keeps all).
-
-        write_weights makes the folder that it is given.
-        """
+        """A checkpoint of this step. Older ones go, but for `keep` (0 keeps all); those that stay
+        lose the optimizer's state, which is twice as large as what was learnt."""
         name = f"step_{trainer.step:07d}"
-        unfinished = Path(tempfile.mkdtemp(dir=self.path, prefix=f".{name}."))
         try:
-            checkpoint = unfinished / name
-            write_weights(checkpoint)
-            mx.save_safetensors(str(checkpoint / "optimizer.safetensors"), trainer.state)
-            self._write(checkpoint / "training_state.json", json.dumps({"step": trainer.step}))
-            shutil.rmtree(self.path / name, ignore_errors=True)
-            checkpoint.rename(self.path / name)
-        except OSError as error:
+            with whole_folder(self.path / name) as folder:
+                write_weights(folder)
+                mx.save_safetensors(str(folder / _OPTIMIZER), trainer.state)
+                _write(folder / _STATE, json.dumps({"step": trainer.step}))
+            link = self.path / ".latest"
+            link.unlink(missing_ok=True)
+            link.symlink_to(name)
+            link.replace(self.path / "latest")
+        except (OSError, RuntimeError) as error:
             raise OSError(
                 f"{self.path}: checkpoint {name} can't be written ({one_line(error)}); make room, "
                 "and run the same command again"
             ) from None
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
-        link = self.path / ".latest"
-        link.unlink(missing_ok=True)
-        link.symlink_to(name)
-        link.replace(self.path / "latest")
-        for old in sorted(self.path.glob("step_*"))[: -keep or None] if keep else []:
-            shutil.rmtree(old, ignore_errors=True)
+        *older, _ = sorted(self.path.glob("step_*"))
+        for number, checkpoint in enumerate(reversed(older), start=1):
+            if keep and number >= keep:
+                shutil.rmtree(checkpoint, ignore_errors=True)
+            else:
+                (checkpoint / _OPTIMIZER).unlink(missing_ok=True)
 
-    def resume(self, trainer: Trainer, writes: bool = True) -> None:
-        """Goes on behind the newest checkpoint, whose weights the trainer's model has."""
-        state = json.loads((self.latest / "training_state.json").read_text())
-        trainer.resume(state["step"], mx.load(str(self.latest / "optimizer.safetensors")))
-        if not writes:
-            return
-        kept = [row for row in self.losses() if row["step"] <= trainer.step]
-        self._write(self._log, "".join(json.dumps(row) + "\n" for row in kept))
+    def resume(self, trainer: Trainer) -> None:
+        """Goes on behind the newest checkpoint, if there is one, whose weights the trainer's model
+        has."""
+        checkpoint = self.latest
+        if checkpoint is None:
+            kept = []
+        else:
+            try:
+                step = int(json.loads((checkpoint / _STATE).read_text())["step"])
+                state = read_file(checkpoint / _OPTIMIZER)[0]
+            except (ValueError, TypeError, KeyError, OSError) as error:
+                raise ValueError(
+                    f"{checkpoint}: no run can go on from here ({one_line(error)}); begin another "
+                    "--output"
+                ) from None
+            trainer.resume(step, state)
+            kept = [row for row in self.losses() if row["step"] <= step]
+        _write(self._log, "".join(json.dumps(row) + "\n" for row in kept))
 
-    @property
-    def _log(self) -> Path:
-        return self.path / "losses.jsonl"
-
-    def log(self, step: Step, validation: tuple[float, float] | None, seconds: float) -> None:
+    def log(self, step: Step, validation: tuple[float, float] | None) -> None:
         row = {
             "step": step.number, "loss/diff": step.diff, "loss/stop": step.stop,
             "grad_norm": step.grad_norm, "lr": step.learning_rate, "patches": step.targets,
-            "seconds": round(seconds, 3),
+            "seconds": round(step.seconds, 3),
         }  # fmt: skip
         if validation is not None:
             row |= {"valid/diff": validation[0], "valid/stop": validation[1]}
@@ -136,29 +166,26 @@ class RunFolder:
 
     def plot(self) -> None:
         """loss.png, from the log."""
-        import matplotlib
+        from matplotlib.figure import Figure
 
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-
-        rows = self.losses()
-        figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
-        for axis, name, title in zip(
-            axes, ("diff", "stop"), ("velocity", "stop head"), strict=True
-        ):  # fmt: skip
+        rows, figure = self.losses(), Figure((10, 4), layout="constrained")
+        for axis, (name, title) in zip(
+            figure.subplots(1, 2), {"diff": "velocity", "stop": "stop head"}.items(), strict=True
+        ):
             for kind, label in (("loss", "training"), ("valid", "validation")):
                 key = f"{kind}/{name}"
-                points = [(row["step"], row[key]) for row in rows if key in row]
+                points = [(row["step"], row[key]) for row in rows if row.get(key, 0) > 0]
                 if points:
-                    axis.plot(*zip(*points, strict=True), label=label)
-            axis.set(title=title, xlabel="step", ylabel="loss", yscale="log")
-            axis.legend()
-        figure.savefig(self.path / ".loss.png", dpi=100)
-        pyplot.close(figure)
-        (self.path / ".loss.png").replace(self.path / "loss.png")
+                    axis.plot(*zip(*points, strict=True), marker=".", label=label)
+                    axis.set_yscale("log")
+                    axis.legend()
+            axis.set(title=title, xlabel="step", ylabel="loss")
+        unfinished = self.path / ".loss.png"
+        figure.savefig(unfinished, dpi=100)
+        unfinished.replace(self.path / "loss.png")
 
-    @staticmethod
-    def _write(file: Path, text: str) -> None:
-        unfinished = file.with_name(f".{file.name}")
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(file)
+
+def _write(file: Path, text: str) -> None:
+    unfinished = file.with_name(f".{file.name}")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(file)

@@ -87,9 +87,8 @@ class Sequences:
 
     @classmethod
     def of(cls, examples: Sequence[Example], multiple: int = 1) -> Sequences:
-        """With a `multiple`, T, N and M are filled up to multiples of it: fewer shapes to compile.
-
-        N and M are then up to four times that, since rows have several.
+        """With a `multiple`, T is filled up to multiples of it, N and M to those of twice as much:
+        fewer shapes to compile.
         """
         tracks = [example.track() for example in examples]
         width = _up(max(len(tokens) for tokens, _ in tracks), multiple)
@@ -108,7 +107,7 @@ class Sequences:
         number = np.cumsum(is_audio).reshape(is_audio.shape) - 1
         previous = np.full_like(number, -1)
         previous[:, 1:] = np.where(is_audio, number, -1)[:, :-1]
-        room = multiple if multiple == 1 else 4 * multiple
+        room = multiple if multiple == 1 else 2 * multiple
         targets = int(is_target.sum())
         # One at least, since attention takes no empty batch: there may be prompts only.
         fill = _up(max(targets, 1), room) - targets

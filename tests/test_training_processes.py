@@ -1,0 +1,99 @@
+"""Processes that share each batch, started as `mlx.launch` starts them, over MLX's ring."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from training_runs import SETTINGS, arguments, losses, run, write_data
+
+from mlx_voxcpm2 import train
+
+TIMEOUT = 600
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return write_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def together(tmp_path):
+    """Runs the command in as many processes as there are lists of arguments.
+
+    Returns their statuses and what each said.
+    """
+
+    def together(*each: list[str]) -> tuple[list[int], list[str]]:
+        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in each]
+        hosts = [[f"127.0.0.1:{one.getsockname()[1]}"] for one in sockets]
+        for one in sockets:
+            one.close()
+        (tmp_path / "hosts.json").write_text(json.dumps(hosts))
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-m", "mlx_voxcpm2.train", *flags],
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                env=os.environ | {
+                    "MLX_RANK": str(rank), "MLX_HOSTFILE": str(tmp_path / "hosts.json"),
+                },
+            )
+            for rank, flags in enumerate(each)
+        ]  # fmt: skip
+        try:
+            said = [process.communicate(timeout=TIMEOUT)[0] for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
+        return [process.returncode for process in processes], said
+
+    return together
+
+
+def assert_near(ours: list[dict], theirs: list[dict]) -> None:
+    assert len(ours) == len(theirs)
+    for mine, other in zip(ours, theirs, strict=True):
+        assert mine == pytest.approx(other, rel=1e-5)
+
+
+def test_two_processes_learn_what_one_learns(released, data, tmp_path, together, monkeypatch):
+    """Also behind a checkpoint, which only the first one sees, and which one process left."""
+    config = tmp_path / "train.yaml"
+    config.write_text(SETTINGS.replace("dropout: 0.2", "dropout: 0"))
+    flags = ["--config", str(config), "--lora", "--batch_size", "3", "--max_steps", "4"]
+    outputs = {name: tmp_path / name for name in ("alone", "first", "second", "broken")}
+    of = {name: arguments(released.folder, data, outputs[name], *flags) for name in outputs}
+    assert run(*of["alone"]) == 0
+    rows = losses(outputs["alone"])
+
+    statuses, said = together(of["first"], of["second"])
+    assert statuses == [0, 0], said
+    assert "step 4 of 4" in said[0] and said[1] == ""
+    assert_near(losses(outputs["first"]), rows)
+    assert {path.name for path in outputs["second"].iterdir()} == {"latents"}
+
+    def stop(self, step, validation):
+        if step.number == 3:
+            raise OSError("enough")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.Progress, "__call__", stop)
+        assert run(*of["broken"]) == 2
+    statuses, said = together(of["broken"], of["second"])
+    assert statuses == [0, 0], said
+    assert "step 3 of 4" in said[0] and "step 2 of 4" not in said[0]
+    assert_near(losses(outputs["broken"]), rows)
+
+
+def test_if_one_cannot_begin_none_waits_and_it_alone_says_why(released, data, tmp_path, together):
+    first = arguments(released.folder, data, tmp_path / "first")
+    second = arguments(released.folder, data.with_name("no.jsonl"), tmp_path / "second")
+    statuses, said = together(first, second)
+    assert statuses == [2, 2]
+    assert said[0] == ""
+    assert said[1] == (
+        f"python -m mlx_voxcpm2.train: {data.with_name('no.jsonl')}: no such file; check the path\n"
+    )

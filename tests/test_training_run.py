@@ -1,0 +1,330 @@
+"""Training runs: what they write, how they go on, what they refuse."""
+
+import importlib.util
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+import soundfile
+from conftest import parameters, same
+from mlx_voxcpm2.convert import convert
+from training_runs import SETTINGS, arguments, losses, run, write_data
+
+from mlx_voxcpm2 import command, load_model, train
+from mlx_voxcpm2.models.minicpm import Joinable
+from mlx_voxcpm2.training import run as training
+from mlx_voxcpm2.training.options import TrainingSettings
+from mlx_voxcpm2.training.run_folder import RunFolder
+
+# A run that ends itself, as by `kill -9`, in the middle of its second checkpoint.
+KILLED_SAVING = """
+import os, signal, sys
+from mlx_voxcpm2 import train
+from mlx_voxcpm2.training import run_folder
+write = run_folder._write
+def deadly(file, text):
+    if "4" in text and file.name == "training_state.json":
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(file, text)
+run_folder._write = deadly
+train.main(sys.argv[1:])
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return write_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def unbroken(data, make_case, tmp_path_factory) -> dict[str, Path]:
+    """A run of each kind, from its beginning to its end."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    for kind in ("lora", "full"):
+        flags = arguments(make_case("released").folder, data, folder / kind, f"--{kind}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # such as a legend of nothing
+            assert run(*flags) == 0
+    return {kind: folder / kind for kind in ("lora", "full")}
+
+
+def assert_same_run(ours: Path, theirs: Path) -> None:
+    """The same losses and the same weights, to the last bit."""
+    assert losses(ours) == losses(theirs) and len(losses(ours)) == 6
+    for name in ("lora_weights.safetensors", "model.safetensors", "optimizer.safetensors"):
+        files = [folder / "latest" / name for folder in (ours, theirs)]
+        assert files[0].exists() == files[1].exists()
+        if files[0].exists():
+            assert same(*(mx.load(str(file)) for file in files)), name
+
+
+def test_a_run_leaves_a_log_a_plot_and_checkpoints(unbroken):
+    for kind, folder in unbroken.items():
+        rows = losses(folder)
+        assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+        assert ["valid/diff" in row for row in rows] == [False, False, True] * 2
+        assert all(row["loss/diff"] > 0 and row["loss/stop"] > 0 for row in rows)
+        assert (folder / "loss.png").read_bytes().startswith(b"\x89PNG")
+        steps = sorted(path.name for path in folder.glob("step_*"))
+        assert steps == ["step_0000002", "step_0000004", "step_0000006"], kind
+        assert (folder / "latest").resolve() == folder / "step_0000006"
+        left = {entry.name for entry in folder.iterdir() if entry.name.startswith(".")}
+        assert left <= {".lock"}
+        kept = [step for step in steps if (folder / step / "optimizer.safetensors").exists()]
+        assert kept == ["step_0000006"]
+
+
+def test_an_adapter_is_loaded_with_nothing_skipped(unbroken, released):
+    model = load_model(released.folder, adapter=unbroken["lora"] / "latest")
+    assert model.adapter.loaded == 64 and not model.adapter.skipped
+    assert model.adapter.unit == 2 and model.adapter.strength == 1
+    tensors = mx.load(str(unbroken["lora"] / "latest" / "lora_weights.safetensors"))
+    assert all(value.dtype == mx.float32 and mx.any(value) for value in tensors.values())
+
+
+def test_a_learnt_model_is_loaded_and_speaks(unbroken, released):
+    """With all but the AudioVAE changed, and that to the last bit."""
+    first = parameters(released.model)
+    model = load_model(unbroken["full"] / "latest", "float32")
+    for name, value in parameters(model).items():
+        assert mx.array_equal(value, first[name]) == name.startswith("audio_vae."), name
+    (result,) = model.generate("Hello.", seed=0, max_tokens=3, inference_timesteps=2)
+    assert mx.all(mx.isfinite(result.audio))
+    names = {path.name for path in (unbroken["full"] / "latest").iterdir()}
+    assert {path.name for path in released.folder.iterdir()} <= names
+    configs = [folder / "config.json" for folder in (unbroken["full"] / "latest", released.folder)]
+    assert configs[0].read_text() == configs[1].read_text()
+
+
+def test_to_learn_a_model_its_weights_are_in_memory_once(released, data):
+    """Joined projections would keep the first ones."""
+    settings = TrainingSettings(str(released.folder), str(data), lora=None)
+    model = training._load(settings, released.folder, None)
+    joinable = [module for module in model.modules() if isinstance(module, Joinable)]
+    assert joinable and not [module for module in joinable if module.joined is not None]
+
+
+def test_what_mlx_wrote_can_be_learnt_and_is_loaded_again(released, data, tmp_path):
+    source = convert(released.folder, tmp_path / "mlx", "float32")
+    flags = arguments(source, data, tmp_path / "out", "--full", "--max_steps", "3")
+    assert run(*flags) == 0
+    ours = parameters(load_model(tmp_path / "out" / "latest"))
+    theirs = parameters(load_model(source))
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        assert mx.array_equal(value, theirs[name]) == name.startswith("audio_vae."), name
+
+
+def test_killed_while_it_saves_it_goes_on_from_the_checkpoint_before(
+    unbroken, released, data, tmp_path
+):
+    output = tmp_path / "out"
+    flags = arguments(released.folder, data, output, "--lora")
+    done = subprocess.run([sys.executable, "-c", KILLED_SAVING, *flags], capture_output=True)
+    assert done.returncode == -signal.SIGKILL
+    assert [path.name for path in output.glob("step_*")] == ["step_0000002"]
+    assert list(output.glob(".step_0000004.*/*/optimizer.safetensors"))
+    (output / "latents" / ".half").touch()
+    with (output / "losses.jsonl").open("a") as log:
+        log.write('{"step": 5, "loss/di')
+    assert run(*flags) == 0
+    assert_same_run(output, unbroken["lora"])
+    assert not [*output.glob(".step_*"), *output.glob("latents/.*")]
+
+
+def test_killed_at_any_moment_it_goes_on_as_if_it_never_was(unbroken, released, data, tmp_path):
+    output = tmp_path / "out"
+    flags = arguments(released.folder, data, output, "--full")
+    with subprocess.Popen(
+        [sys.executable, "-m", "mlx_voxcpm2.train", *flags],
+        stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        for line in process.stderr:
+            if line.startswith("step 3 of 6"):
+                process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert run(*flags) == 0
+    assert_same_run(output, unbroken["full"])
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_signal_ends_a_run_with_one_line(
+    number, status, unbroken, released, data, tmp_path, monkeypatch, capsys
+):
+    """And the run goes on behind its last checkpoint."""
+    monkeypatch.setattr(command, "_leave", lambda status: status)
+
+    def progress(self, step, validation):
+        if step.number == 3:
+            signal.raise_signal(number)
+
+    output = tmp_path / "out"
+    flags = arguments(released.folder, data, output, "--lora")
+    with monkeypatch.context() as patch:
+        patch.setattr(train.Progress, "__call__", progress)
+        assert run(*flags) == status
+    assert capsys.readouterr().err == (
+        f"train: stopped; the same command goes on behind {output / 'step_0000002'}\n"
+    )
+    if number == signal.SIGTERM:
+        assert run(*flags) == 0
+        assert_same_run(output, unbroken["lora"])
+
+
+def test_a_finished_run_is_not_run_again(unbroken, released, data, tmp_path, capsys):
+    output = shutil.copytree(unbroken["lora"], tmp_path / "out", symlinks=True)
+    flags = arguments(released.folder, data, output, "--lora")
+    assert run(*flags) == 0
+    assert capsys.readouterr().err == f"{output / 'step_0000006'}: trained for 6 steps\n"
+    assert losses(output) == losses(unbroken["lora"])
+
+
+def test_a_run_goes_on_with_its_own_settings_only(unbroken, released, data, tmp_path, capsys):
+    output = shutil.copytree(unbroken["lora"], tmp_path / "out", symlinks=True)
+
+    def refused(*flags) -> str:
+        assert run(*arguments(released.folder, data, output, *flags)) == 2
+        return capsys.readouterr().err
+
+    line = f"train: {output}: the run here was begun with {{}}; go on with that, or choose "
+    assert refused("--lora", "--seed", "3").startswith(line.format("seed 0, not 3"))
+    assert refused("--full", "--learning_rate", "1e-3").startswith(
+        line.format("kind 'lora', not 'full'")
+    )
+    assert run(*arguments(released.folder, data, output, "--lora", "--save_interval", "1")) == 0
+
+
+def test_the_folder_must_be_a_runs_and_nobody_elses(released, data, tmp_path, capsys):
+    def refused(output: Path) -> str:
+        assert run(*arguments(released.folder, data, output)) == 2
+        return capsys.readouterr().err
+
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    assert "mine holds other things than a training run; choose another" in refused(
+        tmp_path / "mine"
+    )
+    running = RunFolder(tmp_path / "running", {})
+    assert "running: a run is under way here; wait for it, or" in refused(tmp_path / "running")
+    assert "no run can be written here" in refused(tmp_path / "mine" / "thesis.txt")
+    running.close()
+    assert (tmp_path / "mine" / "thesis.txt").exists()
+
+
+def test_a_checkpoint_that_cannot_be_written_is_a_line(
+    unbroken, released, data, tmp_path, monkeypatch, capsys
+):
+    """What was there stays; with room the run goes on."""
+    output, save = tmp_path / "out", mx.save_safetensors
+    flags = arguments(released.folder, data, output, "--lora")
+
+    def full(file: str, arrays: dict, *more) -> None:
+        if "step_0000004" in file:
+            raise RuntimeError("[write] Unable to write 12 bytes")
+        save(file, arrays, *more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mx, "save_safetensors", full)
+        assert run(*flags) == 2
+    *_, line = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"train: {output}: checkpoint step_0000004 can't be written (")
+    assert line.endswith("; make room, and run the same command again")
+    assert [path.name for path in output.glob("*step_*")] == ["step_0000002"]
+    (output / "step_0000002" / "optimizer.safetensors").write_bytes(b"123")
+    assert run(*flags) == 2
+    assert "step_0000002: no run can go on from here (" in capsys.readouterr().err
+
+
+def test_every_bad_line_is_listed_before_anything_begins(released, data, tmp_path, capsys):
+    """Also those that are too long for a batch."""
+    lines = [
+        {"audio": "0.wav", "text": "one"},
+        {"audio": "nothing.wav", "text": "two"},
+        {"audio": "1.wav"},
+        {"audio": "1.wav", "text": "many words " * 20},
+        {"audio": "1.wav", "text": "x", "ref_audio": "1.wav"},
+    ]
+    manifest = data.with_name("bad.jsonl")
+    manifest.write_text("\n".join(map(json.dumps, lines)))
+    config = data.with_name("train.yaml").read_text() + "max_batch_tokens: 40\n"
+    (tmp_path / "train.yaml").write_text(config)
+    output = tmp_path / "out"
+    flags = [
+        *arguments(released.folder, manifest, output),
+        "--config",
+        str(tmp_path / "train.yaml"),
+    ]
+    assert run(*flags) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[1:3] for line in said[:-1]] == [
+        ["error", "line 2"], ["error", "line 3"], ["error", "line 4"], ["warning", "line 5"],
+    ]  # fmt: skip
+    assert "more than the 20 that there is room for" in said[2]
+    assert said[-1].endswith("(3 of 5 lines cannot be used)")
+    assert not output.exists()
+    assert run(*flags, "--check") == 2
+    assert run(*arguments(released.folder, data, output), "--check") == 0
+    assert "no line of the manifests has errors" in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_clips_are_read_once_to_be_checked_and_once_to_be_encoded(
+    released, data, tmp_path, monkeypatch
+):
+    from mlx_voxcpm2.training import manifest
+
+    read, checked = manifest.read_audio, []
+    monkeypatch.setattr(
+        manifest, "read_audio", lambda path, *more: checked.append(path.name) or read(path, *more)
+    )
+    assert run(*arguments(released.folder, data, tmp_path / "out", "--max_steps", "3")) == 0
+    assert sorted(checked) == [f"{number}.wav" for number in range(5)]
+
+
+def test_samples_are_spoken(released, data, tmp_path):
+    config = tmp_path / "train.yaml"
+    config.write_text(SETTINGS + "sample_interval: 2\nsample_texts: [Hello., 'Yes.']\n")
+    flags = arguments(released.folder, data, tmp_path / "out", "--max_steps", "3")
+    assert run(*flags, "--config", str(config)) == 0
+    spoken = sorted(tmp_path.glob("out/samples/*/*.wav"))
+    assert [str(path.relative_to(tmp_path / "out" / "samples")) for path in spoken] == [
+        f"step_000000{step}/0{number}.wav" for step in (2, 3) for number in (1, 2)
+    ]
+    assert all(soundfile.info(path).samplerate == 48000 for path in spoken)
+    assert soundfile.info(spoken[0]).frames > 7680
+
+
+def test_a_quantised_base_learns_an_adapter_and_nothing_else(exchange, data, tmp_path, capsys):
+    source = convert(exchange, tmp_path / "quantised", quantize="4bit-dit8")
+    output = tmp_path / "out"
+    assert run(*arguments(source, data, output, "--full")) == 2
+    *_, line = capsys.readouterr().err.splitlines()
+    assert "is quantised, and rounded numbers can't be learnt; train an adapter" in line
+    assert not list(output.glob("step_*"))
+    shutil.rmtree(output)
+    assert run(*arguments(source, data, output, "--max_steps", "3")) == 0
+    model = load_model(source, adapter=output / "latest")
+    assert model.adapter.loaded and not model.adapter.skipped
+
+
+@pytest.mark.parametrize("name", ["matplotlib", "mlx_lm"])
+def test_a_missing_library_is_a_line_before_anything_begins(
+    name, released, data, tmp_path, monkeypatch, capsys
+):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(training, "find_spec", lambda asked: asked != name and find(asked))
+    assert run(*arguments(released.folder, data, tmp_path / "out")) == 2
+    said = capsys.readouterr().err
+    assert said == (
+        f"train: training needs {name.replace('_', '-')}, which is not installed; install "
+        "'mlx-voxcpm2[train]'\n"
+    )
+    assert not (tmp_path / "out").exists()

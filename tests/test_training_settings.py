@@ -1,0 +1,157 @@
+"""A training run's settings: upstream's YAML, flags before it, and one line for what is wrong."""
+
+import sys
+
+import pytest
+from training_runs import run
+
+from mlx_voxcpm2 import train
+from mlx_voxcpm2.adapter_files import LoRASettings
+from mlx_voxcpm2.training.options import LossWeights, TrainingOptions
+
+# The keys of upstream's conf/voxcpm_v2.
+UPSTREAM = """
+pretrained_path: /models/VoxCPM2/
+train_manifest: train.jsonl
+val_manifest: ""
+sample_rate: 16000
+out_sample_rate: 48000
+batch_size: 4
+grad_accum_steps: 2
+num_workers: 8
+num_iters: 300
+log_interval: 5
+valid_interval: 50
+save_interval: 60
+learning_rate: 0.0002
+weight_decay: 0.02
+warmup_steps: 20
+max_steps: 300
+max_batch_tokens: 4096
+max_grad_norm: 0.5
+save_path: out
+tensorboard: ""
+lambdas:
+  loss/diff: 1.0
+  loss/stop: 0.5
+"""
+LORA = """
+lora:
+  enable_lm: true
+  enable_dit: false
+  enable_proj: true
+  r: 16
+  alpha: 8
+  dropout: 0.1
+  target_modules_lm: ["q_proj", "v_proj"]
+  target_modules_dit: ["q_proj"]
+  target_proj_modules: ["lm_to_dit_proj"]
+"""
+
+
+@pytest.fixture
+def settings(tmp_path):
+    """Of a YAML file's text and flags."""
+
+    def settings(text: str, *flags: str):
+        file = tmp_path / "train.yaml"
+        file.write_text(text)
+        return train.settings_of(
+            train.build_parser().parse_args(["--config", str(file), *flags])
+        )  # fmt: skip
+
+    return settings
+
+
+@pytest.fixture
+def refused(tmp_path, capsys):
+    """The line about a YAML file's text, without the file's name."""
+
+    def refused(text: str, *flags: str) -> str:
+        file = tmp_path / "train.yaml"
+        file.write_text(text)
+        paths = ["--train", "x.jsonl", "--output", str(tmp_path / "out")]
+        assert run("--config", str(file), *paths, *flags) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert not (tmp_path / "out").exists()
+        return line.removeprefix(f"train: {file}: ")
+
+    return refused
+
+
+def test_upstreams_file_works_as_it_is(settings):
+    found, output = settings(UPSTREAM + LORA)
+    assert (found.model, found.train, found.validation, output) == (
+        "/models/VoxCPM2/", "train.jsonl", None, "out",
+    )  # fmt: skip
+    assert found.options == TrainingOptions(
+        batch_size=4, grad_accum_steps=2, max_steps=300, log_interval=5, valid_interval=50,
+        save_interval=60, learning_rate=2e-4, weight_decay=0.02, warmup_steps=20,
+        max_batch_tokens=4096, max_grad_norm=0.5, lambdas=LossWeights(1.0, 0.5),
+    )  # fmt: skip
+    assert found.lora == LoRASettings(
+        True, False, True, 16, 8, 0.1, ("q_proj", "v_proj"), ("q_proj",), ("lm_to_dit_proj",)
+    )
+
+
+def test_without_lora_upstreams_file_learns_all_weights(settings):
+    assert settings(UPSTREAM)[0].lora is None
+    assert settings(UPSTREAM, "--lora")[0].lora == LoRASettings()
+
+
+def test_the_default_is_an_adapter(settings):
+    here = ["--train", "x", "--output", "y"]
+    found, _ = settings("", *here)
+    assert found.lora == LoRASettings() and found.options == TrainingOptions()
+    found, _ = settings(LORA, *here, "--full")
+    assert found.lora is None and found.options.learning_rate == 1e-5
+    assert settings("learning_rate: 3e-5", *here, "--full")[0].options.learning_rate == 3e-5
+
+
+def test_flags_go_before_the_file(settings):
+    flags = ["--train", "mine.jsonl", "--batch-size", "8", "--max_steps", "40", "--save_path", "z"]
+    found, output = settings(UPSTREAM, *flags, "--gradient_checkpointing")
+    assert (found.train, found.options.batch_size, output) == ("mine.jsonl", 8, "z")
+    assert found.options.max_steps == 40 and found.options.gradient_checkpointing
+
+
+def test_yaml_without_a_point_in_its_powers_of_ten_is_understood(settings):
+    found, _ = settings(UPSTREAM.replace("0.0002", "2e-4").replace("0.5", "5E-1"))
+    assert found.options.learning_rate == 2e-4 and found.options.lambdas.stop == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("learning_rte: 1", "learning_rte: not known here; leave that out"),
+        ("lora: {rank: 3}\nx: 1", "x, lora.rank: not known here; leave that out"),
+        ("learning_rate: fast", "learning_rate must be float, not 'fast'"),
+        ("max_steps: 2.5", "max_steps must be int, not 2.5"),
+        ("lora: {r: many}", "lora.r must be int, not 'many'"),
+        ("lora: 3", "lora must be an object, not 3"),
+        ("lambdas: {loss/diff: -1}", "lambdas: loss/diff is -1.0; it must be 0 or more"),
+        ("lambdas: {loss/dif: 1}", "lambdas.dif: not known here; leave that out"),
+        ("model: 5", "model is 5; it must be a string"),
+        ("validation_split: most", "validation_split is 'most'; it must be from 0 to 0.5"),
+        ("batch_size: 0", "batch_size is 0; it must be at least 1"),
+        ("precision: float16", "precision is 'float16'; it must be bfloat16 or float32"),
+        ("num_iters: 10\nmax_steps: 20", "num_iters and max_steps differ; leave one out"),
+        ("- a\n- b", "not a list of settings; write `key: value` lines"),
+    ],
+)
+def test_what_is_wrong_is_one_line(text, line, refused):
+    assert refused(text) == line
+
+
+def test_broken_yaml_and_missing_files_are_one_line(refused, capsys, tmp_path):
+    assert refused("a: [").startswith("not a YAML file (")
+    assert run("--config", str(tmp_path / "no.yaml")) == 2
+    assert capsys.readouterr().err.endswith("no.yaml: no such file; check the path\n")
+    assert run("--output", "x") == 2
+    assert capsys.readouterr().err == "train: --train is missing; --help lists the flags\n"
+
+
+def test_without_pyyaml_a_line_says_what_to_install(refused, monkeypatch):
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    line = "train: --config needs PyYAML, which is not installed; install 'mlx-voxcpm2[train]'"
+    assert refused("") == line
