@@ -58,9 +58,9 @@ def test_silence_says_nothing():
 
 
 @pytest.mark.parametrize("speaker", SPEAKERS)
-def test_speech_that_is_no_words_is_told_from_words(speaker):
+def test_speech_that_is_no_words_is_taken_for_none(speaker):
     clip = read_clip(speaker)
-    assert OTHER in recognise(clip.sound[::-1], clip.sample_rate)
+    assert set(recognise(clip.sound[::-1], clip.sample_rate)) <= {OTHER}
 
 
 def test_right_speech_has_all_points(right):

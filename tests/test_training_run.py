@@ -304,6 +304,10 @@ def test_samples_are_spoken(released, data, tmp_path):
 
 def test_a_quantised_base_learns_an_adapter_and_nothing_else(exchange, data, tmp_path, capsys):
     source = convert(exchange, tmp_path / "quantised", quantize="4bit-dit8")
+    # Its patches are short: with a reference a line has more of them than its context.
+    lines = [line for line in data.read_text().splitlines() if "ref_audio" not in line]
+    data = data.with_name("alone.jsonl")
+    data.write_text("\n".join(lines))
     output = tmp_path / "out"
     assert run(*arguments(source, data, output, "--full")) == 2
     *_, line = capsys.readouterr().err.splitlines()
