@@ -30,6 +30,11 @@ def find_checkpoint(path_or_repo: str | Path, revision: str | None = None) -> Pa
     if path_or_repo == "":  # to Path it would be the folder we are in
         raise ValueError("the checkpoint's name is empty; give a folder or a hub repository")
     if path_or_repo == DEMO:
+        if not DEMO_FOLDER.is_dir():
+            raise FileNotFoundError(
+                "demo: this build has no demo voice; benchmarks/demo_voice/build.py makes it, and "
+                "./demo is a folder of that name"
+            )
         path_or_repo = DEMO_FOLDER
     path = Path(os.path.expanduser(path_or_repo))
     if path.is_dir():

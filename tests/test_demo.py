@@ -1,0 +1,54 @@
+"""`demo` for a checkpoint is the package's own voice, and what it has not learnt is said."""
+
+import shutil
+
+import mlx.core as mx
+import pytest
+
+from mlx_voxcpm2 import demo_words, generate, hub, load_model
+
+
+@pytest.fixture
+def demo(released, tmp_path, monkeypatch):
+    """A tiny checkpoint in the place of the package's voice, which knows three words."""
+    folder = tmp_path / "package" / "demo"
+    shutil.copytree(released.folder, folder)
+    (folder / "words.txt").write_text("three one\n三\n", encoding="utf-8")
+    for module in (hub, demo_words):
+        monkeypatch.setattr(module, "DEMO_FOLDER", folder)
+    return folder
+
+
+def test_demo_is_the_packages_own_voice_in_float32(demo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()  # a folder of that name is ./demo
+    assert load_model("demo").dtype == mx.float32
+    assert load_model("demo", "bfloat16").dtype == mx.bfloat16
+    with pytest.raises(FileNotFoundError, match="config"):
+        load_model("./demo")
+
+
+def test_a_build_without_the_voice_says_how_it_is_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(hub, "DEMO_FOLDER", tmp_path / "demo")
+    with pytest.raises(FileNotFoundError, match="no demo voice"):
+        load_model("demo")
+
+
+@pytest.mark.parametrize(
+    ("text", "unknown"),
+    [
+        ("three one", []), ("三三", []), ("three four", ["four"]), ("Three", ["Three"]),
+        ("三四", ["三四"]),
+    ],
+)  # fmt: skip
+def test_words_that_it_has_not_learnt_are_found(demo, text, unknown):
+    assert demo_words.unknown_words(text) == unknown
+
+
+@pytest.mark.parametrize(("text", "said"), [("one four", True), ("one three", False)])
+def test_the_command_says_which_words_the_voice_knows(demo, text, said, tmp_path, caplog):
+    output = tmp_path / "sound.wav"
+    flags = ["--model", "demo", "--text", text, "--output", str(output), "--max_tokens", "2"]
+    assert generate.main(flags) == 0
+    assert ("has not learnt 'four'; it says only: three one 三" in caplog.text) == said
+    assert output.exists()
