@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("mlx_voxcpm2")
 
+PIECE = 8
+"""Patches that are encoded or decoded at once. As a whole, 30 s of sound would take gigabytes."""
+
 
 class VoxCPM2(VoxCPM2Model):
     """What `load_model` returns. All modules are attributes under upstream's names."""
@@ -83,10 +86,12 @@ class VoxCPM2(VoxCPM2Model):
                 "condition_sample_rate is given, but this checkpoint's AudioVAE has no such "
                 "condition; leave it out"
             )
-        flat = latents.reshape(1, -1, size)
-        sound = self.audio_vae.decode(flat, condition_sample_rate)[0]
-        mx.eval(sound)
-        return sound
+        cache, sounds = self.audio_vae.make_cache(), []
+        for start in range(0, len(latents), PIECE):
+            flat = latents[start : start + PIECE].reshape(1, -1, size)
+            sounds.append(self.audio_vae.decode(flat, condition_sample_rate, cache)[0])
+            mx.eval(sounds[-1], self.audio_vae.held(cache))
+        return mx.concatenate(sounds) if sounds else mx.zeros(0)
 
     def generate(
         self,
@@ -371,5 +376,10 @@ class VoxCPM2(VoxCPM2Model):
 
     def _encode(self, samples: np.ndarray) -> mx.array:
         """samples in whole patches -> patches (N, P, D)."""
-        latents = self.audio_vae.encode(mx.array(samples)[None])
-        return latents.reshape(-1, self.config.patch_size, self.config.feat_dim)
+        piece, cache, latents = PIECE * self._samples_in, self.audio_vae.encoder.make_cache(), []
+        for start in range(0, len(samples), piece):
+            audio = mx.array(samples[start : start + piece])[None]
+            latents.append(self.audio_vae.encode(audio, cache))
+            mx.eval(latents[-1], self.audio_vae.held(cache))
+        joined = mx.concatenate(latents, axis=1)
+        return joined.reshape(-1, self.config.patch_size, self.config.feat_dim)

@@ -1,6 +1,7 @@
 """Every module against the official package, in float32, for each kind of configuration."""
 
 import mlx.core as mx
+import numpy as np
 import pytest
 from conftest import relative_error
 
@@ -221,3 +222,29 @@ def test_both_ways_to_turn_are_the_same(case):
         x, rope.size, traditional=False, base=None, scale=1.0, offset=7, freqs=rope.periods
     )
     assert relative_error(rope(x, 7), other) < 1e-5
+
+
+def test_pieces_of_a_clip_are_the_whole(case):
+    """Encoded and decoded a few patches at a time, in memory that does not grow with the clip."""
+    model, vae = case.model, case.model.audio_vae
+    samples = 19 * case.config["patch_size"] * vae.config.encoder_hop
+    sound = case.given("pieces", samples) * 0.3
+    patches = model.encode_audio((np.array(sound), vae.config.sample_rate))
+    whole = vae.encode(sound[None])
+    assert relative_error(patches.reshape(whole.shape), whole) < 1e-5
+    spoken = vae.decode(whole)[0]
+    assert relative_error(model.decode_latents(patches), spoken) < 1e-5
+
+
+def test_the_length_of_a_clip_costs_no_memory(released):
+    model, peaks = released.model, []
+    for seconds in (3, 3, 12):
+        sound = np.zeros(seconds * 16000, np.float32)
+        mx.clear_cache()
+        mx.reset_peak_memory()
+        before = mx.get_active_memory()
+        patches = model.encode_audio((sound, 16000))
+        model.decode_latents(patches)
+        peaks.append(mx.get_peak_memory() - before)
+    # What is returned grows: 4 bytes for each sample.
+    assert peaks[2] < peaks[1] + 3 * 12 * 48000 * 4

@@ -49,10 +49,13 @@ class EncoderBlock(nn.Module):
             CausalConv1d(channels, 2 * channels, kernel=2 * stride, stride=stride),
         ]
 
-    def __call__(self, x: mx.array) -> mx.array:
+    def make_cache(self) -> list[Context | None]:
+        return [None if isinstance(layer, Snake1d) else Context() for layer in self.block]
+
+    def __call__(self, x: mx.array, contexts: list[Context | None]) -> mx.array:
         """x (B, L, C) -> (B, L / stride, 2 C)."""
-        for layer in self.block:
-            x = layer(x)
+        for layer, context in zip(self.block, contexts, strict=True):
+            x = layer(x) if context is None else layer(x, context)
         return x
 
 
@@ -66,11 +69,16 @@ class Encoder(nn.Module):
             channels *= 2
         self.fc_mu = CausalConv1d(channels, config.latent_channels, kernel=3)
 
-    def __call__(self, x: mx.array) -> mx.array:
+    def make_cache(self) -> list[Context | list[Context | None]]:
+        blocks = [layer.make_cache() for layer in self.block[1:]]
+        return [Context(), *blocks, Context()]
+
+    def __call__(self, x: mx.array, cache: list | None = None) -> mx.array:
         """x (B, samples, 1) -> the mean of the latents (B, L, D)."""
-        for layer in self.block:
-            x = layer(x)
-        return self.fc_mu(x)
+        layers = [*self.block, self.fc_mu]
+        for layer, state in zip(layers, cache or self.make_cache(), strict=True):
+            x = layer(x, state)
+        return x
 
 
 class DecoderBlock(nn.Module):
@@ -179,9 +187,12 @@ class AudioVAE(nn.Module):
         self.decoder = Decoder(config)
         self.compiled = CompiledGraphs(self.decoder)
 
-    def encode(self, audio: mx.array) -> mx.array:
-        """audio at `sample_rate` (B, samples), a multiple of the hop -> latents (B, L, D)."""
-        return self.encoder(audio.astype(mx.float32)[..., None])
+    def encode(self, audio: mx.array, cache: list | None = None) -> mx.array:
+        """audio at `sample_rate` (B, samples), a multiple of the hop -> latents (B, L, D).
+
+        `cache`, from `encoder.make_cache`, makes successive calls one stream.
+        """
+        return self.encoder(audio.astype(mx.float32)[..., None], cache)
 
     def decode(
         self, latents: mx.array, sample_rate: int | None = None, cache: list | None = None
