@@ -129,7 +129,7 @@ def inspect_manifest(
 
     path = Path(os.path.expanduser(path))
     inspection = _Inspection(path.parent, limits or Limits(), model)
-    lines = _contents(path).removeprefix(b"\xef\xbb\xbf").splitlines()
+    lines = contents(path).removeprefix(b"\xef\xbb\xbf").splitlines()
     numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     for number, line in tqdm(
         numbered, desc="checking clips", unit="clip", disable=None, file=sys.stderr, leave=False
@@ -150,7 +150,8 @@ def summary(path: str | os.PathLike, lines: list[Line], problems: list[Problem])
     return f"{path}: {errors[0]}{count}"
 
 
-def _contents(path: Path) -> bytes:
+def contents(path: Path) -> bytes:
+    """Raises an OSError or ValueError, in one line, for what is no file that can be read."""
     try:
         return path.read_bytes()
     except FileNotFoundError:

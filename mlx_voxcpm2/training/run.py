@@ -24,7 +24,7 @@ from ..load import Precision, load_model, read_checkpoint
 from ..model import VoxCPM2
 from ..models.minicpm import Joinable
 from .latents import LatentCache
-from .manifest import Limits, Line, Problem, inspect_manifest, summary
+from .manifest import Limits, Line, Problem, contents, inspect_manifest, summary
 from .options import TrainingSettings
 from .processes import all_or_none
 from .run_folder import RunFolder
@@ -84,6 +84,8 @@ def _train(
     run: RunFolder | None = None
     with all_or_none(group):
         _require_libraries(settings)
+        for path in filter(None, (settings.train, settings.validation)):
+            contents(Path(os.path.expanduser(path)))  # before a model is downloaded for nothing
         source = find_checkpoint(settings.model, settings.revision)
         lines = read_lines(settings, source, report)
         if group.rank() == 0:
