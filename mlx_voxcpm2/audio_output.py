@@ -9,7 +9,7 @@ import os
 import secrets
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -64,6 +64,29 @@ def _wav_header(sample_rate: int, data_bytes: int | None) -> bytes:
     return _WAV_HEADER.pack(b"RIFF", riff_bytes, b"WAVE", *fmt, b"data", data_bytes)
 
 
+def _encoder(file: BinaryIO, sample_rate: int, suffix: str) -> soundfile.SoundFile:
+    container, subtype = FORMATS[suffix]
+    return soundfile.SoundFile(file, "w", sample_rate, 1, subtype, format=container)
+
+
+def _encode(encoder: soundfile.SoundFile, samples: np.ndarray) -> None:
+    # In blocks: libsndfile puts all that it gets on the stack for Vorbis, and crashes.
+    for start in range(0, len(samples), 16_384):
+        encoder.write(samples[start : start + 16_384])
+
+
+@contextmanager
+def _mendable(suffix: str, sample_rate: int) -> Iterator[None]:
+    """libsndfile's errors become one line that says what to do."""
+    try:
+        yield
+    except soundfile.LibsndfileError as error:
+        raise ValueError(
+            f"output: {suffix} at {sample_rate} Hz cannot be written ({error.error_string}); "
+            "write a .wav file"
+        ) from error
+
+
 def _encoded(audio: ArrayLike, sample_rate: int, suffix: str) -> bytes:
     """Samples [L] -> the bytes of a file of the format that `suffix` names."""
     samples = mono_samples(audio)
@@ -73,17 +96,8 @@ def _encoded(audio: ArrayLike, sample_rate: int, suffix: str) -> bytes:
         pcm = _pcm16(samples)
         return _wav_header(sample_rate, len(pcm)) + pcm
     file = io.BytesIO()
-    container, subtype = FORMATS[suffix]
-    try:
-        with soundfile.SoundFile(file, "w", sample_rate, 1, subtype, format=container) as encoder:
-            # In blocks: libsndfile puts all that it gets on the stack for Vorbis, and crashes.
-            for start in range(0, len(samples), 16_384):
-                encoder.write(samples[start : start + 16_384])
-    except soundfile.LibsndfileError as error:
-        raise ValueError(
-            f"output: {suffix} at {sample_rate} Hz cannot be written ({error.error_string}); "
-            "write a .wav file"
-        ) from error
+    with _mendable(suffix, sample_rate), _encoder(file, sample_rate, suffix) as encoder:
+        _encode(encoder, samples)
     return file.getvalue()
 
 
@@ -189,6 +203,42 @@ class AudioStream:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+class WholeFile(AudioStream):
+    """A file of any format and length that is written chunk by chunk, so that memory stays small.
+
+    It appears, or takes the place of an older one, when its `with` block succeeds; not at all if
+    nothing was written. Raises at once what `check_output` raises, then what `write_audio` raises.
+    """
+
+    def __init__(self, path: str | os.PathLike, sample_rate: int) -> None:
+        check_output(path)
+        self._suffix, self._target = output_format(path), _target(path)
+        self._sample_rate = sample_rate
+        self._stack = ExitStack()
+        self._encoder: soundfile.SoundFile | None = None
+        self._data_bytes = 0
+
+    def write(self, chunk: ArrayLike) -> None:
+        samples = mono_samples(chunk)
+        self._data_bytes += 2 * len(samples)
+        if self._suffix == ".wav":
+            _wav_header(self._sample_rate, self._data_bytes)  # refuses what a WAV file can't hold
+        with _explained(self._target), _mendable(self._suffix, self._sample_rate):
+            if self._encoder is None:
+                file, self._temporary = self._stack.enter_context(_file_beside(self._target))
+                self._encoder = _encoder(file, self._sample_rate, self._suffix)
+            _encode(self._encoder, samples)
+
+    def __exit__(self, kind: object, *exception: object) -> None:
+        with self._stack:
+            if self._encoder is None:
+                return
+            with _explained(self._target):
+                self._encoder.close()
+                if kind is None:
+                    os.replace(self._temporary, self._target)
 
 
 class AudioFileStream(AudioStream):
