@@ -8,8 +8,9 @@ import io
 import os
 import secrets
 import struct
+import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -205,6 +206,26 @@ class AudioStream:
         self.close()
 
 
+class _Written:
+    """A file for libsndfile, through which no error passes: it waits until `check`."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self._error = file, None
+        self.seek, self.tell, self.read = file.seek, file.tell, file.read
+
+    def write(self, data: bytes) -> int:
+        try:
+            if self._error is None:
+                _write_all(self.file, data)
+        except OSError as error:
+            self._error = error
+        return len(data)
+
+    def check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+
 class WholeFile(AudioStream):
     """A file of any format and length that is written chunk by chunk, so that memory stays small.
 
@@ -216,9 +237,11 @@ class WholeFile(AudioStream):
         check_output(path)
         self._suffix, self._target = output_format(path), _target(path)
         self._sample_rate = sample_rate
-        self._stack = ExitStack()
         self._encoder: soundfile.SoundFile | None = None
         self._data_bytes = 0
+        # Without a name, so that nothing is left of it where the process is killed.
+        with _explained(self._target):
+            self._file = _Written(tempfile.TemporaryFile(dir=self._target.parent, buffering=0))
 
     def write(self, chunk: ArrayLike) -> None:
         samples = mono_samples(chunk)
@@ -227,18 +250,23 @@ class WholeFile(AudioStream):
             _wav_header(self._sample_rate, self._data_bytes)  # refuses what a WAV file can't hold
         with _explained(self._target), _mendable(self._suffix, self._sample_rate):
             if self._encoder is None:
-                file, self._temporary = self._stack.enter_context(_file_beside(self._target))
-                self._encoder = _encoder(file, self._sample_rate, self._suffix)
+                self._encoder = _encoder(self._file, self._sample_rate, self._suffix)
             _encode(self._encoder, samples)
+            self._file.check()
 
     def __exit__(self, kind: object, *exception: object) -> None:
-        with self._stack:
+        with self._file.file as written, _explained(self._target):
             if self._encoder is None:
                 return
-            with _explained(self._target):
-                self._encoder.close()
-                if kind is None:
-                    os.replace(self._temporary, self._target)
+            self._encoder.close()
+            if kind is not None:
+                return
+            self._file.check()
+            written.seek(0)
+            with _file_beside(self._target) as (file, temporary):
+                while data := written.read(2**20):
+                    _write_all(file, data)
+                os.replace(temporary, self._target)
 
 
 class AudioFileStream(AudioStream):
