@@ -8,6 +8,7 @@ import io
 import os
 import secrets
 import struct
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,6 +65,29 @@ def _wav_header(sample_rate: int, data_bytes: int | None) -> bytes:
     return _WAV_HEADER.pack(b"RIFF", riff_bytes, b"WAVE", *fmt, b"data", data_bytes)
 
 
+def _encoder(file: BinaryIO, sample_rate: int, suffix: str) -> soundfile.SoundFile:
+    container, subtype = FORMATS[suffix]
+    return soundfile.SoundFile(file, "w", sample_rate, 1, subtype, format=container)
+
+
+def _encode(encoder: soundfile.SoundFile, samples: np.ndarray) -> None:
+    # In blocks: libsndfile puts all that it gets on the stack for Vorbis, and crashes.
+    for start in range(0, len(samples), 16_384):
+        encoder.write(samples[start : start + 16_384])
+
+
+@contextmanager
+def _mendable(suffix: str, sample_rate: int) -> Iterator[None]:
+    """libsndfile's errors become one line that says what to do."""
+    try:
+        yield
+    except soundfile.LibsndfileError as error:
+        raise ValueError(
+            f"output: {suffix} at {sample_rate} Hz cannot be written ({error.error_string}); "
+            "write a .wav file"
+        ) from error
+
+
 def _encoded(audio: ArrayLike, sample_rate: int, suffix: str) -> bytes:
     """Samples [L] -> the bytes of a file of the format that `suffix` names."""
     samples = mono_samples(audio)
@@ -73,17 +97,8 @@ def _encoded(audio: ArrayLike, sample_rate: int, suffix: str) -> bytes:
         pcm = _pcm16(samples)
         return _wav_header(sample_rate, len(pcm)) + pcm
     file = io.BytesIO()
-    container, subtype = FORMATS[suffix]
-    try:
-        with soundfile.SoundFile(file, "w", sample_rate, 1, subtype, format=container) as encoder:
-            # In blocks: libsndfile puts all that it gets on the stack for Vorbis, and crashes.
-            for start in range(0, len(samples), 16_384):
-                encoder.write(samples[start : start + 16_384])
-    except soundfile.LibsndfileError as error:
-        raise ValueError(
-            f"output: {suffix} at {sample_rate} Hz cannot be written ({error.error_string}); "
-            "write a .wav file"
-        ) from error
+    with _mendable(suffix, sample_rate), _encoder(file, sample_rate, suffix) as encoder:
+        _encode(encoder, samples)
     return file.getvalue()
 
 
@@ -189,6 +204,69 @@ class AudioStream:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+class _Written:
+    """A file for libsndfile, through which no error passes: it waits until `check`."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self._error = file, None
+        self.seek, self.tell, self.read = file.seek, file.tell, file.read
+
+    def write(self, data: bytes) -> int:
+        try:
+            if self._error is None:
+                _write_all(self.file, data)
+        except OSError as error:
+            self._error = error
+        return len(data)
+
+    def check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+
+class WholeFile(AudioStream):
+    """A file of any format and length that is written chunk by chunk, so that memory stays small.
+
+    It appears, or takes the place of an older one, when its `with` block succeeds; not at all if
+    nothing was written. Raises at once what `check_output` raises, then what `write_audio` raises.
+    """
+
+    def __init__(self, path: str | os.PathLike, sample_rate: int) -> None:
+        check_output(path)
+        self._suffix, self._target = output_format(path), _target(path)
+        self._sample_rate = sample_rate
+        self._encoder: soundfile.SoundFile | None = None
+        self._data_bytes = 0
+        # Without a name, so that nothing is left of it where the process is killed.
+        with _explained(self._target):
+            self._file = _Written(tempfile.TemporaryFile(dir=self._target.parent, buffering=0))
+
+    def write(self, chunk: ArrayLike) -> None:
+        samples = mono_samples(chunk)
+        self._data_bytes += 2 * len(samples)
+        if self._suffix == ".wav":
+            _wav_header(self._sample_rate, self._data_bytes)  # refuses what a WAV file can't hold
+        with _explained(self._target), _mendable(self._suffix, self._sample_rate):
+            if self._encoder is None:
+                self._encoder = _encoder(self._file, self._sample_rate, self._suffix)
+            _encode(self._encoder, samples)
+            self._file.check()
+
+    def __exit__(self, kind: object, *exception: object) -> None:
+        with self._file.file as written, _explained(self._target):
+            if self._encoder is None:
+                return
+            self._encoder.close()
+            if kind is not None:
+                return
+            self._file.check()
+            written.seek(0)
+            with _file_beside(self._target) as (file, temporary):
+                while data := written.read(2**20):
+                    _write_all(file, data)
+                os.replace(temporary, self._target)
 
 
 class AudioFileStream(AudioStream):

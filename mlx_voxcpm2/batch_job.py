@@ -15,6 +15,7 @@ from .audio import read_audio
 from .audio_output import output_format
 from .batch_lines import FIELDS, OPTIONS, VOICE, Line, Problem, read_lines
 from .batch_summary import Summary, fingerprint
+from .command import chosen_weights
 from .errors import one_line
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _plan(args: argparse.Namespace, rank: int, processes: int) -> Job:
     clips, faults = _hashes(share)
     problems += faults + [problem for line in share for problem in _leads_out(line, folder)]
     _refuse(problems, args.input)
-    weights, summary = _weights(args), Summary(folder, rank)
+    weights, summary = chosen_weights(args), Summary(folder, rank)
     settings = {line.number: fingerprint(line, weights, clips) for line in share}
     left = [line for line in share if not summary.has(line, settings[line.number])]
     _refuse(_unreadable(left), args.input)
@@ -124,16 +125,6 @@ def _leads_out(line: Line, folder: Path) -> list[Problem]:
         return []
     fault = f"output {str(line.output)!r} leads out of {folder} by a link; give another name"
     return [Problem(line.number, fault)]
-
-
-def _weights(args: argparse.Namespace) -> dict[str, object]:
-    """What chose the model."""
-    found = {name: getattr(args, name) for name in ("revision", "dtype", "quantize")}
-    for name in ("model", "adapter"):
-        value = getattr(args, name)
-        there = value is not None and os.path.exists(os.path.expanduser(value))
-        found[name] = os.path.realpath(os.path.expanduser(value)) if there else value
-    return found
 
 
 def _unreadable(lines: list[Line]) -> list[Problem]:

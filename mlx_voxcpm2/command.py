@@ -42,6 +42,16 @@ def flag(
     parser.add_argument(*spellings, dest=names[0], **options)
 
 
+def chosen_weights(args: argparse.Namespace) -> dict[str, object]:
+    """What chose the model, by `generate.add_model_flags`."""
+    found = {name: getattr(args, name) for name in ("revision", "dtype", "quantize")}
+    for name in ("model", "adapter"):
+        value = getattr(args, name)
+        there = value is not None and os.path.exists(os.path.expanduser(value))
+        found[name] = os.path.realpath(os.path.expanduser(value)) if there else value
+    return found
+
+
 @contextmanager
 def messages_on_success() -> Iterator[None]:
     """What the library says waits until the block has succeeded, since a failure is one line."""

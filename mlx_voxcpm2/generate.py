@@ -15,9 +15,13 @@ from typing import TYPE_CHECKING
 
 from .command import Parser, flag, messages_on_success, run
 from .hub import DEMO
+from .long_command import LongText, add_long_text_flags
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from .model import VoxCPM2
+    from .results import ResultIterator
 
 DEFAULT_MODEL = "openbmb/VoxCPM2"
 DEFAULT_OUTPUT = "speech.wav"
@@ -52,6 +56,7 @@ def build_parser(prog: str | None = None) -> Parser:
     )  # fmt: skip
     flag(output, "stream", action="store_true", help="write as it is spoken (wav)")
     flag(output, "play", action="store_true", help="play as it is spoken")
+    add_long_text_flags(parser)
     add_model_flags(parser)
     return parser
 
@@ -139,19 +144,22 @@ class Sinks:
         """Yields what takes chunks (samples,); a whole file is written when all went well."""
         import numpy as np
 
-        from .audio_output import AudioFileStream, PipeStream, write_audio, write_audio_to
+        from .audio_output import AudioFileStream, PipeStream, WholeFile, write_audio_to
 
         chunks: list = []
         with ExitStack() as stack:
-            takers = [] if self.stream or self.output is None else [chunks.append]
+            takers = []
             if self.play:
                 from .loudspeaker import Loudspeaker
 
                 takers.append(stack.enter_context(Loudspeaker(sample_rate)).write)
             if self.stream and self.output == "-":
                 takers.append(stack.enter_context(PipeStream(sys.stdout.buffer, sample_rate)).write)
-            elif self.stream and self.output is not None:
-                takers.append(stack.enter_context(AudioFileStream(self.output, sample_rate)).write)
+            elif self.output == "-":
+                takers.append(chunks.append)
+            elif self.output is not None:
+                file = (AudioFileStream if self.stream else WholeFile)(self.output, sample_rate)
+                takers.append(stack.enter_context(file).write)
 
             def take(chunk: np.ndarray) -> None:
                 for taker in takers:
@@ -159,11 +167,7 @@ class Sinks:
 
             yield take
             if chunks:
-                audio = np.concatenate(chunks)
-                if self.output == "-":
-                    write_audio_to(sys.stdout.buffer, audio, sample_rate)
-                else:
-                    write_audio(self.output, audio, sample_rate)
+                write_audio_to(sys.stdout.buffer, np.concatenate(chunks), sample_rate)
 
 
 class Progress:
@@ -189,8 +193,9 @@ class Progress:
         self._bar.close()
 
 
-def check(args: argparse.Namespace) -> tuple[str, Sinks]:
-    """All that can be found wrong before a model is loaded; returns the text and the sinks."""
+def check(args: argparse.Namespace) -> tuple[str, LongText | None, Sinks]:
+    """All that can be found wrong before a model is loaded; returns the text, what is to be done
+    with it if it is long, and the sinks."""
     from .audio import read_audio
     from .options import GenerationOptions
     from .prompt import check_modes, spoken_text
@@ -221,7 +226,7 @@ def check(args: argparse.Namespace) -> tuple[str, Sinks]:
         if getattr(args, name) is not None:
             # Its own rate does not matter: this only finds out whether it can be read.
             read_audio(getattr(args, name), 16000, name)
-    return text, sinks
+    return text, LongText.planned(text, args, output), sinks
 
 
 def load(args: argparse.Namespace) -> VoxCPM2:
@@ -245,24 +250,48 @@ def load(args: argparse.Namespace) -> VoxCPM2:
 
 
 def generate(args: argparse.Namespace) -> None:
-    text, sinks = check(args)
-    import numpy as np
-
-    streaming = args.stream or args.play
+    text, long_text, sinks = check(args)
     with messages_on_success():
         model = load(args)
         if args.model == DEMO:
-            warn_of_unknown_words(text)
-        progress = Progress()
-        results = model.generate(
-            text, instruct=args.instruct, ref_audio=args.ref_audio,
-            prompt_audio=args.prompt_audio, prompt_text=args.prompt_text, voice=args.voice,
-            cfg_value=args.cfg_value, inference_timesteps=args.inference_timesteps,
-            min_tokens=args.min_tokens, max_tokens=args.max_tokens, seed=args.seed,
-            temperature=args.temperature, stream=streaming,
-            retry_badcase=not (streaming or args.no_retry_badcase), solver=args.solver,
-            progress=progress,
-        )  # fmt: skip
+            warn_of_unknown_words(text if long_text is None else long_text.words)
+        begin = start if long_text is None else long_text.start
+        speech = begin(model, text, args)
+    if long_text is None:
+        speak(model, speech, text, sinks, args)
+        return
+    with sinks.open(model.sample_rate) as take:
+        long_text.speak(speech, take)
+    long_text.finish()
+    if args.save_voice is not None:
+        keep_voice(model, *long_text.sample, args)
+
+
+def start(model: VoxCPM2, text: str, args: argparse.Namespace) -> tuple[ResultIterator, Progress]:
+    """Of a text that is spoken in one go."""
+    streaming, progress = args.stream or args.play, Progress()
+    results = model.generate(
+        text, instruct=args.instruct, ref_audio=args.ref_audio,
+        prompt_audio=args.prompt_audio, prompt_text=args.prompt_text, voice=args.voice,
+        cfg_value=args.cfg_value, inference_timesteps=args.inference_timesteps,
+        min_tokens=args.min_tokens, max_tokens=args.max_tokens, seed=args.seed,
+        temperature=args.temperature, stream=streaming,
+        retry_badcase=not (streaming or args.no_retry_badcase), solver=args.solver,
+        progress=progress,
+    )  # fmt: skip
+    return results, progress
+
+
+def speak(
+    model: VoxCPM2,
+    speech: tuple[ResultIterator, Progress],
+    text: str,
+    sinks: Sinks,
+    args: argparse.Namespace,
+) -> None:
+    import numpy as np
+
+    results, progress = speech
     done = []
     try:
         with sinks.open(model.sample_rate) as take:
@@ -274,18 +303,18 @@ def generate(args: argparse.Namespace) -> None:
         progress.close()
     report(done, sinks.output, progress.first)
     if args.save_voice is not None:
-        keep_voice(model, done, text, args)
+        whole = np.concatenate([np.array(result.audio) for result in done])
+        keep_voice(model, whole, text, done[-1].finish_reason, args)
 
 
-def keep_voice(model: VoxCPM2, results: list, text: str, args: argparse.Namespace) -> None:
-    """Saves the voice of what was spoken, as it was heard."""
-    import numpy as np
-
+def keep_voice(
+    model: VoxCPM2, speech: np.ndarray, text: str, reason: str, args: argparse.Namespace
+) -> None:
+    """Saves the voice of what was spoken, as it was heard. reason: why it ended."""
     from .prompt import spoken_text
     from .voices import make_voice
 
-    speech = np.concatenate([np.array(result.audio) for result in results])
-    is_whole = results[-1].finish_reason == "stop"  # else who knows which words are in it?
+    is_whole = reason == "stop"  # else who knows which words are in it?
     voice = make_voice(
         model, (speech, model.sample_rate), prompt_text=spoken_text(text) if is_whole else None,
         description=" ".join((args.instruct or "").split()), as_is=True, called="the speech",

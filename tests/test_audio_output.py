@@ -124,6 +124,9 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path):
     try:
         with pytest.raises(OSError, match=r"^output: .*a.wav' cannot be .*File too large.*$"):
             write_audio(tmp_path / "a.wav", TONE, RATE)
+        with pytest.raises(OSError, match=r"^output: .*a.wav' cannot be .*File too large.*$"):
+            with audio_output.WholeFile(tmp_path / "a.wav", RATE) as file:
+                file.write(TONE)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert only_file(tmp_path).read_bytes() == b"old"
@@ -221,3 +224,31 @@ def test_messages_are_one_line(tmp_path):
     with pytest.raises(FileNotFoundError) as caught:
         check_output(tmp_path / "line\nbreak" / "a.wav")
     assert not re.search("[\r\n]", str(caught.value))
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "opus", "mp3", "aiff"])
+def test_chunks_become_the_whole_file_when_all_are_there(tmp_path, suffix):
+    sound = np.sin(np.arange(100_000) / 20).astype(np.float32) * 1.1
+    audio_output.write_audio(tmp_path / f"whole.{suffix}", sound, 48000)
+    grown = tmp_path / f"grown.{suffix}"
+    grown.write_bytes(b"older")
+    with audio_output.WholeFile(grown, 48000) as file:
+        for start in range(0, len(sound), 7680):
+            file.write(sound[start : start + 7680])
+            assert grown.read_bytes() == b"older" and len(os.listdir(tmp_path)) == 2
+    ours, theirs = soundfile.read(grown)[0], soundfile.read(tmp_path / f"whole.{suffix}")[0]
+    # Vorbis depends on how much it gets at a time.
+    np.testing.assert_allclose(ours, theirs, atol=0.05 if suffix == "ogg" else 0)
+    with pytest.raises(KeyError), audio_output.WholeFile(tmp_path / f"new.{suffix}", 48000) as file:
+        file.write(sound)
+        raise KeyError
+    with audio_output.WholeFile(tmp_path / f"new.{suffix}", 48000):
+        pass
+    assert len(os.listdir(tmp_path)) == 2
+
+
+def test_a_wav_file_that_would_be_too_long_is_refused_in_time(tmp_path):
+    with audio_output.WholeFile(tmp_path / "a.wav", 48000) as file:
+        file._data_bytes = 2**32 - 100
+        with pytest.raises(ValueError, match="ends at 4 GB; write a FLAC"):
+            file.write(np.zeros(100, np.float32))

@@ -1,0 +1,125 @@
+"""`generate` with a long text."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from mlx_voxcpm2 import generate
+
+QUICK = ["--inference_timesteps", "2", "--max_tokens", "3", "--dtype", "float32"]
+BOOK = "The first one is long enough to be cloned.\n\nYes. [pause:0.8] " + "No, the the. " * 30
+
+
+@pytest.fixture
+def run(released, tmp_path, monkeypatch, capfd):
+    """Runs the command in an empty folder, on the model that is loaded; status and errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(generate, "load", lambda args: released.model)
+    Path("book.txt").write_text(BOOK, encoding="utf-8")
+
+    def run(*arguments: str):
+        capfd.readouterr()
+        try:
+            status = generate.main(["--model", str(released.folder), *QUICK, *arguments])
+        except SystemExit as end:
+            status = end.code
+        return status, capfd.readouterr().err
+
+    return run
+
+
+BOOK_FLAGS = ["--text_file", "book.txt", "--seed", "3"]
+
+
+def test_a_book_becomes_a_file_with_subtitles(run):
+    status, err = run(*BOOK_FLAGS, "--subtitles", "book.srt", "--output", "book.wav")
+    assert status == 0
+    audio, _ = soundfile.read("book.wav")
+    assert len(audio) == 4 * 3 * 7680 + 24000 + 38400
+    assert (audio[23040:47040] == 0).all() and (audio[70080:108480] == 0).all()
+    text = Path("book.srt").read_text(encoding="utf-8")
+    assert text.count("-->") == 4
+    assert "2\n00:00:00,980 --> 00:00:01,460\nYes.\n" in text
+    assert "3\n00:00:02,260 --> 00:00:02,740\nNo, the the." in text
+    assert "4 segments" in err and "seed 3" in err
+    assert sorted(os.listdir()) == ["book.srt", "book.txt", "book.wav"]
+
+
+def test_it_is_the_same_in_all_ways_to_write_it(run):
+    assert run(*BOOK_FLAGS, "--output", "a.wav")[0] == 0
+    assert run(*BOOK_FLAGS, "--output", "b.wav", "--stream")[0] == 0
+    assert run(*BOOK_FLAGS, "--output", "c.flac", "--parallel", "3")[0] == 0
+    first, second, third = (soundfile.read(name)[0] for name in ("a.wav", "b.wav", "c.flac"))
+    assert np.array_equal(first, second)
+    np.testing.assert_allclose(third, first, atol=3e-3)
+
+
+def test_a_short_text_is_spoken_as_before(run, released):
+    assert run("--text", "Hello.\n\nYou.", "--seed", "7", "--output", "a.wav")[0] == 0
+    (result,) = released.model.generate(
+        "Hello.\n\nYou.", seed=7, max_tokens=3, inference_timesteps=2
+    )
+    audio, _ = soundfile.read("a.wav", dtype="float32")
+    np.testing.assert_allclose(audio, np.array(result.audio), atol=2 / 2**15)
+    assert run("--text", "Hi.", "--output", "b.wav", "--subtitles", "b.vtt")[0] == 0
+    assert "00:00:00.000 --> 00:00:00.480\nHi." in Path("b.vtt").read_text(encoding="utf-8")
+
+
+def test_a_killed_book_goes_on_and_becomes_the_same_file(run, released, tmp_path):
+    assert run(*BOOK_FLAGS, "--output", "unbroken.wav")[0] == 0
+    command = [
+        sys.executable, "-m", "mlx_voxcpm2.generate", "--model", released.folder, *QUICK,
+        *BOOK_FLAGS, "--output", "book.wav",
+    ]  # fmt: skip
+    # It waits after each segment, so that it is killed between them.
+    script = (
+        "import runpy, sys, time; import mlx_voxcpm2.parts as parts; write = parts.Parts.write\n"
+        "def slow(*a):\n    write(*a); time.sleep(1)\n"
+        "parts.Parts.write = slow; sys.argv = sys.argv[1:]\n"
+        "runpy.run_module('mlx_voxcpm2.generate', run_name='__main__')"
+    )
+    process = subprocess.Popen(
+        [command[0], "-c", script, "generate", *command[3:]], stderr=subprocess.DEVNULL
+    )
+    kept = tmp_path / "book.wav.parts"
+    while len(list(kept.glob("*.safetensors"))) < 2 and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert sorted(os.listdir()) == ["book.txt", "book.wav.parts", "unbroken.wav"]
+    status, err = run(*BOOK_FLAGS, "--output", "book.wav")
+    assert status == 0 and "2 of them spoken before" in err
+    assert Path("book.wav").read_bytes() == Path("unbroken.wav").read_bytes()
+    assert not kept.exists()
+
+
+def test_the_voice_of_a_book_can_be_kept(run):
+    flags = [*BOOK_FLAGS, "--min_tokens", "0", "--save_voice", "./narrator.safetensors"]
+    assert run(*flags, "--output", "book.wav")[0] == 0
+    assert run("--text", "Hi.", "--voice", "./narrator.safetensors")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["--text", "Hello. [pause:long]"], "[pause:long] is no pause"),
+        (["--text", "a", "--parallel", "0"], "parallel"),
+        (["--text", "a", "--crossfade", "-1"], "crossfade"),
+        (["--text", "a", "--segment_length", "-1"], "segment_length"),
+        (["--text", "a", "--paragraph_pause", "nan"], "paragraph_pause"),
+        (["--text", "a", "--subtitles", "a.txt"], ".srt or .vtt"),
+        (["--text", "a", "--subtitles", "missing/a.srt"], "no folder"),
+        (["--text_file", "book.txt", "--ref_audio", "book.txt"], "book.txt"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(run, flags, line):
+    status, err = run(*flags)
+    assert status == 2 and line in err and err.count("\n") == 1
+    assert os.listdir() == ["book.txt"]

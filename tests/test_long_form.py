@@ -1,0 +1,196 @@
+"""Texts of any length: one voice, exact times, nothing that grows."""
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from conftest import relative_error
+
+from mlx_voxcpm2 import GenerationOptions
+from mlx_voxcpm2.joins import Joiner
+from mlx_voxcpm2.long_form import anchor_of, speak_long
+from mlx_voxcpm2.parts import Parts
+from mlx_voxcpm2.segments import Segment
+from mlx_voxcpm2.subtitles import subtitles
+
+OPTIONS = GenerationOptions(seed=5, inference_timesteps=2, max_tokens=3)
+SEGMENTS = [
+    Segment("", 0.1), Segment("Hi."), Segment("Hello there you.", 0.8), Segment("Yes.", 0.5),
+]  # fmt: skip
+PATCHES = 3 * 7680
+
+
+def speak(model, segments=SEGMENTS, **settings):
+    return list(speak_long(model, segments, **{"options": OPTIONS, **settings}))
+
+
+def whole(pieces) -> np.ndarray:
+    return np.concatenate([piece.audio for piece in pieces])
+
+
+def test_pauses_and_times_are_exact_to_the_sample(released):
+    pieces = speak(released.model)
+    audio = whole(pieces)
+    starts = [0, 4800, 4800 + PATCHES, 4800 + 2 * PATCHES + 38400]
+    assert [round(piece.start * 48000) for piece in pieces] == starts
+    assert [round((piece.end - piece.start) * 48000) for piece in pieces] == [0, *[PATCHES] * 3]
+    assert len(audio) == starts[-1] + PATCHES + 24000
+    silence = np.flatnonzero(audio == 0)
+    for begin, length in ((0, 4800), (4800 + 2 * PATCHES, 38400), (starts[-1] + PATCHES, 24000)):
+        assert np.isin(np.arange(begin, begin + length), silence).all()
+        assert audio[begin - 1] != 0 or not begin
+    assert [piece.text for piece in pieces] == [segment.text for segment in SEGMENTS]
+
+
+def test_without_a_voice_all_are_cloned_from_the_first_long_segment(released):
+    model = released.model
+    pieces = speak(model)
+    (anchor,) = model.generate(
+        "Hello there you.", seed=5 + 3 * 2, inference_timesteps=2, max_tokens=3
+    )
+    assert relative_error(pieces[2].audio[:PATCHES], anchor.audio) < 1e-4
+    voice = model.encode_audio((np.array(anchor.audio), 48000))
+    for index in (1, 3):
+        (alone,) = model.generate(
+            SEGMENTS[index].text, ref_audio=voice, seed=5 + 3 * index, inference_timesteps=2,
+            max_tokens=3,
+        )  # fmt: skip
+        assert relative_error(pieces[index].audio[:PATCHES], alone.audio) < 1e-3
+        assert pieces[index].seed == 5 + 3 * index
+
+
+def test_a_title_is_too_short_to_give_the_voice():
+    assert (
+        anchor_of([Segment("Title"), Segment("", 1.0), Segment("a" * 90), Segment("a" * 200)]) == 2
+    )
+    assert anchor_of([Segment("Hi."), Segment("Hello."), Segment("Yes.")]) == 1
+
+
+def test_a_given_voice_speaks_all(released):
+    model, clip = released.model, released.waveform("short")
+    pieces = speak(model, ref_audio=clip, instruct="calm")
+    for index in (1, 2):
+        (alone,) = model.generate(
+            SEGMENTS[index].text, ref_audio=clip, instruct="calm", seed=5 + 3 * index,
+            inference_timesteps=2, max_tokens=3,
+        )  # fmt: skip
+        assert relative_error(pieces[index].audio[:PATCHES], alone.audio) < 1e-4
+
+
+def test_in_parallel_it_is_the_same_in_the_same_order(released):
+    texts = [Segment(f"{'the ' * length}.") for length in (3, 9, 1, 6, 2)]
+    options = GenerationOptions(seed=1, inference_timesteps=2, max_tokens=4)
+    alone, together = (speak(released.model, texts, options=options, parallel=n) for n in (1, 3))
+    assert [piece.index for piece in together] == list(range(5))
+    for one, other in zip(alone, together, strict=True):
+        assert (one.seed, one.start, one.end) == (other.seed, other.start, other.end)
+        assert relative_error(other.audio, one.audio) < 1e-3
+
+
+def test_nothing_grows_with_the_length(released):
+    """Neither the prompts nor the memory that MLX holds."""
+    mx.clear_cache()
+    held = []
+    lengths = set()
+    request = released.model.request
+
+    def counting(*arguments, **settings):
+        made = request(*arguments, **settings)
+        lengths.add(len(made.prompt.tokens))
+        return made
+
+    texts = [Segment("the the.")] * 12
+    released.model.request = counting
+    try:
+        for _ in speak_long(released.model, texts, options=OPTIONS):
+            held.append(mx.get_active_memory())
+    finally:
+        del released.model.request
+    assert len(lengths) == 2, "the first without a reference, all others with the same"
+    assert held[-1] <= held[2] * 1.01
+
+
+def test_a_run_that_was_stopped_goes_on_and_ends_the_same(released, tmp_path):
+    unbroken = speak(released.model, parts=Parts(tmp_path / "a", "model"))
+    run = speak_long(
+        released.model, SEGMENTS, options=OPTIONS, parts=Parts(tmp_path / "b", "model")
+    )
+    assert [next(run).was_kept for _ in range(2)] == [False, False]
+    run.close()
+    again = speak(released.model, parts=Parts(tmp_path / "b", "model"))
+    assert [piece.was_kept for piece in again if piece.text] == [True, True, False]
+    assert np.array_equal(whole(again), whole(unbroken))
+    third = speak(released.model, parts=Parts(tmp_path / "b", "model"))
+    assert all(piece.was_kept for piece in third if piece.text)
+    assert np.array_equal(whole(third), whole(unbroken))
+
+
+def test_what_has_changed_is_spoken_anew(released, tmp_path):
+    speak(released.model, parts=Parts(tmp_path / "a", "model"))
+
+    def kept(segments=SEGMENTS, settings="model", **others):
+        pieces = speak(released.model, segments, parts=Parts(tmp_path / "a", settings), **others)
+        return [piece.was_kept for piece in pieces if piece.text]
+
+    assert kept([*SEGMENTS[:3], Segment("No.")]) == [True, True, False]
+    assert kept(crossfade=0.01)[:2] == [True, True], "joins are made anew anyway"
+    assert kept([*SEGMENTS[:2], Segment("Hello there all of you."), SEGMENTS[3]]) == [False] * 3
+    assert kept(settings="another model") == [False] * 3
+    assert kept(settings="another model", instruct="calm") == [False] * 3
+    (tmp_path / "a" / "000001.safetensors").write_bytes(b"damaged")
+    assert kept(settings="another model", instruct="calm") == [False, True, True]
+
+
+def test_the_seed_of_the_last_time_is_found_again(tmp_path):
+    parts = Parts(tmp_path / "a")
+    seed = parts.seed()
+    assert not (tmp_path / "a").exists(), "nothing is there before something is spoken"
+    from mlx_voxcpm2.parts import Part
+
+    parts.write(0, "x", Part(np.zeros(3, np.float32), 1, "stop"))
+    assert Parts(tmp_path / "a").seed() == seed
+    parts.remove()
+    assert not (tmp_path / "a").exists()
+
+
+def test_neighbours_fade_into_each_other():
+    joiner = Joiner(1000, crossfade=0.1)
+    ones = np.ones(1000, np.float32)
+    sounds = [joiner.add(ones, 0, False), joiner.add(ones, 0.5, False), joiner.add(ones, 0, True)]
+    audio = np.concatenate([sound for sound, _ in sounds])
+    assert [times for _, times in sounds] == [(0, 1), (0.9, 1.9), (2.4, 3.4)]
+    assert len(audio) == 3400 and (audio[1900:2400] == 0).all()
+    np.testing.assert_allclose(audio[950], np.sqrt(2), atol=0.05)
+    assert audio[0] == 0 and audio[1899] == 0, "no clicks at the ends"
+    assert (audio[100:900] == 1).all()
+
+
+def test_levels_are_matched_to_the_first_within_limits():
+    noise = np.random.default_rng(0).normal(size=48000).astype(np.float32)
+    joiner = Joiner(48000, match_level=True)
+    levels = [
+        float(np.std(joiner.add(noise * np.float32(level), 0, False)[0]))
+        for level in (0.1, 0.07, 0.15, 0.01, 0.0)
+    ]
+    np.testing.assert_allclose(levels, [0.1, 0.1, 0.1, 0.02, 0.0], rtol=0.03)
+    plain, _ = Joiner(48000).add(noise, 0, True)
+    assert np.array_equal(plain, noise)
+
+
+def test_subtitles_say_when():
+    cues = [("One & two.", 0.0, 1.25), ("Three.", 3599.9996, 3661.5)]
+    assert subtitles(cues, ".srt") == (
+        "1\n00:00:00,000 --> 00:00:01,250\nOne & two.\n\n2\n01:00:00,000 --> 01:01:01,500\nThree.\n"
+    )
+    assert subtitles(cues, ".vtt").startswith(
+        "WEBVTT\n\n00:00:00.000 --> 00:00:01.250\nOne &amp; two.\n\n01:"
+    )
+
+
+def test_bad_settings_are_refused_at_once(released):
+    for settings, line in (
+        ({"parallel": 0}, "parallel"), ({"crossfade": -1}, "crossfade"),
+        ({"prompt_text": "a"}, "prompt_audio"), ({"ref_audio": "missing.wav"}, "missing.wav"),
+        ({"voice": "a.safetensors", "ref_audio": "b.wav"}, "both given"),
+    ):  # fmt: skip
+        with pytest.raises((ValueError, FileNotFoundError), match=line):
+            speak_long(released.model, "Hello.", **settings)
