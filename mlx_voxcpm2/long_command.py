@@ -68,16 +68,18 @@ class LongText:
     def planned(cls, text: str, args: argparse.Namespace, output: str | None) -> LongText | None:
         """None for a text that is spoken in one go. Raises ValueError or FileNotFoundError."""
         from .options import check_integer, check_number
-        from .segments import is_one_segment, split_text
+        from .segments import LONGEST_PAUSE, is_one_segment, split_text
         from .subtitles import check_subtitles
 
         check_integer("parallel", args.parallel, 1, None)
         check_number("crossfade", args.crossfade, 0, 1000)
         if args.subtitles is not None:
             check_subtitles(args.subtitles)
-        segments = split_text(text, args.segment_length, args.paragraph_pause, args.language)
+        check_integer("segment_length", args.segment_length, 0, None)
+        check_number("paragraph_pause", args.paragraph_pause, 0, LONGEST_PAUSE)
         if args.subtitles is None and is_one_segment(text, args.segment_length):
             return None
+        segments = split_text(text, args.segment_length, args.paragraph_pause, args.language)
         return cls(segments, args, output)
 
     @property
