@@ -30,9 +30,9 @@ def add_long_text_flags(parser: Parser) -> None:
     flag(long, "parallel", type=int, default=1, metavar="N", help="speak N segments at once")
     flag(long, "subtitles", metavar="PATH", help="write the segments' times, .srt or .vtt")
     flag(
-        long, "segment_length", type=int, default=300, metavar="LETTERS",
-        help="of a segment at most; a Chinese character counts as three (default %(default)s; "
-        "0: never split)",
+        long, "segment_length", type=int, metavar="LETTERS",
+        help="of a segment at most; a Chinese character counts as three (default 300; 0, and with "
+        "--stream or --play the default: never split)",
     )  # fmt: skip
     flag(
         long, "paragraph_pause", type=float, default=0.5, metavar="SECONDS",
@@ -68,18 +68,22 @@ class LongText:
     def planned(cls, text: str, args: argparse.Namespace, output: str | None) -> LongText | None:
         """None for a text that is spoken in one go. Raises ValueError or FileNotFoundError."""
         from .options import check_integer, check_number
-        from .segments import LONGEST_PAUSE, is_one_segment, split_text
+        from .segments import LONGEST_PAUSE, SEGMENT_LENGTH, is_one_segment, split_text
         from .subtitles import check_subtitles
 
         check_integer("parallel", args.parallel, 1, None)
         check_number("crossfade", args.crossfade, 0, 1000)
         if args.subtitles is not None:
             check_subtitles(args.subtitles)
-        check_integer("segment_length", args.segment_length, 0, None)
+        length = args.segment_length
+        if length is None:
+            # A listener hears the first sound after a patch, but of segments after a whole one.
+            length = 0 if args.stream or args.play else SEGMENT_LENGTH
+        check_integer("segment_length", length, 0, None)
         check_number("paragraph_pause", args.paragraph_pause, 0, LONGEST_PAUSE)
-        if args.subtitles is None and is_one_segment(text, args.segment_length):
+        if args.subtitles is None and is_one_segment(text, length):
             return None
-        segments = split_text(text, args.segment_length, args.paragraph_pause, args.language)
+        segments = split_text(text, length, args.paragraph_pause, args.language)
         return cls(segments, args, output)
 
     @property

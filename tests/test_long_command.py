@@ -54,7 +54,8 @@ def test_a_book_becomes_a_file_with_subtitles(run):
 
 def test_it_is_the_same_in_all_ways_to_write_it(run):
     assert run(*BOOK_FLAGS, "--output", "a.wav")[0] == 0
-    assert run(*BOOK_FLAGS, "--output", "b.wav", "--stream")[0] == 0
+    streamed = ["--stream", "--segment_length", "300"]
+    assert run(*BOOK_FLAGS, "--output", "b.wav", *streamed)[0] == 0
     assert run(*BOOK_FLAGS, "--output", "c.flac", "--parallel", "3")[0] == 0
     first, second, third = (soundfile.read(name)[0] for name in ("a.wav", "b.wav", "c.flac"))
     assert np.array_equal(first, second)
@@ -98,6 +99,14 @@ def test_a_killed_book_goes_on_and_becomes_the_same_file(run, released, tmp_path
     assert status == 0 and "2 of them spoken before" in err
     assert Path("book.wav").read_bytes() == Path("unbroken.wav").read_bytes()
     assert not kept.exists()
+
+
+def test_a_listener_need_not_wait_for_a_segment(run):
+    """Unless it is asked for: what is streamed is not split, and the first patch is heard."""
+    text = "Hello there, good people. " * 13
+    flags = ["--text", text, "--stream", "--max_tokens", "3", "--output", "heard.wav"]
+    assert "in 2 segments" not in run(*flags)[1]
+    assert "in 2 segments" in run(*flags, "--segment_length", "200")[1]
 
 
 def test_the_voice_of_a_book_can_be_kept(run):
