@@ -7,8 +7,8 @@ AudioVAE. What is finished in FOLDER is not done again: a killed build goes on w
 result replaces mlx_voxcpm2/demo, and is measured by evaluate.py.
 
 It does not reach its goals yet. After 12,000 steps in all, three of four words that the AudioVAE
-repeats are recognised. After 2,500 steps the rest speaks in the right voices and lengths and stops in
-time, but does not say the words of its text yet: on single words that begins after some 200 steps.
+repeats are recognised. After 2,500 steps the rest speaks in the right voices and lengths and stops
+in time, but not the words of its text: that begins after some 200 steps on single words.
 """
 
 from __future__ import annotations
