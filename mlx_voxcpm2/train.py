@@ -63,7 +63,7 @@ def build_parser(prog: str | None = None) -> Parser:
     ):
         flag(how, name, type=kind, metavar=metavar, help=help_)
     flag(how, "gradient_checkpointing", action="store_true", default=None,
-         help="less memory, a third slower")  # fmt: skip
+         help="less memory, but slower")  # fmt: skip
     flag(how, "verbose", action="store_true", help="say what is loaded and done")
     return parser
 

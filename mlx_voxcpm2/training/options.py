@@ -56,8 +56,7 @@ class TrainingOptions:
     precision: str = "bfloat16"
     """bfloat16 or float32, to compute in; what is learnt is float32 always."""
     gradient_checkpointing: bool = False
-    """Compute layers a second time instead of keeping what they gave: less memory, a third
-    slower."""
+    """Compute layers a second time instead of keeping what they gave: less memory, more time."""
     seed: int = 0
     log_interval: int = 10
     valid_interval: int = 100
