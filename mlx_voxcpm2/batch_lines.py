@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import os
 import unicodedata
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePath
 
 from .audio_output import output_format
 from .errors import one_line
+from .json_lines import numbered_lines
 from .options import GenerationOptions
 from .prompt import check_modes, spoken_text
 
@@ -71,7 +71,7 @@ def read_lines(
     path = Path(os.path.expanduser(path))
     lines, problems, unused = [], [], set()
     taken: dict[str, int] = {}
-    for number, data in _numbered(path):
+    for number, data in numbered_lines(path):
         try:
             entry = {"text": _decoded(data)} if path.suffix.lower() == ".txt" else _entry(data)
             unused |= entry.keys() - set(FIELDS)
@@ -84,20 +84,6 @@ def read_lines(
     if not lines and not problems:
         raise ValueError(f"{path}: there is nothing in it; write one JSON object per text")
     return lines, problems, unused
-
-
-def _numbered(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines that are not blank, with their numbers."""
-    try:
-        contents = path.read_bytes()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file; check the path") from None
-    except IsADirectoryError:
-        raise ValueError(f"{path} is a folder; give a file of JSON lines") from None
-    except OSError as error:
-        raise type(error)(f"{path}: cannot be read ({one_line(error)}); give another") from None
-    lines = enumerate(contents.removeprefix(b"\xef\xbb\xbf").splitlines(), start=1)
-    return ((number, line) for number, line in lines if line.strip())
 
 
 def _decoded(data: bytes) -> str:

@@ -21,9 +21,8 @@ from .generation import ATTEMPTS
 from .joins import Joiner
 from .options import GenerationOptions, check_integer, check_number
 from .parts import Part, Parts
-from .prompt import check_modes
 from .segments import Segment, split_text, spoken_length
-from .voices import chosen_voice
+from .voices import spoken_clips
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -149,11 +148,9 @@ def _clips(
     """The voice as `VoxCPM2.request` takes it, encoded once for all segments; {} for none."""
     import mlx.core as mx
 
-    if voice is not None:
-        voice = chosen_voice(voice, ref_audio, prompt_audio, prompt_text)
-        voice.check(model)
-        ref_audio, prompt_audio, prompt_text = voice.stands_for(instruct)
-    check_modes(instruct, prompt_audio, prompt_text)
+    ref_audio, prompt_audio, prompt_text = spoken_clips(
+        model, instruct, ref_audio, prompt_audio, prompt_text, voice
+    )
     clips: dict[str, object] = {}
     for name, clip, pad in (
         ("ref_audio", ref_audio, "right"), ("prompt_audio", prompt_audio, "left"),

@@ -17,10 +17,10 @@ from .config import VoxCPM2Config
 from .generation import make_requests, stream_results, whole_results
 from .models.voxcpm2 import VoxCPM2Model
 from .options import GenerationOptions, check_integer
-from .prompt import Prompt, check_modes, spoken_text
+from .prompt import Prompt, spoken_text
 from .results import GenerationResult, ResultIterator
 from .tokenizer import Tokenizer
-from .voices import Voice, chosen_voice, make_voice
+from .voices import Voice, make_voice, spoken_clips
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -285,11 +285,9 @@ class VoxCPM2(VoxCPM2Model):
         An array that MLX has not computed yet belongs to the thread that made it.
         """
         text = spoken_text(text, instruct)
-        if voice is not None:
-            voice = chosen_voice(voice, ref_audio, prompt_audio, prompt_text)
-            voice.check(self)
-            ref_audio, prompt_audio, prompt_text = voice.stands_for(instruct)
-        check_modes(instruct, prompt_audio, prompt_text)
+        ref_audio, prompt_audio, prompt_text = spoken_clips(
+            self, instruct, ref_audio, prompt_audio, prompt_text, voice
+        )
         words = self.tokenize((prompt_text or "") + text)
         reference, length = self._voice(ref_audio, "ref_audio", "right")
         prompt, more = self._voice(prompt_audio, "prompt_audio", "left")

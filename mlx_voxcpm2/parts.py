@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import one_line
+from .whole_file import write_whole_file
 
 _SEED = "seed.json"
 
@@ -93,15 +94,10 @@ class Parts:
         return self.folder / f"{index:06d}.safetensors"
 
     def _write(self, file: Path, content: bytes) -> None:
-        """All of it or nothing, whenever it is interrupted."""
-        unfinished = file.with_name(f".{secrets.token_hex(8)}.unfinished")
         try:
             self.folder.mkdir(exist_ok=True)
-            unfinished.write_bytes(content)
-            os.replace(unfinished, file)
+            write_whole_file(file, content)
         except OSError as error:
             raise type(error)(
                 f"{file}: can't be written ({one_line(error)}); make room or write elsewhere"
             ) from None
-        finally:
-            unfinished.unlink(missing_ok=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import html
 import os
-import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
 from .errors import one_line
+from .whole_file import write_whole_file
 
 FORMATS = (".srt", ".vtt")
 
@@ -44,16 +44,12 @@ def subtitles(cues: Iterable[Cue], suffix: str) -> str:
 def write_subtitles(path: str | Path, cues: Iterable[Cue]) -> None:
     """All of it or nothing. Raises what `check_subtitles` raises, or OSError."""
     file = check_subtitles(path)
-    unfinished = file.with_name(f".{secrets.token_hex(8)}.unfinished")
     try:
-        unfinished.write_text(subtitles(cues, file.suffix), encoding="utf-8", newline="\n")
-        os.replace(unfinished, file)
+        write_whole_file(file, subtitles(cues, file.suffix).encode())
     except OSError as error:
         raise type(error)(
             f"subtitles: {str(file)!r} cannot be written ({one_line(error)}); write elsewhere"
         ) from None
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _clock(seconds: float) -> str:

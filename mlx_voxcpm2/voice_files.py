@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sys
 import unicodedata
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import one_line
+from .whole_file import write_whole_file
 
 SUFFIX = ".safetensors"
 FORMAT = "mlx-voxcpm2 voice"
@@ -112,25 +112,18 @@ def voice_files() -> list[Path]:
 
 
 def write_voice_file(file: Path, tensors: dict[str, np.ndarray], data: dict[str, str]) -> None:
-    """Under another name first: whenever it is interrupted, there is a whole file or none.
-
-    Raises OSError, in one line.
-    """
+    """All of it or nothing. Raises OSError, in one line."""
     from safetensors.numpy import save
 
     content = save(tensors, metadata={"format": FORMAT, "version": str(VERSION), **data})
-    unfinished = file.with_name(f".{secrets.token_hex(8)}.unfinished")
     try:
         if file.parent == voices_folder():
             file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(content)
-        os.replace(unfinished, file)
+        write_whole_file(file, content)
     except OSError as error:
         raise type(error)(
             f"{file}: can't be written ({one_line(error)}); make room, or choose another place"
         ) from None
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def read_voice_file(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 import numpy as np
 
+from .prompt import check_modes
 from .voice_files import check_new_voice, existing_voice, read_voice_file, write_voice_file
 
 if TYPE_CHECKING:
@@ -176,6 +177,24 @@ def chosen_voice(
     return voice if isinstance(voice, Voice) else Voice.load(voice)
 
 
+def spoken_clips(
+    model: VoxCPM2,
+    instruct: str | None,
+    ref_audio: object,
+    prompt_audio: object,
+    prompt_text: str | None,
+    voice: str | Path | Voice | None,
+) -> tuple[object, object, str | None]:
+    """`generate`'s ref_audio, prompt_audio and prompt_text: those given, or those that the voice
+    stands for. Raises ValueError for what does not go together, or for another AudioVAE's voice."""
+    if voice is not None:
+        voice = chosen_voice(voice, ref_audio, prompt_audio, prompt_text)
+        voice.check(model)
+        ref_audio, prompt_audio, prompt_text = voice.stands_for(instruct)
+    check_modes(instruct, prompt_audio, prompt_text)
+    return ref_audio, prompt_audio, prompt_text
+
+
 def make_voice(
     model: VoxCPM2,
     ref_audio: AudioSource | None = None,
@@ -186,8 +205,6 @@ def make_voice(
     called: str = "ref_audio",
 ) -> Voice:
     """See `VoxCPM2.make_voice`. called: what messages say for ref_audio."""
-    from .prompt import check_modes
-
     rate = model.config.audio_vae_config.sample_rate
     read = _clip_reader(rate, as_is)
     reference = None if ref_audio is None else read(ref_audio, called)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from ..errors import one_line
+from ..whole_file import write_whole_file
 
 if TYPE_CHECKING:
     from ..model import VoxCPM2
@@ -96,20 +96,15 @@ class LatentCache:
         return patches if whole and np.isfinite(patches).all() else None
 
     def _keep(self, entry: Path, patches: np.ndarray) -> None:
-        """Under another name first, so that a kill leaves no half of an entry."""
         from safetensors.numpy import save
 
-        unfinished = entry.with_name(f".{entry.stem}.{secrets.token_hex(4)}")
         try:
-            unfinished.write_bytes(save({"patches": patches}))
-            os.replace(unfinished, entry)
+            write_whole_file(entry, save({"patches": patches}))
         except OSError as error:
             raise type(error)(
                 f"{self.folder}: latents can't be kept here ({one_line(error)}); make room, or "
                 "choose another place"
             ) from None
-        finally:
-            unfinished.unlink(missing_ok=True)
 
 
 def _fingerprint(model: VoxCPM2):

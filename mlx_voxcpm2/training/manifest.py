@@ -21,6 +21,7 @@ import numpy as np
 from ..audio import read_audio
 from ..config import AudioVAEConfig
 from ..errors import one_line
+from ..json_lines import numbered_lines
 
 if TYPE_CHECKING:
     from ..model import VoxCPM2
@@ -129,10 +130,13 @@ def inspect_manifest(
 
     path = Path(os.path.expanduser(path))
     inspection = _Inspection(path.parent, limits or Limits(), model)
-    lines = contents(path).removeprefix(b"\xef\xbb\xbf").splitlines()
-    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     for number, line in tqdm(
-        numbered, desc="checking clips", unit="clip", disable=None, file=sys.stderr, leave=False
+        list(numbered_lines(path)),
+        desc="checking clips",
+        unit="clip",
+        disable=None,
+        file=sys.stderr,
+        leave=False,
     ):
         inspection.take(number, line)
     inspection.finish()
@@ -148,18 +152,6 @@ def summary(path: str | os.PathLike, lines: list[Line], problems: list[Problem])
     taken = len(lines) + bad
     count = f" ({bad} of {taken} lines cannot be used)" if errors[0].number else ""
     return f"{path}: {errors[0]}{count}"
-
-
-def contents(path: Path) -> bytes:
-    """Raises an OSError or ValueError, in one line, for what is no file that can be read."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file; check the path") from None
-    except IsADirectoryError:
-        raise ValueError(f"{path} is a folder; give a file of JSON lines") from None
-    except OSError as error:
-        raise type(error)(f"{path}: cannot be read ({one_line(error)}); give another") from None
 
 
 def _entry(data: bytes) -> dict:

@@ -20,11 +20,12 @@ from ..adapter_files import read_adapter, write_adapter
 from ..adapters import add_lora, lora_tensors
 from ..audio_output import write_audio
 from ..hub import find_checkpoint
+from ..json_lines import numbered_lines
 from ..load import Precision, load_model, read_checkpoint
 from ..model import VoxCPM2
 from ..models.minicpm import Joinable
 from .latents import LatentCache
-from .manifest import Limits, Line, Problem, contents, inspect_manifest, summary
+from .manifest import Limits, Line, Problem, inspect_manifest, summary
 from .options import TrainingSettings
 from .processes import all_or_none
 from .run_folder import RunFolder
@@ -85,7 +86,9 @@ def _train(
     with all_or_none(group):
         _require_libraries(settings)
         for path in filter(None, (settings.train, settings.validation)):
-            contents(Path(os.path.expanduser(path)))  # before a model is downloaded for nothing
+            numbered_lines(
+                Path(os.path.expanduser(path))
+            )  # before a model is downloaded for nothing
         source = find_checkpoint(settings.model, settings.revision)
         lines = read_lines(settings, source, report)
         if group.rank() == 0:

@@ -152,11 +152,10 @@ class Trainer:
         """Both losses over all of the examples, with the same chance at each time."""
         self.model.eval()
         size, parameters = self.options.batch_size, self.model.trainable_parameters()
-        totals = mx.zeros(2)
+        totals, numbered = mx.zeros(2), list(enumerate(examples))
         firsts = range(0, len(examples), size)
         for first in firsts[self.group.rank() :: self.group.size()]:
-            rows = list(enumerate(examples))[first : first + size]
-            arrays = self._arrays(rows, "validation")
+            arrays = self._arrays(numbered[first : first + size], "validation")
             totals += mx.stack(self._losses(parameters, *arrays, mx.array(1.0)))
             mx.eval(totals)
         self.model.update(parameters)
