@@ -130,13 +130,9 @@ def inspect_manifest(
 
     path = Path(os.path.expanduser(path))
     inspection = _Inspection(path.parent, limits or Limits(), model)
+    numbered = list(numbered_lines(path))
     for number, line in tqdm(
-        list(numbered_lines(path)),
-        desc="checking clips",
-        unit="clip",
-        disable=None,
-        file=sys.stderr,
-        leave=False,
+        numbered, desc="checking clips", unit="clip", disable=None, file=sys.stderr, leave=False
     ):
         inspection.take(number, line)
     inspection.finish()

@@ -86,9 +86,8 @@ def _train(
     with all_or_none(group):
         _require_libraries(settings)
         for path in filter(None, (settings.train, settings.validation)):
-            numbered_lines(
-                Path(os.path.expanduser(path))
-            )  # before a model is downloaded for nothing
+            # Before a model is downloaded for nothing.
+            numbered_lines(Path(os.path.expanduser(path)))
         source = find_checkpoint(settings.model, settings.revision)
         lines = read_lines(settings, source, report)
         if group.rank() == 0:
