@@ -22,7 +22,7 @@ segments joins subtitles parts long_form model
 quantization layouts load
 training.manifest training.latents training.sequences training.losses training.options
 training.processes training.trainer training.run_folder training.run
-__init__ command long_command generate
+__init__ command long_command sinks generate
 batch_lines batch_summary batch_job batch_command
 voice
 train
