@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 
 from .models.flow import Schedule
+from .noise import draw_noise, supplied_noise
 from .options import GenerationOptions
 from .prompt import Prompt
 
@@ -24,7 +25,6 @@ PATCHES_PER_TOKEN = 6.0
 EXTRA_PATCHES = 10
 
 PREFILL_POSITIONS = 1024
-NOISE_BLOCK = 64
 
 
 @dataclass(frozen=True)
@@ -52,28 +52,6 @@ def length_limit(text_tokens: int, positions: int, context: int, max_tokens: int
     cap = int(text_tokens * PATCHES_PER_TOKEN + EXTRA_PATCHES)
     # The last patch needs no position of its own: nothing follows it.
     return min(cap, max_tokens, context - positions + 1)
-
-
-def draw_noise(seed: int, patch_shape: tuple[int, int]) -> Iterator[mx.array]:
-    """Standard normal (P, D), float32, one per patch; the same for the same seed everywhere.
-
-    Drawn in blocks: a draw takes a dozen kernels, whatever its size.
-    """
-    key = mx.random.key(int(seed))
-    while True:
-        key, draw = mx.random.split(key)
-        block = mx.random.normal((NOISE_BLOCK, *patch_shape), key=draw)
-        mx.async_eval(key, block)  # the next patch may be asked for by another thread
-        yield from block
-
-
-def supplied_noise(noise: mx.array) -> Iterator[mx.array]:
-    """The rows (P, D) of noise (N, P, D); ValueError for the one after the last."""
-    yield from noise
-    raise ValueError(
-        f"noise has {len(noise)} rows and the speech is not over; pass more rows, or "
-        f"max_tokens={len(noise)}"
-    )
 
 
 @dataclass

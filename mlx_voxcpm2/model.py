@@ -16,6 +16,7 @@ from .batch import Request, generate_patches, length_limit
 from .config import VoxCPM2Config
 from .generation import make_requests, stream_results, whole_results
 from .models.voxcpm2 import VoxCPM2Model
+from .noise import checked_noise
 from .options import GenerationOptions, check_integer
 from .prompt import Prompt, spoken_text
 from .results import GenerationResult, ResultIterator
@@ -308,7 +309,7 @@ class VoxCPM2(VoxCPM2Model):
         if noise is None:
             options = options.with_seed()
         else:
-            noise = self._check_noise(noise)
+            noise = checked_noise(noise, (self.config.patch_size, self.config.feat_dim))
         patches = length_limit(target, positions, limit, options.max_tokens)
 
         def request() -> Request:
@@ -316,23 +317,6 @@ class VoxCPM2(VoxCPM2Model):
             return Request(sequence, options, target, patches, noise)
 
         return request
-
-    def _check_noise(self, noise: mx.array) -> mx.array:
-        """noise (N, P, D) of any float type -> float32. Raises ValueError for another shape."""
-        if isinstance(noise, mx.array):
-            noise = noise.astype(mx.float32)  # numpy has no bfloat16
-        try:
-            values = np.asarray(noise).astype(np.float32)
-        except (TypeError, ValueError):
-            raise ValueError("noise is no array of numbers; give (patches, P, D) floats") from None
-        shape = (self.config.patch_size, self.config.feat_dim)
-        if values.ndim != 3 or values.shape[1:] != shape or not len(values):
-            raise ValueError(
-                f"noise has shape {values.shape}; it must be (patches, {shape[0]}, {shape[1]})"
-            )
-        if not np.isfinite(values).all():
-            raise ValueError("noise holds values that are not finite")
-        return mx.array(values)
 
     @property
     def _samples_in(self) -> int:

@@ -159,7 +159,7 @@ def test_a_seed_does_not_touch_the_global_random_state(model):
 
 
 def test_every_seed_gives_standard_normal_noise():
-    from mlx_voxcpm2.batch import draw_noise
+    from mlx_voxcpm2.noise import draw_noise
 
     for seed in (0, 2**64 - 1):
         draws = draw_noise(seed, (4, 64))

@@ -17,7 +17,7 @@ models.minicpm models.local_encoder models.local_dit models.flow models.voxcpm2
 audio clips audio_output loudspeaker tokenizer
 torch_file weight_files hub demo_words whole_folder
 options adapter_files lora_layers adapters
-results prompt batch streams generation voice_files voices
+results prompt noise batch streams generation voice_files voices
 segments joins subtitles parts long_form model
 quantization layouts load
 training.manifest training.latents training.sequences training.losses training.options
