@@ -14,10 +14,13 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
+from .segments import spoken_length
 from .tokenizer import AUDIO_START, REFERENCE_END, REFERENCE_START
 
 # The audio decoder starts with this many patches of what was heard before.
 CONTEXT_PATCHES = 3
+
+_MANNER = re.compile(r"^\s*[(（][^)）]*[)）]")
 
 
 def spoken_text(text: str, instruct: str | None = None) -> str:
@@ -33,6 +36,14 @@ def spoken_text(text: str, instruct: str | None = None) -> str:
     if instruct and instruct.strip():
         text = f"({instruct.strip()}){text}"
     return re.sub(r"\s+", " ", text)
+
+
+def spoken_letters(text: str) -> int:
+    """How many letters and digits are to be heard, by `spoken_length`.
+
+    The manner in parentheses before a text is not spoken.
+    """
+    return spoken_length("".join(filter(str.isalnum, _MANNER.sub("", text))))
 
 
 def check_modes(instruct: str | None, prompt_audio: object, prompt_text: str | None) -> None:
