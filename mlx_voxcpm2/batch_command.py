@@ -118,7 +118,7 @@ class Tally:
         )
         if self.guarded:
             print(
-                f"guards: acted on {self.guarded} texts; see \"guards\" in {job.summary.path}",
+                f'guards: acted on {self.guarded} texts; see "guards" in {job.summary.path}',
                 file=sys.stderr,
             )
         if self.cut:

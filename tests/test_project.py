@@ -18,7 +18,7 @@ audio clips audio_output loudspeaker tokenizer
 torch_file weight_files hub demo_words whole_folder
 options segments adapter_files lora_layers adapters
 results prompt noise batch guards streams generation voice_files voices
-joins subtitles parts long_form model
+joins subtitles parts segment_reader long_form model
 quantization layouts load
 training.manifest training.latents training.sequences training.losses training.options
 training.processes training.trainer training.run_folder training.run
