@@ -13,8 +13,9 @@ import numpy as np
 from .clips import FRAME_SECONDS, KEPT_SILENCE, SILENT, SPEAKING, highest_level
 from .options import GenerationOptions
 
-# Nobody says more letters in a second: usual are fifteen, and a Chinese character is three.
-MOST_LETTERS = 50
+# More letters than anyone says in a second. Usual are fifteen; espeak-ng at twice its usual speed
+# comes to 52 in Japanese, of whose syllables each counts as three, and to 32 at most elsewhere.
+MOST_LETTERS = 60
 # Pauses of less than this are no fault, and neither is silence of which more than this is speech.
 MUCH_SILENCE = 2.0
 LEAST_HEARD = 0.25

@@ -127,13 +127,13 @@ def test_it_is_spoken_once_where_another_attempt_is_unwanted_or_useless(
 
 
 def test_a_take_too_short_for_its_letters_is_spoken_again(model, ends_at_once):
-    """Four patches are 0.64 s, time for 32 letters; a description of the voice is not spoken."""
-    (result,) = model.generate("the " * 11, **QUICK)
-    assert result.guards[0] == "retry: seed 3 gave 0.64 s of speech for 33 letters"
-    for text, instruct in (("the " * 10, None), ("(" + "the " * 11 + ")Hi.", None)):
+    """Four patches are 0.64 s, time for 38 letters; a description of the voice is not spoken."""
+    (result,) = model.generate("the " * 13, **QUICK)
+    assert result.guards[0] == "retry: seed 3 gave 0.64 s of speech for 39 letters"
+    for text, instruct in (("the " * 12, None), ("(" + "the " * 13 + ")Hi.", None)):
         assert next(model.generate(text, instruct=instruct, **QUICK)).guards == ()
-    assert next(model.generate("Hi.", instruct="the " * 11, **QUICK)).guards == ()
-    assert next(model.generate("the " * 11, max_tokens=4, min_tokens=4, **QUICK)).guards == ()
+    assert next(model.generate("Hi.", instruct="the " * 13, **QUICK)).guards == ()
+    assert next(model.generate("the " * 13, max_tokens=4, min_tokens=4, **QUICK)).guards == ()
 
 
 def test_letters_are_those_that_are_heard():
