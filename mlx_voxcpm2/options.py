@@ -26,7 +26,8 @@ class GenerationOptions:
     solver: "euler", upstream's, or "adams", of second order: where the velocity is smooth, 6 or 7
     steps of it end nearer to where 100 end than 10 of Euler's. Not judged by ear yet.
 
-    Guards that upstream has not; those that are on by default touch only what no text sounds like:
+    Guards that upstream has not; those that are on by default touch only what no text sounds like.
+    Where speech is not decoded, in `generate_patches`, nothing is heard, and none of them acts.
     retry_by_ear: speak again, within the same three attempts, what is heard to be wrong: silence,
     little else, or far more letters than can be said in its time. None is as for retry_badcase.
     silence_limit: 0..3600 seconds of silence in a row that end the speech, also while streaming;
