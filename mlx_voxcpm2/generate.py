@@ -96,6 +96,10 @@ def add_model_flags(parser: Parser) -> None:
         help="patches after which it must (default %(default)s)",
     )  # fmt: skip
     flag(model, "no_retry_badcase", action="store_true", help="keep a take that is far too long")
+    flag(
+        model, "normalize", action="store_true",
+        help="say numbers, dates and units in words: English, Chinese, Japanese",
+    )  # fmt: skip
     flag(model, "verbose", action="store_true", help="say what is loaded and done")
 
 
@@ -131,6 +135,7 @@ def check(args: argparse.Namespace) -> tuple[str, LongText | None, Sinks]:
     """All that can be found wrong before a model is loaded; returns the text, what is to be done
     with it if it is long, and the sinks."""
     from .audio import read_audio
+    from .normalization import normalized
     from .options import GenerationOptions
     from .prompt import check_modes, spoken_text
     from .voice_files import check_new_voice
@@ -140,6 +145,8 @@ def check(args: argparse.Namespace) -> tuple[str, LongText | None, Sinks]:
     text = read_text(args)
     if text is None:
         text = read_standard_input()
+    if args.normalize:
+        text = normalized(text, args.language)
     spoken_text(text, args.instruct)
     clips = args.ref_audio, args.prompt_audio, args.prompt_text
     if args.voice is not None:
@@ -184,8 +191,8 @@ def load(args: argparse.Namespace) -> VoxCPM2:
 
 
 def generate(args: argparse.Namespace) -> None:
-    text, long_text, sinks = check(args)
     with messages_on_success():
+        text, long_text, sinks = check(args)
         model = load(args)
         if args.model == DEMO:
             warn_of_unknown_words(text if long_text is None else long_text.words)

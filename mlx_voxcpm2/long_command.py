@@ -43,7 +43,8 @@ def add_long_text_flags(parser: Parser) -> None:
         help="milliseconds that neighbouring segments share (default 0)",
     )  # fmt: skip
     flag(long, "match_level", action="store_true", help="make all as loud as the first one")
-    flag(long, "language", metavar="CODE", help="of the text, such as de: for its abbreviations")
+    flag(long, "language", metavar="CODE",
+         help="of the text, such as de: for its abbreviations, and --normalize")  # fmt: skip
 
 
 class LongText:

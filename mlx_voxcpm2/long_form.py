@@ -19,6 +19,7 @@ import numpy as np
 from .clips import read_clip
 from .generation import ATTEMPTS
 from .joins import Joiner
+from .normalization import normalized
 from .options import GenerationOptions, check_integer, check_number
 from .parts import Part, Parts
 from .segments import Segment, split_text, spoken_length
@@ -105,11 +106,14 @@ def speak_long(
     """
     check_integer("parallel", parallel, 1, None)
     check_number("crossfade", crossfade, 0, 1)
+    options = options or GenerationOptions()
+    if isinstance(text, str) and options.normalize:  # before it is split: words are longer
+        text = normalized(text, None if options.normalize is True else options.normalize)
+        options = replace(options, normalize=False)
     segments = split_text(text) if isinstance(text, str) else list(text)
     if not any(segment.text for segment in segments):
         raise ValueError("text is empty; give the words to speak")
     clips = _clips(model, instruct, ref_audio, prompt_audio, prompt_text, voice)
-    options = options or GenerationOptions()
     if options.retry_badcase is None:
         options = replace(options, retry_badcase=True)
     if options.seed is None:

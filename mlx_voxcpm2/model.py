@@ -113,6 +113,7 @@ class VoxCPM2(VoxCPM2Model):
         stream: bool = False,
         retry_badcase: bool | None = None,
         solver: str = "euler",
+        normalize: bool | str = False,
         progress: Callable[[float], None] | None = None,
     ) -> ResultIterator:
         """Speaks; an iterator of one GenerationResult, or with `stream` of one per patch.
@@ -132,7 +133,7 @@ class VoxCPM2(VoxCPM2Model):
             logger.warning("retry_badcase has no effect while streaming: what was heard stays")
         options = GenerationOptions(
             cfg_value, inference_timesteps, min_tokens, max_tokens, temperature, seed,
-            not stream if retry_badcase is None else retry_badcase, solver,
+            not stream if retry_badcase is None else retry_badcase, solver, normalize,
         )  # fmt: skip
         begin = time.perf_counter()
         prepare = self._prepare(
@@ -285,7 +286,7 @@ class VoxCPM2(VoxCPM2Model):
 
         An array that MLX has not computed yet belongs to the thread that made it.
         """
-        text = spoken_text(text, instruct)
+        text = spoken_text(text, instruct, options.normalize)
         ref_audio, prompt_audio, prompt_text = spoken_clips(
             self, instruct, ref_audio, prompt_audio, prompt_text, voice
         )

@@ -16,7 +16,7 @@ models.compiled models.conv models.audio_vae models.rope models.joined_linear mo
 models.minicpm models.local_encoder models.local_dit models.flow models.voxcpm2
 audio clips audio_output loudspeaker tokenizer
 torch_file weight_files hub demo_words whole_folder
-options adapter_files lora_layers adapters
+normalization options adapter_files lora_layers adapters
 results prompt noise batch streams generation voice_files voices
 segments joins subtitles parts long_form model
 quantization layouts load
