@@ -36,6 +36,8 @@ class Request:
     text_tokens: int
     limit: int
     noise: mx.array | None = None
+    letters: int = 0
+    """Of the text, by `spoken_letters`; 0 where nobody knows."""
 
     def is_too_long(self, patches: int) -> bool:
         return patches >= self.text_tokens * PATCHES_PER_TOKEN
@@ -173,15 +175,19 @@ class Batch:
             row.patches += 1
         return self.patches
 
-    def end(self) -> list[str | None]:
+    def end(self, asked: Sequence[str | None] | None = None) -> list[str | None]:
         """Why each row ends after the patch just drawn ("stop", "length") or None; those leave.
 
+        asked: by row, why it shall end although the model goes on, or None.
         The stop decision belongs to the hidden state that drew the patch, so it is known before
         the patch is: this waits for the language model only.
         """
         heard = any(row.may_stop for row in self.rows)
         stops = self.stops.tolist() if heard else [0] * len(self.rows)
-        reasons = [row.reason_to_end(stop == 1) for row, stop in zip(self.rows, stops, strict=True)]
+        reasons = [
+            row.reason_to_end(stop == 1) or other
+            for row, stop, other in zip(self.rows, stops, asked or [None] * len(stops), strict=True)
+        ]
         self._keep([index for index, reason in enumerate(reasons) if reason is None])
         return reasons
 

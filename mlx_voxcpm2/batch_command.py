@@ -96,6 +96,7 @@ class Speaker:
 class Tally:
     texts: int = 0
     cut: int = 0
+    guarded: int = 0
     speech: float = 0
     """Seconds."""
     memory: float = 0
@@ -103,7 +104,8 @@ class Tally:
 
     def add(self, result: GenerationResult) -> None:
         self.texts += 1
-        self.cut += result.finish_reason == "length"
+        self.cut += result.finish_reason != "stop"
+        self.guarded += bool(result.guards)
         self.speech += result.samples / result.sample_rate
         self.memory = result.peak_memory_usage
 
@@ -114,10 +116,15 @@ class Tally:
             f"already; peak memory {self.memory:.2f} GB",
             file=sys.stderr,
         )
+        if self.guarded:
+            print(
+                f'guards: acted on {self.guarded} texts; see "guards" in {job.summary.path}',
+                file=sys.stderr,
+            )
         if self.cut:
             logger.warning(
-                "%d of them were cut at their limit and may be incomplete: those whose "
-                'finish_reason is "length" in %s', self.cut, job.summary.path,
+                "%d of them were cut at their limit or fell silent, and may be incomplete: those "
+                'whose finish_reason is not "stop" in %s', self.cut, job.summary.path,
             )  # fmt: skip
 
 

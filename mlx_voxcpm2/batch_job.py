@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from .audio import read_audio
 from .audio_output import output_format
-from .batch_lines import FIELDS, OPTIONS, VOICE, Line, Problem, read_lines
+from .batch_lines import FIELDS, VOICE, Line, Problem, read_lines
 from .batch_summary import Summary, fingerprint
 from .command import chosen_weights
 from .errors import one_line
+from .option_flags import option_values
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -69,8 +70,7 @@ def _agree(fault: Exception | None, group: mx.distributed.Group) -> None:
 def _plan(args: argparse.Namespace, rank: int, processes: int) -> Job:
     folder = Path(os.path.expanduser(args.output_dir))
     _check_folder(folder)
-    defaults = {name: getattr(args, name, None) for name in (*VOICE, *OPTIONS)}
-    defaults["retry_badcase"] = not args.no_retry_badcase
+    defaults = {name: getattr(args, name, None) for name in VOICE} | option_values(args)
     suffix = output_format(f"a.{args.format}")
     lines, problems, unused = read_lines(args.input, defaults, suffix)
     if unused and not rank:

@@ -121,8 +121,6 @@ def _line(number: int, entry: dict, defaults: dict, suffix: str, folder: Path) -
             voice[name] = _clip(entry[name], folder)
         elif name in voice:
             voice[name] = Path(os.path.expanduser(voice[name]))
-    if not isinstance(given.get("retry_badcase", True), bool):
-        raise ValueError(f"retry_badcase is {given['retry_badcase']!r}; it must be true or false")
     options = GenerationOptions(**{name: given[name] for name in OPTIONS if name in given})
     output = _output(number, entry, suffix)
     name = str(entry["id"]) if "id" in entry else None

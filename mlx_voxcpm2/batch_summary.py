@@ -48,8 +48,8 @@ class Summary:
         record = {
             "audio": line.output.as_posix(), "text": line.text, "id": line.id, "line": line.number,
             "seconds": round(result.samples / result.sample_rate, 3), "seed": result.seed,
-            "finish_reason": result.finish_reason, "time": round(time.time(), 3),
-            "settings": settings,
+            "finish_reason": result.finish_reason, "guards": result.guards,
+            "time": round(time.time(), 3), "settings": settings,
         }  # fmt: skip
         data = json.dumps(record, ensure_ascii=False).encode() + b"\n"
         try:

@@ -49,7 +49,7 @@ class Clip:
     def loudness(self) -> float:
         """Root mean square of the frames that speak, 0..1; 0 where nothing does."""
         frames = self._frames()
-        speaking = np.minimum(frames, _highest_level(frames))[self._speaking(frames)]
+        speaking = np.minimum(frames, highest_level(frames))[self._speaking(frames)]
         return float(np.sqrt(np.mean(speaking**2))) if len(speaking) else 0.0
 
     @property
@@ -119,10 +119,10 @@ class Clip:
 
     def _speaking(self, frames: np.ndarray) -> np.ndarray:
         """Whether each frame does."""
-        return (frames > 0) & (frames >= SPEAKING * _highest_level(frames))
+        return (frames > 0) & (frames >= SPEAKING * highest_level(frames))
 
 
-def _highest_level(frames: np.ndarray) -> float:
+def highest_level(frames: np.ndarray) -> float:
     """What half a second of frames reach: clicks don't count."""
     count = min(round(0.5 / FRAME_SECONDS), (len(frames) + 1) // 2)
     return float(np.sort(frames)[-count])

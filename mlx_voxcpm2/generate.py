@@ -7,12 +7,14 @@ import logging
 import os
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .command import Parser, flag, messages_on_success, run
 from .hub import DEMO
 from .long_command import LongText, add_long_text_flags
+from .option_flags import add_option_flags, chosen_options
 from .sinks import Progress, Sinks
 
 if TYPE_CHECKING:
@@ -73,34 +75,8 @@ def add_model_flags(parser: Parser) -> None:
         model, "adapter", "lora_path", metavar="PATH_OR_REPO[:STRENGTH]",
         help="a LoRA adapter; of strength 1 unless it says another",
     )  # fmt: skip
-    flag(model, "seed", type=int, help="make the same take again")
-    flag(
-        model, "cfg_value", "cfg_scale", type=float, default=2.0,
-        help="guidance, 0.1 to 10 (default %(default)s)",
-    )  # fmt: skip
-    flag(
-        model, "inference_timesteps", "ddpm_steps", type=int, default=10,
-        help="solver steps per patch, 1 to 100 (default %(default)s)",
-    )  # fmt: skip
-    flag(
-        model, "solver", default="euler",
-        help="euler (default), or adams, which may need fewer steps (not judged by ear yet)",
-    )  # fmt: skip
-    flag(model, "temperature", type=float, default=1.0, help="0 to 2 (default %(default)s)")
-    flag(
-        model, "min_tokens", "min_len", type=int, default=2,
-        help="patches of 0.16 s before the speech may end (default %(default)s)",
-    )  # fmt: skip
-    flag(
-        model, "max_tokens", "max_len", type=int, default=4096,
-        help="patches after which it must (default %(default)s)",
-    )  # fmt: skip
-    flag(model, "no_retry_badcase", action="store_true", help="keep a take that is far too long")
-    flag(
-        model, "normalize", action="store_true",
-        help="say numbers, dates and units in words: English, Chinese, Japanese",
-    )  # fmt: skip
     flag(model, "verbose", action="store_true", help="say what is loaded and done")
+    add_option_flags(parser)
 
 
 def read_text(args: argparse.Namespace, name: str = "text") -> str | None:
@@ -136,7 +112,6 @@ def check(args: argparse.Namespace) -> tuple[str, LongText | None, Sinks]:
     with it if it is long, and the sinks."""
     from .audio import read_audio
     from .normalization import normalized
-    from .options import GenerationOptions
     from .prompt import check_modes, spoken_text
     from .voice_files import check_new_voice
     from .voices import chosen_voice
@@ -146,7 +121,7 @@ def check(args: argparse.Namespace) -> tuple[str, LongText | None, Sinks]:
     if text is None:
         text = read_standard_input()
     if args.normalize:
-        text = normalized(text, args.language)
+        text, args.normalize = normalized(text, args.language), False
     spoken_text(text, args.instruct)
     clips = args.ref_audio, args.prompt_audio, args.prompt_text
     if args.voice is not None:
@@ -155,10 +130,7 @@ def check(args: argparse.Namespace) -> tuple[str, LongText | None, Sinks]:
     check_modes(args.instruct, *clips[1:])
     if args.save_voice is not None:
         check_new_voice(args.save_voice)
-    GenerationOptions(
-        args.cfg_value, args.inference_timesteps, args.min_tokens, args.max_tokens,
-        args.temperature, args.seed, solver=args.solver,
-    )  # fmt: skip
+    chosen_options(args)
     output = args.output or (None if args.play else DEFAULT_OUTPUT)
     if args.stream and output is None:
         raise ValueError("--stream writes a file as it is spoken; give --output (or - )")
@@ -210,15 +182,11 @@ def generate(args: argparse.Namespace) -> None:
 
 def start(model: VoxCPM2, text: str, args: argparse.Namespace) -> tuple[ResultIterator, Progress]:
     """Of a text that is spoken in one go."""
-    streaming, progress = args.stream or args.play, Progress()
+    progress = Progress()
     results = model.generate(
         text, instruct=args.instruct, ref_audio=args.ref_audio,
         prompt_audio=args.prompt_audio, prompt_text=args.prompt_text, voice=args.voice,
-        cfg_value=args.cfg_value, inference_timesteps=args.inference_timesteps,
-        min_tokens=args.min_tokens, max_tokens=args.max_tokens, seed=args.seed,
-        temperature=args.temperature, stream=streaming,
-        retry_badcase=not (streaming or args.no_retry_badcase), solver=args.solver,
-        progress=progress,
+        stream=args.stream or args.play, progress=progress, **asdict(chosen_options(args)),
     )  # fmt: skip
     return results, progress
 
@@ -283,6 +251,10 @@ def report(results: list, output: str | None, first: float | None) -> None:
         f"{last.peak_memory_usage:.2f} GB; seed {last.seed}",
         file=sys.stderr,
     )
+    if last.guards:
+        print(f"guards: {'; '.join(last.guards)}", file=sys.stderr)
+    if last.finish_reason == "silence":
+        logger.warning("the speech fell silent, and may be incomplete; try another --seed")
     if last.finish_reason == "length":
         logger.warning(
             "the speech was cut after %d patches, its limit, and may be incomplete; try another "

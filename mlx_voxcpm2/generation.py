@@ -17,6 +17,7 @@ import mlx.core as mx
 import numpy as np
 
 from .batch import Request
+from .guards import Ear, Trimmer, deeds
 from .results import GenerationResult, Stopwatch
 from .streams import Piece, Streams
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("mlx_voxcpm2")
 
-# Upstream's rule for speech that is absurdly long for its text.
+# Upstream's rule for speech that is absurdly long for its text, and ours for what it sounds like.
 ATTEMPTS = 3
 
 Progress = Callable[[float], None] | None
@@ -39,7 +40,7 @@ def stream_audio(
     batch_size: int = sys.maxsize,
 ) -> Iterator[list[Piece]]:
     """Yields, patch by patch, of each request that speaks: its number, the sound (samples,) and
-    beside the last one why it ends ("stop", "length"), else None.
+    beside the last one why it ends ("stop", "length", "silence"), else None.
 
     The first `batch_size` of them speak at once; as they end, others are taken. What is yielded is
     submitted to the device, but not waited for. After `closed` is set nothing more is drawn.
@@ -55,18 +56,28 @@ def stream_results(
     progress: Progress = None,
     spent: float = 0,
 ) -> Generator[GenerationResult, None, None]:
-    """Of one request: a result per patch, as soon as it can be heard."""
-    watch, samples = Stopwatch(model.sample_rate, spent), 0
+    """Of one request: a result per patch, as soon as it can be heard.
+
+    Where silence is trimmed, it comes with the patch that ends it, or not at all.
+    """
+    watch, samples, patches = Stopwatch(model.sample_rate, spent), 0, 0
     (request,) = requests
+    trimmer = Trimmer(model.sample_rate) if request.options.trim_silence else None
     for ((_, audio, reason),) in stream_audio(model, [request], closed):
         mx.eval(audio)
-        samples += audio.shape[0]
+        samples, patches = samples + audio.shape[0], patches + 1
         if progress is not None:
             progress(samples / model.sample_rate)
+        if trimmer is not None:
+            audio = mx.array(trimmer.take(np.array(audio), reason is not None))
+            if not audio.shape[0]:
+                continue
         yield watch.result(
-            audio, 1, is_streaming_chunk=True, is_final_chunk=reason is not None,
+            audio, patches, is_streaming_chunk=True, is_final_chunk=reason is not None,
             seed=request.options.seed, finish_reason=reason,
+            guards=deeds(request.options, reason, trimmer) if reason is not None else (),
         )  # fmt: skip
+        patches = 0
         watch.go_on()
 
 
@@ -98,28 +109,41 @@ class Take:
     attempt: int = 1
     pieces: list[np.ndarray] = field(default_factory=list)
     """Copies (samples,), since an array of MLX would keep the sound of the other rows too."""
+    guards: tuple[str, ...] = ()
+    """What came of the attempts before."""
 
-    @property
-    def is_bad(self) -> bool:
-        """Whether it is far too long for its text, and another attempt is allowed."""
+    def fault(self, reason: str) -> str | None:
+        """What is wrong with it and might be better in another attempt: what its seed gave."""
         request = self.request
-        # With noise supplied, every attempt would be the same.
-        allowed = request.options.retry_badcase is not False and request.noise is None
-        again = allowed and self.attempt < ATTEMPTS
-        return again and request.is_too_long(len(self.pieces))
+        if request.noise is not None:
+            return None  # every attempt would be the same
+        if request.options.retry_badcase is not False and request.is_too_long(len(self.pieces)):
+            return f"{len(self.pieces)} patches for {request.text_tokens} tokens of text"
+        if request.options.retry_by_ear is False:
+            return None
+        ear = Ear(self.watch.sample_rate)
+        for piece in self.pieces:
+            ear.hear(piece)
+        return ear.fault(request.letters, reason)
 
-    def next(self) -> Take:
-        logger.warning(
-            "seed %d gave %d patches for %d tokens of text; speaking again with the next seed",
-            self.request.options.seed, len(self.pieces), self.request.text_tokens,
-        )  # fmt: skip
+    def next(self, fault: str) -> Take:
+        seed = self.request.options.seed
+        logger.warning("seed %d gave %s; speaking again with the next seed", seed, fault)
         request = replace(self.request, options=self.request.options.next_seed())
-        return Take(self.index, request, self.watch, self.attempt + 1)
+        done = (*self.guards, f"retry: seed {seed} gave {fault}")
+        return Take(self.index, request, self.watch, self.attempt + 1, guards=done)
 
-    def result(self, reason: str) -> GenerationResult:
+    def result(self, reason: str, fault: str | None) -> GenerationResult:
+        options, pieces, trimmer = self.request.options, self.pieces, None
+        if options.trim_silence:
+            trimmer = Trimmer(self.watch.sample_rate)
+            pieces = [trimmer.take(piece, False) for piece in pieces[:-1]]
+            pieces.append(trimmer.take(self.pieces[-1], True))
+        gave_up = [] if fault is None else [f"gave up: seed {options.seed} gave {fault}"]
         return self.watch.result(
-            mx.array(np.concatenate(self.pieces)), len(self.pieces), is_final_chunk=True,
-            sequence_idx=self.index, seed=self.request.options.seed, finish_reason=reason,
+            mx.array(np.concatenate(pieces)), len(pieces), is_final_chunk=True,
+            sequence_idx=self.index, seed=options.seed, finish_reason=reason,
+            guards=(*self.guards, *gave_up, *deeds(options, reason, trimmer)),
         )  # fmt: skip
 
 
@@ -164,8 +188,8 @@ def whole_results(
 ) -> Generator[GenerationResult, None, None]:
     """One result per request, a joined stream, in the order in which they end.
 
-    It is drawn again with the next seed while its length is absurd. `progress` is told the seconds
-    of speech of all that is or was spoken; `spent` are those that the request took before.
+    It is drawn again with the next seed while something is wrong with it. `progress` is told the
+    seconds of speech of all that is or was spoken; `spent` are those that the request took before.
     """
     takes, finished = Takes(requests, model.sample_rate, spent), 0
     seconds = model.patch_samples / model.sample_rate
@@ -179,10 +203,11 @@ def whole_results(
             return
         for number, reason in [(number, reason) for number, _, reason in pieces if reason]:
             take = takes.speaking.pop(number)
-            if take.is_bad:
-                takes.again.append(take.next())
+            fault = take.fault(reason)
+            if fault is not None and take.attempt < ATTEMPTS:
+                takes.again.append(take.next(fault))
                 continue
             finished += len(take.pieces)
-            yield take.result(reason)
+            yield take.result(reason, fault)
     if takes.error is not None:
         raise takes.error

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .command import Parser, chosen_weights, flag
+from .option_flags import chosen_options
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +29,10 @@ def add_long_text_flags(parser: Parser) -> None:
         "long texts: split at sentences, spoken in one voice; a run that was stopped goes on"
     )
     flag(long, "parallel", type=int, default=1, metavar="N", help="speak N segments at once")
+    flag(
+        long, "continue_segments", action="store_true",
+        help="each goes on from the sound and words of the one before (not with --parallel)",
+    )  # fmt: skip
     flag(long, "subtitles", metavar="PATH", help="write the segments' times, .srt or .vtt")
     flag(
         long, "segment_length", type=int, metavar="LETTERS",
@@ -51,8 +56,8 @@ class LongText:
     """One run: plan, speak, finish. Between the last two the sound is written."""
 
     def __init__(self, segments: list[Segment], args: argparse.Namespace, output: str | None):
-        from .long_form import anchor_of
         from .parts import Parts
+        from .segments import anchor_of
 
         self.segments, self.args, self.output = segments, args, output
         self.parts: Parts | None = None
@@ -68,11 +73,13 @@ class LongText:
     @classmethod
     def planned(cls, text: str, args: argparse.Namespace, output: str | None) -> LongText | None:
         """None for a text that is spoken in one go. Raises ValueError or FileNotFoundError."""
+        from .long_form import check_parallel
         from .options import check_integer, check_number
         from .segments import LONGEST_PAUSE, SEGMENT_LENGTH, is_one_segment, split_text
         from .subtitles import check_subtitles
 
         check_integer("parallel", args.parallel, 1, None)
+        check_parallel(args.parallel, args.continue_segments)
         check_number("crossfade", args.crossfade, 0, 1000)
         if args.subtitles is not None:
             check_subtitles(args.subtitles)
@@ -96,20 +103,16 @@ class LongText:
     ) -> Iterator[SpokenSegment]:
         """Raises ValueError or FileNotFoundError at once."""
         from .long_form import speak_long
-        from .options import GenerationOptions
 
         self.seed = args.seed
         if self.seed is None:
             self.seed = self.parts.seed() if self.parts is not None else secrets.randbits(32)
-        options = GenerationOptions(
-            args.cfg_value, args.inference_timesteps, args.min_tokens, args.max_tokens,
-            args.temperature, self.seed, not args.no_retry_badcase, args.solver,
-        )  # fmt: skip
+        options = replace(chosen_options(args), seed=self.seed)
         return speak_long(
             model, self.segments, instruct=args.instruct, ref_audio=args.ref_audio,
             prompt_audio=args.prompt_audio, prompt_text=args.prompt_text, voice=args.voice,
-            options=options, parallel=args.parallel, crossfade=args.crossfade / 1000,
-            match_level=args.match_level, parts=self.parts,
+            options=options, parallel=args.parallel, continue_segments=args.continue_segments,
+            crossfade=args.crossfade / 1000, match_level=args.match_level, parts=self.parts,
         )  # fmt: skip
 
     def speak(self, pieces: Iterator[SpokenSegment], take: Callable[[np.ndarray], None]) -> None:
@@ -165,8 +168,11 @@ class LongText:
             f"{self.seed}",
             file=sys.stderr,
         )
-        if cut := [piece for piece in spoken if piece.finish_reason == "length"]:
+        for piece in spoken:
+            if piece.guards:
+                print(f"guards at {piece.start:.1f} s: {'; '.join(piece.guards)}", file=sys.stderr)
+        if cut := [piece for piece in spoken if piece.finish_reason != "stop"]:
             logger.warning(
-                "%d segments were cut at their limit and may be incomplete, the first at %.1f s: "
-                "%.40r; try another --seed", len(cut), cut[0].start, cut[0].text,
+                "%d segments were cut at their limit or fell silent, and may be incomplete, the "
+                "first at %.1f s: %.40r; try another --seed", len(cut), cut[0].start, cut[0].text,
             )  # fmt: skip

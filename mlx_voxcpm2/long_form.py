@@ -6,23 +6,21 @@ voice know how long the text is.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .clips import read_clip
-from .generation import ATTEMPTS
 from .joins import Joiner
 from .normalization import normalized
 from .options import GenerationOptions, check_integer, check_number
-from .parts import Part, Parts
-from .segments import Segment, split_text, spoken_length
+from .parts import Parts
+from .segment_reader import SegmentReader
+from .segments import Segment, split_text
 from .voices import spoken_clips
 
 if TYPE_CHECKING:
@@ -31,19 +29,10 @@ if TYPE_CHECKING:
     import mlx.core as mx
 
     from .audio import AudioSource
-    from .batch import Request
     from .model import VoxCPM2
     from .voices import Voice
 
 logger = logging.getLogger("mlx_voxcpm2")
-
-# Of the segment whose sound becomes the voice of all others: about five seconds of speech, and no
-# more of it than a clip should have.
-LONG_ENOUGH = 80
-LONGEST_REFERENCE = 30.0
-
-# In the settings of every part: another way of speaking needs another number.
-_SPEAKING = "long 1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,14 +56,8 @@ class SpokenSegment:
     finish_reason: str | None = None
     was_kept: bool = False
     """Whether it had been spoken before."""
-
-
-def anchor_of(segments: Sequence[Segment]) -> int:
-    """Which segment gives the voice where none is given: the first that is long enough, since a
-    title is too short to be cloned, else the longest."""
-    lengths = [spoken_length(segment.text) for segment in segments]
-    goal = min(LONG_ENOUGH, max(lengths))
-    return next(index for index, length in enumerate(lengths) if length >= goal)
+    guards: tuple[str, ...] = ()
+    """As in `GenerationResult`."""
 
 
 def speak_long(
@@ -88,6 +71,7 @@ def speak_long(
     voice: str | Path | Voice | None = None,
     options: GenerationOptions | None = None,
     parallel: int = 1,
+    continue_segments: bool = False,
     crossfade: float = 0.0,
     match_level: bool = False,
     parts: Parts | None = None,
@@ -102,10 +86,16 @@ def speak_long(
     parts: keeps each segment as it is finished, and has those of the last time. progress: called
     with the seconds of speech that were spoken.
 
+    continue_segments: each goes on from the one before, its sound and its words, so that the melody
+    flows over the join; not shown to sound better yet. It takes its manner from there, too, and not
+    from `instruct`. One that gives the voice begins anew, and one after a pause, after a segment
+    that was cut, or after one of more than 30 s.
+
     Raises ValueError or FileNotFoundError at once, in one line.
     """
     check_integer("parallel", parallel, 1, None)
     check_number("crossfade", crossfade, 0, 1)
+    check_parallel(parallel, continue_segments)
     options = options or GenerationOptions()
     if isinstance(text, str) and options.normalize:  # before it is split: words are longer
         text = normalized(text, None if options.normalize is True else options.normalize)
@@ -114,28 +104,41 @@ def speak_long(
     if not any(segment.text for segment in segments):
         raise ValueError("text is empty; give the words to speak")
     clips = _clips(model, instruct, ref_audio, prompt_audio, prompt_text, voice)
-    if options.retry_badcase is None:
-        options = replace(options, retry_badcase=True)
     if options.seed is None:
         seed = secrets.randbits(32) if parts is None else parts.seed()
         options = replace(options, seed=seed)
-    reader = _Reader(model, segments, instruct, clips, options, parallel, parts, progress)
+    reader = SegmentReader(
+        model, segments, instruct, clips, options, parallel, continue_segments, parts, progress
+    )
     return _joined(segments, reader, Joiner(model.sample_rate, crossfade, match_level))
 
 
-def _joined(segments: list[Segment], reader: _Reader, joiner: Joiner) -> Iterator[SpokenSegment]:
+def check_parallel(parallel: int, continue_segments: bool) -> None:
+    """Raises ValueError where segments that wait for each other shall be spoken at once."""
+    if continue_segments and parallel > 1:
+        raise ValueError(
+            f"parallel is {parallel} with continue_segments, where each segment waits for the one "
+            "before; leave one of them out"
+        )
+
+
+def _joined(
+    segments: list[Segment], reader: SegmentReader, joiner: Joiner
+) -> Iterator[SpokenSegment]:
     rate, spoken = joiner.sample_rate, reader.in_order()
     try:
         for index, segment in enumerate(segments):
             audio, seed, reason, was_kept = np.zeros(0, np.float32), None, None, False
+            guards: tuple[str, ...] = ()
             if segment.text:
                 part, was_kept = next(spoken)
                 audio, seed, reason = part.audio, part.seed, part.finish_reason
+                guards = part.guards
             is_last = index == len(segments) - 1
             sound, (start, end) = joiner.add(audio, segment.pause, is_last)
             yield SpokenSegment(
                 index, segment.text, sound, rate, start, end, segment.sentences, seed, reason,
-                was_kept,
+                was_kept, guards,
             )  # fmt: skip
     finally:
         spoken.close()
@@ -168,104 +171,3 @@ def _clips(
         if clip is not None:
             clips[name] = clip
     return {**clips, "prompt_text": prompt_text} if prompt_text is not None else clips
-
-
-class _Reader:
-    """Speaks the segments that have words, or takes them from the parts."""
-
-    def __init__(
-        self,
-        model: VoxCPM2,
-        segments: list[Segment],
-        instruct: str | None,
-        clips: dict[str, object],
-        options: GenerationOptions,
-        parallel: int,
-        parts: Parts | None,
-        progress: Callable[[float], None] | None,
-    ):
-        self.model, self.instruct, self.clips, self.options = model, instruct, clips, options
-        self.parallel, self.parts, self.progress = parallel, parts, progress
-        self.texts = {i: segment.text for i, segment in enumerate(segments) if segment.text}
-        self.anchor = None if clips else anchor_of(segments)
-        self.settings = self._fingerprint(
-            _SPEAKING, None if parts is None else parts.settings, instruct,
-            {name: _content(clip) for name, clip in clips.items()},
-            asdict(replace(options, seed=0)),
-        )  # fmt: skip
-
-    def in_order(self) -> Iterator[tuple[Part, bool]]:
-        """Each segment with words, and whether it was there already."""
-        waiting: dict[int, Part | None] = {}
-        """Those that ended before their turn; None is read when it has come."""
-        if self.anchor is not None:
-            waiting.update(self._spoken([self.anchor]))
-            anchor = waiting[self.anchor] or self.parts.read(self.anchor)
-            self._take_voice(anchor)
-        others = self._spoken([index for index in self.texts if index != self.anchor])
-        try:
-            for index in self.texts:
-                while index not in waiting:
-                    waiting.update([next(others)])
-                part = waiting.pop(index)
-                yield part or self.parts.read(index), part is None
-        finally:
-            others.close()
-
-    def _take_voice(self, part: Part) -> None:
-        rate = self.model.sample_rate
-        sound = part.audio[: round(LONGEST_REFERENCE * rate)]
-        self.clips = {"ref_audio": self.model.encode_audio((sound, rate))}
-        self.settings = self._fingerprint(self.settings, _content(sound))
-
-    def _spoken(self, indices: list[int]) -> Iterator[tuple[int, Part | None]]:
-        """As they end; None for those that were kept."""
-        taken: list[int] = []
-        kept: list[int] = []
-
-        def requests() -> Iterator[Request]:
-            for index in indices:
-                if self._is_kept(index):
-                    kept.append(index)
-                    continue
-                taken.append(index)
-                yield self._request(index)
-
-        with self.model.generate_batch(
-            requests(), batch_size=self.parallel, progress=self.progress
-        ) as results:
-            for result in results:
-                index = taken[result.sequence_idx]
-                part = Part(np.array(result.audio), result.seed, result.finish_reason)
-                if self.parts is not None:
-                    self.parts.write(index, self._settings_of(index), part)
-                yield from ((number, None) for number in kept)
-                kept.clear()
-                yield index, part
-        yield from ((number, None) for number in kept)
-
-    def _request(self, index: int) -> Request:
-        seed = self._seed(index)
-        return self.model.request(
-            self.texts[index], instruct=self.instruct, options=replace(self.options, seed=seed),
-            **self.clips,
-        )  # fmt: skip
-
-    def _seed(self, index: int) -> int:
-        """Apart from those of the attempts at the others."""
-        return (int(self.options.seed) + ATTEMPTS * index) % 2**64
-
-    def _is_kept(self, index: int) -> bool:
-        return self.parts is not None and self.parts.has(index, self._settings_of(index))
-
-    def _settings_of(self, index: int) -> str:
-        return self._fingerprint(self.settings, self.texts[index], self._seed(index))
-
-    @staticmethod
-    def _fingerprint(*values: object) -> str:
-        data = json.dumps(values, sort_keys=True, default=str)
-        return hashlib.sha256(data.encode()).hexdigest()[:16]
-
-
-def _content(clip: object) -> object:
-    return clip if isinstance(clip, str) else hashlib.sha256(np.array(clip).tobytes()).hexdigest()

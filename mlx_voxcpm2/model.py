@@ -18,7 +18,7 @@ from .generation import make_requests, stream_results, whole_results
 from .models.voxcpm2 import VoxCPM2Model
 from .noise import checked_noise
 from .options import GenerationOptions, check_integer
-from .prompt import Prompt, spoken_text
+from .prompt import Prompt, spoken_letters, spoken_text
 from .results import GenerationResult, ResultIterator
 from .tokenizer import Tokenizer
 from .voices import Voice, make_voice, spoken_clips
@@ -113,6 +113,10 @@ class VoxCPM2(VoxCPM2Model):
         stream: bool = False,
         retry_badcase: bool | None = None,
         solver: str = "euler",
+        retry_by_ear: bool | None = None,
+        silence_limit: float = 10.0,
+        fade_in: float = 0.0,
+        trim_silence: bool = False,
         normalize: bool | str = False,
         progress: Callable[[float], None] | None = None,
     ) -> ResultIterator:
@@ -129,11 +133,14 @@ class VoxCPM2(VoxCPM2Model):
         Raises ValueError or FileNotFoundError at once, with one line that says what to do.
         `close()` of the iterator, from any thread, stops within one patch.
         """
-        if stream and retry_badcase:
-            logger.warning("retry_badcase has no effect while streaming: what was heard stays")
+        for name, wanted in (("retry_badcase", retry_badcase), ("retry_by_ear", retry_by_ear)):
+            if stream and wanted:
+                logger.warning("%s has no effect while streaming: what was heard stays", name)
         options = GenerationOptions(
             cfg_value, inference_timesteps, min_tokens, max_tokens, temperature, seed,
-            not stream if retry_badcase is None else retry_badcase, solver, normalize,
+            not stream if retry_badcase is None else retry_badcase, solver,
+            not stream if retry_by_ear is None else retry_by_ear, silence_limit, fade_in,
+            trim_silence, normalize,
         )  # fmt: skip
         begin = time.perf_counter()
         prepare = self._prepare(
@@ -286,7 +293,8 @@ class VoxCPM2(VoxCPM2Model):
 
         An array that MLX has not computed yet belongs to the thread that made it.
         """
-        text = spoken_text(text, instruct, options.normalize)
+        words_only = spoken_text(text, None, options.normalize)
+        text = spoken_text(words_only, instruct)
         ref_audio, prompt_audio, prompt_text = spoken_clips(
             self, instruct, ref_audio, prompt_audio, prompt_text, voice
         )
@@ -306,7 +314,7 @@ class VoxCPM2(VoxCPM2Model):
                 f"text and audio take {positions} positions, {positions - limit} more than the "
                 f"model's {limit}; shorten the text or the audio"
             )
-        target = len(self.tokenize(text))
+        target, letters = len(self.tokenize(text)), spoken_letters(words_only)
         if noise is None:
             options = options.with_seed()
         else:
@@ -315,7 +323,7 @@ class VoxCPM2(VoxCPM2Model):
 
         def request() -> Request:
             sequence = Prompt.build(words, reference(), prompt())
-            return Request(sequence, options, target, patches, noise)
+            return Request(sequence, options, target, patches, noise, letters)
 
         return request
 

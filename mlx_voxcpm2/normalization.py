@@ -15,11 +15,13 @@ from functools import cache
 
 logger = logging.getLogger("mlx_voxcpm2")
 
+# How something is to be said, before what is said.
+MANNER = re.compile(r"^\s*[(（][^)）]*[)）]")
+
 LANGUAGES = {"en": "English", "zh": "Chinese", "ja": "Japanese"}
 
 # {ni3}, {HH AH0 L OW1}, [pause:0.8], [laughing]: meant for the model or for `segments`.
 _MARK = re.compile(r"(\{[^{}\n]*\}|\[\s*[A-Za-z][^\[\]\n]*\])")
-_DESCRIPTION = re.compile(r"\s*\([^()\n]*\)")
 _PARAGRAPH = re.compile(r"\n\s*\n")
 
 _MARKDOWN = [
@@ -76,8 +78,8 @@ def normalized(text: str, language: str | None = None) -> str:
     of. Raises ValueError if the library is missing.
     """
     check_normalize(True)
-    description = _DESCRIPTION.match(text)
-    kept = description.group() if description else ""
+    manner = MANNER.match(text)
+    kept = manner.group() if manner else ""
     text = _cleaned(text[len(kept) :])
     language = language_of(_MARK.sub(" ", text)) if language is None else _code(language)
     if language not in LANGUAGES:

@@ -28,6 +28,15 @@ class GenerationOptions:
     steps of it end nearer to where 100 end than 10 of Euler's. Not judged by ear yet.
     normalize: say numbers, dates and units in words, see `normalization.normalized`; True, or the
     text's language ("en", "zh", "ja") where its script does not tell. Needs the extra `normalize`.
+
+    Guards that upstream has not; those that are on by default touch only what no text sounds like:
+    retry_by_ear: speak again, within the same three attempts, what is heard to be wrong: silence,
+    little else, or far more letters than can be said in its time. None is as for retry_badcase.
+    silence_limit: 0..3600 seconds of silence in a row that end the speech, also while streaming;
+    0 for no limit. More than a speaker's pauses: below 3 it may cut a text in two.
+    fade_in: 0..1 seconds; the first patch may click, and 0.015 to 0.05 hide it.
+    trim_silence: cut silence off both ends, all but 0.2 s. While streaming, silence is held back
+    until something is heard after it.
     """
 
     cfg_value: float = 2.0
@@ -38,6 +47,10 @@ class GenerationOptions:
     seed: int | None = None
     retry_badcase: bool | None = None
     solver: str = "euler"
+    retry_by_ear: bool | None = None
+    silence_limit: float = 10.0
+    fade_in: float = 0.0
+    trim_silence: bool = False
     normalize: bool | str = False
 
     def __post_init__(self):
@@ -52,6 +65,12 @@ class GenerationOptions:
         check_normalize(self.normalize)
         if self.seed is not None:
             check_integer("seed", self.seed, 0, 2**64 - 1)
+        check_number("silence_limit", self.silence_limit, 0, 3600)
+        check_number("fade_in", self.fade_in, 0, 1)
+        for name in ("retry_badcase", "retry_by_ear", "trim_silence"):
+            value = getattr(self, name)
+            if not isinstance(value, bool) and (value is not None or name == "trim_silence"):
+                raise ValueError(f"{name} is {value!r}; it must be true or false")
 
     @property
     def kind(self) -> tuple[str, int]:

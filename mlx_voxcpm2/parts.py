@@ -22,6 +22,7 @@ class Part:
     """float32 (samples,)."""
     seed: int
     finish_reason: str
+    guards: tuple[str, ...] = ()
 
 
 class Parts:
@@ -64,7 +65,8 @@ class Parts:
             with safe_open(file, framework="numpy") as content:
                 data = content.metadata()
                 audio = content.get_tensor("audio")
-                return Part(audio, int(data["seed"]), data["finish_reason"])
+                guards = tuple(json.loads(data["guards"]))
+                return Part(audio, int(data["seed"]), data["finish_reason"], guards)
         except (OSError, SafetensorError) as error:
             raise OSError(
                 f"{file}: can't be read ({one_line(error)}); delete it and go on"
@@ -78,6 +80,7 @@ class Parts:
             self._unsaved_seed = None
         data = {
             "settings": settings, "seed": str(part.seed), "finish_reason": part.finish_reason,
+            "guards": json.dumps(part.guards),
         }  # fmt: skip
         self._write(self._file(index), save({"audio": part.audio}, metadata=data))
 

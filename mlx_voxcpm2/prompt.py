@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from .normalization import normalized
+from .normalization import MANNER, normalized
+from .segments import spoken_length
 from .tokenizer import AUDIO_START, REFERENCE_END, REFERENCE_START
 
 # The audio decoder starts with this many patches of what was heard before.
@@ -37,6 +38,14 @@ def spoken_text(text: str, instruct: str | None = None, normalize: bool | str = 
     if instruct and instruct.strip():
         text = f"({instruct.strip()}){text}"
     return re.sub(r"\s+", " ", text)
+
+
+def spoken_letters(text: str) -> int:
+    """How many letters and digits are to be heard, by `spoken_length`.
+
+    The manner in parentheses before a text is not spoken.
+    """
+    return spoken_length("".join(filter(str.isalnum, MANNER.sub("", text))))
 
 
 def check_modes(instruct: str | None, prompt_audio: object, prompt_text: str | None) -> None:

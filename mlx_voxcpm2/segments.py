@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .options import check_integer, check_number
@@ -13,6 +13,9 @@ from .options import check_integer, check_number
 SEGMENT_LENGTH = 300  # some twenty seconds of speech
 PARAGRAPH_PAUSE = 0.5
 LONGEST_PAUSE = 60.0
+
+# Of the segment whose sound becomes the voice of all others: about five seconds of speech.
+LONG_ENOUGH = 80
 
 # A Chinese, Japanese or Korean character is about three letters of speech.
 WIDE = 3
@@ -54,6 +57,14 @@ class _Piece:
 def spoken_length(text: str) -> int:
     """In letters of an alphabet; one of Chinese, Japanese or Korean counts as three."""
     return sum(WIDE if unicodedata.east_asian_width(each) in "WF" else 1 for each in text)
+
+
+def anchor_of(segments: Sequence[Segment]) -> int:
+    """Which segment gives the voice where none is given: the first that is long enough, since a
+    title is too short to be cloned, else the longest."""
+    lengths = [spoken_length(segment.text) for segment in segments]
+    goal = min(LONG_ENOUGH, max(lengths))
+    return next(index for index, length in enumerate(lengths) if length >= goal)
 
 
 def is_one_segment(text: str, segment_length: int = SEGMENT_LENGTH) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 
 from .batch import Batch, Request
+from .guards import Guard
 
 if TYPE_CHECKING:
     from .model import VoxCPM2
@@ -33,6 +34,8 @@ class Streams:
         self.batch: Batch | None = None
         self.numbers: list[int] = []
         """Of the rows."""
+        self.guards: dict[int, Guard] = {}
+        """By number."""
         self.count = 0
         """How many requests have begun."""
         self.waiting: Request | None = None
@@ -67,8 +70,11 @@ class Streams:
         """The sound of the patches drawn last; the rows that end with it leave."""
         if self.sound is None:
             return []
-        reasons = self.batch.end()
-        pieces = list(zip(self.numbers, self.sound, reasons, strict=True))
+        reasons = self.batch.end([self.guards[number].reason_to_end() for number in self.numbers])
+        pieces = [
+            (number, self.guards[number].let_through(sound), reason)
+            for number, sound, reason in zip(self.numbers, self.sound, reasons, strict=True)
+        ]
         self.sound = None
         going = [index for index, reason in enumerate(reasons) if reason is None]
         if not going:
@@ -77,6 +83,7 @@ class Streams:
             self.model.audio_vae.keep(self.cache, going)
             mx.async_eval(self.model.audio_vae.held(self.cache))
         self.numbers = [self.numbers[index] for index in going]
+        self.guards = {number: self.guards[number] for number in self.numbers}
         return pieces
 
     def _admit(self) -> None:
@@ -92,7 +99,9 @@ class Streams:
             self.batch.join(batch)
             streams.insert(0, self.cache)
         self.cache = self.model.audio_vae.join_caches(streams)
-        self.numbers += range(self.count, self.count + len(requests))
+        for number, request in enumerate(requests, start=self.count):
+            self.numbers.append(number)
+            self.guards[number] = Guard(request.options, self.model.sample_rate)
         self.count += len(requests)
 
     def _newcomers(self) -> list[Request]:

@@ -7,9 +7,9 @@ from conftest import relative_error
 
 from mlx_voxcpm2 import GenerationOptions
 from mlx_voxcpm2.joins import Joiner
-from mlx_voxcpm2.long_form import anchor_of, speak_long
+from mlx_voxcpm2.long_form import speak_long
 from mlx_voxcpm2.parts import Parts
-from mlx_voxcpm2.segments import Segment
+from mlx_voxcpm2.segments import Segment, anchor_of
 from mlx_voxcpm2.subtitles import subtitles
 
 OPTIONS = GenerationOptions(seed=5, inference_timesteps=2, max_tokens=3)
