@@ -21,10 +21,10 @@ MANNER = re.compile(r"^\s*[(（][^)）]*[)）]")
 LANGUAGES = {"en": "English", "zh": "Chinese", "ja": "Japanese"}
 
 # {ni3}, {HH AH0 L OW1}, [pause:0.8], [laughing]: meant for the model or for `segments`.
-_MARK = re.compile(r"(\{[^{}\n]*\}|\[\s*[A-Za-z][^\[\]\n]*\])")
+MARK = re.compile(r"(\{[^{}\n]*\}|\[\s*[A-Za-z][^\[\]\n]*\])")
 _PARAGRAPH = re.compile(r"\n\s*\n")
 
-_MARKDOWN = [
+MARKDOWN = [
     (re.compile(r"```.*?```", re.DOTALL), ""),
     (re.compile(r"`([^`\n]*)`"), r"\1"),
     (re.compile(r"!\[[^\]]*\]\([^)]+\)"), ""),
@@ -81,9 +81,9 @@ def normalized(text: str, language: str | None = None) -> str:
     manner = MANNER.match(text)
     kept = manner.group() if manner else ""
     text = _cleaned(text[len(kept) :])
-    language = language_of(_MARK.sub(" ", text)) if language is None else _code(language)
+    language = language_of(MARK.sub(" ", text)) if language is None else _code(language)
     if language not in LANGUAGES:
-        if any(each.isdigit() for each in _MARK.sub("", text)):
+        if any(each.isdigit() for each in MARK.sub("", text)):
             known = ", ".join(LANGUAGES.values())
             logger.warning(
                 "normalize knows %s; the numbers of other languages stay as they are", known
@@ -115,7 +115,7 @@ def language_of(text: str) -> str | None:
 def _cleaned(text: str) -> str:
     import regex
 
-    for pattern, replacement in _MARKDOWN:
+    for pattern, replacement in MARKDOWN:
         text = pattern.sub(replacement, text)
     emoji = r"(?:\p{Emoji_Presentation}|\p{Emoji}\uFE0F)[\p{Emoji_Modifier}\uFE0F\u200D]*"
     text = regex.sub(emoji, "", text)
@@ -123,7 +123,7 @@ def _cleaned(text: str) -> str:
 
 
 def _paragraph(text: str, language: str) -> str:
-    parts = _MARK.split(" ".join(text.split()))
+    parts = MARK.split(" ".join(text.split()))
     parts[::2] = [_between_marks(part, language) for part in parts[::2]]
     return re.sub(" +", " ", "".join(parts))
 
