@@ -134,6 +134,11 @@ def check(args: argparse.Namespace) -> tuple[str, LongText | None, Sinks]:
         text, args.normalize = normalized(text, args.language), False
     spoken_text(text, args.instruct)
     args.transcribe = words_are_wanted(args, args.prompt_audio, args.prompt_text)
+    if args.prompt_audio is not None and args.prompt_text is None and not args.transcribe:
+        raise ValueError(
+            "prompt_audio is given without prompt_text; give the words that it speaks, or "
+            "--transcribe to let a recogniser hear them"
+        )
     said = "…" if args.transcribe else args.prompt_text  # heard when all else is right
     clips = args.ref_audio, args.prompt_audio, said
     if args.voice is not None:

@@ -59,10 +59,10 @@ SAY = ["--text", "Hello.", "--output"]
 PROMPT = ["--prompt_audio", "clip.wav"]
 
 
-def test_the_prompts_words_are_heard_and_reported(run, asked):
-    status, err = run("generate", *SAY, "a.wav", *PROMPT, "--transcribe")
+def test_the_prompts_words_are_heard_and_reported(run, asked, caplog):
+    status, _ = run("generate", *SAY, "a.wav", *PROMPT, "--transcribe")
     assert status == 0 and asked == [(DEFAULT_RECOGNISER, None)]
-    assert "prompt_audio says: Hi there." in err and "--prompt_text" in err
+    assert "prompt_audio says: Hi there." in caplog.text and "--prompt_text" in caplog.text
     assert run("generate", *SAY, "b.wav", *PROMPT, "--prompt_text", "Hi there.")[0] == 0
     assert Path("a.wav").read_bytes() == Path("b.wav").read_bytes()
 
@@ -81,10 +81,10 @@ def test_nobody_listens_unasked(run, asked):
     assert asked == []
 
 
-def test_a_voice_is_kept_with_the_words_that_are_heard(run, asked, monkeypatch):
+def test_a_voice_is_kept_with_the_words_that_are_heard(run, asked, caplog):
     flags = ["--ref_audio", "clip.wav", "--asr_model", "some/recogniser"]
-    status, err = run("voice", "add", "./anna.safetensors", *flags, "--transcribe")
-    assert status == 0 and "ref_audio says: Hi there." in err
+    status, _ = run("voice", "add", "./anna.safetensors", *flags, "--transcribe")
+    assert status == 0 and "ref_audio says: Hi there." in caplog.text
     assert Voice.load("anna.safetensors").prompt_text == "Hi there."
     assert asked == [("some/recogniser", None)]
     assert run("voice", "add", "./bob.safetensors", "--ref_audio", "clip.wav")[0] == 0
