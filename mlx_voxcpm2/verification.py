@@ -77,7 +77,7 @@ class Verification:
         for _ in range(0 if request.noise is not None else self.retries):
             if take.error_rate <= self.limit or closed.is_set():
                 break
-            done += [*take.guards, f"retry: {_account(take)}"]
+            done.append(f"retry: {_account(take)}")
             logger.warning("%s; speaking again with another seed", _account(take))
             options = replace(request.options, seed=take.seed).next_seed()
             again = whole_results(model, [replace(request, options=options)], closed)
@@ -86,14 +86,12 @@ class Verification:
                 break
             take = self._heard(request, spoken)
             best = min(best, take, key=lambda each: each.error_rate)
-        if done:
-            best = replace(best, guards=(*done, *best.guards))
-        if best.error_rate > self.limit:
-            best = replace(best, guards=(*best.guards, f"gave up: {_account(best)}"))
+        gave_up = [f"gave up: {_account(best)}"] if best.error_rate > self.limit else []
         seconds = before + time.perf_counter() - begin
         return replace(
             best, sequence_idx=result.sequence_idx, processing_time_seconds=seconds,
             real_time_factor=best.samples / best.sample_rate / seconds,
+            guards=(*done, *best.guards, *gave_up),
         )  # fmt: skip
 
     def _heard(self, request: Request, result: GenerationResult) -> GenerationResult:

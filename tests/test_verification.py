@@ -84,6 +84,14 @@ def test_limit_and_retries_are_those_asked_for(released, settings, takes):
     assert len(listener.sounds) == takes and result.heard == "yes no"
 
 
+def test_guards_of_the_take_that_is_kept_are_told_once(released):
+    listener = Listener("no", "yes")
+    (result,) = released.model.generate(
+        "Yes.", seed=1, fade_in=0.02, verify=Verification(listener), **QUICK
+    )
+    assert result.guards == ("retry: seed 1 was heard as 'no', 100% wrong", "fade_in: 0.02 s")
+
+
 def test_with_given_noise_another_take_would_be_the_same(released):
     config, listener = released.model.config, Listener("no")
     noise = mx.zeros((3, config.patch_size, config.feat_dim))
