@@ -122,10 +122,10 @@ class Clip:
         return (frames > 0) & (frames >= SPEAKING * highest_level(frames))
 
 
-def highest_level(frames: np.ndarray) -> float:
-    """What half a second of frames reach: clicks don't count."""
-    count = min(round(0.5 / FRAME_SECONDS), (len(frames) + 1) // 2)
-    return float(np.sort(frames)[-count])
+def highest_level(frames: np.ndarray, seconds: float = 0.5) -> float:
+    """What so many seconds of frames reach, or half of them: clicks don't count."""
+    count = min(round(seconds / FRAME_SECONDS), (len(frames) + 1) // 2)
+    return float(np.partition(frames, -count)[-count])
 
 
 def read_clip(source: AudioSource, sample_rate: int, name: str = "audio") -> Clip:

@@ -13,11 +13,14 @@ import numpy as np
 from .clips import FRAME_SECONDS, KEPT_SILENCE, SILENT, SPEAKING, highest_level
 from .options import GenerationOptions
 
-# Nobody says more letters in a second: usual are fifteen, and a Chinese character is three.
-MOST_LETTERS = 50
+# More letters than anyone says in a second. Usual are fifteen; espeak-ng at twice its usual speed
+# comes to 52 in Japanese, of whose syllables each counts as three, and to 32 at most elsewhere.
+MOST_LETTERS = 60
 # Pauses of less than this are no fault, and neither is silence of which more than this is speech.
 MUCH_SILENCE = 2.0
 LEAST_HEARD = 0.25
+# A clip's loudest half a second would be the hum behind a single word.
+LOUD_SECONDS = 0.1
 
 
 class Ear:
@@ -52,7 +55,7 @@ class Ear:
 
     def _speaking(self) -> np.ndarray:
         """Whether each frame does."""
-        return self.levels >= max(SILENT, SPEAKING * highest_level(self.levels))
+        return self.levels >= max(SILENT, SPEAKING * highest_level(self.levels, LOUD_SECONDS))
 
     @property
     def silence(self) -> float:
@@ -121,14 +124,13 @@ class Trimmer:
 
     def take(self, chunk: np.ndarray, is_last: bool) -> np.ndarray:
         """chunk (samples,) -> what can be heard now (samples,), some of it for the last one."""
-        has_begun, start = self.ear.first is not None, self.ear.samples - len(self.held)
+        start = self.ear.samples - len(self.held)
         self.ear.hear(chunk)
         held, kept = np.concatenate([self.held, chunk]), round(KEPT_SILENCE * self.ear.sample_rate)
         if self.ear.first is None:
             self.held = held
             return held if is_last else held[:0]
-        begin = 0 if has_begun else max(0, self.ear.first - kept - start)
-        end = self.ear.last - start
+        begin, end = max(0, self.ear.first - kept - start), self.ear.last - start
         if is_last:
             end = min(len(held), end + kept)
             self.cut += len(held) - end
