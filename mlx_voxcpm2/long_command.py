@@ -49,7 +49,7 @@ def add_long_text_flags(parser: Parser) -> None:
     )  # fmt: skip
     flag(long, "match_level", action="store_true", help="make all as loud as the first one")
     flag(long, "language", metavar="CODE",
-         help="of the text, such as de: for its abbreviations, and --normalize")  # fmt: skip
+         help="of the text, such as de: for abbreviations, numbers and recognisers")  # fmt: skip
 
 
 class LongText:

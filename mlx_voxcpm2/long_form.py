@@ -112,17 +112,9 @@ def speak_long(
         seed = secrets.randbits(32) if parts is None else parts.seed()
         options = replace(options, seed=seed)
     reader = SegmentReader(
-        model,
-        segments,
-        instruct,
-        clips,
-        options,
-        parallel,
-        continue_segments,
-        parts,
-        progress,
+        model, segments, instruct, clips, options, parallel, continue_segments, parts, progress,
         verify,
-    )
+    )  # fmt: skip
     return _joined(segments, reader, Joiner(model.sample_rate, crossfade, match_level))
 
 

@@ -24,7 +24,7 @@ LANGUAGES = {"en": "English", "zh": "Chinese", "ja": "Japanese"}
 MARK = re.compile(r"(\{[^{}\n]*\}|\[\s*[A-Za-z][^\[\]\n]*\])")
 _PARAGRAPH = re.compile(r"\n\s*\n")
 
-MARKDOWN = [
+_MARKDOWN = [
     (re.compile(r"```.*?```", re.DOTALL), ""),
     (re.compile(r"`([^`\n]*)`"), r"\1"),
     (re.compile(r"!\[[^\]]*\]\([^)]+\)"), ""),
@@ -65,7 +65,7 @@ def check_normalize(normalize: bool | str) -> None:
 
     if not all(map(find_spec, ("wetext", "regex"))):
         raise ValueError(
-            "normalize needs the library wetext; install mlx-voxcpm2[normalize], or leave it out"
+            "normalize needs the library wetext; install 'mlx-voxcpm2[normalize]', or leave it out"
         )
 
 
@@ -94,12 +94,12 @@ def normalized(text: str, language: str | None = None) -> str:
 
 
 def _code(language: str) -> str:
-    """ "en" of "en-GB"."""
+    """Of "en-GB", "en"."""
     return re.split("[-_]", language.strip().lower())[0]
 
 
 def language_of(text: str) -> str | None:
-    """ "en", "zh" or "ja", by the script of the letters; None for other scripts."""
+    """One of "en", "zh" and "ja", by the script of the letters; None for other scripts."""
     letters = [each for each in text[:5000] if each.isalpha()]
     scripts = [unicodedata.name(each, "?").split()[0] for each in letters]
     han = scripts.count("CJK")
@@ -115,7 +115,7 @@ def language_of(text: str) -> str | None:
 def _cleaned(text: str) -> str:
     import regex
 
-    for pattern, replacement in MARKDOWN:
+    for pattern, replacement in _MARKDOWN:
         text = pattern.sub(replacement, text)
     emoji = r"(?:\p{Emoji_Presentation}|\p{Emoji}\uFE0F)[\p{Emoji_Modifier}\uFE0F\u200D]*"
     text = regex.sub(emoji, "", text)

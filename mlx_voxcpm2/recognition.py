@@ -34,7 +34,9 @@ RATE = 16000  # Hz, which mlx-audio's recognisers take
 def check_recognition_installed() -> None:
     """Raises ValueError if the extra `asr` is missing."""
     if not all(map(find_spec, ("mlx_audio", "jiwer"))):
-        raise ValueError("hearing what is said needs mlx-audio and jiwer; install mlx-voxcpm2[asr]")
+        raise ValueError(
+            "hearing what is said needs mlx-audio and jiwer; install 'mlx-voxcpm2[asr]'"
+        )
 
 
 def load_recogniser(

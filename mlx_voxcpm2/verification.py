@@ -45,7 +45,7 @@ class Verification:
     def __post_init__(self):
         check_limits(self.limit, self.retries)
         if find_spec("jiwer") is None:
-            raise ValueError("verify needs the library jiwer; install mlx-voxcpm2[asr]")
+            raise ValueError("verify needs the library jiwer; install 'mlx-voxcpm2[asr]'")
 
     def results(
         self,
