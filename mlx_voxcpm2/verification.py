@@ -118,7 +118,7 @@ def error_rate(said: str, heard: str) -> float:
 
     In scripts without spaces between words, of the characters. Capitals, punctuation and what is
     not spoken (`{…}`, `[…]`, a manner in parentheses at the beginning) do not count, nor, where
-    wetext is installed, whether a number is written in words.
+    wetext is installed, whether a number is in words, or Chinese in simplified characters.
     """
     import jiwer
 
@@ -130,10 +130,18 @@ def error_rate(said: str, heard: str) -> float:
     return float(jiwer.wer(" ".join(wanted), " ".join(found)))
 
 
+def _simplified(text: str) -> str:
+    """Chinese in simplified characters: recognisers may write the others for what is the same."""
+    from wetext import normalize
+
+    return normalize(text, lang="zh", traditional_to_simple=True)
+
+
 def _words(text: str, language: str | None) -> list[str]:
     """In small letters, without punctuation; characters where a script puts no spaces."""
     if language in LANGUAGES and find_spec("wetext") and find_spec("regex"):
         text = normalized(text, language)
+        text = _simplified(text) if language == "zh" else text
     found = ""
     for each in unicodedata.normalize("NFKC", text).casefold():
         category, name = unicodedata.category(each), unicodedata.name(each, "")
