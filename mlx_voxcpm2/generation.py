@@ -122,8 +122,7 @@ class Take:
         if request.options.retry_by_ear is False:
             return None
         ear = Ear(self.watch.sample_rate)
-        for piece in self.pieces:
-            ear.hear(piece)
+        ear.hear(np.concatenate(self.pieces))
         return ear.fault(request.letters, reason)
 
     def next(self, fault: str) -> Take:
@@ -137,8 +136,8 @@ class Take:
         options, pieces, trimmer = self.request.options, self.pieces, None
         if options.trim_silence:
             trimmer = Trimmer(self.watch.sample_rate)
-            pieces = [trimmer.take(piece, False) for piece in pieces[:-1]]
-            pieces.append(trimmer.take(self.pieces[-1], True))
+            last = len(pieces) - 1
+            pieces = [trimmer.take(piece, index == last) for index, piece in enumerate(pieces)]
         gave_up = [] if fault is None else [f"gave up: seed {options.seed} gave {fault}"]
         return self.watch.result(
             mx.array(np.concatenate(pieces)), len(pieces), is_final_chunk=True,

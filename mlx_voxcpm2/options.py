@@ -29,7 +29,8 @@ class GenerationOptions:
     normalize: say numbers, dates and units in words, see `normalization.normalized`; True, or the
     text's language ("en", "zh", "ja") where its script does not tell. Needs the extra `normalize`.
 
-    Guards that upstream has not; those that are on by default touch only what no text sounds like:
+    Guards that upstream has not; those that are on by default touch only what no text sounds like.
+    Where speech is not decoded, in `generate_patches`, nothing is heard, and none of them acts.
     retry_by_ear: speak again, within the same three attempts, what is heard to be wrong: silence,
     little else, or far more letters than can be said in its time. None is as for retry_badcase.
     silence_limit: 0..3600 seconds of silence in a row that end the speech, also while streaming;

@@ -259,5 +259,7 @@ def _speak(model: VoxCPM2, texts: list[str], seed: int, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model.eval()
     for number, text in enumerate(texts, start=1):
-        [result] = model.generate(text, seed=seed, retry_badcase=False, max_tokens=500)
+        [result] = model.generate(
+            text, seed=seed, retry_badcase=False, retry_by_ear=False, max_tokens=500
+        )
         write_audio(folder / f"{number:02d}.wav", np.array(result.audio), result.sample_rate)
