@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import checkpoints
 import mlx.core as mx
@@ -143,6 +144,23 @@ def test_a_missing_library_is_one_line(run, monkeypatch, flags):
     monkeypatch.setattr(recognition, "find_spec", lambda name: None)
     status, err = run("generate", *SAY, "a.wav", *flags)
     assert status == 2 and "mlx-voxcpm2[asr]" in err and err.count("\n") == 1
+
+
+class Ears:
+    """What mlx-audio loads, so far as it matters."""
+
+    def generate(self, audio: mx.array, *, language: str | None = None, verbose: bool = False):
+        self.audio, self.language = audio, language
+        return SimpleNamespace(text=" Hello. ")
+
+
+def test_recognisers_hear_16_khz_and_know_the_language():
+    ears, time = Ears(), np.arange(48000, dtype=np.float32) / 48000
+    hear = recognition._recogniser(ears, "ears", "de-AT")
+    assert hear(np.sin(2 * np.pi * 440 * time), 48000) == "Hello."
+    assert ears.audio.shape == (16000,) and ears.language == "de"
+    wanted = np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
+    np.testing.assert_allclose(np.array(ears.audio)[500:-500], wanted[500:-500], atol=1e-2)
 
 
 # From here on mlx-audio itself.
