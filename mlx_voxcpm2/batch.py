@@ -38,6 +38,8 @@ class Request:
     noise: mx.array | None = None
     letters: int = 0
     """Of the text, by `spoken_letters`; 0 where nobody knows."""
+    text: str = ""
+    """What is to be heard."""
 
     def is_too_long(self, patches: int) -> bool:
         return patches >= self.text_tokens * PATCHES_PER_TOKEN

@@ -17,6 +17,7 @@ from .batch_lines import CLIPS, FIELDS, Line, Problem
 from .command import Parser, flag, messages_on_success, run
 from .errors import one_line
 from .generate import add_model_flags, load
+from .hearing import add_verify_flags, check_verify_flags, chosen_verification
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from .batch import Request
     from .model import VoxCPM2
     from .results import GenerationResult
+    from .verification import Verification
 
 logger = logging.getLogger("mlx_voxcpm2")
 
@@ -49,6 +51,7 @@ def build_parser(prog: str | None = None) -> Parser:
     flag(output, "format", default="wav",
          help="of outputs without suffix: wav (default), flac, ogg, opus, mp3 or aiff")  # fmt: skip
     add_model_flags(parser)
+    add_verify_flags(parser)
     flag(parser, "batch_size", type=int, default=8,
          help="how many speak at once (default %(default)s)")  # fmt: skip
     return parser
@@ -132,16 +135,18 @@ def speak_lines(args: argparse.Namespace) -> None:
     from .options import check_integer
 
     check_integer("batch_size", args.batch_size, 1, None)
+    check_verify_flags(args)
     job = plan(args)
     if not job.lines:
         print(f"{job.folder}: all {job.skipped} texts are there already", file=sys.stderr)
         return
     with messages_on_success():
+        verify = chosen_verification(args)
         model = load(args)
     # Only those of one kind can speak at once.
     lines = sorted(job.lines, key=lambda line: line.options.kind)
     speaker, tally, begin = Speaker(model, lines), Tally(), time.perf_counter()
-    for line, result in _spoken(model, speaker, args.batch_size):
+    for line, result in _spoken(model, speaker, args.batch_size, verify):
         _write(job.folder / line.output, result)
         job.summary.add(line, job.settings[line.number], result)
         tally.add(result)
@@ -154,7 +159,7 @@ def speak_lines(args: argparse.Namespace) -> None:
 
 
 def _spoken(
-    model: VoxCPM2, speaker: Speaker, batch_size: int
+    model: VoxCPM2, speaker: Speaker, batch_size: int, verify: Verification | None
 ) -> Iterator[tuple[Line, GenerationResult]]:
     """As they end, with a bar on a terminal."""
     from tqdm import tqdm
@@ -163,7 +168,7 @@ def _spoken(
         total=len(speaker.lines), unit="text", disable=None, file=sys.stderr, leave=False
     ) as bar:
         results = model.generate_batch(
-            speaker.requests(), batch_size=batch_size,
+            speaker.requests(), batch_size=batch_size, verify=verify,
             progress=lambda seconds: bar.set_postfix_str(f"{seconds:.1f} s of speech"),
         )  # fmt: skip
         with results:

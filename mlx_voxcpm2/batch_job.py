@@ -17,6 +17,7 @@ from .batch_lines import FIELDS, VOICE, Line, Problem, read_lines
 from .batch_summary import Summary, fingerprint
 from .command import chosen_weights
 from .errors import one_line
+from .hearing import verification_settings
 from .option_flags import option_values
 
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ def _plan(args: argparse.Namespace, rank: int, processes: int) -> Job:
     problems += faults + [problem for line in share for problem in _leads_out(line, folder)]
     _refuse(problems, args.input)
     weights, summary = chosen_weights(args), Summary(folder, rank)
+    if verified := verification_settings(args):
+        weights["verify"] = verified
     settings = {line.number: fingerprint(line, weights, clips) for line in share}
     left = [line for line in share if not summary.has(line, settings[line.number])]
     _refuse(_unreadable(left), args.input)

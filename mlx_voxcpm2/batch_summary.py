@@ -51,6 +51,8 @@ class Summary:
             "finish_reason": result.finish_reason, "guards": result.guards,
             "time": round(time.time(), 3), "settings": settings,
         }  # fmt: skip
+        if result.heard is not None:
+            record |= {"heard": result.heard, "error_rate": round(result.error_rate, 3)}
         data = json.dumps(record, ensure_ascii=False).encode() + b"\n"
         try:
             with open(self.path, "ab+", buffering=0) as file:

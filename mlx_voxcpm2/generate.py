@@ -12,6 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .command import Parser, flag, messages_on_success, run
+from .hearing import (
+    add_transcribe_flags,
+    add_verify_flags,
+    chosen_recogniser,
+    chosen_verification,
+    heard_words,
+    words_are_wanted,
+)
 from .hub import DEMO
 from .long_command import LongText, add_long_text_flags
 from .option_flags import add_option_flags, chosen_options
@@ -48,6 +56,7 @@ def build_parser(prog: str | None = None) -> Parser:
         help="instead of clips, a voice that `mlx-voxcpm2 voice add` or --save_voice kept",
     )  # fmt: skip
     flag(voice, "save_voice", metavar="NAME_OR_PATH", help="keep the voice that is heard")
+    add_transcribe_flags(parser)
     output = parser.add_argument_group("where to")
     flag(
         output, "output", metavar="PATH",
@@ -58,6 +67,7 @@ def build_parser(prog: str | None = None) -> Parser:
     flag(output, "play", action="store_true", help="play as it is spoken")
     add_long_text_flags(parser)
     add_model_flags(parser)
+    add_verify_flags(parser, transcribe=True)
     return parser
 
 
@@ -111,6 +121,7 @@ def check(args: argparse.Namespace) -> tuple[str, LongText | None, Sinks]:
     """All that can be found wrong before a model is loaded; returns the text, what is to be done
     with it if it is long, and the sinks."""
     from .audio import read_audio
+    from .normalization import normalized
     from .prompt import check_modes, spoken_text
     from .voice_files import check_new_voice
     from .voices import chosen_voice
@@ -119,8 +130,17 @@ def check(args: argparse.Namespace) -> tuple[str, LongText | None, Sinks]:
     text = read_text(args)
     if text is None:
         text = read_standard_input()
+    if args.normalize:
+        text, args.normalize = normalized(text, args.language), False
     spoken_text(text, args.instruct)
-    clips = args.ref_audio, args.prompt_audio, args.prompt_text
+    args.transcribe = words_are_wanted(args, args.prompt_audio, args.prompt_text)
+    if args.prompt_audio is not None and args.prompt_text is None and not args.transcribe:
+        raise ValueError(
+            "prompt_audio is given without prompt_text; give the words that it speaks, or "
+            "--transcribe to let a recogniser hear them"
+        )
+    said = "…" if args.transcribe else args.prompt_text  # heard when all else is right
+    clips = args.ref_audio, args.prompt_audio, said
     if args.voice is not None:
         args.voice = chosen_voice(args.voice, *clips)
         clips = args.voice.stands_for(args.instruct)
@@ -136,7 +156,18 @@ def check(args: argparse.Namespace) -> tuple[str, LongText | None, Sinks]:
         if getattr(args, name) is not None:
             # Its own rate does not matter: this only finds out whether it can be read.
             read_audio(getattr(args, name), 16000, name)
-    return text, LongText.planned(text, args, output), sinks
+    long_text = LongText.planned(text, args, output)
+    if args.verify and long_text is None and (args.stream or args.play):
+        raise ValueError("--verify hears the whole; leave out --stream and --play, or --verify")
+    return text, long_text, sinks
+
+
+def listen(args: argparse.Namespace) -> None:
+    """Hears what the prompt says, and has the recogniser ready that will check the speech."""
+    recogniser = chosen_recogniser(args) if args.transcribe or args.verify else None
+    if args.transcribe:
+        args.prompt_text = heard_words(args.prompt_audio, recogniser, "prompt_audio")
+    args.verification = chosen_verification(args, recogniser)
 
 
 def load(args: argparse.Namespace) -> VoxCPM2:
@@ -160,8 +191,9 @@ def load(args: argparse.Namespace) -> VoxCPM2:
 
 
 def generate(args: argparse.Namespace) -> None:
-    text, long_text, sinks = check(args)
     with messages_on_success():
+        text, long_text, sinks = check(args)
+        listen(args)
         model = load(args)
         if args.model == DEMO:
             warn_of_unknown_words(text if long_text is None else long_text.words)
@@ -183,7 +215,8 @@ def start(model: VoxCPM2, text: str, args: argparse.Namespace) -> tuple[ResultIt
     results = model.generate(
         text, instruct=args.instruct, ref_audio=args.ref_audio,
         prompt_audio=args.prompt_audio, prompt_text=args.prompt_text, voice=args.voice,
-        stream=args.stream or args.play, progress=progress, **asdict(chosen_options(args)),
+        stream=args.stream or args.play, progress=progress, verify=args.verification,
+        **asdict(chosen_options(args)),
     )  # fmt: skip
     return results, progress
 
@@ -248,6 +281,8 @@ def report(results: list, output: str | None, first: float | None) -> None:
         f"{last.peak_memory_usage:.2f} GB; seed {last.seed}",
         file=sys.stderr,
     )
+    if last.heard is not None:
+        print(f"heard: {last.heard} ({last.error_rate:.0%} wrong)", file=sys.stderr)
     if last.guards:
         print(f"guards: {'; '.join(last.guards)}", file=sys.stderr)
     if last.finish_reason == "silence":

@@ -19,6 +19,9 @@ _HUB_FILES = [
 DEMO = "demo"
 DEMO_FOLDER = Path(__file__).parent / "demo"
 
+_RECOGNISER_FILES = [
+    "*.json", "*.safetensors", "*.npz", "*.model", "*.tiktoken", "*.txt", "*.jinja", "*.yaml",
+]  # fmt: skip
 ADAPTER_FILES = ["lora_weights.safetensors", "lora_weights.ckpt", "lora_config.json"]
 
 
@@ -57,6 +60,22 @@ def find_adapter(path_or_repo: str | Path) -> Path:
         return path
     _check_repository(path, str(path_or_repo))
     return _download(str(path_or_repo), None, ADAPTER_FILES)
+
+
+def check_recogniser_name(path_or_repo: str | Path) -> None:
+    """Raises ValueError or FileNotFoundError for what is no folder and can't be a repository."""
+    path = Path(os.path.expanduser(path_or_repo))
+    if path_or_repo == "" or path.is_file():
+        raise ValueError(f"{path_or_repo!r} is no recogniser; give its folder or a hub repository")
+    if not path.is_dir():
+        _check_repository(path, str(path_or_repo))
+
+
+def find_recogniser(path_or_repo: str | Path) -> Path:
+    """The folder itself, or the hub's snapshot of a repository for mlx-audio."""
+    check_recogniser_name(path_or_repo)
+    path = Path(os.path.expanduser(path_or_repo))
+    return path if path.is_dir() else _download(str(path_or_repo), None, _RECOGNISER_FILES)
 
 
 def _check_repository(path: Path, name: str) -> None:

@@ -48,7 +48,8 @@ def add_long_text_flags(parser: Parser) -> None:
         help="milliseconds that neighbouring segments share (default 0)",
     )  # fmt: skip
     flag(long, "match_level", action="store_true", help="make all as loud as the first one")
-    flag(long, "language", metavar="CODE", help="of the text, such as de: for its abbreviations")
+    flag(long, "language", metavar="CODE",
+         help="of the text, such as de: for abbreviations, numbers and recognisers")  # fmt: skip
 
 
 class LongText:
@@ -112,6 +113,7 @@ class LongText:
             prompt_audio=args.prompt_audio, prompt_text=args.prompt_text, voice=args.voice,
             options=options, parallel=args.parallel, continue_segments=args.continue_segments,
             crossfade=args.crossfade / 1000, match_level=args.match_level, parts=self.parts,
+            verify=args.verification,
         )  # fmt: skip
 
     def speak(self, pieces: Iterator[SpokenSegment], take: Callable[[np.ndarray], None]) -> None:
@@ -167,6 +169,14 @@ class LongText:
             f"{self.seed}",
             file=sys.stderr,
         )
+        if heard := [piece for piece in spoken if piece.error_rate is not None]:
+            worst = max(heard, key=lambda piece: piece.error_rate)
+            letters = sum(len(piece.text) for piece in heard)
+            mean = sum(piece.error_rate * len(piece.text) for piece in heard) / letters
+            print(
+                f"heard: {mean:.0%} of it wrong, at most {worst.error_rate:.0%} of a segment, at "
+                f"{worst.start:.1f} s", file=sys.stderr,
+            )  # fmt: skip
         for piece in spoken:
             if piece.guards:
                 print(f"guards at {piece.start:.1f} s: {'; '.join(piece.guards)}", file=sys.stderr)

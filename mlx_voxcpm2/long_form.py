@@ -16,6 +16,7 @@ import numpy as np
 
 from .clips import read_clip
 from .joins import Joiner
+from .normalization import normalized
 from .options import GenerationOptions, check_integer, check_number
 from .parts import Parts
 from .segment_reader import SegmentReader
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from .audio import AudioSource
     from .model import VoxCPM2
+    from .verification import Verification
     from .voices import Voice
 
 logger = logging.getLogger("mlx_voxcpm2")
@@ -56,7 +58,8 @@ class SpokenSegment:
     was_kept: bool = False
     """Whether it had been spoken before."""
     guards: tuple[str, ...] = ()
-    """As in `GenerationResult`."""
+    error_rate: float | None = None
+    """These two as in `GenerationResult`."""
 
 
 def speak_long(
@@ -74,6 +77,7 @@ def speak_long(
     crossfade: float = 0.0,
     match_level: bool = False,
     parts: Parts | None = None,
+    verify: Verification | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Iterator[SpokenSegment]:
     """Speaks a text of any length; yields its segments in order, each when it has been spoken.
@@ -82,8 +86,9 @@ def speak_long(
     or the `voice`, as in `VoxCPM2.generate`; without any, of the text's first long segment, which
     is spoken first and cloned in all others. Segment i is drawn with the options' seed plus 3 i.
     parallel: so many are spoken at once. crossfade (seconds, 0 to 1) and match_level: see `Joiner`.
-    parts: keeps each segment as it is finished, and has those of the last time. progress: called
-    with the seconds of speech that were spoken.
+    parts: keeps each segment as it is finished, and has those of the last time. verify: how it is
+    checked that each segment is heard. progress: called with the seconds of speech that were
+    spoken.
 
     continue_segments: each goes on from the one before, its sound and its words, so that the melody
     flows over the join; not shown to sound better yet. It takes its manner from there, too, and not
@@ -95,17 +100,21 @@ def speak_long(
     check_integer("parallel", parallel, 1, None)
     check_number("crossfade", crossfade, 0, 1)
     check_parallel(parallel, continue_segments)
+    options = options or GenerationOptions()
+    if isinstance(text, str) and options.normalize:  # before it is split: words are longer
+        text = normalized(text, None if options.normalize is True else options.normalize)
+        options = replace(options, normalize=False)
     segments = split_text(text) if isinstance(text, str) else list(text)
     if not any(segment.text for segment in segments):
         raise ValueError("text is empty; give the words to speak")
     clips = _clips(model, instruct, ref_audio, prompt_audio, prompt_text, voice)
-    options = options or GenerationOptions()
     if options.seed is None:
         seed = secrets.randbits(32) if parts is None else parts.seed()
         options = replace(options, seed=seed)
     reader = SegmentReader(
-        model, segments, instruct, clips, options, parallel, continue_segments, parts, progress
-    )
+        model, segments, instruct, clips, options, parallel, continue_segments, parts, progress,
+        verify,
+    )  # fmt: skip
     return _joined(segments, reader, Joiner(model.sample_rate, crossfade, match_level))
 
 
@@ -126,15 +135,16 @@ def _joined(
         for index, segment in enumerate(segments):
             audio, seed, reason, was_kept = np.zeros(0, np.float32), None, None, False
             guards: tuple[str, ...] = ()
+            error_rate: float | None = None
             if segment.text:
                 part, was_kept = next(spoken)
                 audio, seed, reason = part.audio, part.seed, part.finish_reason
-                guards = part.guards
+                guards, error_rate = part.guards, part.error_rate
             is_last = index == len(segments) - 1
             sound, (start, end) = joiner.add(audio, segment.pause, is_last)
             yield SpokenSegment(
                 index, segment.text, sound, rate, start, end, segment.sentences, seed, reason,
-                was_kept, guards,
+                was_kept, guards, error_rate,
             )  # fmt: skip
     finally:
         spoken.close()

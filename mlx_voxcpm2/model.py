@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from .audio import AudioSource
     from .clips import Clip
+    from .verification import Verification
 
 logger = logging.getLogger("mlx_voxcpm2")
 
@@ -117,6 +118,8 @@ class VoxCPM2(VoxCPM2Model):
         silence_limit: float = 10.0,
         fade_in: float = 0.0,
         trim_silence: bool = False,
+        normalize: bool | str = False,
+        verify: Verification | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> ResultIterator:
         """Speaks; an iterator of one GenerationResult, or with `stream` of one per patch.
@@ -126,12 +129,15 @@ class VoxCPM2(VoxCPM2Model):
         from. Either may be the patches that `encode_audio` returned, for a voice that is used
         often: padded on the right for ref_audio, on the left for prompt_audio.
         voice: instead of those, what `make_voice` made: itself, or the name or file of a saved one.
-        noise (N, P, D): used instead of random draws, a row per patch. progress: called with the
-        seconds of speech so far. The rest: see `GenerationOptions`.
+        noise (N, P, D): used instead of random draws, a row per patch. verify: how it is checked
+        that the text is heard; not while streaming. progress: called with the seconds of speech so
+        far. The rest: see `GenerationOptions`.
 
         Raises ValueError or FileNotFoundError at once, with one line that says what to do.
         `close()` of the iterator, from any thread, stops within one patch.
         """
+        if stream and verify is not None:
+            raise ValueError("verify hears the whole; leave out stream, or verify")
         for name, wanted in (("retry_badcase", retry_badcase), ("retry_by_ear", retry_by_ear)):
             if stream and wanted:
                 logger.warning("%s has no effect while streaming: what was heard stays", name)
@@ -139,14 +145,15 @@ class VoxCPM2(VoxCPM2Model):
             cfg_value, inference_timesteps, min_tokens, max_tokens, temperature, seed,
             not stream if retry_badcase is None else retry_badcase, solver,
             not stream if retry_by_ear is None else retry_by_ear, silence_limit, fade_in,
-            trim_silence,
+            trim_silence, normalize,
         )  # fmt: skip
         begin = time.perf_counter()
         prepare = self._prepare(
             text, instruct, ref_audio, prompt_audio, prompt_text, voice, options, noise
         )
         spent = time.perf_counter() - begin
-        speak = stream_results if stream else whole_results
+        whole = whole_results if verify is None else verify.results
+        speak = stream_results if stream else whole
 
         def results(closed: threading.Event) -> Generator[GenerationResult, None, None]:
             return speak(self, (make() for make in [prepare]), closed, progress, spent)
@@ -159,6 +166,7 @@ class VoxCPM2(VoxCPM2Model):
         *,
         options: GenerationOptions | None = None,
         batch_size: int = 8,
+        verify: Verification | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> ResultIterator:
         """Speaks many at once; an iterator of one GenerationResult each, in the order in which
@@ -167,7 +175,8 @@ class VoxCPM2(VoxCPM2Model):
         requests: texts, drawn with `options`, or what `request` returned, each with a voice and
         options of its own. Each sounds as it does alone. `batch_size` of them speak at once, and as
         one ends the next is taken; so it may be a generator, without end. Those with another solver
-        or other steps wait for all before them. progress: called with the seconds of speech so far.
+        or other steps wait for all before them. verify: how it is checked that each text is heard;
+        what is spoken again is spoken alone. progress: called with the seconds of speech so far.
 
         Raises ValueError for a wrong setting, and at once for a bad text of a list. What goes wrong
         with an item of a generator is raised after those that speak by then have been yielded.
@@ -176,7 +185,8 @@ class VoxCPM2(VoxCPM2Model):
         made = make_requests(self, requests, options)
 
         def results(closed: threading.Event) -> Generator[GenerationResult, None, None]:
-            return whole_results(self, made, closed, progress, batch_size=batch_size)
+            speak = whole_results if verify is None else verify.results
+            return speak(self, made, closed, progress, batch_size=batch_size)
 
         return ResultIterator(results)
 
@@ -292,7 +302,8 @@ class VoxCPM2(VoxCPM2Model):
 
         An array that MLX has not computed yet belongs to the thread that made it.
         """
-        text, words_only = spoken_text(text, instruct), text
+        words_only = spoken_text(text, None, options.normalize)
+        text = spoken_text(words_only, instruct)
         ref_audio, prompt_audio, prompt_text = spoken_clips(
             self, instruct, ref_audio, prompt_audio, prompt_text, voice
         )
@@ -321,7 +332,7 @@ class VoxCPM2(VoxCPM2Model):
 
         def request() -> Request:
             sequence = Prompt.build(words, reference(), prompt())
-            return Request(sequence, options, target, patches, noise, letters)
+            return Request(sequence, options, target, patches, noise, letters, words_only)
 
         return request
 

@@ -36,6 +36,10 @@ def add_option_flags(parser: Parser) -> None:
         draw, "max_tokens", "max_len", type=int, default=4096,
         help="patches after which it must (default %(default)s)",
     )  # fmt: skip
+    flag(
+        draw, "normalize", action="store_true",
+        help="say numbers, dates and units in words: English, Chinese, Japanese",
+    )  # fmt: skip
     guards = parser.add_argument_group("guards against the model's known faults")
     flag(guards, "no_retry_badcase", action="store_true", help="keep a take that is far too long")
     flag(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from numbers import Integral, Real
 
 from .models.flow import SOLVERS
+from .normalization import check_normalize
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class GenerationOptions:
     text; None means unless streaming, where what was heard can't be taken back.
     solver: "euler", upstream's, or "adams", of second order: where the velocity is smooth, 6 or 7
     steps of it end nearer to where 100 end than 10 of Euler's. Not judged by ear yet.
+    normalize: say numbers, dates and units in words, see `normalization.normalized`; True, or the
+    text's language ("en", "zh", "ja") where its script does not tell. Needs the extra `normalize`.
 
     Guards that upstream has not; those that are on by default touch only what no text sounds like.
     Where speech is not decoded, in `generate_patches`, nothing is heard, and none of them acts.
@@ -49,6 +52,7 @@ class GenerationOptions:
     silence_limit: float = 10.0
     fade_in: float = 0.0
     trim_silence: bool = False
+    normalize: bool | str = False
 
     def __post_init__(self):
         check_number("cfg_value", self.cfg_value, 0.1, 10)
@@ -59,6 +63,7 @@ class GenerationOptions:
             raise ValueError(f"solver is {self.solver!r}; it must be {names}")
         check_integer("min_tokens", self.min_tokens, 0, None)
         check_integer("max_tokens", self.max_tokens, 1, None)
+        check_normalize(self.normalize)
         if self.seed is not None:
             check_integer("seed", self.seed, 0, 2**64 - 1)
         check_number("silence_limit", self.silence_limit, 0, 3600)

@@ -23,6 +23,7 @@ class Part:
     seed: int
     finish_reason: str
     guards: tuple[str, ...] = ()
+    error_rate: float | None = None
 
 
 class Parts:
@@ -66,7 +67,8 @@ class Parts:
                 data = content.metadata()
                 audio = content.get_tensor("audio")
                 guards = tuple(json.loads(data["guards"]))
-                return Part(audio, int(data["seed"]), data["finish_reason"], guards)
+                rate = json.loads(data["error_rate"])
+                return Part(audio, int(data["seed"]), data["finish_reason"], guards, rate)
         except (OSError, SafetensorError) as error:
             raise OSError(
                 f"{file}: can't be read ({one_line(error)}); delete it and go on"
@@ -80,7 +82,7 @@ class Parts:
             self._unsaved_seed = None
         data = {
             "settings": settings, "seed": str(part.seed), "finish_reason": part.finish_reason,
-            "guards": json.dumps(part.guards),
+            "guards": json.dumps(part.guards), "error_rate": json.dumps(part.error_rate),
         }  # fmt: skip
         self._write(self._file(index), save({"audio": part.audio}, metadata=data))
 

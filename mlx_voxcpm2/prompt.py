@@ -14,23 +14,25 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
+from .normalization import MANNER, normalized
 from .segments import spoken_length
 from .tokenizer import AUDIO_START, REFERENCE_END, REFERENCE_START
 
 # The audio decoder starts with this many patches of what was heard before.
 CONTEXT_PATCHES = 3
 
-_MANNER = re.compile(r"^\s*[(（][^)）]*[)）]")
 
-
-def spoken_text(text: str, instruct: str | None = None) -> str:
+def spoken_text(text: str, instruct: str | None = None, normalize: bool | str = False) -> str:
     """`(instruct)text` with every run of white space as one space.
 
-    Raises ValueError for a text that says nothing.
+    normalize: see `GenerationOptions`; the instruction stays as it is. Raises ValueError for a
+    text that says nothing.
     """
     for name, value in (("text", text), ("instruct", instruct)):
         if value is not None and not isinstance(value, str):
             raise ValueError(f"{name} is a {type(value).__name__}; it must be a string")
+    if normalize and text is not None:
+        text = normalized(text, None if normalize is True else normalize)
     if text is None or not text.strip():
         raise ValueError("text is empty; give the words to speak")
     if instruct and instruct.strip():
@@ -43,7 +45,7 @@ def spoken_letters(text: str) -> int:
 
     The manner in parentheses before a text is not spoken.
     """
-    return spoken_length("".join(filter(str.isalnum, _MANNER.sub("", text))))
+    return spoken_length("".join(filter(str.isalnum, MANNER.sub("", text))))
 
 
 def check_modes(instruct: str | None, prompt_audio: object, prompt_text: str | None) -> None:

@@ -21,6 +21,8 @@ class GenerationResult:
     "silence" when nothing was heard for too long, None while a stream goes on.
     guards: what was done against the model's known faults, in order, each as "what: why" in words,
     such as "retry: seed 7 gave 46 patches for 5 tokens of text"; of a stream, with its last piece.
+    heard, error_rate: with `verify`, what a recogniser understood, and how much of it is wrong,
+    0 and up, see `verification.error_rate`.
     """
 
     audio: mx.array
@@ -40,6 +42,8 @@ class GenerationResult:
     finish_reason: str | None = None
     sequence_idx: int = 0
     guards: tuple[str, ...] = ()
+    heard: str | None = None
+    error_rate: float | None = None
 
 
 class ResultIterator(Iterator[GenerationResult]):

@@ -18,6 +18,7 @@ from .segments import Segment, anchor_of, spoken_length
 if TYPE_CHECKING:
     from .batch import Request
     from .model import VoxCPM2
+    from .verification import Verification
 
 # Of a segment that becomes the voice of all others, or that the next one goes on from: no more
 # than a clip should have.
@@ -41,9 +42,11 @@ class SegmentReader:
         continues: bool,
         parts: Parts | None,
         progress: Callable[[float], None] | None,
+        verify: Verification | None = None,
     ):
         self.model, self.instruct, self.clips, self.options = model, instruct, clips, options
         self.parallel, self.parts, self.progress = parallel, parts, progress
+        self.verify = verify
         self.segments, self.continues = segments, continues
         self.before: tuple[int, Part] | None = None
         """What was spoken last, by number, of those in order."""
@@ -52,7 +55,7 @@ class SegmentReader:
         self.settings = self._fingerprint(
             _SPEAKING, None if parts is None else parts.settings, instruct,
             {name: _content(clip) for name, clip in clips.items()},
-            asdict(replace(options, seed=0)),
+            asdict(replace(options, seed=0)), verify and (verify.limit, verify.retries),
         )  # fmt: skip
 
     def in_order(self) -> Iterator[tuple[Part, bool]]:
@@ -101,12 +104,16 @@ class SegmentReader:
                 yield self._request(index)
 
         with self.model.generate_batch(
-            requests(), batch_size=self.parallel, progress=self.progress
+            requests(), batch_size=self.parallel, verify=self.verify, progress=self.progress
         ) as results:
             for result in results:
                 index = taken[result.sequence_idx]
                 part = Part(
-                    np.array(result.audio), result.seed, result.finish_reason, result.guards
+                    np.array(result.audio),
+                    result.seed,
+                    result.finish_reason,
+                    result.guards,
+                    result.error_rate,
                 )
                 if self.parts is not None:
                     self.parts.write(index, self._settings_of(index), part)

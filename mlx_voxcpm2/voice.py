@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from .command import Parser, flag, messages_on_success, run
 from .errors import one_line
 from .generate import DEFAULT_MODEL, read_text
+from .hearing import add_transcribe_flags, chosen_recogniser, heard_words, words_are_wanted
 from .voice_files import check_new_voice, existing_voice, voice_files, voices_folder
 from .voices import Voice
 
@@ -64,6 +65,7 @@ def _add_flags(parser: Parser) -> None:
         metavar="PATH_OR_REPO", help="a folder or hub repository (default %(default)s)",
     )  # fmt: skip
     flag(parser, "revision", help="of the hub repository")
+    add_transcribe_flags(parser)
 
 
 def add(args: argparse.Namespace) -> None:
@@ -74,13 +76,18 @@ def add(args: argparse.Namespace) -> None:
     prompt_text = read_text(args, "prompt_text")
     if args.ref_audio is None and args.prompt_audio is None:
         raise ValueError("no clip; give --ref_audio")
-    prompt = args.ref_audio if prompt_text is not None else None
-    check_modes(None, args.prompt_audio or prompt, prompt_text)
+    clip = args.prompt_audio or args.ref_audio
+    hears = words_are_wanted(args, clip, prompt_text)
+    said = "…" if hears else prompt_text
+    check_modes(None, clip if said is not None else args.prompt_audio, said)
     check_new_voice(args.name, args.overwrite)
     for name in ("ref_audio", "prompt_audio"):
         if getattr(args, name) is not None:
             read_audio(getattr(args, name), 16000, name)  # before a model is downloaded
     with messages_on_success():
+        if hears:
+            name = "ref_audio" if args.prompt_audio is None else "prompt_audio"
+            prompt_text = heard_words(clip, chosen_recogniser(args), name)
         model = load_lazily(args.model, args.revision)
         voice = model.make_voice(
             args.ref_audio, args.prompt_audio, prompt_text, args.description, args.as_is

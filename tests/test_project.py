@@ -15,14 +15,14 @@ backend errors whole_file json_lines schema config
 models.compiled models.conv models.audio_vae models.rope models.joined_linear models.kv_cache
 models.minicpm models.local_encoder models.local_dit models.flow models.voxcpm2
 audio clips audio_output loudspeaker tokenizer
-torch_file weight_files hub demo_words whole_folder
-options segments adapter_files lora_layers adapters
-results prompt noise batch guards streams generation voice_files voices
+torch_file weight_files hub recognition demo_words whole_folder
+normalization options segments adapter_files lora_layers adapters
+results prompt noise batch guards streams generation verification voice_files voices
 joins subtitles parts segment_reader long_form model
 quantization layouts load
 training.manifest training.latents training.sequences training.losses training.options
 training.processes training.trainer training.run_folder training.run
-__init__ command option_flags long_command sinks generate
+__init__ command hearing option_flags long_command sinks generate
 batch_lines batch_summary batch_job batch_command
 voice
 train

@@ -1,0 +1,197 @@
+"""Numbers, dates, units and Markdown in a text -> the words that are spoken for them.
+
+What the library wetext says, cleaned as upstream does it (utils/text_normalize.py), except for
+what upstream trips over: marks for the model stay as they are, what wetext can't read neither ends
+the program nor gets lost, Japanese is read as Japanese, and no language as another.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import unicodedata
+from collections.abc import Callable
+from functools import cache
+
+logger = logging.getLogger("mlx_voxcpm2")
+
+# How something is to be said, before what is said.
+MANNER = re.compile(r"^\s*[(（][^)）]*[)）]")
+
+LANGUAGES = {"en": "English", "zh": "Chinese", "ja": "Japanese"}
+
+# {ni3}, {HH AH0 L OW1}, [pause:0.8], [laughing]: meant for the model or for `segments`.
+MARK = re.compile(r"(\{[^{}\n]*\}|\[\s*[A-Za-z][^\[\]\n]*\])")
+_PARAGRAPH = re.compile(r"\n\s*\n")
+
+_MARKDOWN = [
+    (re.compile(r"```.*?```", re.DOTALL), ""),
+    (re.compile(r"`([^`\n]*)`"), r"\1"),
+    (re.compile(r"!\[[^\]]*\]\([^)]+\)"), ""),
+    (re.compile(r"\[([^\]]+)\]\([^)]+\)"), r"\1"),
+    (re.compile(r"</?[A-Za-z][^<>]*>"), ""),
+    (re.compile(r"^[ \t]*#{1,6}[ \t]+", re.MULTILINE), ""),
+    (re.compile(r"^[ \t]*[-*+][ \t]+", re.MULTILINE), ""),
+    (re.compile(r"(?<![\w*])(\*{1,3})(?=[^\s*])([^*\n]+?)(?<=\S)\1(?![\w*])"), r"\2"),
+    (re.compile(r"(?<!\w)(_{1,3})(?=[^\s_])([^_\n]+?)(?<=\S)\1(?!\w)"), r"\2"),
+]  # fmt: skip
+_QUOTES = str.maketrans("“”", '""')
+_WIDE = str.maketrans("％＄＋", "%$+")
+
+# wetext puts a backslash before these.
+_ESCAPED = re.compile(r'(["\\]+)')
+# English fails at digits beside what it does not know, such as "5²".
+_DIGIT_EDGE = re.compile(r"(?<=[0-9])(?=[^\x00-\x7f])|(?<=[^\x00-\x7f])(?=[0-9])")
+
+# "2½" is two and a half.
+_FRACTION = re.compile(r"(?<=[0-9])(?=[¼-¾⅐-⅞])")
+
+_LEFT_OVER = {
+    "en": {"²": " squared", "³": " cubed", "≈": " approximately "}
+    | {"<": " less than ", ">": " greater than "},
+    "zh": {"²": "平方", "³": "立方", "√": "根号", "≈": "约等于", "<": "小于"}
+    | dict.fromkeys("（）【】", " ") | {"——": " ", "`": ""},
+    "ja": {"²": "の二乗", "³": "の三乗"},
+}  # fmt: skip
+
+
+def check_normalize(normalize: bool | str) -> None:
+    """Raises ValueError for what is no setting, or if the library is missing."""
+    if not isinstance(normalize, bool | str) or normalize == "":
+        raise ValueError(f"normalize is {normalize!r}; it must be true, false or a language's code")
+    if not normalize:
+        return
+    from importlib.util import find_spec
+
+    if not all(map(find_spec, ("wetext", "regex"))):
+        raise ValueError(
+            "normalize needs the library wetext; install 'mlx-voxcpm2[normalize]', or leave it out"
+        )
+
+
+def normalized(text: str, language: str | None = None) -> str:
+    """The text in words: "$5" -> "five dollars"; without Markdown, HTML tags and emoji.
+
+    Paragraphs stay, and so do `{…}`, `[pause:…]` and the like, and a description in parentheses at
+    the beginning. language: "en", "zh" or "ja"; None judges by the script, and takes what is in
+    Latin letters for English. Of any other language the numbers stay as they are, which is warned
+    of. Raises ValueError if the library is missing.
+    """
+    check_normalize(True)
+    manner = MANNER.match(text)
+    kept = manner.group() if manner else ""
+    text = _cleaned(text[len(kept) :])
+    language = language_of(MARK.sub(" ", text)) if language is None else _code(language)
+    if language not in LANGUAGES:
+        if any(each.isdigit() for each in MARK.sub("", text)):
+            known = ", ".join(LANGUAGES.values())
+            logger.warning(
+                "normalize knows %s; the numbers of other languages stay as they are", known
+            )
+        return kept + text
+    # A paragraph at a time, since the work grows with the length of what is read at once.
+    return kept + "\n\n".join(_paragraph(part, language) for part in _PARAGRAPH.split(text))
+
+
+def _code(language: str) -> str:
+    """Of "en-GB", "en"."""
+    return re.split("[-_]", language.strip().lower())[0]
+
+
+def language_of(text: str) -> str | None:
+    """One of "en", "zh" and "ja", by the script of the letters; None for other scripts."""
+    letters = [each for each in text[:5000] if each.isalpha()]
+    scripts = [unicodedata.name(each, "?").split()[0] for each in letters]
+    han = scripts.count("CJK")
+    kana = scripts.count("HIRAGANA") + scripts.count("KATAKANA")
+    others = len(scripts) - han - kana - scripts.count("LATIN") - scripts.count("FULLWIDTH")
+    if others * 2 > len(scripts):
+        return None
+    if kana * 4 > han:  # a Chinese text may have a の
+        return "ja"
+    return "zh" if han else "en"
+
+
+def _cleaned(text: str) -> str:
+    import regex
+
+    for pattern, replacement in _MARKDOWN:
+        text = pattern.sub(replacement, text)
+    emoji = r"(?:\p{Emoji_Presentation}|\p{Emoji}\uFE0F)[\p{Emoji_Modifier}\uFE0F\u200D]*"
+    text = regex.sub(emoji, "", text)
+    return text.translate(_QUOTES)
+
+
+def _paragraph(text: str, language: str) -> str:
+    parts = MARK.split(" ".join(text.split()))
+    parts[::2] = [_between_marks(part, language) for part in parts[::2]]
+    return re.sub(" +", " ", "".join(parts))
+
+
+def _between_marks(text: str, language: str) -> str:
+    text = _narrow(text)
+    if language == "en":
+        text = _FRACTION.sub(" and ", text)
+    elif language == "zh":
+        text = text.replace("=", "等于")
+        # Else the hyphen of "x-2" is read as the sign of a negative number.
+        text = re.sub(r"(?<=[a-zA-Z0-9])-(?=\d)", " - ", text)
+    parts = _ESCAPED.split(text)
+    parts[::2] = [_read(part, language) for part in parts[::2]]
+    text = "".join(parts)
+    if language == "zh":
+        text = _without_wide_spaces(text)
+    for symbol, words in _LEFT_OVER[language].items():
+        text = text.replace(symbol, words)
+    return text
+
+
+def _narrow(text: str) -> str:
+    """Digits of all scripts become 0 to 9, and the wide signs that belong to numbers narrow."""
+    numbers = ((each, unicodedata.decimal(each, None)) for each in text)
+    digits = (each if number is None else str(number) for each, number in numbers)
+    return "".join(digits).translate(_WIDE)
+
+
+def _without_wide_spaces(text: str) -> str:
+    """Spaces stay between ASCII characters only, and at the ends, where a mark may be."""
+    return re.sub(r"(?<=[^\x00-\x7f]) +(?=\S)|(?<=\S) +(?=[^\x00-\x7f])", "", text)
+
+
+def _read(text: str, language: str) -> str:
+    """What wetext makes of it; what it can't read, in pieces, and what is left as it is."""
+    words = text.strip()
+    if not words:
+        return text
+    read = _tried(words, language)
+    if read is None:
+        pieces = _DIGIT_EDGE.split(words)
+        read = "".join(_spaced(piece, language) for piece in pieces)
+    return _with_ends(text, read)
+
+
+def _spaced(text: str, language: str) -> str:
+    read = _tried(text.strip(), language)
+    return text if read is None else _with_ends(text, read)
+
+
+def _with_ends(text: str, words: str) -> str:
+    """The words with the white space that was around the text."""
+    words = words.strip()
+    start, end = len(text) - len(text.lstrip()), len(text.rstrip())
+    return text[:start] + words + text[end:]
+
+
+def _tried(text: str, language: str) -> str | None:
+    """None if wetext fails, or makes nothing of it."""
+    try:
+        return _reader(language)(text).strip() or None
+    except AssertionError:  # how its parser says that its grammar had no path
+        return None
+
+
+@cache
+def _reader(language: str) -> Callable[[str], str]:
+    from wetext import Normalizer
+
+    return Normalizer(lang=language, operator="tn", remove_erhua=language == "zh").normalize

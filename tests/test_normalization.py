@@ -1,0 +1,160 @@
+"""Numbers, dates and units are said in words, when that is asked for."""
+
+import json
+import logging
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+
+from mlx_voxcpm2 import GenerationOptions, generate, normalization
+from mlx_voxcpm2.long_form import speak_long
+from mlx_voxcpm2.normalization import language_of, normalized
+from mlx_voxcpm2.prompt import spoken_text
+
+OFFICIAL = json.loads(
+    (Path(__file__).parent / "golden" / "normalization.json").read_text(encoding="utf-8")
+)
+QUICK = {"max_tokens": 3, "inference_timesteps": 2, "seed": 7}
+
+
+def one_space(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("text", OFFICIAL)
+def test_it_says_what_the_official_package_says(text):
+    assert one_space(normalized(text)) == one_space(OFFICIAL[text])
+
+
+@pytest.mark.parametrize(
+    ("text", "spoken"),
+    [
+        ("Say {HH AH0 L OW1} 5 times", "Say {HH AH0 L OW1} five times"),
+        ("读{ni3}{hao3}3次", "读{ni3}{hao3}三次"),
+        ("Wait [pause:0.8] 3 s [laughing]2", "Wait [pause:0.8] three seconds [laughing]two"),
+        ("(A voice, 30 years old)It is 5.", "(A voice, 30 years old)It is five."),
+        ("(温柔的女声)It is 5.", "(温柔的女声)It is five."),
+    ],
+)
+def test_marks_for_the_model_stay(text, spoken):
+    assert normalized(text) == spoken
+
+
+@pytest.mark.parametrize(
+    ("text", "spoken"),
+    [
+        ('He said "5 dollars\\" and left.', 'He said "five dollars\\" and left.'),
+        ("x² + 3³ in [2]", "x squared plus three cubed in [2]"),
+        ("2½ cups, é5", "two and one half cups, éfive"),
+        ("3 < 5 & 6 > 2", "three less than five and six greater than two"),
+        ("今天\"3\"个", "今天\"三\"个"),
+        ("\u00a05\u00a0km", "five kilometers"),
+        ("１２ １२", "twelve twelve"),
+    ],
+)  # fmt: skip
+def test_nothing_is_lost_and_nothing_fails_where_the_library_would(text, spoken):
+    assert one_space(normalized(text)) == spoken
+
+
+def test_markdown_is_not_read_aloud_and_paragraphs_stay():
+    text = "# Title 1\n\n- **5** apples\n- `6` _pears_\n\n```\ncode\n```\nEnd of 2 * 3 * 4."
+    assert normalized(text) == (
+        "Title one\n\nfive apples six pears\n\nEnd of two times three times four."
+    )
+
+
+def test_japanese_is_read_as_japanese():
+    assert normalized("今日は5円です。") == "今日は五円です。"
+    assert normalized("２０％オフ", "ja") == "二十パーセントオフ"
+    assert language_of("今日は晴れです") == "ja"
+    assert language_of("优の良品很不错") == "zh"
+    assert language_of("Ünïcode 5") == "en" and language_of("5") == "en"
+
+
+def test_other_languages_keep_their_numbers_and_it_is_said(caplog):
+    with caplog.at_level(logging.WARNING, "mlx_voxcpm2"):
+        assert normalized("Он платит **5** рублей") == "Он платит 5 рублей"
+        assert "English, Chinese, Japanese" in caplog.text
+        caplog.clear()
+        assert normalized("Er zahlt 5 Euro", "de-AT") == "Er zahlt 5 Euro"
+        assert len(caplog.records) == 1
+        caplog.clear()
+        normalized("Без цифр {ni3}")
+        assert not caplog.records
+
+
+def test_it_needs_no_network(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("the network was asked for")
+
+    normalization._reader.cache_clear()
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    assert normalized("I have 5.") == "I have five."
+
+
+def test_a_missing_library_is_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "wetext", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"mlx-voxcpm2\[normalize\]"):
+        GenerationOptions(normalize=True)
+    GenerationOptions()
+    with pytest.raises(ValueError, match="normalize is 1"):
+        GenerationOptions(normalize=1)
+
+
+def test_it_is_loaded_only_when_it_is_asked_for():
+    script = "import mlx_voxcpm2.generate, sys; assert not {'wetext', 'regex'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_text_of_emoji_says_nothing():
+    with pytest.raises(ValueError, match="text is empty"):
+        spoken_text("😀", None, True)
+
+
+def test_the_model_speaks_the_words(released):
+    """The same sound as of the words; the description stays."""
+    told = {"instruct": "30 years old", **QUICK}
+    (by_option,) = released.model.generate("I have 5 kg.", normalize=True, **told)
+    (by_words,) = released.model.generate("I have five kilograms.", **told)
+    assert mx.array_equal(by_option.audio, by_words.audio)
+    options = GenerationOptions(normalize="zh", **QUICK)
+    (many,) = released.model.generate_batch(["5"], options=options)
+    (alone,) = released.model.generate("五", **QUICK)
+    assert mx.allclose(many.audio, alone.audio, atol=1e-5)
+
+
+def test_a_long_text_is_put_into_words_once_before_it_is_split(released, monkeypatch):
+    monkeypatch.delattr("mlx_voxcpm2.prompt.normalized")  # what requests would call
+    options = GenerationOptions(normalize=True, **QUICK)
+    text = "I have 5. [pause:0.1] You have 6.\n\nNo " + "1234567 " * 12
+    pieces = list(speak_long(released.model, text, options=options))
+    assert pieces[0].text == "I have five."
+    assert pieces[1].text == "You have six."
+    assert max(len(piece.text) for piece in pieces) <= 310 and len(pieces) > 4
+
+
+def test_the_command_says_numbers_in_words(released, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(generate, "load", lambda args: released.model)
+    quick = ["--max_tokens", "3", "--inference_timesteps", "2", "--seed", "7"]
+
+    def run(*flags: str) -> int:
+        return generate.main(["--model", str(released.folder), *quick, *flags])
+
+    assert run("--text", "I have 5.", "--normalize", "--output", "a.wav") == 0
+    assert run("--text", "I have five.", "--output", "b.wav") == 0
+    assert run("--text", "I have 5.", "--normalize", "--language", "de", "--output", "c.wav") == 0
+    assert run("--text", "I have 5.", "--output", "d.wav") == 0
+    first, second, third, fourth = (Path(f"{name}.wav").read_bytes() for name in "abcd")
+    assert first == second != third == fourth
+    capfd.readouterr()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert run("--text", "I have 5.", "--normalize", "--output", "e.wav") == 2
+    err = capfd.readouterr().err
+    assert "mlx-voxcpm2[normalize]" in err and err.count("\n") == 1
+    assert not Path("e.wav").exists()

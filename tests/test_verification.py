@@ -1,0 +1,189 @@
+"""Speech is heard by a recogniser, and what it does not understand is spoken again."""
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from demo_clips import RECORDED, read_clip
+from recogniser import recognise
+
+from mlx_voxcpm2 import GenerationOptions
+from mlx_voxcpm2.long_form import speak_long
+from mlx_voxcpm2.parts import Parts
+from mlx_voxcpm2.recognition import words_of
+from mlx_voxcpm2.verification import Verification, error_rate
+
+QUICK = {"max_tokens": 3, "inference_timesteps": 2}
+
+
+class Listener:
+    """Hears what it is told to, one after another, and counts how often it listened."""
+
+    def __init__(self, *heard: str):
+        self.heard, self.sounds = list(heard), []
+
+    def __call__(self, sound: np.ndarray, sample_rate: int) -> str:
+        assert sound.dtype == np.float32 and sound.ndim == 1 and sample_rate == 48000
+        self.sounds.append(sound)
+        return self.heard.pop(0) if len(self.heard) > 1 else self.heard[0]
+
+
+@pytest.mark.parametrize(
+    ("said", "heard", "rate"),
+    [
+        ("Yes, it's twenty-two!", "yes its twenty two", 0),
+        ("Straße", "STRASSE", 0),
+        ("one two three four", "one too three", 0.5),
+        ("yes", "yes no no", 2),
+        ("yes", "", 1),
+        ("你好，今天很好。", "你好 今天很坏", 1 / 6),
+        ("这个学习", "這個學習", 0),
+        ("これはペンです", "これは本です", 2 / 7),
+        ("我有iPhone手机", "我有 iphone 手机", 0),
+        ("สวัสดี", "สวัสตี", 1 / 4),
+        ("नमस्ते दुनिया", "नमस्ते दुनिय", 1 / 2),
+        ("I have 5 kg.", "I have five kilograms", 0),
+        ("(softly)Say {HH AH0 L OW1} yes [pause:0.5] now", "say yes now", 0),
+        ("(softly)...", "", 0),
+        ("...", "yes", 1),
+    ],
+)
+def test_the_part_that_is_wrong_is_counted_as_a_listener_would(said, heard, rate):
+    assert error_rate(said, heard) == pytest.approx(rate)
+
+
+def test_what_is_not_understood_is_spoken_again_with_the_next_seed(released):
+    listener = Listener("who knows", "hello there")
+    (result,) = released.model.generate(
+        "Hello there.", seed=7, verify=Verification(listener), **QUICK
+    )
+    (second,) = released.model.generate("Hello there.", seed=8, **QUICK)
+    assert mx.array_equal(result.audio, second.audio) and result.seed == 8
+    assert (result.heard, result.error_rate) == ("hello there", 0)
+    assert result.guards == ("retry: seed 7 was heard as 'who knows', 100% wrong",)
+    assert len(listener.sounds) == 2
+    assert result.processing_time_seconds > second.processing_time_seconds
+
+
+def test_the_take_that_is_understood_best_is_kept(released):
+    listener = Listener("no", "yes no", "no no")
+    (result,) = released.model.generate(
+        "Yes yes.", instruct="calm", seed=2**64 - 1, verify=Verification(listener), **QUICK
+    )
+    assert result.seed == 0 and result.heard == "yes no" and result.error_rate == 0.5
+    assert [guard.split(":")[0] for guard in result.guards] == ["retry"] * 2 + ["gave up"]
+    assert result.guards[-1] == "gave up: seed 0 was heard as 'yes no', 50% wrong"
+
+
+@pytest.mark.parametrize(
+    ("settings", "takes"),
+    [({"limit": 0.5}, 1), ({"limit": 0.49}, 3), ({"retries": 0}, 1), ({"retries": 4}, 5)],
+)
+def test_limit_and_retries_are_those_asked_for(released, settings, takes):
+    listener = Listener("yes no")
+    verify = Verification(listener, **settings)
+    (result,) = released.model.generate("Yes yes.", seed=1, verify=verify, **QUICK)
+    assert len(listener.sounds) == takes and result.heard == "yes no"
+
+
+def test_guards_of_the_take_that_is_kept_are_told_once(released):
+    listener = Listener("no", "yes")
+    (result,) = released.model.generate(
+        "Yes.", seed=1, fade_in=0.02, verify=Verification(listener), **QUICK
+    )
+    assert result.guards == ("retry: seed 1 was heard as 'no', 100% wrong", "fade_in: 0.02 s")
+
+
+def test_with_given_noise_another_take_would_be_the_same(released):
+    config, listener = released.model.config, Listener("no")
+    noise = mx.zeros((3, config.patch_size, config.feat_dim))
+    list(released.model.generate("Yes.", noise=noise, verify=Verification(listener), **QUICK))
+    assert len(listener.sounds) == 1
+
+
+def test_of_many_texts_only_those_are_spoken_again(released):
+    model, listener = released.model, Listener("one", "who knows", "two", "three")
+    requests = [
+        model.request(text, options=GenerationOptions(seed=seed, **QUICK))
+        for text, seed in (("One.", 0), ("Two.", 10), ("Three.", 20))
+    ]
+    results = list(
+        model.generate_batch(requests, batch_size=1, verify=Verification(listener, retries=1))
+    )
+    assert [result.sequence_idx for result in results] == [0, 1, 2]
+    assert [result.heard for result in results] == ["one", "two", "three"]
+    for result, text, seed in zip(results, ("One.", "Two.", "Three."), (0, 11, 20), strict=True):
+        (alone,) = model.generate(text, seed=seed, **QUICK)
+        assert result.seed == seed and mx.array_equal(result.audio, alone.audio)
+    assert [bool(result.guards) for result in results] == [False, True, False]
+
+
+def test_the_segments_of_a_long_text_are_checked_once(released, tmp_path):
+    text = "One is here, friend. [pause:0.1] Two is here. [pause:0.1] Three is here."
+    listener = Listener("one is here friend", "two is not", "two is here", "three is here")
+    options = GenerationOptions(seed=5, **QUICK)
+
+    def speak(limit: float):
+        verify = Verification(listener, limit)
+        parts = Parts(tmp_path / "parts")
+        return list(speak_long(released.model, text, options=options, verify=verify, parts=parts))
+
+    pieces = speak(0.2)
+    assert [piece.error_rate for piece in pieces] == [0, 0, 0]
+    assert [len(piece.guards) for piece in pieces] == [0, 1, 0]
+    assert len(listener.sounds) == 4
+    kept = speak(0.2)
+    assert len(listener.sounds) == 4 and all(piece.was_kept for piece in kept)
+    assert [piece.error_rate for piece in kept] == [0, 0, 0] and kept[1].guards
+    speak(0.3)
+    assert len(listener.sounds) > 4, "what was kept by another limit is checked by this one"
+
+
+def test_closing_stops_between_takes(released):
+    def hear(*_) -> str:
+        results.close()
+        return "no"
+
+    verify = Verification(hear, retries=20)
+    results = released.model.generate("Yes.", seed=1, verify=verify, **QUICK)
+    assert len(list(results)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"limit": 1.5}, "verify_limit is 1.5"),
+        ({"retries": -1}, "verify_retries is -1"),
+    ],
+)
+def test_settings_out_of_range_are_one_line(change, line):
+    with pytest.raises(ValueError, match=line):
+        Verification(Listener(""), **change)
+
+
+def test_a_stream_cannot_be_taken_back(released):
+    with pytest.raises(ValueError, match="leave out stream"):
+        released.model.generate("Yes.", stream=True, verify=Verification(Listener("")))
+
+
+def test_a_recogniser_that_returns_no_text_is_one_line(released):
+    verify = Verification(lambda *_: ["yes"])
+    with pytest.raises(ValueError, match="returns a list"):
+        list(released.model.generate("Yes.", verify=verify, **QUICK))
+
+
+def hear_demo_words(sound: np.ndarray, sample_rate: int) -> str:
+    return " ".join(recognise(sound, sample_rate))
+
+
+@pytest.mark.parametrize("speaker", RECORDED)
+def test_real_speech_is_heard_right_and_other_words_are_not(speaker):
+    """By a recogniser that was trained on speech, in English and Chinese."""
+    clip = read_clip(speaker)
+    heard = words_of((clip.sound, clip.sample_rate), hear_demo_words)
+    assert error_rate(" ".join(clip.words), heard) == 0
+    assert error_rate(" ".join(RECORDED[speaker]["words"]), heard) >= 0.75
+
+
+def test_a_clip_without_words_is_one_line():
+    with pytest.raises(ValueError, match="no words are heard"):
+        words_of((np.zeros(16000, np.float32), 16000), hear_demo_words, "prompt_audio")
