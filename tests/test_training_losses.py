@@ -228,6 +228,12 @@ def test_random_draws_are_upstreams():
     assert set(np.array(draws.keep).tolist()) == {0.0, 1.0}
 
 
+def test_times_are_drawn_as_the_config_says():
+    draws = Draws.random([np.random.default_rng(0)], [20_000], (2, 3), t_scheduler="uniform")
+    times = np.sort(np.array(draws.times, np.float64))
+    assert np.abs(times - np.linspace(0, 1, 20_000)).max() < 0.02
+
+
 def test_a_rows_draws_are_its_own():
     """Whatever rows are beside it, and however far the batch is filled up."""
     counts, shape = [3, 5, 2], (4, 6)

@@ -5,10 +5,6 @@
 Needs espeak-ng, pyworld, the extra `train`, and a PYTHON that has torch and voxcpm 2.0.3 for the
 AudioVAE. What is finished in FOLDER is not done again: a killed build goes on where it was. The
 result replaces mlx_voxcpm2/demo, and is measured by evaluate.py.
-
-It does not reach its goals yet. After 12,000 steps in all, three of four words that the AudioVAE
-repeats are recognised. After 2,500 steps the rest speaks in the right voices and lengths and stops
-in time, but not the words of its text: that begins after some 200 steps on single words.
 """
 
 from __future__ import annotations
@@ -23,11 +19,16 @@ import sys
 import time
 from pathlib import Path
 
-from corpus import write_corpus
+from corpus import STAGES, write_corpus
 from speech import CHINESE_DIGITS, DIGITS, WORDS
 from untrained import write_untrained
 
 HERE = Path(__file__).parent
+STEPS = {
+    "words": "--max_steps 1600 --batch_size 64 --learning_rate 0.0015",
+    "phrases": "--max_steps 1500 --batch_size 40 --learning_rate 0.001",
+    "sequences": "--max_steps 3800 --batch_size 24 --learning_rate 0.001",
+}
 DEMO = HERE.parent.parent / "mlx_voxcpm2" / "demo"
 
 
@@ -54,21 +55,26 @@ def learn(folder: Path, official: str) -> None:
     """The AudioVAE's decoder goes on learning from the same latents while the rest learns them."""
     tuning = start(
         official, HERE / "train_vae.py", folder / "vae.npz", folder / "decoder.pth",
-        "--decoder_of", folder / "vae.pth", "--steps", "8000", "--rate", "0.001",
+        "--decoder_of", folder / "vae.pth", "--steps", "9000", "--rate", "0.001",
     )  # fmt: skip
-    training = start(
-        sys.executable, "-m", "mlx_voxcpm2.train", "--full", "--model", folder / "untrained",
-        "--train", folder / "train.jsonl", "--validation", folder / "validation.jsonl",
-        "--output", folder / "run", "--config", HERE / "train.yaml",
-    )  # fmt: skip
-    wait(training, tuning)
+    model = folder / "untrained"
+    for stage, settings in STEPS.items():
+        training = start(
+            sys.executable, "-m", "mlx_voxcpm2.train", "--full", "--model", model,
+            "--train", folder / f"{stage}.jsonl",
+            "--validation", folder / f"{stage}_validation.jsonl", "--output", folder / stage,
+            "--config", HERE / "train.yaml", *settings.split(),
+        )  # fmt: skip
+        wait(training)
+        model = folder / f"after_{stage}"
+        shutil.rmtree(model, ignore_errors=True)
+        shutil.copytree(folder / stage / "latest", model)
+    wait(tuning)
 
 
 def export(folder: Path, demo: Path) -> None:
     """The last checkpoint at 16 bits with the last decoder, and the words it knows."""
-    whole = folder / "whole"
-    shutil.rmtree(whole, ignore_errors=True)
-    shutil.copytree(folder / "run" / "latest", whole)
+    whole = folder / f"after_{STAGES[-1]}"
     shutil.copy(folder / "decoder.pth", whole / "audiovae.pth")
     convert(whole, demo, "bfloat16", layout="mlx-voxcpm2", overwrite=True)
     lines = [" ".join(DIGITS), " ".join(WORDS), " ".join(CHINESE_DIGITS)]
@@ -93,7 +99,7 @@ def main() -> None:
     export(folder, DEMO)
     print(f"built in {(time.time() - began) / 60:.0f} minutes", flush=True)
     wait(start(
-        sys.executable, HERE / "evaluate.py", "demo", "--exclude", folder / "train.jsonl",
+        sys.executable, HERE / "evaluate.py", "demo", "--exclude", folder / "sequences.jsonl",
         "--quantize", "8bit", "4bit",
     ))  # fmt: skip
 

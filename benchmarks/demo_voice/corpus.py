@@ -10,11 +10,22 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from speech import CHINESE_DIGITS, LONGEST, SAMPLE_RATE, SPEAKERS, draw_words, join_words
-from speech import say_steadily as say
+from speech import SAMPLE_RATE, SPEAKERS, draw_words, join_words, say_steadily
 
-CLIPS, JOINED, VALIDATION = 6000, 1500, 100
-REFERENCE_WORDS = range(2, 6)
+CLIPS, VALIDATION = 9600, 96
+VAE_CLIPS = 2400
+REFERENCE_WORDS = range(2, 5)
+"""Of a clip to clone: longer ones cost time."""
+
+MANNERS = ("alone", "described", "cloned")
+"""How a voice is asked for."""
+STAGES = ("words", "phrases", "sequences")
+"""At first single words are learnt, then up to four of them, then all: a network that begins with
+long sequences learns their lengths and voices, and leaves their words to chance. References come
+last. They need a network that already hears what it is told."""
+LONGEST_PHRASE = 4
+WORDS_AGAIN = 8
+"""How often the first stage's manifest has each word in each voice."""
 
 
 @dataclass(frozen=True)
@@ -22,67 +33,86 @@ class Utterance:
     number: int
     speaker: str
     words: list[str]
-    parts: tuple[int, ...] = ()
-    """Two utterances that this one is, one after the other: what a continuation sounds like."""
 
     @property
     def clip(self) -> str:
         return f"clips/{self.number:05d}.flac"
 
-    @property
-    def is_chinese(self) -> bool:
-        return self.words[0] in CHINESE_DIGITS
+    def line(self, reference: Utterance | None = None, described: bool = False) -> str:
+        """Of a manifest."""
+        line = {"audio": self.clip, "text": join_words(self.words)}
+        if described:
+            line["text"] = f"({SPEAKERS[self.speaker].description}){line['text']}"
+        if reference:
+            line["ref_audio"] = reference.clip
+        return json.dumps(line, ensure_ascii=False) + "\n"
 
 
-def plan(clips: int = CLIPS, joined: int = JOINED) -> list[Utterance]:
-    """What is said, the same at every call."""
-    random = np.random.default_rng(2026)
-    found = [
-        Utterance(number, list(SPEAKERS)[number % len(SPEAKERS)], draw_words(random, LONGEST))
+def plan(clips: int = CLIPS) -> list[Utterance]:
+    """What is said, the same at every call: each voice in turn."""
+    random, names = np.random.default_rng(2026), list(SPEAKERS)
+    return [
+        Utterance(number, names[number % len(names)], draw_words(random))
         for number in range(clips)
     ]
-    while len(found) < clips + joined:
-        one, two = (found[index] for index in random.integers(clips, size=2))
-        alike = one.speaker == two.speaker and one.is_chinese == two.is_chinese
-        if alike and len(one.words) + len(two.words) <= LONGEST:
-            parts = (one.number, two.number)
-            found.append(Utterance(len(found), one.speaker, one.words + two.words, parts))
-    return found
 
 
-def write_corpus(folder: Path, clips: int = CLIPS, joined: int = JOINED) -> None:
-    """Sound in `folder`/clips, and train.jsonl, validation.jsonl and vae.npz beside it."""
-    utterances = plan(clips, joined)
+def write_corpus(folder: Path, clips: int = CLIPS) -> None:
+    """Sound in `folder`/clips, and vae.npz and the manifests of each stage beside it."""
+    utterances = plan(clips)
     with ProcessPoolExecutor() as workers:
-        voices = [SPEAKERS[each.speaker] for each in utterances[:clips]]
-        words = [each.words for each in utterances[:clips]]
-        sounds = list(workers.map(say, voices, words, chunksize=50))
-    sounds += [np.concatenate([sounds[part] for part in each.parts]) for each in utterances[clips:]]
+        voices = [SPEAKERS[each.speaker] for each in utterances]
+        words = [each.words for each in utterances]
+        # In few pieces, since each process has to record each word itself.
+        sounds = list(workers.map(say_steadily, voices, words, chunksize=1 + clips // 4))
     (folder / "clips").mkdir(parents=True, exist_ok=True)
     for each, sound in zip(utterances, sounds, strict=True):
         soundfile.write(folder / each.clip, sound, SAMPLE_RATE, subtype="PCM_16")
-    write_manifests(folder, utterances)
-    ends = np.cumsum([len(sound) for sound in sounds[:clips]])
-    np.savez(folder / "vae.npz", x=np.concatenate(sounds[:clips]), ends=ends)
+    for stage in STAGES:
+        training, validation = manifests(stage, utterances)
+        (folder / f"{stage}.jsonl").write_text("".join(training), encoding="utf-8")
+        (folder / f"{stage}_validation.jsonl").write_text("".join(validation), encoding="utf-8")
+    heard = sounds[:VAE_CLIPS]
+    ends = np.cumsum([len(sound) for sound in heard])
+    np.savez(folder / "vae.npz", x=np.concatenate(heard), ends=ends)
 
 
-def write_manifests(folder: Path, utterances: Sequence[Utterance]) -> None:
-    """Each utterance stands alone, behind a clip of the same voice, or behind its description."""
+def manifests(stage: str, utterances: Sequence[Utterance]) -> tuple[list[str], list[str]]:
+    """The lines to train on and to validate with."""
+    if stage == "words":
+        lines = _word_lines(utterances)
+        return lines, lines[5::17]
+    longest = LONGEST_PHRASE if stage == "phrases" else np.inf
     random = np.random.default_rng(2027)
-    references: dict[str, list[Utterance]] = {name: [] for name in SPEAKERS}
-    for each in utterances:
-        if len(each.words) in REFERENCE_WORDS and not each.parts:
-            references[each.speaker].append(each)
-    lines = []
-    for each in utterances:
-        line = {"audio": each.clip, "text": join_words(each.words)}
-        description = SPEAKERS[each.speaker].description
-        manner = random.choice(["alone", "described", "cloned"], p=[0.35, 0.3, 0.35])
-        if manner == "described" and description:
-            line["text"] = f"({description}){line['text']}"
-        elif manner != "alone":
-            others = references[each.speaker]
-            line["ref_audio"] = others[random.integers(len(others))].clip
-        lines.append(json.dumps(line, ensure_ascii=False) + "\n")
-    (folder / "validation.jsonl").write_text("".join(lines[:VALIDATION]), encoding="utf-8")
-    (folder / "train.jsonl").write_text("".join(lines[VALIDATION:]), encoding="utf-8")
+    held, kept = utterances[:VALIDATION], utterances[VALIDATION:]
+    return tuple(
+        [_drawn_line(each, utterances, stage, random) for each in part if len(each.words) <= longest]
+        for part in (kept, held)
+    )
+
+
+def _word_lines(utterances: Sequence[Utterance]) -> list[str]:
+    """Each word in each voice, mostly behind its description."""
+    first = {(each.speaker, *each.words): each for each in utterances if len(each.words) == 1}
+    return [
+        each.line(described=number > 0)
+        for each in first.values()
+        for number in range(WORDS_AGAIN)
+    ]
+
+
+def _drawn_line(
+    each: Utterance, utterances: Sequence[Utterance], stage: str, random: np.random.Generator
+) -> str:
+    """Alone, described, or behind a clip of the same voice."""
+    speaker = SPEAKERS[each.speaker]
+    chances = (0.25, 0.75, 0) if stage == "phrases" else speaker.manners
+    manner, reference = random.choice(MANNERS, p=chances), None
+    if manner == "cloned":
+        while reference is None or not (
+            reference.speaker == each.speaker
+            and reference.words != each.words
+            and len(reference.words) in REFERENCE_WORDS
+        ):
+            reference = utterances[random.integers(len(utterances))]
+    return each.line(reference, described=manner == "described")

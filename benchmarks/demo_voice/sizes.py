@@ -42,7 +42,7 @@ def config(vocabulary: int) -> dict:
             "hidden_dim": 160, "ffn_dim": 448, "num_heads": 2, "num_layers": 3, "kv_channels": HEAD,
             "mean_mode": False,
             "cfm_config": {
-                "sigma_min": 1e-6, "solver": "euler", "t_scheduler": "log-norm",
+                "sigma_min": 1e-6, "solver": "euler", "t_scheduler": "uniform",
                 "inference_cfg_rate": 2.0,
             },
         },

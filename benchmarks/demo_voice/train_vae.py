@@ -36,7 +36,6 @@ RESOLUTIONS = {256: 32, 512: 64, 1024: 96, 2048: 192}
 FLOOR = 1e-3
 LATENTS_PER_CLIP = 16
 HOP = math.prod(AUDIO_VAE["encoder_rates"])
-UNALIGNED = 0.1
 # The noise grows to this during the first steps, while latents are still small.
 NOISE, NOISE_STEPS, LATENT_WEIGHT = 0.1, 1000, 0.01
 
@@ -55,9 +54,8 @@ class Clips:
         pieces = []
         for index in random.integers(len(spans), size=size):
             start, end = spans[index]
-            # Mostly where latents of the whole clip begin, which is where its periods begin.
-            step = 1 if random.random() < UNALIGNED else HOP
-            start += step * random.integers(max(1, (end - start - self.length // 2) // step))
+            # Where latents of the whole clip begin, which is where its periods begin.
+            start += HOP * random.integers(max(1, (end - start - self.length // 2) // HOP))
             piece = self.sound[start : min(start + self.length, end)]
             pieces.append(torch.nn.functional.pad(piece, (0, self.length - len(piece))))
         return torch.stack(pieces)[:, None]

@@ -37,20 +37,24 @@ class Draws:
         shape: tuple[int, int],
         drop: float = 0.1,
         room: int | None = None,
+        t_scheduler: str = "log-norm",
     ) -> Draws:
         """A generator per row with so many targets, so that a row's chance is its own.
 
         shape: (P, D). drop: how often `keep` is 0. room: M, where it is more than all targets.
-        Times are sigmoid(N(-0.4, 1)), upstream's "log-norm".
+        t_scheduler: of FlowConfig. Times are sigmoid(N(-0.4, 1)) by "log-norm", else uniform.
         """
         rows = list(zip(generators, counts, strict=True))
-        times = [random.normal(-0.4, 1, count) for random, count in rows]
+        if t_scheduler == "log-norm":
+            times = [1 / (1 + np.exp(-random.normal(-0.4, 1, count))) for random, count in rows]
+        else:
+            times = [random.random(count) for random, count in rows]
         noise = [random.standard_normal((count, *shape)) for random, count in rows]
         keep = [random.random(count) >= drop for random, count in rows]
         times, noise, keep = (np.concatenate(drawn) for drawn in (times, noise, keep))
         fill = (room or len(times)) - len(times)
         return cls(
-            mx.array(np.pad(1 / (1 + np.exp(-times)), (0, fill)).astype(np.float32)),
+            mx.array(np.pad(times, (0, fill)).astype(np.float32)),
             mx.array(np.pad(noise, ((0, fill), (0, 0), (0, 0))).astype(np.float32)),
             mx.array(np.pad(keep, (0, fill)).astype(np.float32)),
         )

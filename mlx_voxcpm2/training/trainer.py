@@ -217,6 +217,7 @@ class Trainer:
             sequences.patches.shape[1:],
             self.options.condition_dropout,
             len(sequences.targets),
+            self.model.config.dit_config.cfm_config.t_scheduler,
         )
         return vars(sequences), vars(draws)
 

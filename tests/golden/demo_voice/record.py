@@ -22,7 +22,6 @@ from speech import words_of  # noqa: E402
 # What a speaker's clip says, and other words for that voice.
 CLIPS = {
     "bass": ("good morning seven open", "please stop red water"),
-    "baritone": ("三八零五", "九一六四"),
     "tenor": ("coffee today nine left", "hello six blue evening"),
     "alto": ("七二四九", "五零八三"),
     "soprano": ("thanks world four green", "yes music two right"),
