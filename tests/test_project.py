@@ -19,11 +19,13 @@ torch_file weight_files hub demo_words whole_folder
 options adapter_files lora_layers adapters
 results prompt batch streams generation voice_files voices
 segments joins subtitles parts long_form model
+live_batch
 quantization layouts load
 training.manifest training.latents training.sequences training.losses training.options
 training.processes training.trainer training.run_folder training.run
 __init__ command long_command generate
 batch_lines batch_summary batch_job batch_command
+offered_voices sound_encoder speech_order speech_jobs mlx_audio server serve
 voice
 train
 cli
