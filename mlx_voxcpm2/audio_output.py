@@ -65,7 +65,7 @@ def _wav_header(sample_rate: int, data_bytes: int | None) -> bytes:
     return _WAV_HEADER.pack(b"RIFF", riff_bytes, b"WAVE", *fmt, b"data", data_bytes)
 
 
-def open_encoder(file: BinaryIO, sample_rate: int, suffix: str) -> soundfile.SoundFile:
+def _encoder(file: BinaryIO, sample_rate: int, suffix: str) -> soundfile.SoundFile:
     container, subtype = FORMATS[suffix]
     return soundfile.SoundFile(file, "w", sample_rate, 1, subtype, format=container)
 
@@ -97,7 +97,7 @@ def encoded(audio: ArrayLike, sample_rate: int, suffix: str) -> bytes:
         pcm = pcm16(samples)
         return _wav_header(sample_rate, len(pcm)) + pcm
     file = io.BytesIO()
-    with mendable(suffix, sample_rate), open_encoder(file, sample_rate, suffix) as encoder:
+    with mendable(suffix, sample_rate), _encoder(file, sample_rate, suffix) as encoder:
         encode_blocks(encoder, samples)
     return file.getvalue()
 
@@ -250,7 +250,7 @@ class WholeFile(AudioStream):
             _wav_header(self._sample_rate, self._data_bytes)  # refuses what a WAV file can't hold
         with _explained(self._target), mendable(self._suffix, self._sample_rate):
             if self._encoder is None:
-                self._encoder = open_encoder(self._file, self._sample_rate, self._suffix)
+                self._encoder = _encoder(self._file, self._sample_rate, self._suffix)
             encode_blocks(self._encoder, samples)
             self._file.check()
 

@@ -138,7 +138,15 @@ def answer(app: FastAPI, listener: socket.socket, verbose: bool) -> None:
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> int:
-    return run(build_parser(prog or "python -m mlx_voxcpm2.serve"), serve, argv)
+    from .server import ModelOwner
+
+    status = run(build_parser(prog or "python -m mlx_voxcpm2.serve"), serve, argv)
+    if ModelOwner.has_begun:
+        # What MLX keeps for a thread is freed after Python has seen it end. If Python itself has
+        # ended by then, the process is aborted (MLX 0.32).
+        sys.stderr.flush()
+        os._exit(status)
+    return status
 
 
 if __name__ == "__main__":

@@ -56,7 +56,10 @@ def mlx_audio_server() -> ModuleType:
 
 
 class ModelOwner:
-    """mlx-audio's broker with one model: loaded, run and ended in the broker's thread."""
+    """mlx-audio's broker with one model, which is loaded and run in the broker's thread."""
+
+    has_begun = False
+    """Whether there is such a thread."""
 
     def __init__(
         self, load: Callable[[], VoxCPM2], name: str, voices: OfferedVoices, batch_size: int
@@ -65,7 +68,7 @@ class ModelOwner:
         register()
         server = mlx_audio_server()
         self.name, self.batch_size = name, batch_size
-        self.broker = server.get_inference_broker()
+        self.broker, ModelOwner.has_begun = server.get_inference_broker(), True
         loading = _Loading(load)
         self.broker.register_adapter(_MODEL_LOAD, loading)
         self._submit(_MODEL_LOAD, None)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import soundfile
 import soxr
 from numpy.typing import ArrayLike
 
 from .audio_output import (
+    FORMATS,
     PipeStream,
     encode_blocks,
     encoded,
     mendable,
     mono_samples,
-    open_encoder,
     pcm16,
 )
 
@@ -29,6 +30,9 @@ MEDIA_TYPES = {
 PCM_RATE = 24_000
 """Of bare samples, in Hz: that of OpenAI's service, since nothing in them could say another."""
 
+# 128 kbit/s at 48 kHz. At one bit rate the length of an MP3 whose head is not mended can be told.
+_CONSTANT = {"bitrate_mode": "CONSTANT", "compression_level": 2 / 3}
+
 
 class SoundEncoder:
     """Takes samples (L,); gives the bytes of a file that nobody need seek in."""
@@ -42,8 +46,13 @@ class SoundEncoder:
         elif format_name == "wav":
             self._wav = PipeStream(self._sink, sample_rate)
         else:
-            with mendable(f".{format_name}", sample_rate):
-                self._encoder = open_encoder(self._sink, sample_rate, f".{format_name}")
+            suffix = f".{format_name}"
+            container, subtype = FORMATS[suffix]
+            settings = _CONSTANT if format_name == "mp3" else {}
+            with mendable(suffix, sample_rate):
+                self._encoder = soundfile.SoundFile(
+                    self._sink, "w", sample_rate, 1, subtype, format=container, **settings
+                )
 
     @property
     def media_type(self) -> str:
