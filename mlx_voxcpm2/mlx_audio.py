@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import runpy
 import sys
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
@@ -45,7 +47,7 @@ def register() -> None:
         from mlx_audio import server_inference
     except ImportError as error:
         raise missing(error) from None
-    module = ModuleType(_MODULE, "VoxCPM2, by mlx_voxcpm2.")
+    module = module_from_spec(ModuleSpec(_MODULE, None))
     module.Model = module.ModelConfig = Checkpoint
     sys.modules[_MODULE] = module
     if not mx.is_available(mx.gpu):

@@ -65,7 +65,7 @@ class Streams:
         return self._end() if begins and not pieces else pieces
 
     def cancel(self, number: int) -> None:
-        """The request of this number, which has been taken, ends with its last drawn patch."""
+        """The request of this number, which has been taken, ends after one patch more at most."""
         if number in self.numbers:
             row = self.batch.rows[self.numbers.index(number)]
             row.request = replace(row.request, limit=row.patches)
