@@ -7,13 +7,14 @@ runs mlx-audio's own command of that name after `register()`.
 
 from __future__ import annotations
 
+import os
 import runpy
 import sys
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -247,8 +248,24 @@ def main() -> None:
     except ValueError as error:
         print(f"mlx_voxcpm2.mlx_audio: {error}", file=sys.stderr)
         sys.exit(2)
-    name = f"mlx_audio.{sys.argv.pop(1)}"
-    runpy.run_module(name, run_name="__main__", alter_sys=True)
+    name = sys.argv.pop(1)
+    try:
+        runpy.run_module(f"mlx_audio.{name}", run_name="__main__", alter_sys=True)
+    except KeyboardInterrupt:
+        leave(130 if name != "server" else 0)  # a server is stopped in no other way
+    if name == "server":
+        leave(0)
+
+
+def leave(status: int) -> NoReturn:
+    """Ends a process in which another thread has had the model.
+
+    What MLX keeps for a thread is freed after Python has seen it end. If Python itself has ended
+    by then, the process is aborted (MLX 0.32).
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":

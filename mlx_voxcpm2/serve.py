@@ -127,8 +127,9 @@ def answer(app: FastAPI, listener: socket.socket, verbose: bool) -> None:
     """Until Ctrl-C or SIGTERM."""
     import uvicorn
 
+    # What goes wrong with a request we log ourselves; the rest is who was cut off at the end.
     config = uvicorn.Config(
-        app, log_level="info" if verbose else "warning", access_log=verbose, lifespan="on",
+        app, log_level="info" if verbose else "critical", access_log=verbose, lifespan="on",
         timeout_graceful_shutdown=GRACE_SECONDS,
     )  # fmt: skip
     try:
@@ -138,14 +139,12 @@ def answer(app: FastAPI, listener: socket.socket, verbose: bool) -> None:
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> int:
+    from .mlx_audio import leave
     from .server import ModelOwner
 
     status = run(build_parser(prog or "python -m mlx_voxcpm2.serve"), serve, argv)
     if ModelOwner.has_begun:
-        # What MLX keeps for a thread is freed after Python has seen it end. If Python itself has
-        # ended by then, the process is aborted (MLX 0.32).
-        sys.stderr.flush()
-        os._exit(status)
+        leave(status)
     return status
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
@@ -34,11 +35,15 @@ if TYPE_CHECKING:
     from .model import VoxCPM2
     from .offered_voices import OfferedVoices
 
+logger = logging.getLogger("mlx_voxcpm2")
+
 LONGEST_BODY = 20 * 2**20
 """Bytes. A clip of 30 s, in base64, takes 8 MB at the most."""
 
 # Between two looks at whether the client of a request that waits is still there.
 LOOK_SECONDS = 0.25
+
+_GONE = "the client has gone"
 
 _MODEL_LOAD, _SPEECH = "model-load", "tts"
 """What mlx-audio calls these kinds of work."""
@@ -179,18 +184,24 @@ class SpeechRoutes:
             return _error(refusal.status, str(refusal))
         except (ValueError, OSError) as error:
             return _error(400, one_line(error) if isinstance(error, OSError) else str(error))
-        except Exception as error:  # it has been logged
+        except Exception as error:
+            _log(error)
             return _error(500, f"the speech failed ({one_line(error)}); see the server's log")
 
     async def _order(self, request: Request) -> SpeechOrder:
+        from starlette.requests import ClientDisconnect
+
         body = bytearray()
-        async for part in request.stream():
-            body += part
-            if len(body) > LONGEST_BODY:
-                raise Refused(413, f"the body has more than {LONGEST_BODY} bytes; send less")
+        try:
+            async for part in request.stream():
+                body += part
+                if len(body) > LONGEST_BODY:
+                    raise Refused(413, f"the body has more than {LONGEST_BODY} bytes; send less")
+        except ClientDisconnect:
+            raise Refused(499, _GONE) from None
         try:
             data = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ValueError("the body is no JSON; send an object, with input and voice") from None
         order = SpeechOrder.read(data, self.limits)
         if order.clip is None:
@@ -230,7 +241,7 @@ class SpeechRoutes:
                     piece = await asyncio.wait_for(job.pieces.get(), LOOK_SECONDS)
                 except asyncio.TimeoutError:
                     if await request.is_disconnected():
-                        raise Refused(499, "the client has gone") from None
+                        raise Refused(499, _GONE) from None
                     continue
                 if isinstance(piece, Exception):
                     raise piece
@@ -245,10 +256,16 @@ class SpeechRoutes:
 async def _encoded(
     encoder: SoundEncoder, first: Piece, others: AsyncGenerator[Piece, None]
 ) -> AsyncIterator[bytes]:
-    async with aclosing(others):
-        yield await asyncio.to_thread(encoder.write, first.audio, first.is_last)
-        async for piece in others:
-            yield await asyncio.to_thread(encoder.write, piece.audio, piece.is_last)
+    try:
+        async with aclosing(others):
+            yield await asyncio.to_thread(encoder.write, first.audio, first.is_last)
+            async for piece in others:
+                yield await asyncio.to_thread(encoder.write, piece.audio, piece.is_last)
+    except Refused:
+        pass  # nobody listens
+    except Exception as error:
+        _log(error)
+        raise
 
 
 async def _events(content: AsyncIterator[bytes]) -> AsyncIterator[str]:
@@ -262,6 +279,10 @@ async def _events(content: AsyncIterator[bytes]) -> AsyncIterator[str]:
 
 def _event(content: dict) -> str:
     return f"data: {json.dumps(content)}\n\n"
+
+
+def _log(error: Exception) -> None:
+    logger.error("a request failed", exc_info=error)
 
 
 def _error(status: int, message: str) -> Response:

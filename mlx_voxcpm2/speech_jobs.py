@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 import numpy as np
 
+from .errors import one_line
 from .generation import ATTEMPTS
 from .live_batch import LiveBatch, Spoken
 from .offered_voices import clips_of
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from .model import VoxCPM2
     from .offered_voices import OfferedVoices
     from .speech_order import SpeechOrder
-
-logger = logging.getLogger("mlx_voxcpm2")
 
 # Seconds of the speech so far that the rest of a long text is cloned from, without another voice.
 ENOUGH_VOICE = 5.0
@@ -147,8 +145,7 @@ class SpeechSession:
     def fail(self, error: BaseException) -> None:
         """As the broker says when all is lost."""
         for number in list(self.requests):
-            with self._answered(number):
-                raise error
+            self._refuse(number, RuntimeError(one_line(error)))
 
     def _go_on(self, number: int) -> None:
         """The next segment with words waits for its turn; silence is said at once."""
@@ -183,7 +180,8 @@ class SpeechSession:
         try:
             yield
         except Exception as error:
-            if not isinstance(error, ValueError | OSError):
-                logger.exception("a request failed")
-            self.requests[number].payload.tell(error)
-            self._forget(number)
+            self._refuse(number, error)
+
+    def _refuse(self, number: int, error: Exception) -> None:
+        self.requests[number].payload.tell(error)
+        self._forget(number)

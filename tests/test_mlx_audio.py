@@ -16,6 +16,7 @@ pytest.importorskip("mlx_audio", reason="needs the extra 'server'")
 
 from mlx_voxcpm2 import load_model
 from mlx_voxcpm2.mlx_audio import BatchSession, register
+from mlx_voxcpm2.server import mlx_audio_server
 
 TEXT = "Hello there."
 SHORT = {"max_tokens": 4, "seed": 3, "ddpm_steps": 2, "cfg_scale": 1.5}
@@ -134,6 +135,13 @@ def test_its_server_says_what_is_wrong(answers):
     ):
         (message,) = answers[name]
         assert words in message
+
+
+def test_its_server_takes_this_models_temperature_where_a_request_has_none(speaker):
+    server = mlx_audio_server()
+    for fields, temperature in (({}, 1.0), ({"temperature": 0.3}, 0.3)):
+        request = server.SpeechRequest(model="m", input=TEXT, **fields)
+        assert server._resolve_sampling_params(speaker, request)["temperature"] == temperature
 
 
 def test_which_requests_share_a_batch(speaker):
