@@ -72,7 +72,7 @@ class ModelOwner:
         """Loads the model. Raises what `load` raises."""
         register()
         server = mlx_audio_server()
-        self.name, self.batch_size = name, batch_size
+        self.name = name
         self.broker, ModelOwner.has_begun = server.get_inference_broker(), True
         loading = _Loading(load)
         self.broker.register_adapter(_MODEL_LOAD, loading)
@@ -80,7 +80,14 @@ class ModelOwner:
         self.model = loading.future.result()
         # mlx-audio's list of models names it.
         server.model_provider.models[name] = self.model
-        self.broker.register_adapter(_SPEECH, _Speaking(self.model, voices, batch_size))
+        self._speaking = _Speaking(self.model, voices, batch_size)
+        self.broker.register_adapter(_SPEECH, self._speaking)
+
+    @property
+    def unfinished(self) -> int:
+        """How many requests the thread has in hand."""
+        session = self._speaking.session
+        return 0 if session is None else len(session.requests)
 
     def start(self, job: Job) -> Callable[[], None]:
         """Speaks; what is returned stops it."""
@@ -118,6 +125,8 @@ class _Speaking:
 
     def __init__(self, model: VoxCPM2, voices: OfferedVoices, batch_size: int):
         self.model, self.voices, self.max_batch_size = model, voices, batch_size
+        self.session: SpeechSession | None = None
+        """The last one; another follows when it has nothing left to say."""
 
     def supports_continuous_batch(self, request: object) -> bool:
         return True
@@ -126,7 +135,8 @@ class _Speaking:
         return _SPEECH
 
     def create_continuous_batch_session(self, request: object) -> SpeechSession:
-        return SpeechSession(self.model, self.voices, self.max_batch_size)
+        self.session = SpeechSession(self.model, self.voices, self.max_batch_size)
+        return self.session
 
 
 class Refused(Exception):
@@ -168,7 +178,8 @@ class SpeechRoutes:
     async def health(self, request: Request) -> Response:
         from starlette.responses import JSONResponse
 
-        return JSONResponse({"status": "ok", "requests": self.taken, "places": self.places})
+        counts = {"requests": self.taken, "places": self.places}
+        return JSONResponse({"status": "ok", **counts, "unfinished": self.owner.unfinished})
 
     async def list_voices(self, request: Request) -> Response:
         from starlette.responses import JSONResponse

@@ -93,6 +93,16 @@ def test_its_command_writes_a_file(case, folder, ours):
     assert "Transcribing" not in done.stdout  # nobody asked for Whisper
 
 
+def test_its_command_leaves_clips_to_us(speaker, folder, monkeypatch):
+    """It would resample them in another way, and write down what they say."""
+    from mlx_audio.tts.generate import generate_audio
+
+    given = {}
+    monkeypatch.setattr(speaker, "generate", lambda **fields: given.update(fields) or [])
+    generate_audio(TEXT, model=speaker, ref_audio=str(folder / "clip.wav"))
+    assert given["ref_audio"] == str(folder / "clip.wav") and given["ref_text"] is None
+
+
 def test_other_commands_are_refused():
     done = subprocess.run(
         [sys.executable, "-m", "mlx_voxcpm2.mlx_audio", "convert"], capture_output=True, text=True

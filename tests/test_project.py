@@ -122,7 +122,7 @@ def test_the_readmes_examples_name_what_exists():
 
     from mlx_voxcpm2.convert import __main__ as converting
 
-    from mlx_voxcpm2 import VoxCPM2, batch_command, generate, train, voice
+    from mlx_voxcpm2 import VoxCPM2, batch_command, generate, serve, train, voice
 
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     known = set(generate.build_parser()._option_string_actions)
@@ -130,6 +130,7 @@ def test_the_readmes_examples_name_what_exists():
     for parser in voice.build_parsers("voice")[1].values():
         known |= set(parser._option_string_actions)
     known |= set(train.build_parser()._option_string_actions)
+    known |= set(serve.build_parser()._option_string_actions)
     known |= set(batch_command.build_parser()._option_string_actions)
     known |= set("--upload_repo --help --version".split())
     commands = re.findall(r"^\s*(?:python -m mlx_voxcpm2|mlx-voxcpm2).*(?:\\\n.*)*", readme, re.M)
