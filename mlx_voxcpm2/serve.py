@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 # A client that listens gets so many seconds to hear the end when the server is stopped.
 GRACE_SECONDS = 5
 
+# For how long a connection stays open for another request. OpenAI's client uses one again for 5 s,
+# and one that we closed at that moment would be an error to it.
+KEEP_SECONDS = 30
+
 
 def build_parser(prog: str | None = None) -> Parser:
     parser = Parser(
@@ -130,7 +134,7 @@ def answer(app: FastAPI, listener: socket.socket, verbose: bool) -> None:
     # What goes wrong with a request we log ourselves; the rest is who was cut off at the end.
     config = uvicorn.Config(
         app, log_level="info" if verbose else "critical", access_log=verbose, lifespan="on",
-        timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_graceful_shutdown=GRACE_SECONDS, timeout_keep_alive=KEEP_SECONDS,
     )  # fmt: skip
     try:
         uvicorn.Server(config).run(sockets=[listener])
