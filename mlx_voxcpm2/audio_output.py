@@ -46,7 +46,7 @@ def mono_samples(audio: ArrayLike) -> np.ndarray:
     return samples.clip(-1, 1)
 
 
-def _pcm16(samples: np.ndarray) -> bytes:
+def pcm16(samples: np.ndarray) -> bytes:
     """float32 samples [L] -> 2 L bytes, rounded as libsndfile rounds when it writes files."""
     pcm = io.BytesIO()
     soundfile.write(pcm, samples, 48_000, "PCM_16", "LITTLE", "RAW")  # any rate: unused
@@ -70,14 +70,14 @@ def _encoder(file: BinaryIO, sample_rate: int, suffix: str) -> soundfile.SoundFi
     return soundfile.SoundFile(file, "w", sample_rate, 1, subtype, format=container)
 
 
-def _encode(encoder: soundfile.SoundFile, samples: np.ndarray) -> None:
+def encode_blocks(encoder: soundfile.SoundFile, samples: np.ndarray) -> None:
     # In blocks: libsndfile puts all that it gets on the stack for Vorbis, and crashes.
     for start in range(0, len(samples), 16_384):
         encoder.write(samples[start : start + 16_384])
 
 
 @contextmanager
-def _mendable(suffix: str, sample_rate: int) -> Iterator[None]:
+def mendable(suffix: str, sample_rate: int) -> Iterator[None]:
     """libsndfile's errors become one line that says what to do."""
     try:
         yield
@@ -88,17 +88,17 @@ def _mendable(suffix: str, sample_rate: int) -> Iterator[None]:
         ) from error
 
 
-def _encoded(audio: ArrayLike, sample_rate: int, suffix: str) -> bytes:
+def encoded(audio: ArrayLike, sample_rate: int, suffix: str) -> bytes:
     """Samples [L] -> the bytes of a file of the format that `suffix` names."""
     samples = mono_samples(audio)
     if not len(samples):
         raise ValueError("output: there are no samples to write")
     if suffix == ".wav":
-        pcm = _pcm16(samples)
+        pcm = pcm16(samples)
         return _wav_header(sample_rate, len(pcm)) + pcm
     file = io.BytesIO()
-    with _mendable(suffix, sample_rate), _encoder(file, sample_rate, suffix) as encoder:
-        _encode(encoder, samples)
+    with mendable(suffix, sample_rate), _encoder(file, sample_rate, suffix) as encoder:
+        encode_blocks(encoder, samples)
     return file.getvalue()
 
 
@@ -177,7 +177,7 @@ def write_audio(path: str | os.PathLike, audio: ArrayLike, sample_rate: int) -> 
     The file appears, or takes the place of an older one, only when it is complete. Raises
     ValueError for audio or a rate that the format cannot hold, OSError where writing fails.
     """
-    data, target = _encoded(audio, sample_rate, output_format(path)), _target(path)
+    data, target = encoded(audio, sample_rate, output_format(path)), _target(path)
     with _explained(target), _file_beside(target) as (file, temporary):
         _write_all(file, data)
         os.replace(temporary, target)
@@ -185,7 +185,7 @@ def write_audio(path: str | os.PathLike, audio: ArrayLike, sample_rate: int) -> 
 
 def write_audio_to(stream: BinaryIO, audio: ArrayLike, sample_rate: int) -> None:
     """Write samples [L] to an open stream, such as standard output, as one complete WAV file."""
-    _write_all(stream, _encoded(audio, sample_rate, ".wav"))
+    _write_all(stream, encoded(audio, sample_rate, ".wav"))
     stream.flush()
 
 
@@ -248,10 +248,10 @@ class WholeFile(AudioStream):
         self._data_bytes += 2 * len(samples)
         if self._suffix == ".wav":
             _wav_header(self._sample_rate, self._data_bytes)  # refuses what a WAV file can't hold
-        with _explained(self._target), _mendable(self._suffix, self._sample_rate):
+        with _explained(self._target), mendable(self._suffix, self._sample_rate):
             if self._encoder is None:
                 self._encoder = _encoder(self._file, self._sample_rate, self._suffix)
-            _encode(self._encoder, samples)
+            encode_blocks(self._encoder, samples)
             self._file.check()
 
     def __exit__(self, kind: object, *exception: object) -> None:
@@ -284,7 +284,7 @@ class AudioFileStream(AudioStream):
         self._data_bytes = 0
 
     def write(self, chunk: ArrayLike) -> None:
-        pcm = _pcm16(mono_samples(chunk))
+        pcm = pcm16(mono_samples(chunk))
         header = _wav_header(self._sample_rate, self._data_bytes + len(pcm))
         with _explained(self._target):
             if self._file is None:
@@ -319,6 +319,6 @@ class PipeStream(AudioStream):
         self._header = _wav_header(sample_rate, None)
 
     def write(self, chunk: ArrayLike) -> None:
-        _write_all(self._stream, self._header + _pcm16(mono_samples(chunk)))
+        _write_all(self._stream, self._header + pcm16(mono_samples(chunk)))
         self._header = b""
         self._stream.flush()

@@ -78,7 +78,7 @@ class Row:
         """After a patch, with the stop head's opinion of it."""
         if stop and self.may_stop:
             return "stop"
-        return "length" if self.patches == self.request.limit else None
+        return "length" if self.patches >= self.request.limit else None
 
 
 class Batch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
@@ -65,6 +66,14 @@ class Streams:
         self.sound = self.model.audio_vae.decode(self.batch.draw(), cache=self.cache)
         mx.async_eval(self.sound, self.model.audio_vae.held(self.cache))
         return self._end() if begins and not pieces else pieces
+
+    def cancel(self, number: int) -> None:
+        """The request of this number, which has been taken, ends after one patch more at most."""
+        if number in self.numbers:
+            row = self.batch.rows[self.numbers.index(number)]
+            row.request = replace(row.request, limit=row.patches)
+        elif self.waiting is not None and number == self.count:
+            self.waiting = replace(self.waiting, limit=1)
 
     def _end(self) -> list[Piece]:
         """The sound of the patches drawn last; the rows that end with it leave."""

@@ -45,7 +45,7 @@ def voice_file(name_or_path: str | Path) -> Path:
     if text.lower().endswith(SUFFIX):
         return Path(os.path.expanduser(text))
     name = check_name(text)
-    files = [file for file in voice_files() if _folded(file.stem) == _folded(name)]
+    files = [file for file in voice_files() if folded_name(file.stem) == folded_name(name)]
     exact = [file for file in files if file.stem == name]
     return (exact or files or [voices_folder() / f"{name}{SUFFIX}"])[0]
 
@@ -108,7 +108,7 @@ def voice_files() -> list[Path]:
         raise type(error)(
             f"{voices_folder()}: can't be read ({one_line(error)}); mend its permissions"
         ) from None
-    return sorted(files, key=lambda file: (_folded(file.stem), file.stem))
+    return sorted(files, key=lambda file: (folded_name(file.stem), file.stem))
 
 
 def write_voice_file(file: Path, tensors: dict[str, np.ndarray], data: dict[str, str]) -> None:
@@ -159,6 +159,6 @@ def _check_version(file: Path, data: dict[str, str]) -> None:
         )
 
 
-def _folded(name: str) -> str:
+def folded_name(name: str) -> str:
     """What is the same for names that a Mac takes for one."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

@@ -19,11 +19,13 @@ torch_file weight_files hub recognition demo_words whole_folder
 normalization options segments adapter_files lora_layers adapters
 results prompt noise batch guards streams generation verification voice_files voices
 joins subtitles parts segment_reader long_form model
+ live_batch
 quantization layouts load
 training.manifest training.latents training.sequences training.losses training.options
 training.processes training.trainer training.run_folder training.run
 __init__ command hearing option_flags long_command sinks generate
 batch_lines batch_summary batch_job batch_command
+offered_voices sound_encoder speech_order speech_jobs mlx_audio server serve
 voice
 train
 cli
@@ -120,7 +122,7 @@ def test_the_readmes_examples_name_what_exists():
 
     from mlx_voxcpm2.convert import __main__ as converting
 
-    from mlx_voxcpm2 import VoxCPM2, batch_command, generate, train, voice
+    from mlx_voxcpm2 import VoxCPM2, batch_command, generate, serve, train, voice
 
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     known = set(generate.build_parser()._option_string_actions)
@@ -128,6 +130,7 @@ def test_the_readmes_examples_name_what_exists():
     for parser in voice.build_parsers("voice")[1].values():
         known |= set(parser._option_string_actions)
     known |= set(train.build_parser()._option_string_actions)
+    known |= set(serve.build_parser()._option_string_actions)
     known |= set(batch_command.build_parser()._option_string_actions)
     known |= set("--upload_repo --help --version".split())
     commands = re.findall(r"^\s*(?:python -m mlx_voxcpm2|mlx-voxcpm2).*(?:\\\n.*)*", readme, re.M)

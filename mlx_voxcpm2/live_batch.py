@@ -1,0 +1,90 @@
+"""Texts that come and go at any time, spoken together: for servers."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .batch import Request
+from .generation import Take
+from .results import Stopwatch
+from .streams import Streams
+
+if TYPE_CHECKING:
+    from .model import VoxCPM2
+
+
+@dataclass(frozen=True, eq=False)
+class Spoken:
+    """What one request has said since the last time."""
+
+    number: int
+    """That it was added under."""
+    audio: np.ndarray
+    """float32 (samples,)."""
+    reason: str | None
+    """Why it ends, "stop" or "length"; None while it goes on."""
+
+
+class LiveBatch:
+    """Speaks up to `size` requests at once; others wait their turn. For one thread, the model's.
+
+    Whoever may not speak again (`retry_badcase=False`) is heard patch by patch, others when they
+    have ended.
+    """
+
+    def __init__(self, model: VoxCPM2, size: int):
+        self.model = model
+        self.waiting: deque[Take] = deque()
+        self.speaking: dict[int, Take] = {}
+        """By the numbers of `streams`."""
+        self.streams = Streams(model, self._next, size)
+        self.count = 0
+
+    @property
+    def is_idle(self) -> bool:
+        return not self.waiting and not self.speaking and self.streams.batch is None
+
+    def add(self, number: int, request: Request) -> None:
+        """number: of the caller's choice; what is said comes back with it."""
+        self.waiting.append(Take(number, request, Stopwatch(self.model.sample_rate)))
+
+    def cancel(self, number: int) -> None:
+        """Nothing more is heard of it, and at the next patch its place is free."""
+        self.waiting = deque(take for take in self.waiting if take.index != number)
+        for key in [key for key, take in self.speaking.items() if take.index == number]:
+            self.streams.cancel(key)
+            del self.speaking[key]
+
+    def step(self) -> list[Spoken]:
+        """The next patch of everyone who speaks."""
+        spoken = []
+        for key, sound, reason in self.streams.step():
+            take = self.speaking.get(key)
+            if take is None:
+                continue  # it was cancelled
+            take.pieces.append(np.array(sound))
+            if reason is not None:
+                del self.speaking[key]
+                if take.is_bad:
+                    self.waiting.appendleft(take.next())
+                    continue
+            if reason is not None or take.request.options.retry_badcase is False:
+                spoken.append(self._heard(take, reason))
+        return spoken
+
+    def _next(self) -> Request | None:
+        if not self.waiting:
+            return None
+        take = self.speaking[self.count] = self.waiting.popleft()
+        self.count += 1
+        return take.request
+
+    @staticmethod
+    def _heard(take: Take, reason: str | None) -> Spoken:
+        audio = np.concatenate(take.pieces)
+        take.pieces.clear()
+        return Spoken(take.index, audio, reason)

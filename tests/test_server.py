@@ -1,0 +1,335 @@
+"""`mlx-voxcpm2 serve`, as the official OpenAI client sees it."""
+
+import base64
+import io
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import checkpoints
+import numpy as np
+import pytest
+import soundfile
+
+pytest.importorskip("mlx_audio", reason="needs the extra 'server'")
+pytest.importorskip("openai", reason="needs the extra 'test'")
+
+import openai
+from openai import BadRequestError, InternalServerError
+from speech_server import SpeechServer
+
+from mlx_voxcpm2.sound_encoder import MEDIA_TYPES
+
+SHORT = {"max_tokens": 5, "seed": 5, "inference_timesteps": 2}
+TEXT = "Hello there, how do you do?"
+LONG = "Hello there, how do you do? " * 10
+
+
+@pytest.fixture(scope="module")
+def case(make_case):
+    return make_case("released")
+
+
+@pytest.fixture(scope="module")
+def clip(case, tmp_path_factory):
+    """A WAV file's content."""
+    samples, rate = case.waveform("ref")
+    path = tmp_path_factory.mktemp("clips") / "clip.wav"
+    return checkpoints.write_wav(path, samples, rate).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def voices(case, clip, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("server") / "voices"
+    folder.mkdir()
+    case.model.make_voice(clip).save(folder / "anna.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(case, voices):
+    with SpeechServer(case.folder, voices) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def speak(server):
+    """The bytes of a request's answer."""
+    client = server.client()
+
+    def speak(text=TEXT, voice="default", response_format="wav", body=SHORT, **fields) -> bytes:
+        return client.audio.speech.create(
+            model=server.model, input=text, voice=voice, response_format=response_format,
+            extra_body=body, **fields,
+        ).content  # fmt: skip
+
+    return speak
+
+
+def heard(content: bytes) -> np.ndarray:
+    return soundfile.read(io.BytesIO(content), dtype="float32")[0]
+
+
+def alone(model, text=TEXT, **options) -> np.ndarray:
+    """What the library says, by the options SHORT."""
+    (result,) = model.generate(text, **{**SHORT, **options})
+    return np.array(result.audio).clip(-1, 1)
+
+
+def assert_same_sound(ours: np.ndarray, theirs: np.ndarray):
+    """But for 16 bits."""
+    assert len(ours) == len(theirs)
+    assert np.abs(ours - theirs).max() < 1e-3
+
+
+@pytest.mark.parametrize("name", MEDIA_TYPES)
+def test_every_format_holds_what_the_library_says(name, speak, case):
+    content, whole = speak(response_format=name), alone(case.model)
+    rate = case.model.sample_rate
+    if name == "pcm":  # as OpenAI's: 24 kHz, 16 bits
+        samples = np.frombuffer(content, "<i2") / 2**15
+        assert len(samples) == len(whole) // 2
+        assert soundfile.info(io.BytesIO(speak())).samplerate == rate == 48000
+        return
+    samples = heard(content)
+    assert abs(len(samples) - len(whole)) < 0.05 * rate
+    if name in ("wav", "flac"):
+        assert_same_sound(samples, whole)
+
+
+@pytest.mark.parametrize("name", ["wav", "pcm", "mp3"])
+def test_a_stream_comes_in_pieces_and_is_the_same_speech(name, server, speak):
+    body = {**SHORT, "max_tokens": 12, "stream": True}
+    create = server.client().audio.speech.with_streaming_response.create
+    with create(
+        model=server.model, input=LONG, voice="default", response_format=name, extra_body=body
+    ) as answer:
+        pieces = list(answer.iter_bytes())
+        assert answer.headers["content-type"] == MEDIA_TYPES[name]
+        assert answer.headers["x-seed"] == "5"
+    assert len(pieces) > 5
+    whole = speak(LONG, response_format=name, body={**body, "stream": False})
+    streamed = b"".join(pieces)
+    if name == "wav":
+        assert streamed[44:] == whole[44:]
+    elif name == "pcm":
+        assert streamed == whole
+    else:
+        assert abs(len(heard(streamed)) - len(heard(whole))) < 5000
+
+
+def test_server_sent_events(speak):
+    lines = speak(response_format="pcm", stream_format="sse").decode().split("\n\n")
+    events = [json.loads(line.removeprefix("data: ")) for line in lines if line]
+    assert events[-1]["type"] == "speech.audio.done"
+    deltas = [base64.b64decode(event["audio"]) for event in events[:-1]]
+    assert b"".join(deltas) == speak(response_format="pcm")
+
+
+def test_instructions_are_the_librarys_instruct(speak, case):
+    sound = heard(speak(instructions="An old man"))
+    assert_same_sound(sound, alone(case.model, instruct="An old man"))
+
+
+def test_options_are_the_librarys(speak, case):
+    options = {"cfg_value": 1.5, "inference_timesteps": 3, "seed": 9, "temperature": 0.7}
+    sound = heard(speak(body={**SHORT, **options}))
+    assert_same_sound(sound, alone(case.model, **options))
+
+
+def test_a_kept_voice_speaks_by_its_name(speak, case, voices):
+    sound = heard(speak(voice="Anna"))
+    assert_same_sound(sound, alone(case.model, voice=voices / "anna.safetensors"))
+    assert np.abs(sound - heard(speak())).max() > 0.01
+
+
+def test_a_voice_that_is_kept_later_is_there(speak, server, case, clip, voices):
+    file = case.model.make_voice(clip).save(voices / "ben.safetensors")
+    try:
+        listing = server.client().get("/audio/voices", cast_to=object)
+        assert [voice["id"] for voice in listing["data"]] == ["default", "anna", "ben"]
+        assert speak(voice="ben") == speak(voice="anna")
+    finally:
+        file.unlink()
+
+
+def test_a_request_may_bring_a_voice_along(speak, case, clip):
+    encoded = "data:audio/wav;base64," + base64.b64encode(clip).decode()
+    sound = heard(speak(body={**SHORT, "ref_audio": encoded}))
+    assert_same_sound(sound, alone(case.model, voice=case.model.make_voice(clip)))
+
+
+def test_a_long_text_is_spoken_in_segments(speak, case):
+    text = "Hello there. [pause:0.25] How do you do?"
+    sound = heard(speak(text))
+    first = alone(case.model, "Hello there.")
+    silence = case.model.sample_rate // 4
+    assert_same_sound(sound[: len(first)], first)
+    assert not sound[len(first) : len(first) + silence].any()
+    voice = case.model.encode_audio((first, case.model.sample_rate))
+    second = alone(case.model, "How do you do?", seed=8, ref_audio=voice)
+    assert_same_sound(sound[len(first) + silence :], second)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"voice": "alloy"}, "there is no voice 'alloy'; there are: default, anna"),
+        ({"voice": "../voices/anna.safetensors"}, "there is no voice"),
+        ({"text": "  "}, "text is empty"),
+        ({"text": "a" * 5000}, "4096 is the limit"),
+        ({"speed": 2.0}, "say how fast in the instructions"),
+        ({"response_format": "aac"}, "it must be one of mp3, wav"),
+        ({"body": {"cfg_value": 99}}, "cfg_value is 99"),
+        ({"body": {"max_tokens": 10**6}}, "4096 is the limit"),
+        ({"body": {"sead": 1}}, "'sead' is not known"),
+        ({"body": {"stream": "yes"}}, "stream is 'yes'"),
+        ({"body": {"model": "other"}}, "there is no model 'other'"),
+        ({"body": {"ref_audio": "/etc/hostname"}}, "no file of the server is read"),
+        ({"body": {"ref_audio": "L2V0Yy9ob3N0bmFtZQ=="}}, "ref_audio"),
+        ({"body": {"ref_text": "words"}}, "without ref_audio"),
+    ],
+)
+def test_what_cannot_be_spoken_is_refused_in_plain_words(fields, words, speak):
+    with pytest.raises(BadRequestError) as refused:
+        speak(**fields)
+    message = refused.value.body["message"]
+    assert words in message and "\n" not in message
+
+
+def test_a_voices_file_is_never_read_by_its_path(speak, voices):
+    with pytest.raises(BadRequestError, match="there is no voice"):
+        speak(voice=str(voices / "anna.safetensors"))
+
+
+def test_a_clip_is_never_read_by_its_path(speak, clip, tmp_path):
+    path = tmp_path / "clip.wav"
+    path.write_bytes(clip)
+    for name in (str(path), path.as_uri(), base64.b64encode(str(path).encode()).decode()):
+        with pytest.raises(BadRequestError, match="ref_audio"):
+            speak(body={**SHORT, "ref_audio": name})
+
+
+def test_what_is_no_json_or_too_large_is_refused(server):
+    client = server.client()._client
+    url = f"{server.url}/audio/speech"
+    assert client.post(url, content=b"{").status_code == 400
+    assert client.post(url, content=b"[]").status_code == 400
+    assert client.post(url, content=b" " * (21 * 2**20)).status_code == 413
+
+
+def test_the_rest_of_mlx_audios_server_is_not_there(server):
+    """It would load models, and read files, that requests name."""
+    assert [model.id for model in server.client().models.list()] == [server.model]
+    client = server.client()._client
+    assert client.post(f"{server.url}/models?model_name=x").status_code == 405
+    assert client.post(f"{server.url}/audio/transcriptions").status_code == 404
+
+
+def test_fifty_at_once_each_as_alone(speak, case):
+    def one(seed: int) -> bytes:
+        return speak(body={**SHORT, "max_tokens": 2 + seed % 5, "seed": seed})
+
+    with ThreadPoolExecutor(50) as pool:
+        sounds = list(pool.map(one, range(50)))
+    for seed in (0, 17, 49):
+        theirs = alone(case.model, max_tokens=2 + seed % 5, seed=seed)
+        assert_same_sound(heard(sounds[seed]), theirs)
+
+
+def busy(server) -> int:
+    """How many are waited for or spoken to, whichever is more."""
+    health = server.client().get("../health", cast_to=object)
+    return max(health["requests"], health["unfinished"])
+
+
+def wait_until_free(server, seconds: float = 10):
+    end = time.monotonic() + seconds
+    while busy(server) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert busy(server) == 0
+
+
+ENDLESS = {"max_tokens": 4096, "min_tokens": 4000, "stream": True}
+
+
+def test_who_hangs_up_is_not_spoken_to(server):
+    create = server.client().audio.speech.with_streaming_response.create
+    with create(
+        model=server.model, input=LONG * 4, voice="anna", response_format="pcm",
+        extra_body=ENDLESS,
+    ) as answer:  # fmt: skip
+        pieces = answer.iter_bytes()
+        next(pieces)
+        assert busy(server) == 1
+    wait_until_free(server)
+
+
+def test_who_waits_for_the_whole_and_hangs_up_is_not_spoken_to(server):
+    client = server.client().with_options(timeout=1)
+    with pytest.raises(openai.APITimeoutError):
+        client.audio.speech.create(
+            model=server.model, input=LONG * 4, voice="anna",
+            extra_body={**ENDLESS, "stream": False},
+        )  # fmt: skip
+    wait_until_free(server)
+
+
+def test_overload_is_said_in_plain_words_and_passes_and_ctrl_c_ends_all(case, voices):
+    flags = ["--batch_size", "1", "--max_queue", "0", "--voices", "anna", "--voice", "anna"]
+    with SpeechServer(case.folder, voices, *flags, "--max_text_length", "3000") as server:
+        client = server.client()
+        create = client.audio.speech.with_streaming_response.create
+        fields = {"model": "tts-1", "voice": "default"}
+        with create(input=LONG * 4, response_format="pcm", extra_body=ENDLESS, **fields) as answer:
+            pieces = answer.iter_bytes()
+            next(pieces)
+            with pytest.raises(InternalServerError, match="try later") as refused:
+                client.audio.speech.create(input=TEXT, **fields)
+            assert refused.value.status_code == 503
+            assert refused.value.response.headers["retry-after"]
+        wait_until_free(server)
+        content = client.audio.speech.create(
+            input=TEXT, response_format="wav", extra_body=SHORT, **fields
+        ).content
+        expected = alone(case.model, voice=voices / "anna.safetensors")
+        assert_same_sound(heard(content), expected)
+        with create(input=LONG * 4, response_format="pcm", extra_body=ENDLESS, **fields) as answer:
+            pieces = answer.iter_bytes()
+            next(pieces)
+            assert server.stop(signal.SIGINT) == 0
+        assert len(server.said) == 1, server.said
+
+
+def serve(*flags: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "mlx_voxcpm2.cli", "serve", *flags]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def assert_one_line(done: subprocess.CompletedProcess, words: str):
+    assert done.returncode == 2
+    assert words in done.stderr and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_a_port_in_use_is_one_line(case):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert_one_line(serve("--model", str(case.folder), "--port", port), "give another --port")
+
+
+def test_what_cannot_be_served_is_one_line(tmp_path):
+    assert_one_line(serve("--model", str(tmp_path / "none")), "no such folder")
+    assert_one_line(serve("--voice", str(tmp_path / "x.safetensors")), "no such voice file")
+
+
+def test_without_mlx_audio_one_line_says_what_to_install():
+    script = (
+        "import sys; sys.modules['mlx_audio'] = None; "
+        "from mlx_voxcpm2.cli import main; sys.exit(main(['serve']))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert_one_line(done, "pip install 'mlx-voxcpm2[server]'")
