@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .batch import Request
-from .generation import Take
+from .generation import ATTEMPTS, Take
+from .guards import Trimmer
 from .results import Stopwatch
 from .streams import Streams
 
@@ -26,14 +27,14 @@ class Spoken:
     audio: np.ndarray
     """float32 (samples,)."""
     reason: str | None
-    """Why it ends, "stop" or "length"; None while it goes on."""
+    """Why it ends, as `finish_reason`; None while it goes on."""
 
 
 class LiveBatch:
     """Speaks up to `size` requests at once; others wait their turn. For one thread, the model's.
 
-    Whoever may not speak again (`retry_badcase=False`) is heard patch by patch, others when they
-    have ended.
+    Whoever may not speak again (see `GenerationOptions.may_repeat`) is heard patch by patch, others
+    when they have ended.
     """
 
     def __init__(self, model: VoxCPM2, size: int):
@@ -41,6 +42,8 @@ class LiveBatch:
         self.waiting: deque[Take] = deque()
         self.speaking: dict[int, Take] = {}
         """By the numbers of `streams`."""
+        self.trimmers: dict[int, Trimmer] = {}
+        """Of those who are heard while they speak, where silence is cut off."""
         self.streams = Streams(model, self._next, size)
         self.count = 0
 
@@ -58,6 +61,7 @@ class LiveBatch:
         for key in [key for key, take in self.speaking.items() if take.index == number]:
             self.streams.cancel(key)
             del self.speaking[key]
+            self.trimmers.pop(key, None)
 
     def step(self) -> list[Spoken]:
         """The next patch of everyone who speaks."""
@@ -69,12 +73,27 @@ class LiveBatch:
             take.pieces.append(np.array(sound))
             if reason is not None:
                 del self.speaking[key]
-                if take.is_bad:
-                    self.waiting.appendleft(take.next())
+            if not take.request.options.may_repeat:
+                audio = self._streamed(key, take, reason is not None)
+                if len(audio) or reason is not None:
+                    spoken.append(Spoken(take.index, audio, reason))
+            elif reason is not None:
+                fault = take.fault(reason)
+                if fault is not None and take.attempt < ATTEMPTS:
+                    self.waiting.appendleft(take.next(fault))
                     continue
-            if reason is not None or take.request.options.retry_badcase is False:
-                spoken.append(self._heard(take, reason))
+                audio = np.array(take.result(reason, fault).audio)
+                spoken.append(Spoken(take.index, audio, reason))
         return spoken
+
+    def _streamed(self, key: int, take: Take, is_last: bool) -> np.ndarray:
+        audio = take.pieces.pop()
+        if not take.request.options.trim_silence:
+            return audio
+        trimmer = self.trimmers.setdefault(key, Trimmer(self.model.sample_rate))
+        if is_last:
+            del self.trimmers[key]
+        return trimmer.take(audio, is_last)
 
     def _next(self) -> Request | None:
         if not self.waiting:
@@ -82,9 +101,3 @@ class LiveBatch:
         take = self.speaking[self.count] = self.waiting.popleft()
         self.count += 1
         return take.request
-
-    @staticmethod
-    def _heard(take: Take, reason: str | None) -> Spoken:
-        audio = np.concatenate(take.pieces)
-        take.pieces.clear()
-        return Spoken(take.index, audio, reason)

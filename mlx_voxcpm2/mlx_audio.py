@@ -167,10 +167,8 @@ class BatchSession:
     def __init__(self, speaker: Speaker, options: TTSBatchOptions):
         """Raises ValueError for options out of range."""
         self.speaker, self.size = speaker, options.max_batch_size
-        self.options = GenerationOptions(
-            temperature=options.temperature, max_tokens=options.max_tokens,
-            retry_badcase=not options.stream,
-        )  # fmt: skip
+        chosen = GenerationOptions(temperature=options.temperature, max_tokens=options.max_tokens)
+        self.options = chosen.without_repeats() if options.stream else chosen
         # In a stream each event becomes a file of its own, which should not be too short.
         interval = options.streaming_interval if options.stream else float("inf")
         self.least = interval * speaker.sample_rate

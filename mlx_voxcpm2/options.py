@@ -82,6 +82,14 @@ class GenerationOptions:
         """The same, with a seed drawn if there is none, short enough to be typed again."""
         return self if self.seed is not None else replace(self, seed=secrets.randbits(32))
 
+    @property
+    def may_repeat(self) -> bool:
+        """Whether what is wrong is spoken again: then nothing can be heard before the end."""
+        return self.retry_badcase is not False or self.retry_by_ear is not False
+
+    def without_repeats(self) -> GenerationOptions:
+        return replace(self, retry_badcase=False, retry_by_ear=False)
+
     def next_seed(self) -> GenerationOptions:
         return replace(self, seed=(int(self.seed) + 1) % 2**64)
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from .command import Parser, flag, messages_on_success, run
 from .errors import one_line
 from .generate import add_model_flags, load
-from .options import GenerationOptions, check_integer
+from .option_flags import chosen_options
+from .options import check_integer
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -77,10 +78,7 @@ def serve(args: argparse.Namespace) -> None:
     for name, least in (("max_text_length", 1), ("batch_size", 1), ("max_queue", 0)):
         check_integer(name, getattr(args, name), least, None)
     check_integer("port", args.port, 0, 65535)
-    options = GenerationOptions(
-        args.cfg_value, args.inference_timesteps, args.min_tokens, args.max_tokens,
-        args.temperature, args.seed, not args.no_retry_badcase, args.solver,
-    )  # fmt: skip
+    options = chosen_options(args)
     voices = OfferedVoices(args.voices, args.voice)
     mlx_audio_server()  # if it is missing, that is said before a model is loaded
     with bound_socket(args.host, args.port) as listener:

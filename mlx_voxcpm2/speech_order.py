@@ -83,7 +83,7 @@ class SpeechOrder:
         stream = _stream(fields)
         options = _options(fields, limits.options)
         if stream:
-            options = replace(options, retry_badcase=False)  # what was heard can't be taken back
+            options = options.without_repeats()  # what was heard can't be taken back
         voice, clip = _voice(fields.get("voice")), fields.get("ref_audio")
         if clip is not None:
             voice = None  # clients that must name a voice do so beside it

@@ -13,13 +13,13 @@ def model(make_case):
 
 
 def request(model, seed: int, tokens: int, text: str = "Hello there.", **options):
-    settings = {"inference_timesteps": 2, "retry_badcase": False, **options}
+    settings = {"inference_timesteps": 2, "retry_badcase": False, "retry_by_ear": False, **options}
     chosen = GenerationOptions(seed=seed, max_tokens=tokens, **settings)
     return model.request(text, options=chosen)
 
 
 def alone(model, seed: int, tokens: int, text: str = "Hello there.", **options) -> np.ndarray:
-    settings = {"inference_timesteps": 2, "retry_badcase": False, **options}
+    settings = {"inference_timesteps": 2, "retry_badcase": False, "retry_by_ear": False, **options}
     (result,) = model.generate(text, seed=seed, max_tokens=tokens, **settings)
     return np.array(result.audio)
 

@@ -52,8 +52,7 @@ def plan(clips: int = CLIPS) -> list[Utterance]:
     """What is said, the same at every call: each voice in turn."""
     random, names = np.random.default_rng(2026), list(SPEAKERS)
     return [
-        Utterance(number, names[number % len(names)], draw_words(random))
-        for number in range(clips)
+        Utterance(number, names[number % len(names)], draw_words(random)) for number in range(clips)
     ]
 
 
@@ -86,7 +85,11 @@ def manifests(stage: str, utterances: Sequence[Utterance]) -> tuple[list[str], l
     random = np.random.default_rng(2027)
     held, kept = utterances[:VALIDATION], utterances[VALIDATION:]
     return tuple(
-        [_drawn_line(each, utterances, stage, random) for each in part if len(each.words) <= longest]
+        [
+            _drawn_line(each, utterances, stage, random)
+            for each in part
+            if len(each.words) <= longest
+        ]
         for part in (kept, held)
     )
 
@@ -95,9 +98,7 @@ def _word_lines(utterances: Sequence[Utterance]) -> list[str]:
     """Each word in each voice, mostly behind its description."""
     first = {(each.speaker, *each.words): each for each in utterances if len(each.words) == 1}
     return [
-        each.line(described=number > 0)
-        for each in first.values()
-        for number in range(WORDS_AGAIN)
+        each.line(described=number > 0) for each in first.values() for number in range(WORDS_AGAIN)
     ]
 
 
