@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 STEPS = {
     "words": "--max_steps 1600 --batch_size 64 --learning_rate 0.0015",
     "phrases": "--max_steps 1500 --batch_size 40 --learning_rate 0.001",
-    "sequences": "--max_steps 3800 --batch_size 24 --learning_rate 0.001",
+    "sequences": "--max_steps 3000 --batch_size 24 --learning_rate 0.00035",
 }
 DEMO = HERE.parent.parent / "mlx_voxcpm2" / "demo"
 
@@ -59,6 +59,8 @@ def learn(folder: Path, official: str) -> None:
     )  # fmt: skip
     model = folder / "untrained"
     for stage, settings in STEPS.items():
+        if stage == "sequences":
+            model = pretrained(folder, model)
         training = start(
             sys.executable, "-m", "mlx_voxcpm2.train", "--full", "--model", model,
             "--train", folder / f"{stage}.jsonl",
@@ -70,6 +72,17 @@ def learn(folder: Path, official: str) -> None:
         shutil.rmtree(model, ignore_errors=True)
         shutil.copytree(folder / stage / "latest", model)
     wait(tuning)
+
+
+def pretrained(folder: Path, model: Path) -> Path:
+    """Before the first stage whose words are more than one step ahead of what singles teach."""
+    made = folder / "pretrained"
+    if not made.exists():
+        wait(start(
+            sys.executable, HERE / "pretrain.py", model, made, folder / "sequences.jsonl",
+            "--latents", folder / "latents",
+        ))  # fmt: skip
+    return made
 
 
 def export(folder: Path, demo: Path) -> None:

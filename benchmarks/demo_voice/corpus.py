@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 from speech import SAMPLE_RATE, SPEAKERS, draw_words, join_words, say_steadily
 
-CLIPS, VALIDATION = 9600, 96
+CLIPS, VALIDATION = 6096, 96
 VAE_CLIPS = 2400
 REFERENCE_WORDS = range(2, 5)
 """Of a clip to clone: longer ones cost time."""
@@ -20,9 +20,8 @@ REFERENCE_WORDS = range(2, 5)
 MANNERS = ("alone", "described", "cloned")
 """How a voice is asked for."""
 STAGES = ("words", "phrases", "sequences")
-"""At first single words are learnt, then up to four of them, then all: a network that begins with
-long sequences learns their lengths and voices, and leaves their words to chance. References come
-last. They need a network that already hears what it is told."""
+"""At first single words are learnt, then up to four of them, then all, and to clone. A network that
+begins with long sequences learns their lengths and voices, and leaves their words to chance."""
 LONGEST_PHRASE = 4
 WORDS_AGAIN = 8
 """How often the first stage's manifest has each word in each voice."""
