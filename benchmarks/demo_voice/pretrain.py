@@ -70,6 +70,7 @@ def read_examples(model: VoxCPM2, manifest: Path, latents: Path) -> list[Named]:
             for word in utterance.words
             for part in range(PATCHES_PER_WORD)
         ]
+        sounds += sounds[-1:] * (len(patches) - len(sounds))  # the silence behind a single word
         example = Example(model.tokenize(line["text"]), patches, reference)
         found.append(Named(example, sounds, list(SPEAKERS).index(utterance.speaker)))
         mx.clear_cache()

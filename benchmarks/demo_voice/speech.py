@@ -24,6 +24,8 @@ SAMPLE_RATE = 16_000
 PATCH = 2560
 """Samples: four latents."""
 PATCHES_PER_WORD = 3
+FEWEST_PATCHES = 4
+"""VoxCPM2 hears its stop head from the fourth patch on."""
 FITS = 0.45
 """Seconds of a word at most; it begins LEAD seconds behind the word before."""
 LEAD = 0.02
@@ -106,8 +108,9 @@ def _say(speaker: Speaker, words: list[str]) -> np.ndarray:
 
 
 def say_steadily(speaker: Speaker, words: list[str]) -> np.ndarray:
-    """The words at a steady pitch, one every three patches."""
-    return np.concatenate([_say_on_the_beat(speaker, word) for word in words])
+    """The words at a steady pitch, one every three patches; four patches at least."""
+    sound = np.concatenate([_say_on_the_beat(speaker, word) for word in words])
+    return np.pad(sound, (0, max(0, FEWEST_PATCHES * PATCH - len(sound))))
 
 
 @cache
