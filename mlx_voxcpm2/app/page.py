@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 # Before Gradio is imported, which would report home.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+# Gradio asks at the first click which one Matplotlib has, which takes seconds to be found out.
+os.environ.setdefault("MPLBACKEND", "agg")
 
 import gradio
 from starlette.middleware import Middleware
@@ -200,6 +202,13 @@ def head(sample_rate: int) -> str:
     return f"<script>const speechRate = {sample_rate};\n{player}</script>"
 
 
+def reach_ourselves(host: str) -> None:
+    """Gradio asks its own server whether it has started, which a proxy could not tell."""
+    for name in ("no_proxy", "NO_PROXY"):
+        known = os.environ.get(name) or os.environ.get("no_proxy")
+        os.environ[name] = ",".join(filter(None, [known, "localhost", "127.0.0.1", host]))
+
+
 def serve(
     speaker: Speaker, options: dict[str, object], folder: Path, host: str, port: int, share: bool
 ) -> str:
@@ -218,6 +227,7 @@ def serve(
         )
 
     page = Page(Events(speaker, sounds, options))
+    reach_ourselves(host)
     _, local, shared = page.blocks.launch(
         server_name=host, server_port=port, share=share, prevent_thread_lock=True, quiet=True,
         inbrowser=False, show_error=False, footer_links=[], run_history=False, ssr_mode=False,
