@@ -86,7 +86,7 @@ def show(args: argparse.Namespace) -> None:
 
         with messages_on_success():
             speaker = Speaker(lambda: load(args), folder)
-        address = serve(speaker, option_values(args), folder, args.host, args.port, args.share)
+        address = serve(speaker, option_values(args), args.host, args.port, args.share)
         print(f"{address} shows the page; Ctrl-C ends it", file=sys.stderr, flush=True)
         try:
             threading.Event().wait()

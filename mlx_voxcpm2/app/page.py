@@ -209,12 +209,10 @@ def reach_ourselves(host: str) -> None:
         os.environ[name] = ",".join(filter(None, [known, "localhost", "127.0.0.1", host]))
 
 
-def serve(
-    speaker: Speaker, options: dict[str, object], folder: Path, host: str, port: int, share: bool
-) -> str:
+def serve(speaker: Speaker, options: dict[str, object], host: str, port: int, share: bool) -> str:
     """Starts the server in threads of its own; the address of the page.
 
-    folder: for what is uploaded and spoken; Gradio's copies too, if GRADIO_TEMP_DIR says so.
+    Takes must lie in the folder that GRADIO_TEMP_DIR names, the only one that visitors see.
     options: what the fields hold at first, and what has no field, by names of GenerationOptions.
     Raises OSError if the port is taken.
     """
@@ -231,7 +229,7 @@ def serve(
     _, local, shared = page.blocks.launch(
         server_name=host, server_port=port, share=share, prevent_thread_lock=True, quiet=True,
         inbrowser=False, show_error=False, footer_links=[], run_history=False, ssr_mode=False,
-        mcp_server=False, pwa=False, enable_monitoring=False, allowed_paths=[str(folder)],
+        mcp_server=False, pwa=False, enable_monitoring=False,
         theme=theme(), head=head(speaker.sample_rate),
         app_kwargs={
             "routes": [Route("/speech/{token:str}", live_sound)],
