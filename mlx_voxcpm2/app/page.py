@@ -132,7 +132,7 @@ class Page:
                     info="How much takes differ.",
                 ),
                 "fade_in": gradio.Slider(
-                    0, 0.1, min(float(value("fade_in", 0.0)), 0.1), step=0.005, label="Fade in (s)",
+                    0, max(0.1, value("fade_in", 0.0)), value("fade_in", 0.0), step=0.005, label="Fade in (s)",
                     info="0.015 to 0.05 hide a click at the start.",
                 ),
                 "trim_silence": gradio.Checkbox(
