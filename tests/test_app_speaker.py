@@ -14,7 +14,7 @@ from mlx_voxcpm2 import Voice, load_model
 from mlx_voxcpm2.app.inputs import asked_speech
 from mlx_voxcpm2.app.speaker import Speaker
 
-LONG = "One sentence is here, and it goes on for a while so that it is long enough. " * 5
+LONG = "One sentence is here, and it goes on for a while so that it is long enough. " * 5 + "\n\nThe end."
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def test_a_long_text_is_spoken_segment_by_segment(speakers):
     assert (take.seed, take.reason) == (3, "stop")
     speaker.keep_take(take, "anna")
     voice = Voice.load("anna")
-    assert voice.prompt_text in " ".join(LONG.split())
+    assert voice.prompt_text.startswith("One sentence is here")  # the end is too short
     assert len(take.sample.audio) <= len(pieces[0])
     assert voice.reference_seconds == pytest.approx(len(take.sample.audio) / 48000, abs=0.16)
 
