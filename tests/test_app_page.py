@@ -286,7 +286,7 @@ def test_every_mode_speaks_from_files_and_from_the_microphone(visitor, clip):
     visitor.write("What that clip says", "Beep, beep.")
     visitor.clear_status()
     assert "(continuation, seed " in (status := visitor.speak())
-    assert "prompt_audio holds only" in status  # the browser's microphone only beeps
+    assert "the clip to go on from holds only" in status  # the browser's microphone only beeps
 
     visitor.choose("Combined")
     visitor.write("What the clip to go on from says", "Beep, beep.")
@@ -350,7 +350,7 @@ def test_what_is_wrong_is_a_line_on_the_page(visitor, tmp_path):
     visitor.page.locator("#ref_audio input[type=file]").set_input_files(tmp_path / "noise.wav")
     visitor.page.wait_for_timeout(1500)
     visitor.button("Speak")
-    line = visitor.wait_for("ref_audio")
+    line = visitor.wait_for("the voice's clip")
     assert "\n" not in line and "Traceback" not in line
     visitor.faults.clear()  # the browser's player says, too, that it is no sound
     visitor.choose("Zero-shot")

@@ -9,7 +9,15 @@ from collections.abc import Iterator
 import gradio
 
 from ..errors import one_line
-from .inputs import FIELDS, MODES, asked_speech, kept_voices, new_voice_name, used_inputs
+from .inputs import (
+    FIELDS,
+    MODES,
+    asked_speech,
+    in_plain_words,
+    kept_voices,
+    new_voice_name,
+    used_inputs,
+)
 from .live_sound import LiveSounds
 from .speaker import Job, Speaker
 from .takes import Take, with_take
@@ -107,7 +115,11 @@ class Events:
 
     def _kept(self, name: str, notes: tuple[str, ...] = ()) -> tuple:
         status = f"The voice {name} is kept; the mode {MODES['voice'].title!r} speaks in it."
-        return "\n".join([status, *notes]), "", gradio.update(choices=kept_voices())
+        return (
+            "\n".join([status, *map(in_plain_words, notes)]),
+            "",
+            gradio.update(choices=kept_voices()),
+        )
 
 
 SETTINGS = (
@@ -130,6 +142,6 @@ def progress_line(job: Job) -> str:
 def error_line(error: Exception) -> str:
     """What the user can mend, in one line; what is our own fault goes to the terminal as well."""
     if isinstance(error, ValueError | OSError):
-        return " ".join(str(error).split())
+        return in_plain_words(" ".join(str(error).split()))
     logger.error("the page failed", exc_info=error)
     return f"That went wrong ({one_line(error)}); the terminal says more."

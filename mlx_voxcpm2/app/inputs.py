@@ -74,6 +74,18 @@ MISSING = {
     "voice": "no voice; keep one first, or choose another mode",
 }
 
+# The library's messages name its arguments; the page has other names for them.
+PLAIN_WORDS = {
+    "ref_audio": "the voice's clip", "prompt_audio": "the clip to go on from",
+    "prompt_text": "that clip's words", " (as_is leaves it)": "",
+}  # fmt: skip
+
+
+def in_plain_words(message: str) -> str:
+    for name, words in PLAIN_WORDS.items():
+        message = message.replace(name, words)
+    return message
+
 
 @dataclass(frozen=True)
 class Speech:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 # Before Gradio is imported, which would report home.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+# Nor shall browsers keep all that was ever asked for.
+os.environ["GRADIO_RUN_HISTORY"] = "False"
 # Gradio asks at the first click which one Matplotlib has, which takes seconds to be found out.
 os.environ.setdefault("MPLBACKEND", "agg")
 
@@ -86,7 +88,10 @@ class Page:
             label="In which voice",
         )  # fmt: skip
         self.advice = gradio.Markdown(FIRST_MODE.advice)
-        clip = {"sources": ["upload", "microphone"], "type": "filepath", "visible": False}
+        clip = {
+            "sources": ["upload", "microphone"], "type": "filepath", "visible": False,
+            "buttons": ["download"],  # and none that publishes it
+        }  # fmt: skip
         made = {
             "voice": gradio.Dropdown([], label="Kept voices", visible=False),
             "ref_audio": gradio.Audio(label="The voice", elem_id="ref_audio", **clip),
@@ -132,7 +137,8 @@ class Page:
                     info="How much takes differ.",
                 ),
                 "fade_in": gradio.Slider(
-                    0, max(0.1, value("fade_in", 0.0)), value("fade_in", 0.0), step=0.005, label="Fade in (s)",
+                    0, max(0.1, value("fade_in", 0.0)), value("fade_in", 0.0), step=0.005,
+                    label="Fade in (s)",
                     info="0.015 to 0.05 hide a click at the start.",
                 ),
                 "trim_silence": gradio.Checkbox(
@@ -228,7 +234,7 @@ def serve(speaker: Speaker, options: dict[str, object], host: str, port: int, sh
     reach_ourselves(host)
     _, local, shared = page.blocks.launch(
         server_name=host, server_port=port, share=share, prevent_thread_lock=True, quiet=True,
-        inbrowser=False, show_error=False, footer_links=[], run_history=False, ssr_mode=False,
+        inbrowser=False, show_error=False, footer_links=[], ssr_mode=False,
         mcp_server=False, pwa=False, enable_monitoring=False,
         theme=theme(), head=head(speaker.sample_rate),
         app_kwargs={

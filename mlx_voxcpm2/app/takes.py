@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..audio_output import write_audio
+from .inputs import in_plain_words
 
 if TYPE_CHECKING:
     from .inputs import Speech
@@ -62,7 +63,7 @@ class Take:
             lines.append("You stopped it; this is what had been spoken.")
         if self.reason in ("length", "silence"):
             lines.append("It may be incomplete; try another seed, or a shorter text.")
-        return "\n".join([*lines, *self.notes])
+        return "\n".join([*lines, *map(in_plain_words, self.notes)])
 
 
 def write_take(folder: Path, audio: np.ndarray, sample_rate: int, name: str) -> Path:
