@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from .model import VoxCPM2
     from .results import ResultIterator
+    from .voices import Voice
 
 DEFAULT_MODEL = "openbmb/VoxCPM2"
 DEFAULT_OUTPUT = "speech.wav"
@@ -249,16 +250,23 @@ def speak(
 def keep_voice(
     model: VoxCPM2, speech: np.ndarray, text: str, reason: str, args: argparse.Namespace
 ) -> None:
-    """Saves the voice of what was spoken, as it was heard. reason: why it ended."""
+    """Saves the voice of what was spoken. reason: why it ended."""
+    voice = heard_voice(model, speech, text, reason, args.instruct)
+    print(f"{voice.save(args.save_voice)}: the voice is kept", file=sys.stderr)
+
+
+def heard_voice(
+    model: VoxCPM2, speech: np.ndarray, text: str, reason: str | None, instruct: str | None
+) -> Voice:
+    """The voice of what was spoken (samples,), as it was heard. reason: why it ended."""
     from .prompt import spoken_text
     from .voices import make_voice
 
     is_whole = reason == "stop"  # else who knows which words are in it?
-    voice = make_voice(
+    return make_voice(
         model, (speech, model.sample_rate), prompt_text=spoken_text(text) if is_whole else None,
-        description=" ".join((args.instruct or "").split()), as_is=True, called="the speech",
+        description=" ".join((instruct or "").split()), as_is=True, called="the speech",
     )  # fmt: skip
-    print(f"{voice.save(args.save_voice)}: the voice is kept", file=sys.stderr)
 
 
 def warn_of_unknown_words(text: str) -> None:

@@ -24,13 +24,14 @@ quantization layouts load
 training.manifest training.latents training.sequences training.losses training.options
 training.processes training.trainer training.run_folder training.run
 __init__ command hearing option_flags long_command sinks generate
+app.inputs app.takes app.live_sound app.speaker app.events app.page app.__main__
 batch_lines batch_summary batch_job batch_command
 offered_voices sound_encoder speech_order speech_jobs mlx_audio server serve
 voice
 train
 cli
 """.split()
-ANYWHERE = {"models.__init__", "training.__init__"}
+ANYWHERE = {"app.__init__", "models.__init__", "training.__init__"}
 
 
 def modules() -> dict[str, Path]:
@@ -123,6 +124,7 @@ def test_the_readmes_examples_name_what_exists():
     from mlx_voxcpm2.convert import __main__ as converting
 
     from mlx_voxcpm2 import VoxCPM2, batch_command, generate, serve, train, voice
+    from mlx_voxcpm2.app import __main__ as page
 
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     known = set(generate.build_parser()._option_string_actions)
@@ -132,6 +134,7 @@ def test_the_readmes_examples_name_what_exists():
     known |= set(train.build_parser()._option_string_actions)
     known |= set(serve.build_parser()._option_string_actions)
     known |= set(batch_command.build_parser()._option_string_actions)
+    known |= set(page.build_parser()._option_string_actions)
     known |= set("--upload_repo --help --version".split())
     commands = re.findall(r"^\s*(?:python -m mlx_voxcpm2|mlx-voxcpm2).*(?:\\\n.*)*", readme, re.M)
     assert commands
