@@ -1,0 +1,101 @@
+"""What is done with a voice every day, on the checkpoint in the package: what is heard is right."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from demo_clips import read_clip
+from measures import compare
+from recogniser import hear, recognise
+from speech import SPEAKERS, pitch, words_of
+
+import mlx_voxcpm2
+from mlx_voxcpm2 import load_model
+from mlx_voxcpm2.long_form import speak_long
+from mlx_voxcpm2.options import GenerationOptions
+from mlx_voxcpm2.verification import Verification
+
+if not (Path(mlx_voxcpm2.__file__).parent / "demo" / "config.json").is_file():
+    pytest.skip("the package has no demo voice yet", allow_module_level=True)
+
+LINES = ["three one four", "one five nine two", "good morning please", "red green blue"]
+SLIPS = 1
+"""Words that may be wrong in all of a test's."""
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model("demo")
+
+
+def slips(said: list[str], sound, rate: int) -> int:
+    """Words that are wrong, missing or added."""
+    out = compare([said], [recognise(np.array(sound), rate)])
+    return out.substitutions + out.deletions + out.insertions
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_a_long_text_is_spoken_in_order_and_in_one_voice(model, parallel):
+    reference = read_clip("tenor")
+    pieces = list(
+        speak_long(
+            model, "\n\n".join(LINES) + " [pause:0.8] hello world",
+            ref_audio=(reference.sound, reference.sample_rate),
+            options=GenerationOptions(seed=3), parallel=parallel,
+        )
+    )  # fmt: skip
+    sound = np.concatenate([np.array(piece.audio) for piece in pieces])
+    said = words_of(" ".join([*LINES, "hello world"]))
+    assert slips(said, sound, model.sample_rate) <= 2 * SLIPS
+    for piece in pieces:
+        if piece.text:
+            found = pitch(np.array(piece.audio), model.sample_rate)
+            assert found == pytest.approx(SPEAKERS["tenor"].hertz, rel=0.15), piece.text
+
+
+def test_texts_spoken_together_are_each_what_they_say(model):
+    options = GenerationOptions(seed=5)
+    requests = [model.request(text, options=options) for text in LINES]
+    results = sorted(model.generate_batch(requests, batch_size=3), key=lambda x: x.sequence_idx)
+    wrong = [
+        slips(words_of(text), result.audio, model.sample_rate)
+        for text, result in zip(LINES, results, strict=True)
+    ]
+    assert sum(wrong) <= SLIPS, wrong
+
+
+def test_a_stream_says_the_same(model):
+    whole = next(iter(model.generate(LINES[0], seed=8)))
+    pieces = [np.array(piece.audio) for piece in model.generate(LINES[0], seed=8, stream=True)]
+    assert np.abs(np.concatenate(pieces) - np.array(whole.audio)).max() < 1e-4
+    assert slips(words_of(LINES[0]), whole.audio, model.sample_rate) <= SLIPS
+
+
+@pytest.mark.parametrize("speaker", SPEAKERS)
+def test_a_kept_voice_speaks(model, speaker, tmp_path):
+    clip = read_clip(speaker)
+    model.make_voice((clip.sound, clip.sample_rate)).save(tmp_path / "kept.safetensors")
+    path = str(tmp_path / "kept.safetensors")
+    (result,) = model.generate(LINES[2], voice=path, seed=4)
+    assert pitch(np.array(result.audio), model.sample_rate) == pytest.approx(
+        SPEAKERS[speaker].hertz, rel=0.15
+    )
+    assert slips(words_of(LINES[2]), result.audio, model.sample_rate) <= SLIPS
+
+
+def test_what_is_verified_is_heard_right(model):
+    def recogniser(sound: np.ndarray, rate: int) -> str:
+        return " ".join(word.word for word in hear(sound, rate))
+
+    checked = Verification(recogniser)
+    (result,) = model.generate(LINES[0], seed=1, verify=checked)
+    assert result.heard == LINES[0] and result.error_rate == 0
+
+
+def test_guards_leave_speech_alone(model):
+    for text in LINES:
+        (result,) = model.generate(text, seed=2)
+        assert result.guards == () and result.finish_reason == "stop"
+    (trimmed,) = model.generate(LINES[0], seed=2, trim_silence=True, fade_in=0.02)
+    assert slips(words_of(LINES[0]), trimmed.audio, model.sample_rate) <= SLIPS
+    assert len(trimmed.guards) == 2
