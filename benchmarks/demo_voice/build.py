@@ -7,10 +7,10 @@ AudioVAE. What is finished in FOLDER is not done again: a killed build goes on w
 result replaces mlx_voxcpm2/demo, and is measured by evaluate.py.
 
 The voice in the package was made by these steps, but not in one run. Its AudioVAE had learnt from
-gliding sentences in five voices before: 2,800 steps, and 8,000 of the decoder; then 3,000 steps from
-this corpus, and 9,000 of the decoder. Its sequences were learnt in two runs, of 1,400 steps and, once
-single words had four patches, of 2,600. On two CPU cores that took some five hours, of which the
-steps from this corpus on took two and a quarter.
+gliding sentences in five voices before: 2,800 steps, and 8,000 of the decoder; then 3,000 steps
+from this corpus, and 9,000 of the decoder. Its sequences were learnt in two runs, of 1,400 steps
+and, once single words had four patches, of 2,600. On two CPU cores that took some five hours, of
+which the steps from this corpus on took two and a quarter.
 """
 
 from __future__ import annotations
