@@ -33,17 +33,17 @@ HERE = Path(__file__).parent
 STEPS = {
     "words": "--max_steps 1600 --batch_size 64 --learning_rate 0.0015",
     "phrases": "--max_steps 1500 --batch_size 40 --learning_rate 0.001",
-    "sequences": "--max_steps 3000 --batch_size 24 --learning_rate 0.00035",
+    "sequences": "--max_steps 4000 --batch_size 24 --learning_rate 0.0004",
 }
 DEMO = HERE.parent.parent / "mlx_voxcpm2" / "demo"
 
 
-def start(*command: str | Path) -> subprocess.Popen:
-    """With one thread: most of so small a network's work can't use two. And without giving memory
-    back to the system at each step, which takes as long as the work."""
+def start(*command: str | Path, threads: int = 1) -> subprocess.Popen:
+    """With one thread, since most of so small a network's work can't use two. And without giving
+    memory back to the system at each step, which takes as long as the work."""
     keep = {"MALLOC_MMAP_THRESHOLD_": str(2**31 - 1), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
-    one = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([str(word) for word in command], env=os.environ | keep | one)
+    few = {"OPENBLAS_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
+    return subprocess.Popen([str(word) for word in command], env=os.environ | keep | few)
 
 
 def wait(process: subprocess.Popen) -> None:
@@ -116,7 +116,8 @@ def main() -> None:
     if not (folder / "vae.npz").exists():
         write_corpus(folder)
     if not (folder / "vae.pth").exists():
-        wait(start(args.official, HERE / "train_vae.py", folder / "vae.npz", folder / "vae.pth"))
+        vae = (HERE / "train_vae.py", folder / "vae.npz", folder / "vae.pth")
+        wait(start(args.official, *vae, threads=2))
     if not (folder / "untrained").exists():
         write_untrained(folder / "untrained", folder / "vae.pth")
     learn(folder, args.official)

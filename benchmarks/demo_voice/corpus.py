@@ -14,8 +14,8 @@ from speech import SAMPLE_RATE, SPEAKERS, draw_words, join_words, say_steadily
 
 CLIPS, VALIDATION = 6096, 96
 VAE_CLIPS = 2400
-REFERENCE_WORDS = range(2, 5)
-"""Of a clip to clone: longer ones cost time."""
+SHORTEST_REFERENCE = 2
+"""Words of a clip to clone."""
 
 MANNERS = ("alone", "described", "cloned")
 """How a voice is asked for."""
@@ -112,7 +112,7 @@ def _drawn_line(
         while reference is None or not (
             reference.speaker == each.speaker
             and reference.words != each.words
-            and len(reference.words) in REFERENCE_WORDS
+            and len(reference.words) >= SHORTEST_REFERENCE
         ):
             reference = utterances[random.integers(len(utterances))]
     return each.line(reference, described=manner == "described")

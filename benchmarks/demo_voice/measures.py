@@ -5,7 +5,7 @@ Tasks and what was spoken go in, rows with their goals come out; needs no espeak
 
 from __future__ import annotations
 
-from recogniser import OTHER, Heard, hear  # before MLX  # isort: skip
+from recogniser import Heard, hear  # before MLX  # isort: skip
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -90,14 +90,14 @@ class Spoken:
 
     @property
     def tail(self) -> float:
-        """Seconds of sound behind the last word; all of it where no word is heard."""
+        """Seconds of sound behind the last word, also one that is not understood; all of it where
+        no word is heard."""
         hop = self.sample_rate // 100
         frames = self.sound[: len(self.sound) // hop * hop].reshape(-1, hop)
         levels = np.sqrt(np.mean(frames**2, axis=-1))
         loud = levels > QUIET * np.quantile(levels, 0.95)
-        peaks = [heard.seconds for heard in self.heard if heard.word != OTHER]
-        peak = int(100 * peaks[-1]) if peaks else 0
-        word = np.flatnonzero(loud[peak : peak + int(100 * WORD_END)]) if peaks else []
+        peak = int(100 * self.heard[-1].seconds) if self.heard else 0
+        word = np.flatnonzero(loud[peak : peak + int(100 * WORD_END)]) if self.heard else []
         end = peak + (word[-1] + 1 if len(word) else 0)
         return len(self.sound) / self.sample_rate - end / 100
 
