@@ -18,6 +18,7 @@ from .command import Parser, flag, messages_on_success, run
 from .errors import one_line
 from .generate import add_model_flags, load
 from .hearing import add_verify_flags, check_verify_flags, chosen_verification
+from .voices import Voice
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -45,6 +46,7 @@ def build_parser(prog: str | None = None) -> Parser:
     flag(voice, "ref_audio", "reference_audio", metavar="PATH", help="a voice to clone")
     flag(voice, "prompt_audio", metavar="PATH", help="speech to go on from, with its words:")
     flag(voice, "prompt_text", help="what prompt_audio says")
+    flag(voice, "voice", metavar="NAME_OR_PATH", help="instead of clips, a voice that was kept")
     output = parser.add_argument_group("where to")
     flag(output, "output_dir", required=True, metavar="PATH",
          help="a folder; a file in it of the same name and other settings is replaced")  # fmt: skip
@@ -58,13 +60,14 @@ def build_parser(prog: str | None = None) -> Parser:
 
 
 class Speaker:
-    """Makes requests of lines; a clip is encoded once, and kept until its last line is taken."""
+    """Makes requests of lines; a voice is read or encoded once, and kept until its last line is
+    taken."""
 
     def __init__(self, model: VoxCPM2, lines: Iterable[Line]):
         self.model = model
         self.lines = list(lines)
-        self.uses = Counter(clip for line in self.lines for clip in line.clips.items())
-        self.voices: dict[tuple[str, Path], mx.array] = {}
+        self.uses = Counter(source for line in self.lines for source in line.sources.items())
+        self.voices: dict[tuple[str, Path], mx.array | Voice] = {}
         self.taken: list[Line] = []
         """By the number of their requests."""
         self.failed: list[Problem] = []
@@ -81,18 +84,21 @@ class Speaker:
             yield request
 
     def _request(self, line: Line) -> Request:
-        voices = {name: self._voice(name, path) for name, path in line.clips.items()}
+        voices = {name: self._voice(name, path) for name, path in line.sources.items()}
         return self.model.request(
             line.text, instruct=line.instruct, prompt_text=line.prompt_text, options=line.options,
             **voices,
         )  # fmt: skip
 
-    def _voice(self, name: str, path: Path) -> mx.array:
-        clip = name, path
-        if clip not in self.voices:
-            self.voices[clip] = self.model.encode_audio(path, CLIPS[name])
-        self.uses[clip] -= 1
-        return self.voices[clip] if self.uses[clip] else self.voices.pop(clip)
+    def _voice(self, name: str, path: Path) -> mx.array | Voice:
+        source = name, path
+        if source not in self.voices:
+            is_kept = name == "voice"
+            self.voices[source] = (
+                Voice.load(path) if is_kept else self.model.encode_audio(path, CLIPS[name])
+            )
+        self.uses[source] -= 1
+        return self.voices[source] if self.uses[source] else self.voices.pop(source)
 
 
 @dataclass

@@ -19,6 +19,7 @@ from .command import chosen_weights
 from .errors import one_line
 from .hearing import verification_settings
 from .option_flags import option_values
+from .voices import Voice, refuse_clips
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -71,6 +72,8 @@ def _agree(fault: Exception | None, group: mx.distributed.Group) -> None:
 def _plan(args: argparse.Namespace, rank: int, processes: int) -> Job:
     folder = Path(os.path.expanduser(args.output_dir))
     _check_folder(folder)
+    if args.voice is not None:
+        refuse_clips(args.ref_audio, args.prompt_audio, args.prompt_text)
     defaults = {name: getattr(args, name, None) for name in VOICE} | option_values(args)
     suffix = output_format(f"a.{args.format}")
     lines, problems, unused = read_lines(args.input, defaults, suffix)
@@ -78,13 +81,13 @@ def _plan(args: argparse.Namespace, rank: int, processes: int) -> Job:
         names, known = ", ".join(sorted(unused)), ", ".join(FIELDS)
         logger.warning("%s: nothing is done with %s; the fields are %s", args.input, names, known)
     share, problems = lines[rank::processes], [] if rank else problems  # else all would list them
-    clips, faults = _hashes(share)
+    hashes, faults = _hashes(share)
     problems += faults + [problem for line in share for problem in _leads_out(line, folder)]
     _refuse(problems, args.input)
     weights, summary = chosen_weights(args), Summary(folder, rank)
     if verified := verification_settings(args):
         weights["verify"] = verified
-    settings = {line.number: fingerprint(line, weights, clips) for line in share}
+    settings = {line.number: fingerprint(line, weights, hashes) for line in share}
     left = [line for line in share if not summary.has(line, settings[line.number])]
     _refuse(_unreadable(left), args.input)
     return Job(folder, left, len(share) - len(left), settings, summary)
@@ -109,10 +112,10 @@ def _refuse(problems: list[Problem], source: str) -> None:
 
 
 def _hashes(lines: list[Line]) -> tuple[dict[Path, str], list[Problem]]:
-    """Of what the clips hold; of those that can't be read, the lines that want them."""
+    """Of what the files of voices hold; of those that can't be read, the lines that want them."""
     found, problems = {}, []
     for line in lines:
-        for name, path in line.clips.items():
+        for name, path in line.sources.items():
             try:
                 if path not in found:
                     found[path] = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -131,22 +134,25 @@ def _leads_out(line: Line, folder: Path) -> list[Problem]:
 
 
 def _unreadable(lines: list[Line]) -> list[Problem]:
-    """Reads every clip once; of those that are no audio, the lines that want them."""
+    """Reads every source of a voice once; of those that are none, the lines that want them."""
     from tqdm import tqdm
 
     faults: dict[tuple[str, Path], str] = {}
     for name, path in tqdm(
-        dict.fromkeys(clip for line in lines for clip in line.clips.items()),
-        desc="checking clips", unit="clip", disable=None, file=sys.stderr, leave=False,
+        dict.fromkeys(source for line in lines for source in line.sources.items()),
+        desc="checking voices", unit="voice", disable=None, file=sys.stderr, leave=False,
     ):  # fmt: skip
         try:
-            # Its own rate does not matter: this only finds out whether it can be read.
-            read_audio(path, 16000, name)
+            if name == "voice":
+                Voice.load(path)
+            else:
+                # Its own rate does not matter: this only finds out whether it can be read.
+                read_audio(path, 16000, name)
         except (ValueError, OSError) as error:
             faults[name, path] = str(error)
     return [
-        Problem(line.number, faults[clip])
+        Problem(line.number, faults[source])
         for line in lines
-        for clip in line.clips.items()
-        if clip in faults
+        for source in line.sources.items()
+        if source in faults
     ]

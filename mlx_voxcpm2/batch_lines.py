@@ -17,10 +17,12 @@ from .errors import one_line
 from .json_lines import numbered_lines
 from .options import GenerationOptions
 from .prompt import check_modes, spoken_text
+from .voice_files import SUFFIX, existing_voice
+from .voices import refuse_clips
 
 CLIPS = {"ref_audio": "right", "prompt_audio": "left"}
 """With the side on which each is filled up."""
-VOICE = ("instruct", *CLIPS, "prompt_text")
+VOICE = ("instruct", "voice", *CLIPS, "prompt_text")
 OPTIONS = tuple(field.name for field in fields(GenerationOptions))
 FIELDS = ("text", "id", "output", *VOICE, *OPTIONS)
 # Of 255 that file systems allow; an unfinished file's name is longer than that of the whole.
@@ -29,7 +31,7 @@ NAME_BYTES = 200
 
 @dataclass(frozen=True)
 class Line:
-    """What one line asks for. Its clips are there, or so its author says."""
+    """What one line asks for. Its clips are there, or so its author says; its voice is."""
 
     number: int
     """In the file, from 1."""
@@ -38,14 +40,18 @@ class Line:
     text: str
     options: GenerationOptions
     instruct: str | None = None
+    voice: Path | None = None
+    """The file of a kept one."""
     ref_audio: Path | None = None
     prompt_audio: Path | None = None
     prompt_text: str | None = None
     id: str | None = None
 
     @property
-    def clips(self) -> dict[str, Path]:
-        return {name: path for name in CLIPS if (path := getattr(self, name)) is not None}
+    def sources(self) -> dict[str, Path]:
+        """The files that its voice comes from."""
+        names = "voice", *CLIPS
+        return {name: path for name in names if (path := getattr(self, name)) is not None}
 
 
 @dataclass(frozen=True)
@@ -109,13 +115,17 @@ def _line(number: int, entry: dict, defaults: dict, suffix: str, folder: Path) -
     if "text" not in entry:
         raise ValueError("text is missing; every line needs one")
     own = {name: entry[name] for name in (*VOICE, *OPTIONS) if name in entry}
-    given = {name: value for name, value in defaults.items() if value is not None} | own
+    given = _defaults_beside(own, defaults) | own
     for name in ("text", *VOICE):
         if name in entry:
             _check_text(name, entry[name])
     voice = {name: given[name] for name in VOICE if name in given}
     spoken_text(entry["text"], voice.get("instruct"))
+    if "voice" in voice:
+        refuse_clips(*(voice.get(name) for name in (*CLIPS, "prompt_text")))
     check_modes(voice.get("instruct"), voice.get("prompt_audio"), voice.get("prompt_text"))
+    if "voice" in voice:
+        voice["voice"] = _kept_voice(voice["voice"], folder if "voice" in entry else Path())
     for name in CLIPS:
         if name in entry:
             voice[name] = _clip(entry[name], folder)
@@ -125,6 +135,25 @@ def _line(number: int, entry: dict, defaults: dict, suffix: str, folder: Path) -
     output = _output(number, entry, suffix)
     name = str(entry["id"]) if "id" in entry else None
     return Line(number, output, entry["text"], options, **voice, id=name)
+
+
+def _defaults_beside(own: dict, defaults: dict) -> dict:
+    """Those that apply: a voice of the line's own replaces clips, its own clips a voice."""
+    clips = {*CLIPS, "prompt_text"}
+    replaced = clips if "voice" in own else {"voice"} if clips & own.keys() else set()
+    return {
+        name: value
+        for name, value in defaults.items()
+        if value is not None and name not in replaced
+    }
+
+
+def _kept_voice(value: str, folder: Path) -> Path:
+    is_path = value.lower().endswith(SUFFIX)
+    try:
+        return existing_voice(_clip(value, folder) if is_path else value)
+    except FileNotFoundError as error:
+        raise ValueError(str(error)) from None
 
 
 def _check_text(name: str, value: object) -> None:

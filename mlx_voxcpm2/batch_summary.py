@@ -66,12 +66,12 @@ class Summary:
             ) from None
 
 
-def fingerprint(line: Line, model: dict[str, object], clips: dict[Path, str]) -> str:
-    """Of all that decides how a line sounds. model: what chose the weights; clips: their hashes.
+def fingerprint(line: Line, model: dict[str, object], sources: dict[Path, str]) -> str:
+    """Of all that decides how a line sounds. model: what chose the weights; sources: their hashes.
 
     A seed that nobody gave is no part of it: what was drawn once stays.
     """
-    heard = {name: clips[path] for name, path in line.clips.items()}
+    heard = {name: sources[path] for name, path in line.sources.items()}
     said = [line.text, line.instruct, line.prompt_text, asdict(line.options)]
     data = json.dumps([_SPEAKING, model, said, heard], sort_keys=True, default=str)
     return hashlib.sha256(data.encode()).hexdigest()[:16]

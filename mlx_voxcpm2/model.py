@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
@@ -21,7 +22,7 @@ from .options import GenerationOptions, check_integer
 from .prompt import Prompt, spoken_letters, spoken_text
 from .results import GenerationResult, ResultIterator
 from .tokenizer import Tokenizer
-from .voices import Voice, make_voice, spoken_clips
+from .voices import Voice, known_sound, make_voice, spoken_clips
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,6 +54,11 @@ class VoxCPM2(VoxCPM2Model):
     def patch_samples(self) -> int:
         """Samples of speech per patch."""
         return self.config.patch_size * self.config.audio_vae_config.decoder_hop
+
+    @cached_property
+    def known_sound(self) -> mx.array:
+        """What the encoder makes of a certain tone, (1, P, D), found once: tells AudioVAEs apart."""
+        return known_sound(self)
 
     def tokenize(self, text: str) -> list[int]:
         """Ids by upstream's rule: no beginning-of-sequence token, Chinese by characters."""

@@ -130,7 +130,7 @@ class Voice:
 
     def check(self, model: VoxCPM2) -> None:
         """Raises ValueError if its patches mean something else to this model."""
-        ours = known_sound(model)
+        ours = model.known_sound
         same_shape = ours.shape == self.known_sound.shape
         if not same_shape or not _distance(self.known_sound, ours) < SAME_ENCODER:
             raise ValueError(
@@ -146,7 +146,7 @@ _TENSORS = ("known_sound", "reference", "prompt")
 
 
 def known_sound(model: VoxCPM2) -> mx.array:
-    """One patch (1, P, D) of a gliding tone. Its latents tell AudioVAEs apart.
+    """One patch (1, P, D) of a gliding tone: `VoxCPM2.known_sound`.
 
     A hash of the weights would refuse checkpoints that were converted, where the last bits of the
     same AudioVAE differ; and it takes longer.
@@ -169,12 +169,17 @@ def chosen_voice(
 
     Raises ValueError if one of the arguments that it stands for is given too.
     """
+    refuse_clips(ref_audio, prompt_audio, prompt_text)
+    return voice if isinstance(voice, Voice) else Voice.load(voice)
+
+
+def refuse_clips(ref_audio: object, prompt_audio: object, prompt_text: object) -> None:
+    """Raises ValueError if one of them is given, beside a voice."""
     clips = {"ref_audio": ref_audio, "prompt_audio": prompt_audio, "prompt_text": prompt_text}
     if given := [name for name, value in clips.items() if value is not None]:
         raise ValueError(
             f"voice and {given[0]} are both given, and a voice has its own clip; leave one out"
         )
-    return voice if isinstance(voice, Voice) else Voice.load(voice)
 
 
 def spoken_clips(
@@ -219,7 +224,7 @@ def make_voice(
         return None if samples is None else model.encode_audio((samples, rate), pad)
 
     return Voice(
-        known_sound(model), encode(reference, "right"), encode(prompt, "left"), prompt_text,
+        model.known_sound, encode(reference, "right"), encode(prompt, "left"), prompt_text,
         description, model.patch_samples / model.sample_rate,
     )  # fmt: skip
 

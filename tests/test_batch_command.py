@@ -17,6 +17,7 @@ import soundfile
 from mlx_voxcpm2 import batch_command
 from mlx_voxcpm2.batch_lines import read_lines
 from mlx_voxcpm2.model import VoxCPM2
+from mlx_voxcpm2.voices import Voice
 
 QUICK = ["--inference_timesteps", "2", "--max_tokens", "3", "--dtype", "float32"]
 
@@ -150,6 +151,63 @@ def test_a_voice_of_many_lines_is_encoded_once(run, clip, monkeypatch):
     lines += [{"text": "A.", "prompt_audio": "clip.wav", "prompt_text": "B."}] * 2
     assert run("--ref_audio", str(clip), lines=lines)[0] == 0
     assert encoded == [("clip.wav", "right"), ("clip.wav", "left")]
+
+
+@pytest.fixture
+def kept(released, clip, monkeypatch):
+    """Voices "anna", kept by name, and far/ben.safetensors; the folder of the first."""
+    folder = Path("voices").absolute()
+    monkeypatch.setenv("MLX_VOXCPM2_VOICES", str(folder))
+    folder.mkdir()
+    os.makedirs("far")
+    released.model.make_voice(str(clip), as_is=True).save("anna")
+    released.model.make_voice(str(clip), prompt_text="No.", as_is=True).save("far/ben.safetensors")
+    return folder
+
+
+def test_a_line_speaks_in_a_kept_voice(run, released, kept, clip, monkeypatch):
+    loaded, load = [], Voice.load
+    monkeypatch.setattr(
+        Voice, "load", lambda path: loaded.append(Path(path).name) or load(path)
+    )  # fmt: skip
+    lines = [
+        {"text": "One.", "seed": 3}, {"text": "Two.", "seed": 3, "instruct": "calm"},
+        {"text": "Three.", "seed": 3, "voice": "far/ben.safetensors"},
+        {"text": "Four.", "seed": 3, "ref_audio": "clip.wav"},
+        {"text": "Five.", "seed": 3, "voice": "anna"},
+    ]  # fmt: skip
+    assert run("--voice", "anna", lines=lines)[0] == 0
+    # Once to check it, and once to speak.
+    assert sorted(loaded) == ["anna.safetensors"] * 2 + ["ben.safetensors"] * 2
+    for number, line in enumerate(lines, 1):
+        wanted = line if "ref_audio" in line else {"voice": "anna"} | line
+        (result,) = released.model.generate(**wanted, max_tokens=3, inference_timesteps=2)
+        audio = soundfile.read(f"out/{number:05d}.wav", dtype="float32")[0]
+        np.testing.assert_allclose(audio, np.array(result.audio), atol=2e-4)
+
+
+def test_a_voice_that_was_made_anew_is_heard_anew(run, released, kept, clip):
+    assert run(lines=[{"text": "One.", "voice": "anna"}, {"text": "Two."}])[0] == 0
+    assert "all 2 texts are there" in run()[1]
+    released.model.make_voice(str(clip), prompt_text="No.").save("anna", overwrite=True)
+    assert "1 texts" in run()[1]
+
+
+def test_what_can_be_no_voice_is_listed(run, kept):
+    Path("far/noise.safetensors").write_bytes(b"noise")
+    bad = [
+        ({"text": "a", "voice": "nobody"}, "nobody"),
+        ({"text": "a", "voice": "anna", "prompt_text": "b"}, "voice and prompt_text are both"),
+        ({"text": "a", "voice": 5}, "voice is of type int"),
+        ({"text": "a", "voice": "../anna"}, "can't be a voice's name"),
+    ]
+    for lines in (bad, [({"text": "a", "voice": "far/noise.safetensors"}, "damaged or no voice")]):
+        status, err = run(lines=[line for line, _ in lines])
+        assert status == 2 and err.count("\n") == len(lines) + 1
+        for shown, (_, message) in zip(err.splitlines(), lines, strict=False):
+            assert message in shown
+    status, err = run("--voice", "anna", "--ref_audio", "clip.wav", lines=[{"text": "a"}] * 3)
+    assert status == 2 and err.count("\n") == 1 and "voice and ref_audio are both" in err
 
 
 def test_flags_are_for_lines_that_say_nothing_else(run):
