@@ -20,7 +20,6 @@ from .hearing import (
     heard_words,
     words_are_wanted,
 )
-from .hub import DEMO
 from .long_command import LongText, add_long_text_flags
 from .option_flags import add_option_flags, chosen_options
 from .sinks import Progress, Sinks
@@ -196,8 +195,6 @@ def generate(args: argparse.Namespace) -> None:
         text, long_text, sinks = check(args)
         listen(args)
         model = load(args)
-        if args.model == DEMO:
-            warn_of_unknown_words(text if long_text is None else long_text.words)
         begin = start if long_text is None else long_text.start
         speech = begin(model, text, args)
     if long_text is None:
@@ -267,15 +264,6 @@ def heard_voice(
         model, (speech, model.sample_rate), prompt_text=spoken_text(text) if is_whole else None,
         description=" ".join((instruct or "").split()), as_is=True, called="the speech",
     )  # fmt: skip
-
-
-def warn_of_unknown_words(text: str) -> None:
-    from .demo_words import known_words, unknown_words
-
-    if words := unknown_words(text):
-        logger.warning(
-            "the demo voice has not learnt %r; it says only: %s", words[0], " ".join(known_words())
-        )
 
 
 def report(results: list, output: str | None, first: float | None) -> None:

@@ -15,6 +15,7 @@ from .adapter_files import StoredAdapter, read_adapter_if_any
 from .config import VoxCPM2Config
 from .errors import one_line
 from .hub import DEMO, find_checkpoint
+from .known_words import KnownWords
 from .lora_layers import lora_class
 from .model import VoxCPM2
 from .quantization import (
@@ -140,6 +141,7 @@ def read_checkpoint(folder: Path, precision: Precision) -> Checkpoint:
         )
     config, data = VoxCPM2Config.from_file(folder / "config.json")
     model = VoxCPM2(config, Tokenizer(folder / "tokenizer.json"))
+    model.known_words = KnownWords.of(folder)
     weights, written_by_mlx = read_weights(folder)
     entry = quantization_entry(data)
     if precision.must_be_original and (entry or _has_scales(weights)):

@@ -94,10 +94,6 @@ class LongText:
         segments = split_text(text, length, args.paragraph_pause, args.language)
         return cls(segments, args, output)
 
-    @property
-    def words(self) -> str:
-        return " ".join(segment.text for segment in self.segments)
-
     def start(
         self, model: VoxCPM2, _text: str, args: argparse.Namespace
     ) -> Iterator[SpokenSegment]:

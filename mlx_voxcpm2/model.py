@@ -16,6 +16,7 @@ from . import adapters
 from .batch import Request, generate_patches, length_limit
 from .config import VoxCPM2Config
 from .generation import make_requests, stream_results, whole_results
+from .known_words import KnownWords
 from .models.voxcpm2 import VoxCPM2Model
 from .noise import checked_noise
 from .options import GenerationOptions, check_integer
@@ -44,6 +45,7 @@ class VoxCPM2(VoxCPM2Model):
         super().__init__(config)
         self.tokenizer = tokenizer
         self.adapter: adapters.Adapter | None = None
+        self.known_words: KnownWords | None = None
 
     @property
     def sample_rate(self) -> int:
@@ -57,7 +59,7 @@ class VoxCPM2(VoxCPM2Model):
 
     @cached_property
     def known_sound(self) -> mx.array:
-        """What the encoder makes of a certain tone, (1, P, D), found once: tells AudioVAEs apart."""
+        """What the encoder makes of a certain tone, (1, P, D): tells AudioVAEs apart. Made once."""
         return known_sound(self)
 
     def tokenize(self, text: str) -> list[int]:
@@ -309,6 +311,8 @@ class VoxCPM2(VoxCPM2Model):
         An array that MLX has not computed yet belongs to the thread that made it.
         """
         words_only = spoken_text(text, None, options.normalize)
+        if self.known_words is not None:
+            self.known_words.warn_of_others(words_only)
         text = spoken_text(words_only, instruct)
         ref_audio, prompt_audio, prompt_text = spoken_clips(
             self, instruct, ref_audio, prompt_audio, prompt_text, voice

@@ -5,7 +5,8 @@ import shutil
 import mlx.core as mx
 import pytest
 
-from mlx_voxcpm2 import demo_words, generate, hub, load_model
+from mlx_voxcpm2 import generate, hub, load_model
+from mlx_voxcpm2.known_words import KnownWords
 
 
 @pytest.fixture
@@ -14,8 +15,7 @@ def demo(released, tmp_path, monkeypatch):
     folder = tmp_path / "package" / "demo"
     shutil.copytree(released.folder, folder)
     (folder / "words.txt").write_text("three one\n三\n", encoding="utf-8")
-    for module in (hub, demo_words):
-        monkeypatch.setattr(module, "DEMO_FOLDER", folder)
+    monkeypatch.setattr(hub, "DEMO_FOLDER", folder)
     return folder
 
 
@@ -42,7 +42,13 @@ def test_a_build_without_the_voice_says_how_it_is_made(tmp_path, monkeypatch):
     ],
 )  # fmt: skip
 def test_words_that_it_has_not_learnt_are_found(demo, text, unknown):
-    assert demo_words.unknown_words(text) == unknown
+    assert KnownWords.of(demo).lacking(text) == unknown
+
+
+def test_a_voice_that_can_say_anything_is_not_warned_of(released, caplog):
+    assert KnownWords.of(released.folder) is None
+    released.model.request("one four")
+    assert not caplog.text
 
 
 @pytest.mark.parametrize(("text", "said"), [("one four", True), ("one three", False)])

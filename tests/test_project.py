@@ -15,7 +15,7 @@ backend errors whole_file json_lines schema config
 models.compiled models.conv models.audio_vae models.rope models.joined_linear models.kv_cache
 models.minicpm models.local_encoder models.local_dit models.flow models.voxcpm2
 audio clips audio_output loudspeaker tokenizer
-torch_file weight_files hub recognition demo_words whole_folder
+torch_file weight_files hub recognition known_words whole_folder
 normalization options segments adapter_files lora_layers adapters
 results prompt noise batch guards streams generation verification voice_files voices
 joins subtitles parts segment_reader long_form model

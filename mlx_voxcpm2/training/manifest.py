@@ -86,45 +86,19 @@ class Limits:
 
 def read_manifest(
     path: str | os.PathLike, limits: Limits | None = None, model: VoxCPM2 | None = None
-) -> list[Line]:
-    """The lines of a manifest, each clip having been read through once.
+) -> tuple[list[Line], list[Problem]]:
+    """The good lines, and everything that is wrong with the others or only doubtful, in order.
 
-    A relative path starts from the manifest's folder or, where nothing is there, from the working
-    directory. model: whose tokens and patches `limits.max_positions` counts. Warnings are logged:
-    the first one, and how many there are.
-
-    Raises ValueError, with one line that names the first bad line and says how many there are;
-    FileNotFoundError or another OSError for a manifest that cannot be read.
-    """
-    lines, problems = inspect_manifest(path, limits, model)
-    if error := summary(path, lines, problems):
-        raise ValueError(error)
-    if problems:
-        logger.warning("%s: %s (warning 1 of %d)", path, problems[0], len(problems))
-    return lines
-
-
-def check_manifest(
-    path: str | os.PathLike, limits: Limits | None = None, model: VoxCPM2 | None = None
-) -> list[Problem]:
-    """Everything that is wrong with a manifest, in the order of its lines; see `read_manifest`.
+    Each clip is read through once. A relative path starts from the manifest's folder or, where
+    nothing is there, from the working directory. model: whose tokens and patches
+    `limits.max_positions` counts.
 
     Errors: not UTF-8 or no JSON object; a field that is missing, empty or of a wrong type; audio
     that is not there, cannot be read, is not finite or is silent; more positions than the limit.
-    Warnings: clips of an unusual length; a line that is there twice; a reference that is the clip
+    Warnings: clips of an unusual length; lines that are there twice; a reference that is the clip
     itself; fields that have no use.
 
     Raises FileNotFoundError, ValueError or another OSError for what is no file that can be read.
-    """
-    return inspect_manifest(path, limits, model)[1]
-
-
-def inspect_manifest(
-    path: str | os.PathLike, limits: Limits | None = None, model: VoxCPM2 | None = None
-) -> tuple[list[Line], list[Problem]]:
-    """What `read_manifest` returns, without the bad lines, and what `check_manifest` returns.
-
-    Raises what `check_manifest` raises.
     """
     from tqdm import tqdm
 
@@ -181,6 +155,10 @@ def _truth(field: str, value: object) -> bool:
     return bool(value)
 
 
+def _more(found: list, said: str) -> str:
+    return f" ({said} {len(found) - 1} more lines)" if len(found) > 1 else ""
+
+
 class _Inspection:
     """Takes line after line; knows the good ones and what is wrong with the others."""
 
@@ -197,6 +175,7 @@ class _Inspection:
         self._samples: dict[Path, int | str] = {}  # at that rate; or why there are none
         self._numbers: dict[tuple, int] = {}  # of the first line that says this
         self._unused: dict[str, list[int]] = {}
+        self._repeated: list[tuple[int, int]] = []  # with the first that says the same
 
     def take(self, number: int, data: bytes) -> None:
         """One line of the file, not blank."""
@@ -230,9 +209,14 @@ class _Inspection:
         if not self.taken:
             self._report(0, "error", "there is nothing in it; write one JSON object per clip")
         for field, numbers in sorted(self._unused.items()):
-            more = f" (and on {len(numbers) - 1} more lines)" if len(numbers) > 1 else ""
+            more = _more(numbers, "and on")
             message = f"{field!r} has no use{more}; the fields are {', '.join(FIELDS)}"
             self._report(numbers[0], "warning", message)
+        if self._repeated:
+            number, first = self._repeated[0]
+            more = _more(self._repeated, "and there are")
+            message = f"the same as line {first}{more}; leave one out, unless it is to count more"
+            self._report(number, "warning", message)
         self.problems.sort(key=lambda problem: problem.number)
 
     def _report(self, number: int, severity: str, message: object) -> None:
@@ -281,7 +265,7 @@ class _Inspection:
             self._report(line.number, "warning", message)
         first = self._numbers.setdefault((line.audio, line.text, line.ref_audio), line.number)
         if first != line.number:
-            self._report(line.number, "warning", f"the same as line {first}; leave one out")
+            self._repeated.append((line.number, first))
 
     def _positions(self, line: Line) -> int:
         """Of [start, reference, end]?, text, start, audio, end; 0 if there is no model to ask."""

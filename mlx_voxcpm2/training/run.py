@@ -25,7 +25,7 @@ from ..load import Precision, load_model, read_checkpoint
 from ..model import VoxCPM2
 from ..models.minicpm import Joinable
 from .latents import LatentCache
-from .manifest import Limits, Line, Problem, inspect_manifest, summary
+from .manifest import Limits, Line, Problem, read_manifest, summary
 from .options import TrainingSettings
 from .processes import all_or_none
 from .run_folder import RunFolder
@@ -179,7 +179,7 @@ def read_lines(settings: TrainingSettings, source: Path, report: Report | None =
     sizes = read_checkpoint(source, Precision(mx.float32)).model
     limits, errors, read = Limits(max_positions=settings.options.longest), [], []
     for path in filter(None, (settings.train, settings.validation)):
-        lines, problems = inspect_manifest(path, limits, sizes)
+        lines, problems = read_manifest(path, limits, sizes)
         for problem in problems:
             (report or _log)(path, problem)
         errors.append(summary(path, lines, problems))
