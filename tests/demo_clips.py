@@ -1,14 +1,17 @@
-"""espeak-ng's clips that the tests of the demo voice use (tests/golden/demo_voice/record.py)."""
+"""What the tests of the demo voice share: espeak-ng's clips (tests/golden/demo_voice/record.py),
+and an ear."""
 
 import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import soundfile
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks" / "demo_voice"))
 
-from measures import Clip
+from measures import Clip, compare
+from recogniser import recognise
 
 GOLDEN = Path(__file__).parent / "golden" / "demo_voice"
 RECORDED = json.loads((GOLDEN / "clips.json").read_text(encoding="utf-8"))
@@ -18,3 +21,9 @@ RECORDED = json.loads((GOLDEN / "clips.json").read_text(encoding="utf-8"))
 def read_clip(speaker: str) -> Clip:
     sound, rate = soundfile.read(GOLDEN / f"{speaker}.ogg", dtype="float32")
     return Clip(speaker, RECORDED[speaker]["says"], sound, rate)
+
+
+def slips(said: list[str], sound: np.ndarray, rate: int) -> int:
+    """Words that are wrong, missing or added in sound (samples,), as the recogniser hears it."""
+    out = compare([said], [recognise(np.array(sound), rate)])
+    return out.substitutions + out.deletions + out.insertions

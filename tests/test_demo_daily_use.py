@@ -1,22 +1,15 @@
 """What is done with a voice every day, on the checkpoint in the package: what is heard is right."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from demo_clips import read_clip
-from measures import compare
-from recogniser import hear, recognise
+from demo_clips import read_clip, slips
+from recogniser import hear
 from speech import SPEAKERS, pitch, words_of
 
-import mlx_voxcpm2
 from mlx_voxcpm2 import load_model
 from mlx_voxcpm2.long_form import speak_long
 from mlx_voxcpm2.options import GenerationOptions
 from mlx_voxcpm2.verification import Verification
-
-if not (Path(mlx_voxcpm2.__file__).parent / "demo" / "config.json").is_file():
-    pytest.skip("the package has no demo voice yet", allow_module_level=True)
 
 LINES = ["three one four", "one five nine two", "good morning please", "red green blue"]
 SLIPS = 1
@@ -26,12 +19,6 @@ SLIPS = 1
 @pytest.fixture(scope="module")
 def model():
     return load_model("demo")
-
-
-def slips(said: list[str], sound, rate: int) -> int:
-    """Words that are wrong, missing or added."""
-    out = compare([said], [recognise(np.array(sound), rate)])
-    return out.substitutions + out.deletions + out.insertions
 
 
 @pytest.mark.parametrize("parallel", [1, 2])
