@@ -31,6 +31,8 @@ from pathlib import Path
 import numpy as np
 import speed_report
 
+from mlx_voxcpm2.backend import mkl_libraries
+
 HERE = Path(__file__).parent
 TEXT = (
     "Hello world, this is a test. The quick brown fox jumps over the lazy dog, and then the dog "
@@ -130,10 +132,20 @@ def prepare(args: argparse.Namespace, place: Path) -> dict:
     return {
         "folder": str(folder), "converted": str(place / "converted"), "dtype": args.dtype,
         "noise": str(place / "noise.npy"), "text": args.text, "steps": args.steps,
-        "cfg": args.cfg, "openblas": not args.no_openblas,
+        "cfg": args.cfg, "blas": args.blas,
         "patch_samples": config["patch_size"] * int(np.prod(vae["decoder_rates"])),
         "sample_rate": vae["out_sample_rate"],
     }  # fmt: skip
+
+
+def blas_libraries(blas: str) -> list[str]:
+    """What both MLX programs are started with; none but on Linux."""
+    if sys.platform != "linux" or blas == "mlx":
+        return []
+    found = mkl_libraries() if blas == "mkl" else [find_library("openblas")]
+    if not all(found) or not found:
+        raise WorkerError(f"{blas} is not installed; install it, or choose another --blas")
+    return found
 
 
 @contextlib.contextmanager
@@ -143,9 +155,7 @@ def workers(args: argparse.Namespace, settings: dict) -> Iterator[dict[str, Work
     environment = {f"{library}_NUM_THREADS": str(args.threads) for library in libraries}
     if args.dtype == "float32":
         environment["MLX_ENABLE_TF32"] = "0"
-    on_mlx, openblas = environment, find_library("openblas")
-    if sys.platform == "linux" and openblas and not args.no_openblas:
-        on_mlx = environment | {"LD_PRELOAD": openblas}
+    on_mlx = environment | {"LD_PRELOAD": " ".join(blas_libraries(args.blas))}
     with contextlib.ExitStack() as stack:
 
         def start(python: str, engine: str, environment: dict) -> Worker:
@@ -208,7 +218,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--text", default=TEXT)
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--no_openblas", action="store_true", help="MLX on its own BLAS (Linux)")
+    parser.add_argument(
+        "--blas", default="openblas", choices=("openblas", "mkl", "mlx"),
+        help="what MLX multiplies with on Linux; mlx is its wheel's own (default %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--bandwidth", type=float, metavar="GB/S", help="of memory: the bound")
     parser.add_argument("--json", type=Path, metavar="PATH")
     parser.add_argument("--plot", type=Path, metavar="PATH", help="needs matplotlib")

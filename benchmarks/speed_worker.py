@@ -105,6 +105,8 @@ class MLXEngine(Engine):
         if hasattr(loaded, "openblas_get_corename"):
             loaded.openblas_get_corename.restype = ctypes.c_char_p
             blas = f"OpenBLAS, {loaded.openblas_get_corename().decode()}"
+        elif hasattr(loaded, "mkl_get_version"):
+            blas = "MKL"
         self.runs_on = {"backend": f"mlx {mx.__version__}", "device": f"{device}, {chip}"}
         self.runs_on["blas"] = blas
 
@@ -113,8 +115,8 @@ class Ours(MLXEngine):
     package = "mlx-voxcpm2"
 
     def __init__(self, settings: dict):
-        if not settings["openblas"]:
-            import mlx.core  # noqa: F401  before the package, which would find OpenBLAS
+        if settings["blas"] == "mlx":
+            import mlx.core  # noqa: F401  before the package, which would find a faster one
         from mlx_voxcpm2 import load_model
 
         super().__init__(settings, load_model(settings["folder"], settings["dtype"]))

@@ -9,33 +9,47 @@ import ctypes
 import math
 import sys
 from functools import partial
+from pathlib import Path
 
 
-def _serves_blas() -> bool:
-    """Whether OpenBLAS is among the libraries whose names all others see."""
-    return hasattr(ctypes.CDLL(None), "openblas_get_config")
+def serving_blas() -> str | None:
+    """The fast BLAS among the libraries whose names all others see."""
+    names = ctypes.CDLL(None)
+    known = {"mkl_get_version": "MKL", "openblas_get_config": "OpenBLAS"}
+    return next((name for symbol, name in known.items() if hasattr(names, symbol)), None)
 
 
-def use_openblas() -> bool:
-    """Has OpenBLAS serve MLX's matrix products on Linux, if it can; returns whether it does.
+def use_fast_blas() -> str | None:
+    """Has a fast BLAS serve MLX's matrix products on Linux, if it can; returns which one does.
 
     The wheel's own BLAS is a reference implementation, 27 times slower in float32. MLX resolves
-    the names of BLAS when it is loaded, so whichever library the process has by then wins.
+    the names of BLAS when it is loaded, so whichever library the process has by then wins. MKL goes
+    first: who has it in the environment wanted it, and it is faster on these small products.
     """
     if sys.platform != "linux":
+        return None
+    if "mlx.core" not in sys.modules and serving_blas() is None:
+        _load(*mkl_libraries()) or _load("libopenblas.so.0") or _load("libopenblas.so")
+    return serving_blas()
+
+
+def mkl_libraries() -> list[str]:
+    """What `pip install mkl` brought: its threads, and itself."""
+    folder = Path(sys.prefix) / "lib"
+    return [str(file) for name in ("libiomp5.so", "libmkl_rt.so.*") for file in folder.glob(name)]
+
+
+def _load(*libraries: str) -> bool:
+    """Whether they are there, now for all to see."""
+    try:
+        for library in libraries:
+            ctypes.CDLL(library, ctypes.RTLD_GLOBAL)
+    except OSError:
         return False
-    if "mlx.core" in sys.modules or _serves_blas():
-        return _serves_blas()
-    for name in ("libopenblas.so.0", "libopenblas.so"):
-        try:
-            ctypes.CDLL(name, ctypes.RTLD_GLOBAL)
-        except OSError:
-            continue
-        return True
-    return False
+    return bool(libraries)
 
 
-OPENBLAS = use_openblas()
+FAST_BLAS = use_fast_blas()
 
 import mlx.core as mx  # noqa: E402
 import mlx.nn as nn  # noqa: E402
@@ -47,11 +61,11 @@ def on_cpu() -> bool:
 
 def slow_blas_hint() -> str | None:
     """What to do about slow matrix products on this machine, or None where they are fast."""
-    if sys.platform != "linux" or OPENBLAS or not on_cpu():
+    if sys.platform != "linux" or FAST_BLAS or not on_cpu():
         return None
     return (
-        "MLX multiplies matrices with its slow BLAS here: install OpenBLAS (apt install "
-        "libopenblas0-pthread) and import mlx_voxcpm2 before mlx, or start with "
+        "MLX multiplies matrices with its slow BLAS here: install a fast one (pip install mkl, or "
+        "apt install libopenblas0-pthread) and import mlx_voxcpm2 before mlx, or start with "
         "LD_PRELOAD=libopenblas.so.0"
     )
 
@@ -61,7 +75,7 @@ def arrange(weight: mx.array) -> mx.array:
 
     The reference BLAS walks columns: it is twice as fast where they are stored one after another.
     """
-    if OPENBLAS or not on_cpu() or sys.platform != "linux":
+    if FAST_BLAS or not on_cpu() or sys.platform != "linux":
         return mx.contiguous(weight)
     return mx.contiguous(weight.T).T
 
