@@ -235,8 +235,8 @@ class SpeechRoutes:
                 content = _events(content)
             return StreamingResponse(content, media_type=media_type, headers=headers)
         said = [first, *[piece async for piece in pieces]]
-        if any(piece.is_cut for piece in said):
-            headers["X-Finish-Reason"] = "length"
+        if faults := [piece.fault for piece in said if piece.fault]:
+            headers["X-Finish-Reason"] = faults[0]
         whole = np.concatenate([piece.audio for piece in said])
         file = await asyncio.to_thread(encode_whole, whole, encoder.sample_rate, order.format_name)
         return Response(file, media_type=media_type, headers=headers)

@@ -32,8 +32,8 @@ class Piece:
     audio: np.ndarray
     """float32 (samples,)."""
     seed: int
-    is_cut: bool = False
-    """Whether a limit ended some of it."""
+    fault: str | None = None
+    """Why it ended before its text did: "length" or "silence"."""
     is_last: bool = False
 
 
@@ -164,8 +164,8 @@ class SpeechSession:
         script.hear(audio, ends)
         if ends:
             audio = np.concatenate([audio, script.pause()])
-        is_last = ends and script.is_over
-        job.tell(Piece(audio, script.options.seed, spoken.reason == "length", is_last))
+        is_last, fault = ends and script.is_over, None if spoken.reason == "stop" else spoken.reason
+        job.tell(Piece(audio, script.options.seed, fault, is_last))
         if ends:
             self._go_on(spoken.number)
 

@@ -77,12 +77,13 @@ def test_the_server_is_heard_through_openais_client(tmp_path):
     voices.mkdir()
     with SpeechServer("demo", voices) as server:
         for speaker in ("bass", "soprano"):
-            content = server.client().audio.speech.create(
+            answer = server.client().audio.speech.with_raw_response.create(
                 model="demo", input="good morning please", voice="default",
                 instructions=SPEAKERS[speaker].description, response_format="flac",
                 extra_body={"seed": 1},
-            ).content  # fmt: skip
-            sound, rate = soundfile.read(io.BytesIO(content), dtype="float32")
+            )  # fmt: skip
+            assert "x-finish-reason" not in answer.headers  # it says all of its text
+            sound, rate = soundfile.read(io.BytesIO(answer.content), dtype="float32")
             assert slips(["good", "morning", "please"], sound, rate) == 0
             assert pitch(sound, rate) == pytest.approx(SPEAKERS[speaker].hertz, rel=0.15)
 

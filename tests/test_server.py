@@ -122,6 +122,13 @@ def test_a_stream_comes_in_pieces_and_is_the_same_speech(name, server, speak):
         assert abs(len(heard(streamed)) - len(heard(whole))) < 5000
 
 
+def test_a_limit_that_cut_it_short_is_said(server):
+    answer = server.client().audio.speech.with_raw_response.create(
+        model=server.model, input=TEXT, voice="default", extra_body=SHORT
+    )
+    assert answer.headers["x-finish-reason"] == "length"
+
+
 def test_server_sent_events(speak):
     lines = speak(response_format="pcm", stream_format="sse").decode().split("\n\n")
     events = [json.loads(line.removeprefix("data: ")) for line in lines if line]

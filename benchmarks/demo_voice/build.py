@@ -91,7 +91,7 @@ def pretrained(folder: Path, model: Path) -> Path:
     if not made.exists():
         wait(start(
             sys.executable, HERE / "pretrain.py", model, made, folder / "sequences.jsonl",
-            "--latents", folder / "latents",
+            "--latents", folder / STAGES[-1] / "latents",
         ))  # fmt: skip
     return made
 

@@ -59,7 +59,7 @@ class Namer(nn.Module):
 
 
 def read_examples(model: VoxCPM2, manifest: Path, latents: Path) -> list[Named]:
-    """Latents are kept in that folder, where the training finds them again."""
+    """Latents are kept in that folder."""
     cache, said = LatentCache(latents, model), {each.clip: each for each in plan()}
     found = []
     for line in map(json.loads, manifest.read_text(encoding="utf-8").splitlines()):
