@@ -3,6 +3,7 @@
 # Before MLX, so that it finds a fast BLAS on Linux.
 from mlx_voxcpm2 import load_model  # isort: skip
 
+import signal
 from pathlib import Path
 
 import checkpoints
@@ -14,6 +15,9 @@ from hub_uploads import Storage
 from mlx.utils import tree_flatten
 
 GOLDEN = Path(__file__).parent / "golden"
+
+# A shell has its background jobs ignore Ctrl-C, and what they start as well.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def relative_error(ours, theirs) -> float:
