@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from demo_clips import RECORDED, read_clip
 from measures import Spoken, Task, designed, ends_in_time, same_voice, word_accuracy
-from recogniser import OTHER, recognise
+from recogniser import OTHER, Heard, recognise
 from speech import join_words, words_of
 
 SPEAKERS = list(RECORDED)
@@ -116,6 +116,14 @@ def test_what_does_not_end_in_time_is_noticed(kind):
     if kind in ("silence", "hiss"):
         early = [said(speaker, **start) for speaker in SPEAKERS]
         assert ends_in_time(TASKS, early, 0.75).is_met  # the recogniser may slip
+
+
+def test_a_last_word_that_was_not_noticed_ends_where_the_sound_does():
+    loud, quiet = np.ones(4800, np.float32), np.zeros(3200, np.float32)
+    sound = np.concatenate([loud, quiet, loud, quiet])
+    spoken = Spoken(sound, 16_000, "stop", [Heard("good", 0.1, 0.9)])
+    assert spoken.tail(is_heard=False) == pytest.approx(0.2)
+    assert spoken.tail(is_heard=True) == pytest.approx(0.7)
 
 
 def test_nothing_heard_is_no_end_in_time():

@@ -88,16 +88,15 @@ class Spoken:
     def words(self) -> list[str]:
         return [heard.word for heard in self.heard]
 
-    @property
-    def tail(self) -> float:
-        """Seconds of sound behind the last word, also one that is not understood; all of it where
-        no word is heard."""
+    def tail(self, is_heard: bool) -> float:
+        """Seconds of sound behind the last word. is_heard: whether the recogniser noticed it; else
+        it ends where the sound was last loud."""
         hop = self.sample_rate // 100
         frames = self.sound[: len(self.sound) // hop * hop].reshape(-1, hop)
         levels = np.sqrt(np.mean(frames**2, axis=-1))
         loud = levels > QUIET * np.quantile(levels, 0.95)
-        peak = int(100 * self.heard[-1].seconds) if self.heard else 0
-        word = np.flatnonzero(loud[peak : peak + int(100 * WORD_END)]) if self.heard else []
+        peak = int(100 * self.heard[-1].seconds) if is_heard else 0
+        word = np.flatnonzero(loud[peak : peak + int(100 * WORD_END) if is_heard else None])
         end = peak + (word[-1] + 1 if len(word) else 0)
         return len(self.sound) / self.sample_rate - end / 100
 
@@ -184,9 +183,12 @@ def designed(low: list[Spoken], high: list[Spoken], goal: float | None) -> Measu
 def ends_in_time(tasks: list[Task], spoken: list[Spoken], goal: float | None) -> Measured:
     """Whether the stop head ends it soon behind the last word, with nothing said in between."""
     stopped = np.array([each.reason == "stop" for each in spoken])
-    tails = np.array([each.tail for each in spoken])
     out = compare([task.words for task in tasks], [each.words for each in spoken])
-    babble = np.array([row[-1].type == "insert" for row in out.alignments])
+    ends = [row[-1].type for row in out.alignments]
+    babble = np.array(ends) == "insert"
+    tails = np.array([
+        each.tail(is_heard=end != "delete") for each, end in zip(spoken, ends, strict=True)
+    ])  # fmt: skip
     detail = (
         f"{(~stopped).sum()} not by the stop head, {(tails > LATEST).sum()} late (median "
         f"{np.median(tails):.2f} s, longest {tails.max():.2f} s), {babble.sum()} with more words, "
