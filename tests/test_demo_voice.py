@@ -4,8 +4,12 @@ The same measures as benchmarks/demo_voice/evaluate.py takes, of a few sequences
 goal leaves room for one slip.
 """
 
+import json
+
+import mlx.core as mx
 import pytest
-from demo_clips import RECORDED, read_clip
+from conftest import relative_error
+from demo_clips import GOLDEN, RECORDED, read_clip
 from measures import Task, designed, ends_in_time, same_voice, speak, word_accuracy
 from speech import SPEAKERS, words_of
 
@@ -15,6 +19,7 @@ TEXTS = [
     "evening three yes", "open eight coffee", "world nine please left", "六零二",
     "zero music stop", "right five water good", "三七一四", "hello green two",
 ]  # fmt: skip
+SPEECH = json.loads((GOLDEN / "speech.json").read_text(encoding="utf-8"))
 LOW, HIGH = (SPEAKERS[name].description for name in ("bass", "soprano"))
 TASKS = {
     "zero-shot": [Task(words_of(text)) for text in TEXTS],
@@ -63,6 +68,17 @@ def test_it_ends_in_time(spoken):
     everything = [task for tasks in TASKS.values() for task in tasks]
     row = ends_in_time(everything, [each for group in spoken.values() for each in group], 0.95)
     assert row.is_met, row
+
+
+@pytest.mark.parametrize("name", SPEECH)
+def test_the_official_package_says_the_same_and_stops_at_the_same_patch(name):
+    golden = mx.load(str(GOLDEN / "speech.safetensors"))
+    case, noise = SPEECH[name], golden[f"{name}.noise"]
+    clip = {"ref_audio": GOLDEN / case["ref_audio"]} if "ref_audio" in case else {}
+    more = mx.concatenate([noise, noise])  # that it stops is for the stop head to say
+    (result,) = load_model("demo").generate(case["text"], noise=more, **clip)
+    assert result.finish_reason == "stop"
+    assert relative_error(result.audio, golden[f"{name}.audio"]) < 1e-4
 
 
 @pytest.mark.parametrize(("recipe", "goal"), [("8bit", 0.87), ("4bit", 0.8)])

@@ -15,7 +15,7 @@ which the steps from this corpus on took two and a quarter.
 
 from __future__ import annotations
 
-from mlx_voxcpm2.convert import convert  # before MLX  # isort: skip
+from mlx_voxcpm2.torch_file import load_torch_file  # before MLX  # isort: skip
 
 import argparse
 import os
@@ -25,6 +25,7 @@ import sys
 import time
 from pathlib import Path
 
+import mlx.core as mx
 from corpus import STAGES, write_corpus
 from speech import CHINESE_DIGITS, DIGITS, WORDS
 from untrained import write_untrained
@@ -97,12 +98,21 @@ def pretrained(folder: Path, model: Path) -> Path:
 
 
 def export(folder: Path, demo: Path) -> None:
-    """The last checkpoint at 16 bits with the last decoder, and the words it knows."""
-    whole = folder / f"after_{STAGES[-1]}"
-    shutil.copy(folder / "decoder.pth", whole / "audiovae.pth")
-    convert(whole, demo, "bfloat16", layout="mlx-voxcpm2", overwrite=True)
+    """The last checkpoint at 16 bits with the last decoder, in upstream's layout, and the words
+    that it knows."""
+    learnt, new = folder / f"after_{STAGES[-1]}", demo.with_name("demo.new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir()
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(learnt / name, new)
+    weights = mx.load(str(learnt / "model.safetensors"))
+    halves = {name: value.astype(mx.float16) for name, value in weights.items()}
+    mx.save_safetensors(str(new / "model.safetensors"), halves)
+    mx.save_safetensors(str(new / "audiovae.safetensors"), load_torch_file(folder / "decoder.pth"))
     lines = [" ".join(DIGITS), " ".join(WORDS), " ".join(CHINESE_DIGITS)]
-    (demo / "words.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (new / "words.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    shutil.rmtree(demo, ignore_errors=True)
+    new.rename(demo)
 
 
 def main() -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 
-def load(variant: str, folder: Path) -> torch.nn.Module:
-    """Upstream's VoxCPM2Model, in float32, with the weights of `checkpoints`."""
+def load_checkpoint(folder: Path) -> torch.nn.Module:
+    """Upstream's VoxCPM2Model, in float32."""
     import transformers  # noqa: F401  (looks for torchaudio before there is a stand-in)
 
     if "torchaudio" not in sys.modules:  # imported for version 1 only
@@ -20,8 +20,13 @@ def load(variant: str, folder: Path) -> torch.nn.Module:
         sys.modules["torchaudio"] = stand_in
     from voxcpm.model.voxcpm2 import VoxCPM2Model
 
+    return VoxCPM2Model.from_local(str(folder), optimize=False, device="cpu").float()
+
+
+def load(variant: str, folder: Path) -> torch.nn.Module:
+    """With the weights of `checkpoints`."""
     checkpoints.write_checkpoint(folder, variant)
-    model = VoxCPM2Model.from_local(str(folder), optimize=False, device="cpu").float()
+    model = load_checkpoint(folder)
     # from_local does not load strictly
     tensors = checkpoints.tensors(checkpoints.config(variant), variant)
     model.load_state_dict({k: torch.from_numpy(v) for k, v in tensors.items()}, strict=True)
