@@ -1,6 +1,6 @@
 """How near does each solver end to where 100 steps end, by evaluations of the network?
 
-    python benchmarks/solvers.py PATH [--train 3000] [--patches 8] [--cfg_value 2]
+    python benchmarks/solvers.py PATH [--train 3000] [--texts ...] [--patches 8] [--cfg_value 2]
 
 Prints the relative error (root mean square, float32) against upstream's 100 Euler steps, and in
 brackets against the path that more and more steps approach (400 steps of second order). Euler's
@@ -41,7 +41,9 @@ TEXTS = (
 )
 
 
-def real_inputs(model: VoxCPM2, patches: int) -> tuple[mx.array, mx.array, mx.array]:
+def real_inputs(
+    model: VoxCPM2, texts: list[str], patches: int
+) -> tuple[mx.array, mx.array, mx.array]:
     """mu (B, 2, H), cond and noise (B, P, D) of every patch of some runs."""
     seen, decode = [], type(model.feat_decoder).__call__
 
@@ -51,7 +53,7 @@ def real_inputs(model: VoxCPM2, patches: int) -> tuple[mx.array, mx.array, mx.ar
 
     type(model.feat_decoder).__call__ = spy
     try:
-        for seed, text in enumerate(TEXTS):
+        for seed, text in enumerate(texts):
             options = {"seed": seed, "min_tokens": patches, "max_tokens": patches}
             list(model.generate(text, retry_badcase=False, **options))
     finally:
@@ -233,11 +235,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
     parser.add_argument("--train", type=int, default=0, metavar="STEPS")
-    parser.add_argument("--patches", type=int, default=8, help="of each of three texts")
+    parser.add_argument("--texts", nargs="+", default=TEXTS, help="that the model can say")
+    parser.add_argument("--patches", type=int, default=8, help="of each text")
     parser.add_argument("--cfg_value", type=float, default=2.0)
     args = parser.parse_args()
     model = load_model(args.model, "float32")
-    mu, cond, noise = real_inputs(model, args.patches)
+    mu, cond, noise = real_inputs(model, args.texts, args.patches)
     table("network", network(model, mu, cond, args.cfg_value), noise)
     if args.train:
         draw = train(model, args.train)

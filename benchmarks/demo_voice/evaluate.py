@@ -1,7 +1,7 @@
 """Does a demo voice speak the right words in the right voice, and stop? Exit status 1 if not.
 
   python benchmarks/demo_voice/evaluate.py PATH_OR_demo [--count N] [--exclude train.jsonl]
-      [--quantize 8bit 4bit] [--json FILE]
+      [--quantize 8bit 4bit] [--solver adams --inference_timesteps 7] [--json FILE]
 
 Needs espeak-ng and pyworld: their renderings are the references, the prompts, and the pitches to
 compare with. `espeak` for the path judges espeak-ng itself: what the measures can show at best.
@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,8 @@ from speech import SAMPLE_RATE, SPEAKERS, join_words, pitch
 from speech import say_steadily as say
 
 from mlx_voxcpm2 import __version__, load_model
+from mlx_voxcpm2.models.flow import SOLVERS
+from mlx_voxcpm2.options import GenerationOptions
 
 SEED = 50_001
 RIGHT_WORDS, RIGHT_VOICE, EVERY = 0.95, 0.90, 1.0
@@ -141,16 +144,18 @@ def measure_all(arguments: argparse.Namespace) -> dict[str, list[Measured]]:
     """The rows of each version; raises ValueError or OSError for what can't be read."""
     excluded = read_texts(arguments.exclude) if arguments.exclude else set()
     is_espeak = arguments.model == ESPEAK
+    options = GenerationOptions(
+        solver=arguments.solver, inference_timesteps=arguments.inference_timesteps
+    )
     # First, so that a wrong path is told before the minutes of drawing.
     model = None if is_espeak else load_model(arguments.model, "float32")
     tasks, found = Tasks(arguments.count, excluded), {}
     for recipe in [None, *arguments.quantize]:
         if recipe:
             model = load_model(arguments.model, "float32", quantize=recipe)
-        began, voice = time.time(), model
-        rows = evaluate(
-            espeak if is_espeak else lambda group, v=voice: measures.speak(v, group), tasks
-        )
+        began = time.time()
+        speak = espeak if is_espeak else partial(measures.speak, model, options=options)
+        rows = evaluate(speak, tasks)
         name = ESPEAK if is_espeak else recipe or "float32"
         found[name] = for_quantised(rows, recipe) if recipe else rows
         print(f"\n{name}, {arguments.count} sequences a mode, {time.time() - began:.0f} s:\n")
@@ -164,6 +169,10 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100, help="sequences in each mode")
     parser.add_argument("--exclude", type=Path, metavar="train.jsonl")
     parser.add_argument("--quantize", nargs="+", default=[], metavar="RECIPE")
+    parser.add_argument("--solver", default=GenerationOptions.solver, choices=SOLVERS)
+    parser.add_argument(
+        "--inference_timesteps", type=int, default=GenerationOptions.inference_timesteps
+    )
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     if arguments.count < 1:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from recogniser import Heard, hear  # before MLX  # isort: skip
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import jiwer
 import numpy as np
@@ -115,13 +115,19 @@ class Measured:
         return self.goal is None or self.value >= self.goal  # not a number misses it
 
 
-def speak(model: VoxCPM2, tasks: Sequence[Task], together: int = 32) -> list[Spoken]:
+def speak(
+    model: VoxCPM2,
+    tasks: Sequence[Task],
+    together: int = 32,
+    options: GenerationOptions | None = None,
+) -> list[Spoken]:
     """Each task by a seed of its own, always the same; `together` in one pass of the network."""
+    options = options or GenerationOptions()
     spoken: list[Spoken] = []
     for start in range(0, len(tasks), together):
         group = tasks[start : start + together]
         requests = [
-            model.request(**task.arguments(), options=GenerationOptions(seed=start + index))
+            model.request(**task.arguments(), options=replace(options, seed=start + index))
             for index, task in enumerate(group)
         ]
         sounds: list[list[np.ndarray]] = [[] for _ in group]
