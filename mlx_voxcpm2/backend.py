@@ -10,6 +10,7 @@ import math
 import sys
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 
 def serving_blas() -> str | None:
@@ -97,37 +98,82 @@ def joins_gate_and_up() -> bool:
     return not on_cpu()
 
 
-def snake(x: mx.array, alpha: mx.array) -> mx.array:
-    """x + sin(alpha x)^2 / alpha, elementwise (Ziyin et al. 2020, arXiv 2006.08195)."""
-    return (_snake_polynomial if on_cpu() else _snake)(x, alpha)
+class SnakeFactors(NamedTuple):
+    """What `snake` multiplies by: of the weight alone, so computed once."""
+
+    radians: mx.array
+    turns: mx.array
+    height: mx.array
+
+    @classmethod
+    def of(cls, alpha: mx.array) -> SnakeFactors:
+        return cls(alpha, alpha * (1 / math.pi), mx.reciprocal(alpha + 1e-9))
+
+
+def snake(x: mx.array, bias: mx.array, factors: SnakeFactors) -> mx.array:
+    """y + sin(alpha y)^2 / alpha with y = x + bias, elementwise.
+
+    Ziyin et al. 2020, arXiv 2006.08195.
+    """
+    if on_cpu():
+        return _apart(_snake_polynomial(x, bias, factors.turns, factors.height), x)
+    return _snake(x, bias, factors.radians, factors.height)
 
 
 @partial(mx.compile, shapeless=True)
-def _snake(x: mx.array, alpha: mx.array) -> mx.array:
-    wave = mx.sin(alpha * x)
-    return x + mx.reciprocal(alpha + 1e-9) * (wave * wave)
+def _snake(x: mx.array, bias: mx.array, radians: mx.array, height: mx.array) -> mx.array:
+    y = x + bias
+    wave = mx.sin(radians * y)
+    return y + height * (wave * wave)
 
 
 # sin(pi f)^2 / f^2 in powers of f^2 on 0 <= |f| <= 1 / 2, fitted at Chebyshev nodes: error 3e-8.
 _SINE_SQUARED = (
-    9.869604311707747, -32.46967117171981, 42.72719633650807,
-    -30.10146584120783, 13.050098919785349, -3.3565926209364774,
-)  # fmt: skip
+    (9.869604311707747, -32.46967117171981),
+    (42.72719633650807, -30.10146584120783),
+    (13.050098919785349, -3.3565926209364774),
+)
 # Added and taken away again, 1.5 * 2**23 rounds to a whole number; mx.round is a call per number.
 _ROUNDING = 12582912.0
 
 
 @partial(mx.compile, shapeless=True)
-def _snake_polynomial(x: mx.array, alpha: mx.array) -> mx.array:
+def _snake_polynomial(x: mx.array, bias: mx.array, turns: mx.array, height: mx.array) -> mx.array:
     """On a CPU MLX calls the C library's sine number by number; this becomes vector code.
 
-    The square has the period pi, which leaves half of the sine's range.
+    The square has the period pi, which leaves half of the sine's range. Three terms side by side,
+    not Horner's chain: what is at most eleven operations deep is one kernel, and not three.
     """
-    turns = alpha * (1 / math.pi) * x
+    y = x + bias
+    angle = turns * y
     # Whole turns are steps, whose slope is zero; without saying so, it would be one.
-    rest = turns - mx.stop_gradient((turns + _ROUNDING) - _ROUNDING)
+    rest = angle - mx.stop_gradient((angle + _ROUNDING) - _ROUNDING)
     square = rest * rest
-    return x + mx.reciprocal(alpha + 1e-9) * (square * _horner(_SINE_SQUARED, square))
+    fourth, scaled = square * square, height * square
+    one, two, three = (low + high * square for low, high in _SINE_SQUARED)
+    return (y + scaled * one) + (scaled * fourth * two + scaled * (fourth * fourth) * three)
+
+
+def weighted_sum(weights: list[mx.array], terms: list[mx.array]) -> mx.array:
+    """The sum of each weight times its term, elementwise."""
+    if not on_cpu():
+        return _weighted_sum(weights, terms)
+    # Of more than ten arrays the compiler makes no vector code.
+    total = _weighted_sum(weights[:4], terms[:4])
+    for start in range(4, len(terms), 4):
+        total = _apart(total, *terms)
+        total = _weighted_sum(weights[start : start + 4], terms[start : start + 4], total)
+    return _apart(total, *terms)
+
+
+@partial(mx.compile, shapeless=True)
+def _weighted_sum(weights: list[mx.array], terms: list[mx.array], *others: mx.array) -> mx.array:
+    """In pairs of pairs: a fused kernel is at most eleven operations deep."""
+    terms = [*others, *(weight * term for weight, term in zip(weights, terms, strict=True))]
+    while len(terms) > 1:
+        odd = terms[len(terms) // 2 * 2 :]
+        terms = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)] + odd
+    return terms[0]
 
 
 def swiglu(gate: mx.array, up: mx.array) -> mx.array:
@@ -153,6 +199,14 @@ def _swiglu_polynomial(gate: mx.array, up: mx.array) -> mx.array:
     for _ in range(6):
         power = power * power
     return gate * up / (1 + power)
+
+
+def _apart(result: mx.array, *inputs: mx.array) -> mx.array:
+    """The result of a fused kernel, not written over its inputs, which must outlive it for that.
+
+    The compiler's vector code is four times as fast, and only runs where these are apart.
+    """
+    return mx.depends([result], inputs)[0]
 
 
 def _horner(coefficients: tuple[float, ...], x: mx.array) -> mx.array:

@@ -13,8 +13,8 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..config import AudioVAEConfig
-from .compiled import CompiledGraphs
-from .conv import CausalConv1d, CausalTransposeConv1d, Context, Snake1d, causal_conv1d
+from .compiled import CompiledGraphs, Derived
+from .conv import Biased, CausalConv1d, CausalTransposeConv1d, Context, Snake1d, causal_conv1d
 
 
 class ResidualUnit(nn.Module):
@@ -26,14 +26,17 @@ class ResidualUnit(nn.Module):
             Snake1d(channels),
             CausalConv1d(channels, channels, kernel=1),
         ]
+        self._bias = Derived(mx.add)
 
     def make_cache(self) -> Context:
         return Context()
 
-    def __call__(self, x: mx.array, context: Context | None = None) -> mx.array:
+    def __call__(self, x: Biased, context: Context | None = None) -> Biased:
         """x (B, L, C) -> (B, L, C)."""
         snake_in, dilated, snake_out, pointwise = self.block
-        return x + pointwise(snake_out(dilated(snake_in(x), context)))
+        y = snake_out(dilated(snake_in(x), context))
+        bias = self._bias(x.bias, pointwise.bias)
+        return Biased(mx.addmm(x.values, y, pointwise.weight[:, 0].T), bias)
 
 
 def _residual_units(channels: int, depthwise: bool) -> list[ResidualUnit]:
@@ -49,14 +52,16 @@ class EncoderBlock(nn.Module):
             CausalConv1d(channels, 2 * channels, kernel=2 * stride, stride=stride),
         ]
 
-    def make_cache(self) -> list[Context | None]:
-        return [None if isinstance(layer, Snake1d) else Context() for layer in self.block]
+    def make_cache(self) -> list[Context]:
+        return [Context() for layer in self.block if not isinstance(layer, Snake1d)]
 
-    def __call__(self, x: mx.array, contexts: list[Context | None]) -> mx.array:
+    def __call__(self, x: Biased, contexts: list[Context]) -> Biased:
         """x (B, L, C) -> (B, L / stride, 2 C)."""
-        for layer, context in zip(self.block, contexts, strict=True):
-            x = layer(x) if context is None else layer(x, context)
-        return x
+        *units, snake, downsample = self.block
+        *units_past, past = contexts
+        for unit, context in zip(units, units_past, strict=True):
+            x = unit(x, context)
+        return downsample(snake(x), past)
 
 
 class Encoder(nn.Module):
@@ -69,16 +74,17 @@ class Encoder(nn.Module):
             channels *= 2
         self.fc_mu = CausalConv1d(channels, config.latent_channels, kernel=3)
 
-    def make_cache(self) -> list[Context | list[Context | None]]:
+    def make_cache(self) -> list[Context | list[Context]]:
         blocks = [layer.make_cache() for layer in self.block[1:]]
         return [Context(), *blocks, Context()]
 
     def __call__(self, x: mx.array, cache: list | None = None) -> mx.array:
         """x (B, samples, 1) -> the mean of the latents (B, L, D)."""
-        layers = [*self.block, self.fc_mu]
-        for layer, state in zip(layers, cache or self.make_cache(), strict=True):
-            x = layer(x, state)
-        return x
+        first, *states, last = cache or self.make_cache()
+        x = self.block[0](x, first)
+        for block, contexts in zip(self.block[1:], states, strict=True):
+            x = block(x, contexts)
+        return self.fc_mu(x.whole(), last).whole()
 
 
 class DecoderBlock(nn.Module):
@@ -93,10 +99,11 @@ class DecoderBlock(nn.Module):
     def make_cache(self) -> list[Context]:
         return [Context() for _ in self.block[1:]]
 
-    def __call__(self, x: mx.array, contexts: list[Context]) -> mx.array:
+    def __call__(self, x: Biased, contexts: list[Context]) -> Biased:
         """x (B, L, C) -> (B, L * stride, C / 2)."""
-        x = self.block[0](x)
-        for layer, context in zip(self.block[1:], contexts, strict=True):
+        snake, *layers = self.block
+        x = snake(x)
+        for layer, context in zip(layers, contexts, strict=True):
             x = layer(x, context)
         return x
 
@@ -109,10 +116,11 @@ class SampleRateCondition(nn.Module):
         self.scale_embed = nn.Embedding(bands, channels)
         self.bias_embed = nn.Embedding(bands, channels)
 
-    def __call__(self, x: mx.array, band: int) -> mx.array:
+    def __call__(self, x: Biased, band: int) -> Biased:
         """x (B, L, C) -> (B, L, C)."""
         row = slice(band, band + 1)  # a view, where a lookup would be a kernel
-        return x * self.scale_embed.weight[row] + self.bias_embed.weight[row]
+        scaled = x.whole() * self.scale_embed.weight[row]
+        return Biased(scaled, self.bias_embed.weight[row])
 
 
 class Decoder(nn.Module):
@@ -135,7 +143,7 @@ class Decoder(nn.Module):
         if config.sr_bin_boundaries is not None:
             # Ascending rates in Hz. In the checkpoint, so a parameter here, though never trained.
             self.sr_bin_boundaries = mx.array(config.sr_bin_boundaries, dtype=mx.int32)
-            self._boundaries: tuple[mx.array, list[int]] | None = None
+            self._boundaries = Derived(mx.array.tolist)
             bands = len(config.sr_bin_boundaries) + 1
             self.sr_cond_model = [
                 SampleRateCondition(widths[index], bands) if index in widths else nn.Identity()
@@ -148,13 +156,8 @@ class Decoder(nn.Module):
         return "sr_bin_boundaries" in self
 
     def band(self, sample_rate: int) -> int:
-        """As torch.bucketize: a rate that equals a boundary falls below it.
-
-        The boundaries are read once, so that a patch's graph holds neither them nor lookups.
-        """
-        if self._boundaries is None or self._boundaries[0] is not self.sr_bin_boundaries:
-            self._boundaries = self.sr_bin_boundaries, self.sr_bin_boundaries.tolist()
-        return bisect_left(self._boundaries[1], sample_rate)
+        """As torch.bucketize: a rate that equals a boundary falls below it."""
+        return bisect_left(self._boundaries(self.sr_bin_boundaries), sample_rate)
 
     def make_cache(self) -> list[Context | list[Context] | None]:
         return [
@@ -165,18 +168,18 @@ class Decoder(nn.Module):
 
     def __call__(self, x: mx.array, sample_rate: int, cache: list | None = None) -> mx.array:
         """x (B, L, D) -> sound in -1..1 (B, L * product of the rates)."""
-        if self.is_conditioned:
-            band = self.band(sample_rate)
+        band = self.band(sample_rate) if self.is_conditioned else None
         for index, (layer, state) in enumerate(
             zip(self.model, cache or self.make_cache(), strict=True)
         ):
-            if isinstance(layer, Snake1d):
+            if isinstance(layer, DecoderBlock):
+                x = x if band is None else self.sr_cond_model[index](x, band)
+                x = layer(x, state)
+            elif isinstance(layer, Snake1d):
                 x = layer(x)
-                continue
-            if self.is_conditioned and isinstance(layer, DecoderBlock):
-                x = self.sr_cond_model[index](x, band)
-            x = layer(x, state)
-        return mx.tanh(x).squeeze(-1)
+            else:
+                x = layer(x.whole() if isinstance(x, Biased) else x, state)
+        return mx.tanh(x.whole()).squeeze(-1)
 
 
 class AudioVAE(nn.Module):

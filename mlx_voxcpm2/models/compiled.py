@@ -8,6 +8,21 @@ import mlx.core as mx
 import mlx.nn as nn
 
 
+class Derived:
+    """What is computed of weights: once, so that graphs hold the result, and again for others."""
+
+    def __init__(self, function: Callable):
+        self.function = function
+        self.weights: tuple[mx.array, ...] = ()
+        self.result: object = None
+
+    def __call__(self, *weights: mx.array):
+        if not self.weights or any(a is not b for a, b in zip(weights, self.weights, strict=True)):
+            self.weights, self.result = weights, self.function(*weights)
+            mx.eval(self.result)  # else the graph holds how to compute it
+        return self.result
+
+
 class CompiledGraphs:
     """One graph per key and shapes of the arrays; other weights make new graphs.
 

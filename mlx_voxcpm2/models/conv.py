@@ -8,12 +8,12 @@ Upstream: modules/audiovae/audio_vae_v2.py (`CausalConv1d`, `CausalTransposeConv
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..backend import snake
+from ..backend import SnakeFactors, snake, weighted_sum
+from .compiled import Derived
 
 
 class Context:
@@ -47,6 +47,19 @@ class Context:
         return result
 
 
+class Biased:
+    """A convolution's output (B, L, C) and the bias (C,) that is still to be added to it.
+
+    The elementwise kernel that comes next adds it on its way, which saves a pass over memory.
+    """
+
+    def __init__(self, values: mx.array, bias: mx.array):
+        self.values, self.bias = values, bias
+
+    def whole(self) -> mx.array:
+        return self.values + self.bias
+
+
 class CausalConv1d(nn.Module):
     """Sees `(kernel - 1) * dilation + 1 - stride` inputs of the past.
 
@@ -73,14 +86,14 @@ class CausalConv1d(nn.Module):
         """(out, kernel, in) -> (out, in, kernel)."""
         return weight.transpose(0, 2, 1)
 
-    def __call__(self, x: mx.array, context: Context | None = None) -> mx.array:
+    def __call__(self, x: mx.array, context: Context | None = None) -> Biased:
         """x (B, L, in) -> (B, L / stride, out)."""
         if self.weight.shape[1] == 1:
-            return mx.addmm(self.bias, x, self.weight[:, 0].T)
+            return Biased(x @ self.weight[:, 0].T, self.bias)
         x = (context or Context()).prepend(x, self.past)
         if self.dilation > 1:
-            return self._as_product(x)
-        return mx.conv1d(x, self.weight, stride=self.stride) + self.bias
+            return Biased(self._as_product(x), self.bias)
+        return Biased(mx.conv1d(x, self.weight, stride=self.stride), self.bias)
 
     def _as_product(self, x: mx.array) -> mx.array:
         """The shifted inputs side by side, times all taps: on a CPU MLX's dilated convolution takes
@@ -89,17 +102,7 @@ class CausalConv1d(nn.Module):
         length = x.shape[1] - self.past
         starts = range(0, kernel * self.dilation, self.dilation)
         taps = mx.concatenate([x[:, start : start + length] for start in starts], axis=-1)
-        return mx.addmm(self.bias, taps, self.weight.reshape(out, -1).T)
-
-
-@partial(mx.compile, shapeless=True)
-def _weighted_sum(bias: mx.array, weights: list[mx.array], taps: list[mx.array]) -> mx.array:
-    """In pairs of pairs: a fused kernel is at most eleven operations deep."""
-    terms = [bias, *(weight * tap for weight, tap in zip(weights, taps, strict=True))]
-    while len(terms) > 1:
-        odd = terms[len(terms) // 2 * 2 :]
-        terms = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)] + odd
-    return terms[0]
+        return taps @ self.weight.reshape(out, -1).T
 
 
 class CausalDepthwiseConv1d(nn.Module):
@@ -110,6 +113,7 @@ class CausalDepthwiseConv1d(nn.Module):
         self.weight = mx.zeros((kernel, channels))
         self.bias = mx.zeros((channels,))
         self.dilation = dilation
+        self._rows = Derived(list)
 
     @staticmethod
     def from_torch(weight: mx.array) -> mx.array:
@@ -121,13 +125,13 @@ class CausalDepthwiseConv1d(nn.Module):
         """(kernel, channels) -> (channels, 1, kernel)."""
         return weight.T[:, None]
 
-    def __call__(self, x: mx.array, context: Context | None = None) -> mx.array:
+    def __call__(self, x: mx.array, context: Context | None = None) -> Biased:
         """x (B, L, channels) -> (B, L, channels)."""
         length, kernel = x.shape[1], self.weight.shape[0]
         x = (context or Context()).prepend(x, (kernel - 1) * self.dilation)
         starts = range(0, kernel * self.dilation, self.dilation)
         taps = [x[:, start : start + length] for start in starts]
-        return _weighted_sum(self.bias, list(self.weight), taps)
+        return Biased(weighted_sum(self._rows(self.weight), taps), self.bias)
 
 
 def causal_conv1d(
@@ -166,22 +170,23 @@ class CausalTransposeConv1d(nn.Module):
         halves = weight.transpose(3, 1, 2, 0)[:, :, ::-1]
         return halves.reshape(in_channels, out_channels, 2 * stride)
 
-    def __call__(self, x: mx.array, context: Context | None = None) -> mx.array:
+    def __call__(self, x: mx.array, context: Context | None = None) -> Biased:
         """x (B, L, in) -> (B, L * stride, out)."""
         batch, length, in_channels = x.shape
         stride, out_channels, _, _ = self.weight.shape
         x = (context or Context()).prepend(x, 1)
         pairs = mx.concatenate([x[:, :-1], x[:, 1:]], axis=-1)
         weight = self.weight.reshape(stride * out_channels, 2 * in_channels)
-        y = mx.addmm(mx.tile(self.bias, stride), pairs, weight.T)
-        return y.reshape(batch, length * stride, out_channels)
+        y = (pairs @ weight.T).reshape(batch, length * stride, out_channels)
+        return Biased(y, self.bias)
 
 
 class Snake1d(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.alpha = mx.ones((channels,))
+        self._factors = Derived(SnakeFactors.of)
 
-    def __call__(self, x: mx.array) -> mx.array:
+    def __call__(self, x: Biased) -> mx.array:
         """x (B, L, C) -> (B, L, C)."""
-        return snake(x, self.alpha)
+        return snake(x.values, x.bias, self._factors(self.alpha))
