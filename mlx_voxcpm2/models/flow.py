@@ -80,7 +80,8 @@ def guide(velocities: mx.array, strength: mx.array) -> mx.array:
     Guided from the unconditional one's best multiple (CFG-Zero*).
     """
     conditional, unconditional = velocities
-    dot, norm = mx.sum(velocities * unconditional, axis=(2, 3), keepdims=True)
+    flat = velocities.flatten(2)
+    dot, norm = flat[:, :, None] @ flat[1, :, :, None]
     base = unconditional * (dot / (norm + 1e-8))
     return base + strength * (conditional - base)
 
@@ -167,7 +168,7 @@ class FlowMatching(nn.Module):
         strength: mx.array,
     ) -> mx.array:
         """Conditional and unconditional run as one batch of 2 B; without a condition mu is 0."""
-        mu = mx.stack([mu, mx.zeros_like(mu)])
+        mu = mu * mx.array([1, 0], dtype=mu.dtype)[:, None, None, None]
         cond = self.estimator.cond_proj(cond)
         # All that the noisy patch sees, of all steps: one copy, not one for each step.
         cases = (len(schedule.times), *mu.shape[:2])
