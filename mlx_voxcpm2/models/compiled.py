@@ -9,7 +9,10 @@ import mlx.nn as nn
 
 
 class Derived:
-    """What is computed of weights: once, so that graphs hold the result, and again for others."""
+    """What is computed of weights: once, and again for others.
+
+    Graphs that are compiled after it was evaluated, with what first needed it, hold the result.
+    """
 
     def __init__(self, function: Callable):
         self.function = function
@@ -19,7 +22,6 @@ class Derived:
     def __call__(self, *weights: mx.array):
         if not self.weights or any(a is not b for a, b in zip(weights, self.weights, strict=True)):
             self.weights, self.result = weights, self.function(*weights)
-            mx.eval(self.result)  # else the graph holds how to compute it
         return self.result
 
 
