@@ -16,8 +16,9 @@ from mlx.utils import tree_flatten
 
 GOLDEN = Path(__file__).parent / "golden"
 
-# A shell has its background jobs ignore Ctrl-C, and what they start as well.
+# A shell has its background jobs ignore Ctrl-C, nohup a closed terminal, and what they start too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def relative_error(ours, theirs) -> float:
