@@ -16,6 +16,7 @@ import measures  # before MLX  # isort: skip
 
 import argparse
 import json
+import logging
 import shutil
 import sys
 import time
@@ -175,6 +176,8 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
+    # The clips are short and as loud as espeak-ng makes them.
+    logging.getLogger("mlx_voxcpm2").setLevel(logging.ERROR)
     if arguments.count < 1:
         parser.error("--count must be 1 or more")
     if arguments.model == ESPEAK and arguments.quantize:

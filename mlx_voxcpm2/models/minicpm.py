@@ -61,22 +61,23 @@ class Attention(Joinable):
     def mix(
         self,
         x: mx.array,
+        batch: int,
         rope: LongRoPE | None,
         start: int | mx.array,
         mask: str | mx.array | None,
         cache: KVCache | None,
         read: slice,
     ) -> mx.array:
-        """x (B, L, H) -> the heads' outputs (B, R, heads * size) where `read` selects.
+        """x (B * L, H) -> the heads' outputs (B * R, heads * size) where `read` selects.
 
         What is left to do is `o_proj`.
         """
-        batch, length, _ = x.shape
         if self.is_joined:
             together = self.joined(x)
         else:
             together = mx.concatenate([self[name](x) for name in self.inputs], axis=-1)
-        together = together.reshape(batch, length, self.heads + 2 * self.kv_heads, -1)
+        heads = self.heads + 2 * self.kv_heads
+        together = together.reshape(batch, -1, heads, together.shape[-1] // heads)
         turning, values = mx.split(
             together.transpose(0, 2, 1, 3), [self.heads + self.kv_heads], axis=1
         )
@@ -90,7 +91,7 @@ class Attention(Joinable):
         mixed = mx.fast.scaled_dot_product_attention(
             queries[:, :, read], keys, values, scale=self.scale, mask=mask
         )
-        return mixed.transpose(0, 2, 1, 3).reshape(batch, mixed.shape[2], -1)
+        return mixed.transpose(0, 2, 1, 3).reshape(-1, mixed.shape[1] * mixed.shape[3])
 
 
 class MLP(Joinable):
@@ -107,13 +108,16 @@ class MLP(Joinable):
             super().join(evaluate)
 
     def activate(self, x: mx.array) -> mx.array:
-        """x (B, L, H) -> (B, L, intermediate size). What is left to do is `down_proj`."""
+        """x (N, H) -> (N, intermediate size). What is left to do is `down_proj`."""
         if self.is_joined:
             return swiglu(*mx.split(self.joined(x), 2, axis=-1))
         return swiglu(self.gate_proj(x), self.up_proj(x))
 
 
 class DecoderLayer(nn.Module):
+    """Positions of all rows of a batch one after another, (B * L, H): matrix products take no
+    other shape, and each would be turned into this and back."""
+
     def __init__(self, config: TransformerConfig):
         super().__init__()
         self.self_attn = Attention(config)
@@ -125,15 +129,18 @@ class DecoderLayer(nn.Module):
     def __call__(
         self,
         x: mx.array,
+        batch: int,
         rope: LongRoPE | None,
         start: int | mx.array,
         mask: str | mx.array | None,
         cache: KVCache | None,
         read: slice,
     ) -> mx.array:
-        """x (B, L, H) -> (B, R, H), the R positions that `read` selects."""
-        mixed = self.self_attn.mix(self.input_layernorm(x), rope, start, mask, cache, read)
-        x = _add_projected(x[:, read], self.self_attn.o_proj, mixed, self.residual_scale)
+        """x (B * L, H) -> (B * R, H), of each row the R positions that `read` selects."""
+        mixed = self.self_attn.mix(self.input_layernorm(x), batch, rope, start, mask, cache, read)
+        if read != EVERYTHING:
+            x = x.reshape(batch, -1, x.shape[-1])[:, read].reshape(-1, x.shape[-1])
+        x = _add_projected(x, self.self_attn.o_proj, mixed, self.residual_scale)
         active = self.mlp.activate(self.post_attention_layernorm(x))
         return _add_projected(x, self.mlp.down_proj, active, self.residual_scale)
 
@@ -185,8 +192,10 @@ class MiniCPM(nn.Module):
         first = cache[0] if cache else KVCache()
         start, mask = first.first_positions(), first.mask(x.shape[1]) if causal else None
         last = len(self.layers) - 1
+        batch, _, hidden = x.shape
+        x = x.reshape(-1, hidden)
         for index, layer in enumerate(self.layers):
             wanted = read if index == last else EVERYTHING
             layer = checkpoint(layer) if self.recomputes and self.training else layer
-            x = layer(x, self.rope, start, mask, cache[index] if cache else None, wanted)
-        return self.norm(x)
+            x = layer(x, batch, self.rope, start, mask, cache[index] if cache else None, wanted)
+        return self.norm(x).reshape(batch, -1, hidden)
