@@ -11,7 +11,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.nn.utils import checkpoint
 
-from ..backend import joins_gate_and_up, swiglu
+from ..backend import joins_gate_and_up, stacks_query_heads, swiglu
 from ..config import TransformerConfig
 from .joined_linear import Evaluate, JoinedLinear
 from .kv_cache import KVCache
@@ -88,10 +88,14 @@ class Attention(Joinable):
             keys, values = cache.update(keys, values)
         if isinstance(mask, mx.array):
             mask = mask[:, :, read]
+        queries = queries[:, :, read]
+        shape = queries.shape
+        if mask is None and stacks_query_heads(shape[2], self.heads // self.kv_heads):
+            queries = queries.reshape(batch, self.kv_heads, -1, shape[3])
         mixed = mx.fast.scaled_dot_product_attention(
-            queries[:, :, read], keys, values, scale=self.scale, mask=mask
+            queries, keys, values, scale=self.scale, mask=mask
         )
-        return mixed.transpose(0, 2, 1, 3).reshape(-1, mixed.shape[1] * mixed.shape[3])
+        return mixed.reshape(shape).transpose(0, 2, 1, 3).reshape(-1, shape[1] * shape[3])
 
 
 class MLP(Joinable):
