@@ -24,13 +24,12 @@ def use_fast_blas() -> str | None:
     """Has a fast BLAS serve MLX's matrix products on Linux, if it can; returns which one does.
 
     The wheel's own BLAS is a reference implementation, 27 times slower in float32. MLX resolves
-    the names of BLAS when it is loaded, so whichever library the process has by then wins. MKL goes
-    first: who has it in the environment wanted it, and it is faster on these small products.
+    the names of BLAS when it is loaded, so whichever library the process has by then wins.
     """
     if sys.platform != "linux":
         return None
     if "mlx.core" not in sys.modules and serving_blas() is None:
-        _load(*mkl_libraries()) or _load("libopenblas.so.0") or _load("libopenblas.so")
+        _load("libopenblas.so.0") or _load("libopenblas.so") or _load(*mkl_libraries())
     return serving_blas()
 
 
@@ -65,8 +64,8 @@ def slow_blas_hint() -> str | None:
     if sys.platform != "linux" or FAST_BLAS or not on_cpu():
         return None
     return (
-        "MLX multiplies matrices with its slow BLAS here: install a fast one (pip install mkl, or "
-        "apt install libopenblas0-pthread) and import mlx_voxcpm2 before mlx, or start with "
+        "MLX multiplies matrices with its slow BLAS here: install a fast one "
+        "(apt install libopenblas0-pthread, or pip install mkl) and import mlx_voxcpm2 before mlx, or start with "
         "LD_PRELOAD=libopenblas.so.0"
     )
 
