@@ -64,9 +64,9 @@ def slow_blas_hint() -> str | None:
     if sys.platform != "linux" or FAST_BLAS or not on_cpu():
         return None
     return (
-        "MLX multiplies matrices with its slow BLAS here: install a fast one "
-        "(apt install libopenblas0-pthread, or pip install mkl) and import mlx_voxcpm2 before mlx, or start with "
-        "LD_PRELOAD=libopenblas.so.0"
+        "MLX multiplies matrices with its slow BLAS here: install a fast one (apt install "
+        "libopenblas0-pthread, or pip install mkl) and import mlx_voxcpm2 before mlx, or start "
+        "with LD_PRELOAD=libopenblas.so.0"
     )
 
 
@@ -104,6 +104,24 @@ def stacks_query_heads(length: int, heads: int) -> bool:
     most; more than eight it takes anyway. Else the local encoder would compute in four kernels.
     """
     return not on_cpu() and length <= 8 and length * heads > 32
+
+
+def rms_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array:
+    """x (..., H) over its root mean square, times the weight (arXiv 1910.07467).
+
+    One kernel on a GPU. On a CPU `mx.fast.rms_norm` becomes a dozen nodes, and this three.
+    """
+    if x.dtype == mx.float32 and on_cpu():
+        squares = mx.sum(mx.square(x), axis=-1, keepdims=True)
+        return _normalise(x, squares, weight, 1 / x.shape[-1], eps)
+    return mx.fast.rms_norm(x, weight, eps)
+
+
+@partial(mx.compile, shapeless=True)
+def _normalise(
+    x: mx.array, squares: mx.array, weight: mx.array, share: float, eps: float
+) -> mx.array:
+    return x * mx.rsqrt(squares * share + eps) * weight
 
 
 class SnakeFactors(NamedTuple):

@@ -11,7 +11,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.nn.utils import checkpoint
 
-from ..backend import joins_gate_and_up, stacks_query_heads, swiglu
+from ..backend import joins_gate_and_up, rms_norm, stacks_query_heads, swiglu
 from ..config import TransformerConfig
 from .joined_linear import Evaluate, JoinedLinear
 from .kv_cache import KVCache
@@ -43,6 +43,12 @@ def _add_projected(residual: mx.array, layer: nn.Module, x: mx.array, scale: flo
     if type(layer) is nn.Linear and "bias" not in layer:
         return mx.addmm(residual, x, layer.weight.T, alpha=scale)
     return residual + (layer(x) if scale == 1 else layer(x) * scale)
+
+
+class RMSNorm(nn.RMSNorm):
+    def __call__(self, x: mx.array) -> mx.array:
+        """x (..., H) -> (..., H)."""
+        return rms_norm(x, self.weight, self.eps)
 
 
 class Attention(Joinable):
@@ -126,8 +132,8 @@ class DecoderLayer(nn.Module):
         super().__init__()
         self.self_attn = Attention(config)
         self.mlp = MLP(config)
-        self.input_layernorm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.residual_scale = config.residual_scale
 
     def __call__(
@@ -163,7 +169,7 @@ class MiniCPM(nn.Module):
         if config.vocab_size:
             self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = [DecoderLayer(config) for _ in range(config.num_hidden_layers)]
-        self.norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.rope = None if config.no_rope else LongRoPE(config, positions)
 
     def join(self, evaluate: Evaluate) -> None:

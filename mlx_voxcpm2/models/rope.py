@@ -6,11 +6,20 @@ a product of query and key; attention takes it into its own scale.
 
 from __future__ import annotations
 
+from functools import partial
+
 import mlx.core as mx
 import numpy as np
 
 from ..backend import has_fast_rope
 from ..config import TransformerConfig
+
+
+@partial(mx.compile, shapeless=True)
+def _turn(
+    first: mx.array, second: mx.array, cos: mx.array, sin: mx.array
+) -> tuple[mx.array, mx.array]:
+    return first * cos - second * sin, second * cos + first * sin
 
 
 class LongRoPE:
@@ -42,6 +51,5 @@ class LongRoPE:
         else:
             places = mx.maximum(start[:, None, None] + mx.arange(x.shape[2]), 0)
         cos, sin = self.cos[places], self.sin[places]
-        first, second = mx.split(x.astype(mx.float32), 2, axis=-1)
-        turned = mx.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-        return turned.astype(x.dtype)
+        halves = _turn(*mx.split(x.astype(mx.float32), 2, axis=-1), cos, sin)
+        return mx.concatenate(halves, axis=-1).astype(x.dtype)
