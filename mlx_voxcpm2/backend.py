@@ -100,10 +100,11 @@ def joins_gate_and_up() -> bool:
 def stacks_query_heads(length: int, heads: int) -> bool:
     """Whether the query heads of one key head are put behind each other, as one of more queries.
 
-    Metal's fused attention takes one to eight queries a head only if those of a key head are 32 at
-    most; more than eight it takes anyway. Else the local encoder would compute in four kernels.
+    A CPU has fewer products to compute then. Metal's fused attention takes one to eight queries a
+    head only if those of a key head are 32 at most; more than eight it takes anyway. Else the local
+    encoder would compute in four kernels.
     """
-    return not on_cpu() and length <= 8 and length * heads > 32
+    return on_cpu() or (length <= 8 and length * heads > 32)
 
 
 def rms_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array:

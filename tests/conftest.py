@@ -100,11 +100,9 @@ def same(ours: dict[str, mx.array], theirs: dict[str, mx.array]) -> bool:
 
 @pytest.fixture
 def as_on_a_gpu(monkeypatch):
-    """A case's model in float32, its projections joined and its heads stacked as on a GPU."""
+    """A case's model in float32, its projections joined as on a GPU."""
 
     def load(case: Case):
-        stacks = "mlx_voxcpm2.models.minicpm.stacks_query_heads"
-        monkeypatch.setattr(stacks, lambda length, heads: heads > 1)
         monkeypatch.setattr("mlx_voxcpm2.models.minicpm.joins_gate_and_up", lambda: True)
         return load_model(case.folder, dtype="float32")
 

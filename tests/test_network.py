@@ -157,10 +157,14 @@ def test_gate_and_up_joined_give_the_official_hidden_states(case, as_on_a_gpu):
     assert relative_error(ours, case.golden["base_lm"]) < MODULE_ERROR
 
 
-def test_stacked_query_heads_give_the_official_embeddings(case, as_on_a_gpu):
+def test_query_heads_stacked_or_not_give_the_official_embeddings(case, monkeypatch):
     patch, latents = case.config["patch_size"], case.config["feat_dim"]
-    ours = as_on_a_gpu(case).feat_encoder(case.given("feat_encoder", 1, 3, patch, latents))[0]
-    assert relative_error(ours, case.golden["feat_encoder"]) < MODULE_ERROR
+    patches = case.given("feat_encoder", 1, 3, patch, latents)
+    stacks = "mlx_voxcpm2.models.minicpm.stacks_query_heads"
+    for stacked in (True, False):
+        monkeypatch.setattr(stacks, lambda *_, stacked=stacked: stacked)
+        ours = case.model.feat_encoder(patches)[0]
+        assert relative_error(ours, case.golden["feat_encoder"]) < MODULE_ERROR
 
 
 def test_other_weights_are_heard_though_the_old_ones_were_joined(case, as_on_a_gpu, monkeypatch):
