@@ -29,7 +29,6 @@ from pathlib import Path
 
 from mlx_voxcpm2 import VoxCPM2  # before MLX: on Linux it finds a fast BLAS
 from mlx_voxcpm2.config import VoxCPM2Config
-from mlx_voxcpm2.models.compiled import Derived
 
 import mlx.core as mx  # isort: skip
 from mlx.utils import tree_flatten, tree_map_with_path  # isort: skip
@@ -101,8 +100,8 @@ def count_nodes(arrays: list[mx.array], weights: dict[str, mx.array]) -> Counter
 class Counts:
     """Counts by part, while the model that is watched runs."""
 
-    def __init__(self, weights: dict[str, mx.array], derived: list[Derived]):
-        self.weights, self.derived, self.waited = weights, derived, []
+    def __init__(self, weights: dict[str, mx.array]):
+        self.weights, self.waited = weights, []
         self.clear()
 
     def clear(self) -> None:
@@ -134,7 +133,6 @@ class Counts:
             self.seconds += time.perf_counter() - begin
             self.take(name, arrays_in((result, args, kwargs)))
             cut(result, args, kwargs)
-            evaluate([derived.result for derived in self.derived])
             return result
 
         return counted
@@ -196,14 +194,14 @@ def build_model(dtype: str) -> tuple[VoxCPM2, dict[str, mx.array]]:
     model.join(lambda *trees: prepared.extend(cut(trees)))
     weights = dict(tree_flatten(model.parameters()))
     known = {id(value) for value in weights.values()}
-    joined = {f"joined {i}": a for i, a in enumerate(prepared) if id(a) not in known}
+    matrices = [array for array in prepared if array.ndim > 1 and id(array) not in known]
+    joined = {f"joined {index}": array for index, array in enumerate(matrices)}
     return model, weights | joined
 
 
 def watch(model: VoxCPM2, weights: dict[str, mx.array]) -> Counts:
     """Has every part of the loop counted, whatever it is made of, and every synchronisation."""
-    derived = [v for m in model.modules() for v in vars(m).values() if isinstance(v, Derived)]
-    counts = Counts(weights, derived)
+    counts = Counts(weights)
     step = counts.part("language models", VoxCPM2.__call__)
     model.__class__ = type("Watched", (VoxCPM2,), {"__call__": lambda *a, **k: step(*a, **k)})
     for owner, method, part in (

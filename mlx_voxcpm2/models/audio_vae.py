@@ -6,7 +6,7 @@ Upstream: modules/audiovae/audio_vae_v2.py; attribute names are the checkpoint's
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import mlx.core as mx
@@ -189,6 +189,13 @@ class AudioVAE(nn.Module):
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self.compiled = CompiledGraphs(self.decoder)
+
+    def derive(self, evaluate: Callable[..., None]) -> None:
+        """See `Derived`: once the weights are final, so that no graph holds how it is computed."""
+        self.encode(mx.zeros((1, self.config.encoder_hop)))
+        self.decode(mx.zeros((1, 1, self.config.latent_channels)))
+        known = [value for module in self.modules() for value in vars(module).values()]
+        evaluate([value.result for value in known if isinstance(value, Derived)])
 
     def encode(self, audio: mx.array, cache: list | None = None) -> mx.array:
         """audio at `sample_rate` (B, samples), a multiple of the hop -> latents (B, L, D).

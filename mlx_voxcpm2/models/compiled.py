@@ -9,10 +9,7 @@ import mlx.nn as nn
 
 
 class Derived:
-    """What is computed of weights: once, and again for others.
-
-    Graphs that are compiled after it was evaluated, with what first needed it, hold the result.
-    """
+    """What is computed of weights: once, and again for others."""
 
     def __init__(self, function: Callable):
         self.function = function
