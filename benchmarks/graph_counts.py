@@ -192,10 +192,10 @@ def build_model(dtype: str) -> tuple[VoxCPM2, dict[str, mx.array]]:
     model.update(tree_map_with_path(weight, model.parameters()))
     prepared = []
     model.join(lambda *trees: prepared.extend(cut(trees)))
+    model.audio_vae.derive(cut)
     weights = dict(tree_flatten(model.parameters()))
     known = {id(value) for value in weights.values()}
-    matrices = [array for array in prepared if array.ndim > 1 and id(array) not in known]
-    joined = {f"joined {index}": array for index, array in enumerate(matrices)}
+    joined = {f"joined {i}": a for i, a in enumerate(prepared) if id(a) not in known}
     return model, weights | joined
 
 

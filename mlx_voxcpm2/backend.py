@@ -188,9 +188,10 @@ def weighted_sum(weights: list[mx.array], terms: list[mx.array]) -> mx.array:
     # Of more than ten arrays the compiler makes no vector code.
     total = _weighted_sum(weights[:4], terms[:4])
     for start in range(4, len(terms), 4):
-        total = _apart(total, *terms)
-        total = _weighted_sum(weights[start : start + 4], terms[start : start + 4], total)
-    return _apart(total, *terms)
+        before = _apart(total, *terms)  # a kernel of its own
+        total = _weighted_sum(weights[start : start + 4], terms[start : start + 4], before)
+        total = _apart(total, before)
+    return total
 
 
 @partial(mx.compile, shapeless=True)

@@ -70,6 +70,7 @@ def load_model(
     model = checkpoint.model
     _assign(model, checkpoint.weights)
     model.join(mx.eval)
+    model.audio_vae.derive(mx.eval)
     if stored is not None:
         adapters.put_on(model, stored)
     if hint := backend.slow_blas_hint():

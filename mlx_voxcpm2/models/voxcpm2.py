@@ -73,13 +73,12 @@ class VoxCPM2Model(nn.Module):
         return self.base_lm.norm.weight.dtype
 
     def join(self, evaluate: Evaluate) -> None:
-        """See `MiniCPM.join` and `AudioVAE.derive`."""
+        """See `MiniCPM.join`."""
         estimator = self.feat_decoder.estimator
         for stack in (
             self.base_lm, self.residual_lm, self.feat_encoder.encoder, estimator.decoder
         ):  # fmt: skip
             stack.join(evaluate)
-        self.audio_vae.derive(evaluate)
 
     def make_cache(self, padding: Sequence[int] = ()) -> tuple[list[KVCache], list[KVCache]]:
         """Of the language model and of the residual one; see `MiniCPM.make_cache`."""
