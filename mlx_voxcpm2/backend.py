@@ -8,6 +8,8 @@ from __future__ import annotations
 import ctypes
 import math
 import sys
+import threading
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -59,9 +61,14 @@ def on_cpu() -> bool:
     return mx.default_device() == mx.Device(mx.cpu)
 
 
+def has_slow_blas() -> bool:
+    """Whether MLX's own reference BLAS multiplies matrices here."""
+    return sys.platform == "linux" and not FAST_BLAS and on_cpu()
+
+
 def slow_blas_hint() -> str | None:
     """What to do about slow matrix products on this machine, or None where they are fast."""
-    if sys.platform != "linux" or FAST_BLAS or not on_cpu():
+    if not has_slow_blas():
         return None
     return (
         "MLX multiplies matrices with its slow BLAS here: install a fast one (apt install "
@@ -75,9 +82,31 @@ def arrange(weight: mx.array) -> mx.array:
 
     The reference BLAS walks columns: it is twice as fast where they are stored one after another.
     """
-    if FAST_BLAS or not on_cpu() or sys.platform != "linux":
-        return mx.contiguous(weight)
-    return mx.contiguous(weight.T).T
+    return mx.contiguous(weight.T).T if has_slow_blas() else mx.contiguous(weight)
+
+
+def multiplies_on_one_core(module: nn.Module) -> bool:
+    """Whether the module's matrix products leave all cores but one idle.
+
+    On a CPU a fast BLAS spreads those in float32, and nothing those of 16-bit or quantised weights.
+    """
+    linear = (nn.Linear, nn.QuantizedLinear)
+    dtypes = {layer.weight.dtype for layer in module.modules() if isinstance(layer, linear)}
+    return has_slow_blas() or (on_cpu() and dtypes != {mx.float32})
+
+
+def on_two_cores(function: Callable[[mx.array], mx.array], x: mx.array) -> mx.array:
+    """function(x), where each half of x's first axis is a core's work."""
+    if not hasattr(_this_thread, "stream"):
+        _this_thread.stream = mx.new_stream(mx.cpu)  # which no other thread may use
+    half = len(x) // 2
+    first = function(x[:half])
+    with mx.stream(_this_thread.stream):
+        second = function(x[half:])
+    return mx.concatenate([first, second])
+
+
+_this_thread = threading.local()
 
 
 def has_fast_rope(dtype: mx.Dtype) -> bool:

@@ -6,9 +6,11 @@ import io
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import pytest
 
@@ -77,7 +79,7 @@ def test_coming_too_late_is_said():
 
 @LINUX_ONLY
 def test_speech_is_the_official_one_without_a_fast_blas_too(make_case):
-    """There, matrices lie in memory the other way round."""
+    """There, matrices lie in memory the other way round, and guidance takes two cores."""
     folder = make_case("released").folder
     script = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
@@ -99,6 +101,41 @@ print(backend.FAST_BLAS, relative_error(result.audio, golden["gen.zero_shot.audi
 def backends(request, monkeypatch):
     """Each backend's way in turn, wherever the tests run."""
     monkeypatch.setattr(backend, "on_cpu", lambda: request.param)
+
+
+def test_cores_are_shared_where_a_product_has_but_one(monkeypatch):
+    plain, half, quantised = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 64)
+    half.set_dtype(mx.bfloat16)
+    layers = [plain, half, quantised.to_quantized(bits=8), nn.Sequential(plain, half)]
+
+    def shared(cpu: bool, fast_blas: str | None) -> list[bool]:
+        monkeypatch.setattr(backend, "on_cpu", lambda: cpu)
+        monkeypatch.setattr(backend, "FAST_BLAS", fast_blas)
+        return [backend.multiplies_on_one_core(layer) for layer in layers]
+
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert shared(True, "OpenBLAS") == [False, True, True, True]
+    assert shared(True, None) == [True] * 4
+    assert shared(False, None) == [False] * 4
+    monkeypatch.setattr(sys, "platform", "darwin")  # Accelerate
+    assert shared(True, None) == [False, True, True, True]
+
+
+def test_two_cores_compute_what_one_does_in_any_thread():
+    x, streams = mx.arange(12.0).reshape(6, 2), []
+
+    def function(half: mx.array) -> mx.array:
+        streams.append(mx.default_stream(mx.default_device()))
+        return mx.cumsum(half, axis=-1) + 1
+
+    def compute() -> list:
+        return mx.compile(lambda x: backend.on_two_cores(function, x))(x).tolist()
+
+    with ThreadPoolExecutor(1) as other:
+        results = [compute(), other.submit(compute).result(), compute()]
+    assert results == [function(x).tolist()] * 3
+    pairs = list(zip(streams[:-1:2], streams[1:-1:2], strict=True))
+    assert all(one != two for one, two in pairs) and pairs[0] == pairs[2]
 
 
 def snake(x: mx.array, bias: mx.array, alpha: mx.array) -> mx.array:

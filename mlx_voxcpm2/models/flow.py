@@ -20,6 +20,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
+from ..backend import multiplies_on_one_core, on_two_cores
 from .compiled import CompiledGraphs
 from .local_dit import LocalDiT
 
@@ -181,7 +182,11 @@ class FlowMatching(nn.Module):
         )
         steps = mx.split(contexts, len(schedule.times))
 
+        shared = multiplies_on_one_core(self.estimator)
+
         def velocity(x: mx.array, step: int) -> mx.array:
-            return guide(self.estimator.velocity(x, steps[step].squeeze(0)), strength)
+            both = steps[step].squeeze(0)
+            estimate = partial(self.estimator.velocity, x)
+            return guide(on_two_cores(estimate, both) if shared else estimate(both), strength)
 
         return SOLVERS[schedule.solver](velocity, noise, schedule)
