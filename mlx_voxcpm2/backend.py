@@ -66,15 +66,18 @@ def has_slow_blas() -> bool:
     return sys.platform == "linux" and not FAST_BLAS and on_cpu()
 
 
-def slow_blas_hint() -> str | None:
-    """What to do about slow matrix products on this machine, or None where they are fast."""
-    if not has_slow_blas():
-        return None
-    return (
-        "MLX multiplies matrices with its slow BLAS here: install a fast one (apt install "
-        "libopenblas0-pthread, or pip install mkl) and import mlx_voxcpm2 before mlx, or start "
-        "with LD_PRELOAD=libopenblas.so.0"
-    )
+def slowness_hints(dtype: mx.Dtype) -> list[str]:
+    """What would make a model of this type fast on this machine."""
+    hints = []
+    if has_slow_blas():
+        hints.append(
+            "MLX multiplies matrices with its slow BLAS here: install a fast one (apt install "
+            "libopenblas0-pthread, or pip install mkl) and import mlx_voxcpm2 before mlx, or start "
+            "with LD_PRELOAD=libopenblas.so.0"
+        )
+    if on_cpu() and dtype != mx.float32:
+        hints.append('on a CPU float32 is four times as fast: dtype="float32", or --dtype float32')
+    return hints
 
 
 def arrange(weight: mx.array) -> mx.array:

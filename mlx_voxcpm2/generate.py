@@ -174,7 +174,6 @@ def load(args: argparse.Namespace) -> VoxCPM2:
     """The model of `add_model_flags`."""
     import mlx.core as mx
 
-    from . import backend
     from .adapter_files import split_strength
     from .load import load_model
 
@@ -185,8 +184,6 @@ def load(args: argparse.Namespace) -> VoxCPM2:
         "%s: %s on %s, loaded in %.1f s", args.model, str(model.dtype).split(".")[-1],
         mx.default_device(), time.perf_counter() - begin,
     )  # fmt: skip
-    if backend.on_cpu() and model.dtype != mx.float32:
-        logger.warning("on a CPU, --dtype float32 is several times faster")
     return model
 
 

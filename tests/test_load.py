@@ -14,7 +14,7 @@ from conftest import GOLDEN, parameters, relative_error, same
 from safetensors.numpy import load_file, save_file
 from torch_files import Call, Global, save, save_state_dict
 
-from mlx_voxcpm2 import load_model
+from mlx_voxcpm2 import backend, load_model
 
 
 @pytest.fixture
@@ -101,12 +101,32 @@ def test_dtype_chooses_the_precision_of_all_but_the_audio_vae(folder, dtype, wan
             assert value.dtype == (mx.float32 if name.startswith("audio_vae.") else wanted)
 
 
-def test_bfloat16_is_the_default_and_says_so_where_the_file_asks_for_another(folder, caplog):
+def test_bfloat16_is_the_default_and_says_so_where_the_file_asks_for_another(
+    folder, caplog, monkeypatch
+):
+    monkeypatch.setattr(backend, "on_cpu", lambda: False)
     model = load_model(folder)
     assert model.dtype == mx.bfloat16
     assert model.audio_vae.encoder.fc_mu.weight.dtype == mx.float32
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "float32" in caplog.text
+
+
+def test_a_cpu_computes_in_float32_what_is_quantised_and_is_said_to_be_slow_at_16_bits(
+    tmp_path, caplog, monkeypatch
+):
+    source = checkpoints.write_checkpoint(tmp_path / "source", "exchange")
+    shown = [load_model(source, dtype, quantize=bits) for dtype, bits in (
+        (None, "8bit"), ("bfloat16", "8bit"), (None, None), ("float32", None)
+    )]  # fmt: skip
+    assert [model.dtype for model in shown] == [mx.float32, *[mx.bfloat16] * 2, mx.float32]
+    assert caplog.text.count("on a CPU float32 is four times as fast") == 2
+    # The same numbers: only what they are multiplied by is more precise.
+    default, asked = parameters(shown[0]), parameters(shown[1])
+    assert any(name.endswith(".scales") for name in default)
+    assert all(mx.array_equal(default[name], asked[name]) for name in asked)
+    monkeypatch.setattr(backend, "on_cpu", lambda: False)
+    assert load_model(source, quantize="8bit").dtype == mx.bfloat16
 
 
 @pytest.mark.parametrize("precision", ["bf16", "8bit", "4bit"])
@@ -119,8 +139,7 @@ def test_what_mlx_audio_converted_loads(precision, tmp_path):
         shutil.copy(source / name, converted)
     shutil.copy(GOLDEN / f"mlx_audio_{precision}.safetensors", converted / "model.safetensors")
     shutil.copy(GOLDEN / f"mlx_audio_{precision}.json", converted / "config.json")
-    theirs, original = load_model(converted), load_model(source, dtype="bfloat16")
-    assert theirs.dtype == mx.bfloat16
+    theirs, original = (load_model(each, dtype="bfloat16") for each in (converted, source))
     weights, expected = parameters(theirs), parameters(original)
     quantised = [name for name in weights if name.endswith(".scales")]
     assert bool(quantised) == (precision != "bf16")
