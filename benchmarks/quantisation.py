@@ -32,8 +32,9 @@ from speech_quality import SpeechJudge
 from mlx_voxcpm2 import VoxCPM2, __version__, load_model
 from mlx_voxcpm2.command import Parser, flag, run
 from mlx_voxcpm2.hub import find_checkpoint
+from mlx_voxcpm2.load import Precision, read_checkpoint
 from mlx_voxcpm2.options import GenerationOptions
-from mlx_voxcpm2.quantization import MODE_RECIPES, RECIPES, quantization_entry
+from mlx_voxcpm2.quantization import MODE_RECIPES, RECIPES
 
 import mlx.core as mx  # isort: skip
 import numpy as np  # isort: skip
@@ -142,14 +143,13 @@ def bytes_on_disk(path: str) -> int:
 def load(name: str, source: str) -> tuple[VoxCPM2, int]:
     """A checkpoint, or the source quantised by a recipe; and the bytes that its weights take.
 
-    What is quantised has the rest in 16 bits, as stored, on a CPU too.
+    Computed in the type that it is stored in, as on a GPU, on a CPU too.
     """
     if name in {*RECIPES, *MODE_RECIPES} and not Path(name).exists():
         model = load_model(source, "bfloat16", quantize=name)
         return model, forced_pass.weight_bytes(model)
-    config = json.loads((find_checkpoint(name) / "config.json").read_text(encoding="utf-8"))
-    model = load_model(name, "bfloat16" if quantization_entry(config) else None)
-    return model, bytes_on_disk(name)
+    stored = read_checkpoint(find_checkpoint(name), Precision())
+    return load_model(name, stored.dtype), bytes_on_disk(name)
 
 
 def read_texts(path: str | None) -> list[str]:

@@ -67,7 +67,7 @@ def has_slow_blas() -> bool:
 
 
 def slowness_hints(dtype: mx.Dtype) -> list[str]:
-    """What would make a model of this type fast on this machine."""
+    """What would make a model that computes in this type fast on this machine."""
     hints = []
     if has_slow_blas():
         hints.append(
@@ -76,7 +76,7 @@ def slowness_hints(dtype: mx.Dtype) -> list[str]:
             "with LD_PRELOAD=libopenblas.so.0"
         )
     if on_cpu() and dtype != mx.float32:
-        hints.append('on a CPU float32 is four times as fast: dtype="float32", or --dtype float32')
+        hints.append("a CPU is slow at 16 bits: leave out --dtype (dtype=), to compute in float32")
     return hints
 
 
@@ -88,14 +88,48 @@ def arrange(weight: mx.array) -> mx.array:
     return mx.contiguous(weight.T).T if has_slow_blas() else mx.contiguous(weight)
 
 
-def multiplies_on_one_core(module: nn.Module) -> bool:
-    """Whether the module's matrix products leave all cores but one idle.
+def project(layer: nn.Module, x: mx.array) -> mx.array:
+    """layer(x), x (rows, in) -> (rows, out)."""
+    if type(layer) is nn.Linear and "bias" not in layer:
+        return product(x, layer.weight)
+    if type(layer) is nn.QuantizedLinear and "bias" not in layer:
+        form = {"group_size": layer.group_size, "bits": layer.bits, "mode": layer.mode}
+        return quantized_product(x, layer.weight, layer.scales, layer.get("biases"), **form)
+    return layer(x)
 
-    On a CPU a fast BLAS spreads those in float32, and nothing those of 16-bit or quantised weights.
+
+# Numbers of a matrix whose float32 copy still fits into memory that was just in use. Each larger
+# copy is new memory, which takes ten times as long as the product.
+_BLOCK = 2**19
+
+
+def product(x: mx.array, weight: mx.array) -> mx.array:
+    """x (rows, in) times a matrix (out, in), turned -> (rows, out) of x's type.
+
+    On a CPU the weights may be of 16 bits where x is of 32.
     """
-    linear = (nn.Linear, nn.QuantizedLinear)
-    dtypes = {layer.weight.dtype for layer in module.modules() if isinstance(layer, linear)}
-    return has_slow_blas() or (on_cpu() and dtypes != {mx.float32})
+    outputs, blocks = weight.shape[0], weight.size // _BLOCK
+    if weight.dtype == x.dtype or blocks < 2:
+        return x @ weight.T
+    parts = mx.split(weight, [outputs * block // blocks for block in range(1, blocks)])
+    return mx.concatenate([x @ part.astype(x.dtype).T for part in parts], axis=-1)
+
+
+def quantized_product(
+    x: mx.array, weight: mx.array, scales: mx.array, biases: mx.array | None, **form: int | str
+) -> mx.array:
+    """The same with a quantised matrix.
+
+    On a CPU MLX takes the weights apart anew for each row: of several, BLAS is ten times as fast.
+    """
+    if on_cpu() and len(x) > 2:
+        return x @ mx.dequantize(weight, scales, biases, **form).T
+    return mx.quantized_matmul(x, weight, scales, biases, **form)
+
+
+def multiplies_on_one_core(dtype: mx.Dtype) -> bool:
+    """Whether matrix products of this type leave all cores but one idle."""
+    return has_slow_blas() or (on_cpu() and dtype != mx.float32)
 
 
 def on_two_cores(function: Callable[[mx.array], mx.array], x: mx.array) -> mx.array:

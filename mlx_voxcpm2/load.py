@@ -51,7 +51,7 @@ def load_model(
 
     dtype: "bfloat16", "float16" or "float32" for all but the AudioVAE, which stays float32.
     By default bfloat16; what an MLX converter wrote keeps the type it was given, "demo" float32.
-    On a CPU what is quantised is by default computed in float32, eight times as fast.
+    On a CPU the default is to keep so what is large, the matrices, and to compute in float32.
     revision: a branch, tag or commit of a hub repository.
     quantize: a recipe ("8bit", "4bit-dit8" …, see `quantization.RECIPES`) or a `Quantization`:
     the same model as from the converted checkpoint, made in memory.
@@ -69,8 +69,9 @@ def load_model(
         lora_class()  # without it there is no need to read the model
     checkpoint = read_checkpoint(find_checkpoint(path_or_repo, revision), precision)
     model, weights = checkpoint.model, checkpoint.weights
-    if dtype is None and backend.on_cpu() and _has_scales(weights):
-        weights = _all_cast(weights, mx.float32)
+    if dtype is None and backend.on_cpu():
+        small = {name: value for name, value in weights.items() if not _is_matrix(name, value)}
+        weights |= _all_cast(small, mx.float32)
     _assign(model, weights)
     model.join(mx.eval)
     model.audio_vae.derive(mx.eval)
@@ -239,14 +240,18 @@ def _is_float(array: mx.array) -> bool:
     return mx.issubdtype(array.dtype, mx.floating)
 
 
+def _is_matrix(name: str, value: mx.array) -> bool:
+    """That a linear layer or an embedding has, and is not quantised."""
+    return name.endswith(".weight") and value.ndim == 2 and _is_float(value)
+
+
 def _assign(model: VoxCPM2, weights: Weights) -> None:
     """Reads and computes one tensor after another, so that only one is ever in memory twice."""
     final = []
     for name in list(weights):
         value = weights.pop(name)
-        layer, _, kind = name.rpartition(".")
-        is_matrix = kind == "weight" and value.ndim == 2 and _is_float(value)
-        if is_matrix and not layer.startswith("audio_vae.") and "embed" not in layer:
+        is_embedding = "embed" in name
+        if _is_matrix(name, value) and not name.startswith("audio_vae.") and not is_embedding:
             value = backend.arrange(value)
         else:
             value = mx.contiguous(value)  # a turned one would be copied at each use

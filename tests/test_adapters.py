@@ -330,7 +330,7 @@ def test_a_converted_model_has_the_adapter_in_it(released, tmp_path, dtype):
     fused = load_model(released.folder, "float32", adapter=OFFICIAL, adapter_strength=0.5)
     fused.fuse_adapter()
     wanted = cast(parameters(fused), getattr(mx, dtype))
-    assert same(parameters(load_model(target)), wanted)
+    assert same(parameters(load_model(target, dtype)), wanted)
 
 
 def test_it_is_quantised_after_it_was_fused(exchange, wide_adapter, tmp_path):

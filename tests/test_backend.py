@@ -109,21 +109,46 @@ def backends(request, monkeypatch):
 
 
 def test_cores_are_shared_where_a_product_has_but_one(monkeypatch):
-    plain, half, quantised = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 64)
-    half.set_dtype(mx.bfloat16)
-    layers = [plain, half, quantised.to_quantized(bits=8), nn.Sequential(plain, half)]
-
-    def shared(cpu: bool, fast_blas: str | None) -> list[bool]:
+    def shared(platform: str, cpu: bool, fast_blas: str | None) -> list[bool]:
+        monkeypatch.setattr(sys, "platform", platform)
         monkeypatch.setattr(backend, "on_cpu", lambda: cpu)
         monkeypatch.setattr(backend, "FAST_BLAS", fast_blas)
-        return [backend.multiplies_on_one_core(layer) for layer in layers]
+        return [backend.multiplies_on_one_core(dtype) for dtype in (mx.float32, mx.bfloat16)]
 
-    monkeypatch.setattr(sys, "platform", "linux")
-    assert shared(True, "OpenBLAS") == [False, True, True, True]
-    assert shared(True, None) == [True] * 4
-    assert shared(False, None) == [False] * 4
-    monkeypatch.setattr(sys, "platform", "darwin")  # Accelerate
-    assert shared(True, None) == [False, True, True, True]
+    assert shared("linux", True, "OpenBLAS") == [False, True]
+    assert shared("linux", True, None) == [True, True]
+    assert shared("linux", False, None) == [False, False]
+    assert shared("darwin", True, None) == [False, True]  # Accelerate
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("outputs", [10, 1030])
+@pytest.mark.parametrize("dtype", [mx.bfloat16, mx.float16, mx.float32])
+def test_weights_of_sixteen_bits_multiply_as_the_same_ones_of_thirty_two(rows, outputs, dtype):
+    """Large ones in blocks."""
+    random = np.random.RandomState(0)
+    layer = nn.Linear(1024, outputs, bias=False)
+    layer.weight = mx.array(random.normal(size=(outputs, 1024))).astype(dtype)
+    x = mx.array(random.normal(size=(rows, 1024)).astype(np.float32))
+    found, wanted = backend.project(layer, x), x @ layer.weight.astype(mx.float32).T
+    assert found.dtype == mx.float32 and found.shape == wanted.shape
+    assert np.abs(np.array(found - wanted)).max() < 1e-4
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 22])
+@pytest.mark.parametrize("form", [("affine", 8, 64), ("affine", 4, 32), ("mxfp4", 4, 32)])
+def test_a_quantised_product_of_many_rows_is_that_of_each(backends, form, rows):
+    mode, bits, group = form
+    random = np.random.RandomState(0)
+    layer = nn.Linear(64, 96, bias=False)
+    layer.weight = mx.array(random.normal(size=(96, 64)).astype(np.float32))
+    layer = layer.to_quantized(group, bits, mode)
+    x = mx.array(random.normal(size=(rows, 64)).astype(np.float32))
+    separate = mx.concatenate([layer(row) for row in mx.split(x, rows)])
+    assert np.abs(np.array(backend.project(layer, x) - separate)).max() < 1e-4
+    nodes = io.StringIO()
+    mx.export_to_dot(nodes, backend.project(layer, x))
+    assert ('label ="Matmul"' in nodes.getvalue()) == (backend.on_cpu() and rows > 2)
 
 
 def test_two_cores_compute_what_one_does_in_any_thread():

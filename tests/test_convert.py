@@ -33,9 +33,12 @@ def test_a_converted_checkpoint_is_the_same_model(case, tmp_path, layout):
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", None])
 def test_it_keeps_the_type_asked_for(released, tmp_path, dtype):
-    ours = load_model(convert(released.folder, tmp_path / "converted", dtype))
-    assert ours.dtype == getattr(mx, dtype or "bfloat16")
-    assert same(parameters(ours), parameters(load_model(released.folder, dtype)))
+    target, wanted = convert(released.folder, tmp_path / "converted", dtype), dtype or "bfloat16"
+    assert json.loads((target / "config.json").read_text())["dtype"] == wanted
+    stored = {value.dtype for value in mx.load(str(target / "model.safetensors")).values()}
+    assert stored == {getattr(mx, wanted), mx.float32, mx.int32}  # the last two the AudioVAE's
+    ours, original = (load_model(each, wanted) for each in (target, released.folder))
+    assert same(parameters(ours), parameters(original))
 
 
 def test_its_files_are_what_mlx_tools_expect(released, tmp_path):

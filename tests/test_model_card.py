@@ -42,7 +42,7 @@ def quantised(folder):
     """Quantises the checkpoint: bits of the language model, of the diffusion transformer."""
 
     def write(lm: int, dit: int) -> Path:
-        model = load_model(folder)
+        model = load_model(folder, "bfloat16")
         settings = {"group_size": 32, "bits": lm, "mode": "affine"}
         layers = [f"feat_decoder.{path}" for path in quantise(model.feat_decoder, dit)]
         quantise(model.base_lm, lm)
@@ -51,7 +51,7 @@ def quantised(folder):
         (folder / "config.json").write_text(json.dumps(config))
         weights = dict(tree_flatten(model.parameters()))
         mx.save_safetensors(str(folder / "model.safetensors"), weights, {"format": "mlx"})
-        load_model(folder)
+        load_model(folder, "bfloat16")
         return folder
 
     def quantise(module: nn.Module, bits: int) -> list[str]:

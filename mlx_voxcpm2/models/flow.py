@@ -182,7 +182,7 @@ class FlowMatching(nn.Module):
         )
         steps = mx.split(contexts, len(schedule.times))
 
-        shared = multiplies_on_one_core(self.estimator)
+        shared = multiplies_on_one_core(noise.dtype)
 
         def velocity(x: mx.array, step: int) -> mx.array:
             both = steps[step].squeeze(0)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..backend import arrange
+from ..backend import arrange, product, quantized_product
 
 Evaluate = Callable[..., None]
 
@@ -61,11 +61,11 @@ class JoinedLinear:
         )
 
     def __call__(self, x: mx.array) -> mx.array:
-        """x (..., in) -> the layers' outputs side by side (..., out of all)."""
+        """x (rows, in) -> the layers' outputs side by side (rows, out of all)."""
         if not self.is_quantised:
-            return x @ self.joined["weight"].T
+            return product(x, self.joined["weight"])
         layer = self.layers[0]
-        return mx.quantized_matmul(
+        return quantized_product(
             x, self.joined["weight"], self.joined["scales"], self.joined.get("biases"),
             group_size=layer.group_size, bits=layer.bits, mode=layer.mode,
         )  # fmt: skip

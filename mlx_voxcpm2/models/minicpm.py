@@ -11,7 +11,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.nn.utils import checkpoint
 
-from ..backend import joins_gate_and_up, rms_norm, stacks_query_heads, swiglu
+from ..backend import joins_gate_and_up, project, rms_norm, stacks_query_heads, swiglu
 from ..config import TransformerConfig
 from .joined_linear import Evaluate, JoinedLinear
 from .kv_cache import KVCache
@@ -39,10 +39,11 @@ class Joinable(nn.Module):
 
 
 def _add_projected(residual: mx.array, layer: nn.Module, x: mx.array, scale: float) -> mx.array:
-    """residual + scale * layer(x), in one kernel where the layer is a plain matrix."""
-    if type(layer) is nn.Linear and "bias" not in layer:
+    """residual + scale * layer(x), in one kernel where the layer is a plain matrix of x's type."""
+    if type(layer) is nn.Linear and "bias" not in layer and layer.weight.dtype == x.dtype:
         return mx.addmm(residual, x, layer.weight.T, alpha=scale)
-    return residual + (layer(x) if scale == 1 else layer(x) * scale)
+    projected = project(layer, x)
+    return residual + (projected if scale == 1 else projected * scale)
 
 
 class RMSNorm(nn.RMSNorm):
@@ -81,7 +82,7 @@ class Attention(Joinable):
         if self.is_joined:
             together = self.joined(x)
         else:
-            together = mx.concatenate([self[name](x) for name in self.inputs], axis=-1)
+            together = mx.concatenate([project(self[name], x) for name in self.inputs], axis=-1)
         heads = self.heads + 2 * self.kv_heads
         together = together.reshape(batch, -1, heads, together.shape[-1] // heads)
         turning, values = mx.split(
@@ -121,7 +122,7 @@ class MLP(Joinable):
         """x (N, H) -> (N, intermediate size). What is left to do is `down_proj`."""
         if self.is_joined:
             return swiglu(*mx.split(self.joined(x), 2, axis=-1))
-        return swiglu(self.gate_proj(x), self.up_proj(x))
+        return swiglu(project(self.gate_proj, x), project(self.up_proj, x))
 
 
 class DecoderLayer(nn.Module):
@@ -184,7 +185,7 @@ class MiniCPM(nn.Module):
 
     def embed(self, tokens: mx.array) -> mx.array:
         """tokens (B, T) -> (B, T, H)."""
-        embedded = self.embed_tokens(tokens)
+        embedded = self.embed_tokens(tokens).astype(self.norm.weight.dtype)
         return embedded if self.embedding_scale == 1 else embedded * self.embedding_scale
 
     def __call__(
