@@ -98,21 +98,14 @@ def project(layer: nn.Module, x: mx.array) -> mx.array:
     return layer(x)
 
 
-# Numbers of a matrix whose float32 copy still fits into memory that was just in use. Each larger
-# copy is new memory, which takes ten times as long as the product.
-_BLOCK = 2**19
-
-
 def product(x: mx.array, weight: mx.array) -> mx.array:
     """x (rows, in) times a matrix (out, in), turned -> (rows, out) of x's type.
 
     On a CPU the weights may be of 16 bits where x is of 32.
     """
-    outputs, blocks = weight.shape[0], weight.size // _BLOCK
-    if weight.dtype == x.dtype or blocks < 2:
+    if weight.dtype == x.dtype:
         return x @ weight.T
-    parts = mx.split(weight, [outputs * block // blocks for block in range(1, blocks)])
-    return mx.concatenate([x @ part.astype(x.dtype).T for part in parts], axis=-1)
+    return _product_in_blocks(x, lambda part: part.astype(x.dtype), weight)
 
 
 def quantized_product(
@@ -122,9 +115,26 @@ def quantized_product(
 
     On a CPU MLX takes the weights apart anew for each row: of several, BLAS is ten times as fast.
     """
-    if on_cpu() and len(x) > 2:
-        return x @ mx.dequantize(weight, scales, biases, **form).T
-    return mx.quantized_matmul(x, weight, scales, biases, **form)
+    if not on_cpu() or x.dtype != mx.float32 or len(x) < 3:
+        return mx.quantized_matmul(x, weight, scales, biases, **form)
+    stored = [weight, scales]
+    if biases is not None:  # the scales of other modes are no floats
+        stored = [weight, scales.astype(x.dtype), biases.astype(x.dtype)]
+    return _product_in_blocks(x, partial(mx.dequantize, **form), *stored)
+
+
+def _product_in_blocks(x: mx.array, widen: Callable[..., mx.array], *stored: mx.array) -> mx.array:
+    """x times the matrix that `widen` makes of what is stored of each output, some at a time.
+
+    What a block is widened to fits into memory that was just in use. Of a large matrix it would be
+    new memory, which takes ten times as long as the product.
+    """
+    outputs, blocks = len(stored[0]), len(stored[0]) * x.shape[-1] // 2**19
+    if blocks < 2:
+        return x @ widen(*stored).T
+    ends = [outputs * block // blocks for block in range(1, blocks)]
+    parts = zip(*(mx.split(each, ends) for each in stored), strict=True)
+    return mx.concatenate([x @ widen(*part).T for part in parts], axis=-1)
 
 
 def multiplies_on_one_core(dtype: mx.Dtype) -> bool:

@@ -136,13 +136,15 @@ def test_weights_of_sixteen_bits_multiply_as_the_same_ones_of_thirty_two(rows, o
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 22])
+@pytest.mark.parametrize("stored", [mx.float32, mx.bfloat16])
 @pytest.mark.parametrize("form", [("affine", 8, 64), ("affine", 4, 32), ("mxfp4", 4, 32)])
-def test_a_quantised_product_of_many_rows_is_that_of_each(backends, form, rows):
+def test_a_quantised_product_of_many_rows_is_that_of_each(backends, form, stored, rows):
     mode, bits, group = form
     random = np.random.RandomState(0)
     layer = nn.Linear(64, 96, bias=False)
     layer.weight = mx.array(random.normal(size=(96, 64)).astype(np.float32))
     layer = layer.to_quantized(group, bits, mode)
+    layer.set_dtype(stored)
     x = mx.array(random.normal(size=(rows, 64)).astype(np.float32))
     separate = mx.concatenate([layer(row) for row in mx.split(x, rows)])
     assert np.abs(np.array(backend.project(layer, x) - separate)).max() < 1e-4
