@@ -6,7 +6,7 @@ networks) -> `generation` (patches, a stream, results) -> `model` (what `load_mo
 
 __version__ = "0.1.0"
 
-from . import backend  # noqa: F401, I001  first: it prepares how MLX is loaded
+from . import blas  # noqa: F401, I001  first: it prepares how MLX is loaded
 
 from .load import load_model
 from .model import VoxCPM2

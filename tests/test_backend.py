@@ -1,13 +1,9 @@
-"""What differs between backends computes the same; a fast BLAS is found, or missed aloud."""
+"""What differs between backends computes the same."""
 
-import ctypes.util
 import gc
 import io
-import os
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -15,91 +11,6 @@ import numpy as np
 import pytest
 
 from mlx_voxcpm2 import backend
-
-LINUX_ONLY = pytest.mark.skipif(sys.platform != "linux", reason="Linux wheels only")
-NEEDS_OPENBLAS = pytest.mark.skipif(
-    sys.platform != "linux" or ctypes.util.find_library("openblas") is None,
-    reason="OpenBLAS is not installed",
-)
-REPORT = """
-import mlx_voxcpm2
-from mlx_voxcpm2 import backend
-import mlx.core as mx
-print(backend.FAST_BLAS, *backend.slowness_hints(mx.float32))
-"""
-# As on a machine without it.
-NO_OPENBLAS = """
-import ctypes
-find = ctypes.CDLL
-def without_openblas(name, *mode):
-    if name and "openblas" in name:
-        raise OSError(name)
-    return find(name, *mode)
-ctypes.CDLL = without_openblas
-"""
-
-
-def run(script: str, **environment: str) -> str:
-    environment = {**os.environ, "LD_PRELOAD": "", **environment}
-    command = [sys.executable, "-c", script]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=True, env=environment
-    ).stdout.strip()
-
-
-@NEEDS_OPENBLAS
-def test_openblas_is_found_when_the_package_comes_first():
-    assert run(REPORT) == "OpenBLAS"
-
-
-@LINUX_ONLY
-def test_mkl_is_looked_for_in_the_environment_and_a_broken_one_does_no_harm(tmp_path):
-    (tmp_path / "lib").mkdir()
-    for name in ("libmkl_rt.so.3", "libiomp5.so"):
-        (tmp_path / "lib" / name).touch()
-    script = f"{NO_OPENBLAS}import sys; sys.prefix = {str(tmp_path)!r}; {REPORT}"
-    script += "print(*backend.mkl_libraries())"
-    libraries = f"{tmp_path}/lib/libiomp5.so {tmp_path}/lib/libmkl_rt.so.3"
-    report, found = run(script).splitlines()
-    assert report.startswith("None") and found == libraries
-
-
-@LINUX_ONLY
-@pytest.mark.skipif(not backend.mkl_libraries(), reason="MKL is not installed")
-def test_mkl_is_taken_where_there_is_no_openblas():
-    assert run(NO_OPENBLAS + REPORT) == "MKL"
-
-
-@NEEDS_OPENBLAS
-def test_preloading_works_in_any_order():
-    assert run("import mlx.core" + REPORT, LD_PRELOAD="libopenblas.so.0") == "OpenBLAS"
-
-
-@LINUX_ONLY
-def test_coming_too_late_is_said():
-    """On a GPU it does not matter."""
-    script = "import mlx.core as mx; mx.set_default_device(mx.cpu)"
-    assert "LD_PRELOAD=libopenblas.so.0" in run(script + REPORT)
-
-
-@LINUX_ONLY
-def test_speech_is_the_official_one_without_a_fast_blas_too(make_case):
-    """There, matrices lie in memory the other way round, and guidance takes two cores."""
-    folder = make_case("released").folder
-    script = f"""
-import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
-import mlx.core as mx
-from mlx_voxcpm2 import backend
-from conftest import GOLDEN, relative_error
-from mlx_voxcpm2 import load_model
-golden = mx.load(str(GOLDEN / "released.safetensors"))
-noise = golden["gen.zero_shot.noise"]
-options = dict(noise=noise, min_tokens=len(noise), max_tokens=len(noise), inference_timesteps=8)
-model = load_model({str(folder)!r}, "float32")
-(result,) = model.generate("Hello world, this is a test.", **options)
-print(backend.FAST_BLAS, relative_error(result.audio, golden["gen.zero_shot.audio"]) < 1e-4)
-"""
-    assert run(script) == "None True"
 
 
 @pytest.fixture(params=[True, False], ids=["CPU", "GPU"])

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 
 # From the ground up: a module imports only what stands before it.
 ORDER = """
-backend errors whole_file json_lines schema config
+blas backend errors whole_file json_lines schema config
 models.compiled models.conv models.audio_vae models.rope models.joined_linear models.kv_cache
 models.minicpm models.local_encoder models.local_dit models.flow models.voxcpm2
 audio clips audio_output loudspeaker tokenizer
