@@ -76,12 +76,15 @@ def quantized_product(
 
     On a CPU MLX takes the weights apart anew for each row: of several, BLAS is ten times as fast.
     """
-    if not on_cpu() or x.dtype != mx.float32 or len(x) < 3:
-        return mx.quantized_matmul(x, weight, scales, biases, **form)
-    stored = [weight, scales]
-    if biases is not None:  # the scales of other modes are no floats
-        stored = [weight, scales.astype(x.dtype), biases.astype(x.dtype)]
-    return _product_in_blocks(x, partial(mx.dequantize, **form), *stored)
+    stored = [weight, scales] if biases is None else [weight, scales, biases]
+    multiply = partial(mx.quantized_matmul, x, **form)
+    if on_cpu() and x.dtype == mx.float32 and len(x) > 2:
+        if biases is not None:  # the scales of other modes are no floats
+            stored = [weight, scales.astype(x.dtype), biases.astype(x.dtype)]
+        return _product_in_blocks(x, partial(mx.dequantize, **form), *stored)
+    if on_cpu() and len(x) <= 2 and len(weight) * x.shape[-1] > 2**18:
+        return on_two_cores(multiply, *stored, axis=-1)  # of less, they would wait for each other
+    return multiply(*stored)
 
 
 def _product_in_blocks(x: mx.array, widen: Callable[..., mx.array], *stored: mx.array) -> mx.array:
@@ -103,15 +106,17 @@ def multiplies_on_one_core(dtype: mx.Dtype) -> bool:
     return has_slow_blas() or (on_cpu() and dtype != mx.float32)
 
 
-def on_two_cores(function: Callable[[mx.array], mx.array], x: mx.array) -> mx.array:
-    """function(x), where each half of x's first axis is a core's work."""
+def on_two_cores(function: Callable[..., mx.array], *arrays: mx.array, axis: int = 0) -> mx.array:
+    """function(*arrays), where each half is a core's work: of the arrays' first axis, and thus of
+    the result's `axis`."""
     if not hasattr(_this_thread, "stream"):
         _this_thread.stream = mx.new_stream(mx.cpu)  # which no other thread may use
-    half = len(x) // 2
-    first = function(x[:half])
+    halves = [mx.split(each, [len(each) // 2]) for each in arrays]
+    ours, others = zip(*halves, strict=True)
+    first = function(*ours)
     with mx.stream(_this_thread.stream):
-        second = function(x[half:])
-    return mx.concatenate([first, second])
+        second = function(*others)
+    return mx.concatenate([first, second], axis=axis)
 
 
 _this_thread = threading.local()
