@@ -60,6 +60,11 @@ SMALL = {
 }  # fmt: skip
 
 
+# Every engine chooses its own kernels: what fits another machine's BLAS is not passed on.
+TUNING = {"OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"}
+UNTUNED = {name: value for name, value in os.environ.items() if name not in TUNING}
+
+
 class WorkerError(Exception):
     """One line that names the engine and what ended it."""
 
@@ -74,7 +79,7 @@ class Worker:
             with log.open("w") as errors:
                 self.process = subprocess.Popen(
                     command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
-                    text=True, env=os.environ | environment,
+                    text=True, env=UNTUNED | environment,
                 )  # fmt: skip
         except OSError as error:
             raise WorkerError(f"{self.name}: can't start {python} ({error.strerror})") from None
