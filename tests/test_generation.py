@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import relative_error
 
-from mlx_voxcpm2 import GenerationOptions
+from mlx_voxcpm2 import GenerationOptions, load_model
 from mlx_voxcpm2.models.flow import Schedule
 
 TEXT = "Hello world, this is a test."
@@ -82,17 +82,21 @@ def test_speaking_adds_nothing_to_the_parameters(make_case):
     assert set(after) == before and all(isinstance(value, mx.array) for value in after.values())
 
 
-def test_each_patch_may_be_asked_for_by_another_thread(released):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])  # on a CPU: with one stream, with two
+def test_each_patch_may_be_asked_for_by_another_thread(released, dtype):
     """As web frameworks do, which run every step of an iterator somewhere else."""
+    model = load_model(released.folder, dtype)
     options = {"seed": 1, "max_tokens": 5, "ref_audio": released.waveform("short"), **QUICK}
-    results = released.model.generate(TEXT, stream=True, **options)
+    results = model.generate(TEXT, stream=True, **options)
     heard = []
-    while not heard or not heard[-1].is_final_chunk:
+    for count in range(1, 6):
         step = threading.Thread(target=lambda: heard.append(next(results)))
         step.start()
         step.join()
-        assert len(heard) <= 5
-    (whole,) = released.model.generate(TEXT, **options)
+        assert len(heard) == count
+        if heard[-1].is_final_chunk:
+            break
+    (whole,) = model.generate(TEXT, **options)
     assert np.array_equal(spoken(heard), np.array(whole.audio))
 
 
@@ -289,8 +293,6 @@ def test_each_patch_costs_the_same_graph_however_long_the_speech(model):
 @pytest.mark.parametrize(("dtype", "solver"), [("bfloat16", "euler"), ("float16", "adams")])
 def test_sixteen_bit_weights_keep_everything_on_the_way_in_sixteen_bits(make_case, dtype, solver):
     """Masks and RoPE tables in float32 would raise all that they touch."""
-    from mlx_voxcpm2 import load_model
-
     case = make_case("mup")
     model = load_model(case.folder, dtype=dtype)
     wanted = getattr(mx, dtype)
