@@ -79,7 +79,7 @@ def add_model_flags(parser: Parser) -> None:
         help="a folder or hub repository (default %(default)s)",
     )  # fmt: skip
     flag(model, "revision", help="of the hub repository")
-    flag(model, "dtype", help="bfloat16 (default), float16 or float32")
+    flag(model, "dtype", help="bfloat16 (default; a CPU computes in float32), float16 or float32")
     flag(model, "quantize", metavar="RECIPE", help="8bit, 4bit … in memory, as convert would")
     flag(
         model, "adapter", "lora_path", metavar="PATH_OR_REPO[:STRENGTH]",
