@@ -50,39 +50,32 @@ def arrange(weight: mx.array) -> mx.array:
 
 
 def project(layer: nn.Module, x: mx.array) -> mx.array:
-    """layer(x), x (rows, in) -> (rows, out)."""
+    """layer(x), x (rows, in) -> (rows, out) of x's type."""
     if type(layer) is nn.Linear and "bias" not in layer:
-        return product(x, layer.weight)
+        return _product(x, layer.weight)
     if type(layer) is nn.QuantizedLinear and "bias" not in layer:
-        form = {"group_size": layer.group_size, "bits": layer.bits, "mode": layer.mode}
-        return quantized_product(x, layer.weight, layer.scales, layer.get("biases"), **form)
+        return _quantized_product(x, layer)
     return layer(x)
 
 
-def product(x: mx.array, weight: mx.array) -> mx.array:
-    """x (rows, in) times a matrix (out, in), turned -> (rows, out) of x's type.
-
-    On a CPU the weights may be of 16 bits where x is of 32.
-    """
+def _product(x: mx.array, weight: mx.array) -> mx.array:
+    """On a CPU the weights may be of 16 bits where x is of 32."""
     if weight.dtype == x.dtype:
         return x @ weight.T
     return _product_in_blocks(x, lambda part: part.astype(x.dtype), weight)
 
 
-def quantized_product(
-    x: mx.array, weight: mx.array, scales: mx.array, biases: mx.array | None, **form: int | str
-) -> mx.array:
-    """The same with a quantised matrix.
-
-    On a CPU MLX takes the weights apart anew for each row: of several, BLAS is ten times as fast.
-    """
-    stored = [weight, scales] if biases is None else [weight, scales, biases]
+def _quantized_product(x: mx.array, layer: nn.QuantizedLinear) -> mx.array:
+    """On a CPU MLX takes the weights apart for each row: for many, BLAS is ten times as fast."""
+    names = ("weight", "scales", "biases")
+    stored = [layer[name] for name in names if layer.get(name) is not None]
+    form = {"group_size": layer.group_size, "bits": layer.bits, "mode": layer.mode}
     multiply = partial(mx.quantized_matmul, x, **form)
     if on_cpu() and x.dtype == mx.float32 and len(x) > 2:
-        if biases is not None:  # the scales of other modes are no floats
-            stored = [weight, scales.astype(x.dtype), biases.astype(x.dtype)]
+        if layer.mode == "affine":  # the scales of other modes are no floats
+            stored[1:] = [each.astype(x.dtype) for each in stored[1:]]
         return _product_in_blocks(x, partial(mx.dequantize, **form), *stored)
-    if on_cpu() and len(x) <= 2 and len(weight) * x.shape[-1] > 2**18:
+    if on_cpu() and len(x) <= 2 and len(layer.weight) * x.shape[-1] > 2**18:
         return on_two_cores(multiply, *stored, axis=-1)  # of less, they would wait for each other
     return multiply(*stored)
 
@@ -107,8 +100,8 @@ def multiplies_on_one_core(dtype: mx.Dtype) -> bool:
 
 
 def on_two_cores(function: Callable[..., mx.array], *arrays: mx.array, axis: int = 0) -> mx.array:
-    """function(*arrays), where each half is a core's work: of the arrays' first axis, and thus of
-    the result's `axis`."""
+    """function(*arrays): each core takes half of every array's first axis, and the halves of the
+    result are joined along `axis`."""
     if not hasattr(_this_thread, "stream"):
         _this_thread.stream = mx.new_stream(mx.cpu)  # which no other thread may use
     halves = [mx.split(each, [len(each) // 2]) for each in arrays]

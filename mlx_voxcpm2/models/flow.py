@@ -181,7 +181,6 @@ class FlowMatching(nn.Module):
             axis=-2,
         )
         steps = mx.split(contexts, len(schedule.times))
-
         shared = multiplies_on_one_core(noise.dtype)
 
         def velocity(x: mx.array, step: int) -> mx.array:

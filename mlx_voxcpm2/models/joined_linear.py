@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..backend import arrange, product, quantized_product
+from ..backend import arrange, project
 
 Evaluate = Callable[..., None]
 
@@ -22,15 +23,16 @@ class JoinedLinear:
         self.layers = layers
         sizes = [layer.weight.shape[0] for layer in layers]
         ends = [sum(sizes[:count]) for count in range(1, len(sizes))]
-        self.joined: dict[str, mx.array] = {}
+        self.whole = copy(layers[0])
         for name in ("weight", "scales", "biases"):
             if layers[0].get(name) is None:
                 continue
             whole = mx.concatenate([layer[name] for layer in layers])
-            whole = whole if self.is_quantised else arrange(whole)
+            if isinstance(self.whole, nn.Linear):
+                whole = arrange(whole)
             parts = mx.split(whole, ends)
             evaluate(whole, parts)
-            self.joined[name] = whole
+            self.whole[name] = whole
             for layer, part in zip(layers, parts, strict=True):
                 layer[name] = part
         self.weights = [layer.weight for layer in layers]
@@ -49,10 +51,6 @@ class JoinedLinear:
                 return None
         return cls(layers, evaluate)
 
-    @property
-    def is_quantised(self) -> bool:
-        return isinstance(self.layers[0], nn.QuantizedLinear)
-
     def holds(self, layers: list[nn.Module]) -> bool:
         """Whether these are still the layers that were joined, with the weights they had."""
         return all(
@@ -62,10 +60,4 @@ class JoinedLinear:
 
     def __call__(self, x: mx.array) -> mx.array:
         """x (rows, in) -> the layers' outputs side by side (rows, out of all)."""
-        if not self.is_quantised:
-            return product(x, self.joined["weight"])
-        layer = self.layers[0]
-        return quantized_product(
-            x, self.joined["weight"], self.joined["scales"], self.joined.get("biases"),
-            group_size=layer.group_size, bits=layer.bits, mode=layer.mode,
-        )  # fmt: skip
+        return project(self.whole, x)
