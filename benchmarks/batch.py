@@ -21,10 +21,10 @@ from pathlib import Path
 import speed
 
 from mlx_voxcpm2 import load_model  # before MLX: on Linux it finds a fast BLAS
-from mlx_voxcpm2.batch import Request
-from mlx_voxcpm2.generation import stream_audio
 from mlx_voxcpm2.model import VoxCPM2
-from mlx_voxcpm2.options import GenerationOptions
+from mlx_voxcpm2.speech.batch import Request
+from mlx_voxcpm2.speech.generation import stream_audio
+from mlx_voxcpm2.speech.options import GenerationOptions
 
 import mlx.core as mx  # isort: skip
 

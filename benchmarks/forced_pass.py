@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from mlx_voxcpm2 import VoxCPM2  # before MLX: on Linux it finds a fast BLAS
-from mlx_voxcpm2.models.flow import Schedule, guide
-from mlx_voxcpm2.options import GenerationOptions
-from mlx_voxcpm2.prompt import Prompt
+from mlx_voxcpm2.models.voxcpm2.flow import Schedule, guide
+from mlx_voxcpm2.speech.options import GenerationOptions
+from mlx_voxcpm2.speech.prompt import Prompt
 
 import mlx.core as mx  # isort: skip
 import mlx.nn as nn  # isort: skip

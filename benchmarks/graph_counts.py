@@ -28,7 +28,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mlx_voxcpm2 import VoxCPM2  # before MLX: on Linux it finds a fast BLAS
-from mlx_voxcpm2.config import VoxCPM2Config
+from mlx_voxcpm2.models.voxcpm2.config import VoxCPM2Config
 
 import mlx.core as mx  # isort: skip
 from mlx.utils import tree_flatten, tree_map_with_path  # isort: skip

@@ -25,7 +25,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 from mlx_voxcpm2 import VoxCPM2, load_model  # before MLX: on Linux it finds a fast BLAS
-from mlx_voxcpm2.models.flow import PATH_START, SOLVERS, Schedule, guide
+from mlx_voxcpm2.models.voxcpm2.flow import PATH_START, SOLVERS, Schedule, guide
 
 import mlx.core as mx  # isort: skip
 import mlx.nn as nn  # isort: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mlx_voxcpm2 import VoxCPM2  # before MLX: on Linux it finds a fast BLAS
-from mlx_voxcpm2.audio import AudioSource, read_audio
+from mlx_voxcpm2.audio.reading import AudioSource, read_audio
 from mlx_voxcpm2.errors import one_line
 
 import mlx.core as mx  # isort: skip

@@ -31,7 +31,7 @@ from pathlib import Path
 import numpy as np
 import speed_report
 
-from mlx_voxcpm2.blas import mkl_libraries
+from mlx_voxcpm2.layers.blas import mkl_libraries
 
 HERE = Path(__file__).parent
 TEXT = (

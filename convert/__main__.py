@@ -8,9 +8,9 @@ import sys
 from dataclasses import replace
 from functools import partial
 
-from mlx_voxcpm2.adapter_files import split_strength
-from mlx_voxcpm2.command import Parser, flag, messages_on_success, run, stopped_by_signals
-from mlx_voxcpm2.quantization import MODE_RECIPES, RECIPES, Quantization, find_recipe
+from mlx_voxcpm2.commands.shell import Parser, flag, messages_on_success, run, stopped_by_signals
+from mlx_voxcpm2.weights.adapter_files import split_strength
+from mlx_voxcpm2.weights.quantization import MODE_RECIPES, RECIPES, Quantization, find_recipe
 
 
 def build_parser(prog: str) -> Parser:

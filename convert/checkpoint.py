@@ -12,13 +12,13 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from mlx_voxcpm2 import layouts
-from mlx_voxcpm2.adapter_files import read_adapter_if_any
 from mlx_voxcpm2.errors import one_line
-from mlx_voxcpm2.hub import find_checkpoint
 from mlx_voxcpm2.load import Checkpoint, Precision, choose_precision, read_checkpoint
-from mlx_voxcpm2.quantization import Quantization
-from mlx_voxcpm2.weight_files import Weights
+from mlx_voxcpm2.weights import layouts
+from mlx_voxcpm2.weights.adapter_files import read_adapter_if_any
+from mlx_voxcpm2.weights.files import Weights
+from mlx_voxcpm2.weights.hub import find_checkpoint
+from mlx_voxcpm2.weights.quantization import Quantization
 
 from .safetensors_writer import content, header, write_file
 from .target_folder import require_room, target_folder

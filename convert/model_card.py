@@ -10,10 +10,10 @@ from string import Template
 
 import mlx.core as mx
 
-from mlx_voxcpm2.config import VoxCPM2Config
-from mlx_voxcpm2.layouts import is_mlx_audio
-from mlx_voxcpm2.quantization import quantization_entry, settings_of
-from mlx_voxcpm2.weight_files import read_weights
+from mlx_voxcpm2.models.voxcpm2.config import VoxCPM2Config
+from mlx_voxcpm2.weights.files import read_weights
+from mlx_voxcpm2.weights.layouts import is_mlx_audio
+from mlx_voxcpm2.weights.quantization import quantization_entry, settings_of
 
 MEASURED = ("<!-- measured -->", "<!-- /measured -->")
 """What benchmarks/quantisation.py found stands between these, in its output and in the card."""
@@ -123,10 +123,8 @@ def card_text(contents: Contents, repo: str, base_model: str, measured: str | No
 
 
 def _template(name: str) -> Template:
-    here = Path(__file__).parent
-    inside = here / "model_cards"  # where a wheel puts it; a checkout has it beside `convert`
-    folder = inside if inside.is_dir() else here.parent / "model_cards"
-    return Template((folder / f"{name}.md").read_text(encoding="utf-8"))
+    file = Path(__file__).parent / "model_cards" / f"{name}.md"
+    return Template(file.read_text(encoding="utf-8"))
 
 
 def _table(contents: Contents) -> str:

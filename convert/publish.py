@@ -41,7 +41,7 @@ def check_upload(repo_id: str) -> None:
         )
     try:
         account = HfApi().whoami()
-    except Exception as error:  # as in `mlx_voxcpm2.hub`: they have no common ancestor
+    except Exception as error:  # as in `mlx_voxcpm2.weights.hub`: they have no common ancestor
         raise _failure(repo_id, error) from None
     role = account.get("auth", {}).get("accessToken", {}).get("role")
     if role == "read":

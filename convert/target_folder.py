@@ -8,17 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mlx_voxcpm2.whole_folder import whole_folder
+from mlx_voxcpm2.files import atomic_folder
 
 
 @contextmanager
 def target_folder(target: Path, overwrite: bool) -> Iterator[Path]:
-    """`whole_folder`, which replaces nothing but checkpoints, and them only when asked to.
+    """`atomic_folder`, which replaces nothing but checkpoints, and them only when asked to.
 
     Raises FileExistsError, FileNotFoundError or OSError, first of all.
     """
     _check_place(target, overwrite)
-    with whole_folder(target) as folder:
+    with atomic_folder(target) as folder:
         yield folder
 
 

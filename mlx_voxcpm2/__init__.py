@@ -6,12 +6,12 @@ networks) -> `generation` (patches, a stream, results) -> `model` (what `load_mo
 
 __version__ = "0.1.0"
 
-from . import blas  # noqa: F401, I001  first: it prepares how MLX is loaded
+from .layers import blas  # noqa: F401, I001  first: it prepares how MLX is loaded
 
 from .load import load_model
 from .model import VoxCPM2
-from .options import GenerationOptions
-from .results import GenerationResult
-from .voices import Voice
+from .speech.options import GenerationOptions
+from .speech.results import GenerationResult
+from .voices.saved import Voice
 
 __all__ = ["GenerationOptions", "GenerationResult", "Voice", "VoxCPM2", "__version__", "load_model"]

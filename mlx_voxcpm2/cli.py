@@ -8,10 +8,10 @@ import sys
 # Command -> the module whose `main(argv, prog)` runs it, and what it does.
 COMMANDS = {
     "generate": ("mlx_voxcpm2.generate", "speak a text"),
-    "batch": ("mlx_voxcpm2.batch_command", "speak many texts, one per line of a file"),
-    "serve": ("mlx_voxcpm2.serve", "speak for programs, as OpenAI's service does"),
+    "batch": ("mlx_voxcpm2.commands.batch", "speak many texts, one per line of a file"),
+    "serve": ("mlx_voxcpm2.commands.serve", "speak for programs, as OpenAI's service does"),
     "app": ("mlx_voxcpm2.app.__main__", "speak on a page in the browser"),
-    "voice": ("mlx_voxcpm2.voice", "keep voices to speak in: add, list, show, remove"),
+    "voice": ("mlx_voxcpm2.commands.voice", "keep voices to speak in: add, list, show, remove"),
     "train": ("mlx_voxcpm2.train", "fine-tune on clips and their words"),
     "convert": ("mlx_voxcpm2.convert.__main__", "write a checkpoint for MLX"),
 }

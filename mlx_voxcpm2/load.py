@@ -10,23 +10,24 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from . import adapters, backend, layouts
-from .adapter_files import StoredAdapter, read_adapter_if_any
-from .config import VoxCPM2Config
 from .errors import one_line
-from .hub import DEMO, find_checkpoint
-from .known_words import KnownWords
-from .lora_layers import lora_class
+from .layers import backend
 from .model import VoxCPM2
-from .quantization import (
+from .models.voxcpm2.config import VoxCPM2Config
+from .text.known_words import KnownWords
+from .text.tokenizer import Tokenizer
+from .weights import adapters, layouts
+from .weights.adapter_files import StoredAdapter, read_adapter_if_any
+from .weights.files import Weights, read_weights
+from .weights.hub import DEMO, find_checkpoint
+from .weights.lora_layers import lora_class
+from .weights.quantization import (
     Quantization,
     find_recipe,
     quantization_entry,
     quantize_weights,
     settings_of,
 )
-from .tokenizer import Tokenizer
-from .weight_files import Weights, read_weights
 
 logger = logging.getLogger("mlx_voxcpm2")
 

@@ -21,18 +21,18 @@ import mlx.nn as nn
 import numpy as np
 
 from .errors import one_line
-from .live_batch import LiveBatch
 from .load import load_model
-from .offered_voices import OfferedVoices
-from .options import GenerationOptions
+from .speech.live_batch import LiveBatch
+from .speech.options import GenerationOptions
+from .voices.registry import OfferedVoices
 
 if TYPE_CHECKING:
     from mlx_audio.tts.continuous import TTSBatchEvent, TTSBatchItem, TTSBatchOptions
 
-    from .audio import AudioSource
-    from .batch import Request
+    from .audio.reading import AudioSource
     from .model import VoxCPM2
-    from .results import ResultIterator
+    from .speech.batch import Request
+    from .speech.results import ResultIterator
 
 COMMANDS = ("tts.generate", "server")
 
@@ -199,7 +199,7 @@ class BatchSession:
         if item.ref_audio is not None:
             raise ValueError("a batch takes no ref_audio; keep it by `mlx-voxcpm2 voice add`")
         model = self.speaker.model
-        clips = self.speaker.voices.clips(item.voice, item.instruct, model)
+        clips = self.speaker.voices.clips(item.voice, item.instruct, model.clip_encoder)
         return model.request(item.text, instruct=item.instruct, options=self.options, **clips)
 
     def cancel(self, sequence_id: int) -> None:

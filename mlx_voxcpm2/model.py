@@ -5,37 +5,34 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
-from functools import cached_property
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from itertools import starmap
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
-import numpy as np
 
-from . import adapters
-from .batch import Request, generate_patches, length_limit
-from .config import VoxCPM2Config
-from .generation import make_requests, stream_results, whole_results
-from .known_words import KnownWords
-from .models.voxcpm2 import VoxCPM2Model
-from .noise import checked_noise
-from .options import GenerationOptions, check_integer
-from .prompt import Prompt, spoken_letters, spoken_text
-from .results import GenerationResult, ResultIterator
-from .tokenizer import Tokenizer
-from .voices import Voice, known_sound, make_voice, spoken_clips
+from .models.voxcpm2.config import VoxCPM2Config
+from .models.voxcpm2.network import VoxCPM2Model
+from .schema import check_integer
+from .speech.batch import Request, generate_patches, length_limit
+from .speech.clip_encoder import PATCHES_AT_ONCE, ClipEncoder, Padding
+from .speech.generation import stream_results, whole_results
+from .speech.noise import checked_noise
+from .speech.options import GenerationOptions
+from .speech.prompt import Prompt, spoken_letters, spoken_text
+from .speech.results import GenerationResult, ResultIterator
+from .text.known_words import KnownWords
+from .text.tokenizer import Tokenizer
+from .voices.saved import Voice, make_voice, spoken_clips
+from .weights import adapters
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .audio import AudioSource
-    from .clips import Clip
-    from .verification import Verification
+    from .audio.reading import AudioSource
+    from .recognition.verification import Verification
 
 logger = logging.getLogger("mlx_voxcpm2")
-
-PIECE = 8
-"""Patches that are encoded or decoded at once. As a whole, 30 s of sound would take gigabytes."""
 
 
 class VoxCPM2(VoxCPM2Model):
@@ -44,39 +41,20 @@ class VoxCPM2(VoxCPM2Model):
     def __init__(self, config: VoxCPM2Config, tokenizer: Tokenizer):
         super().__init__(config)
         self.tokenizer = tokenizer
-        self.adapter: adapters.Adapter | None = None
+        self.clip_encoder = ClipEncoder(config, self.audio_vae)
         self.known_words: KnownWords | None = None
-
-    @property
-    def sample_rate(self) -> int:
-        """Of the speech, in Hz."""
-        return self.config.audio_vae_config.out_sample_rate
-
-    @property
-    def patch_samples(self) -> int:
-        """Samples of speech per patch."""
-        return self.config.patch_size * self.config.audio_vae_config.decoder_hop
-
-    @cached_property
-    def known_sound(self) -> mx.array:
-        """What the encoder makes of a certain tone, (1, P, D): tells AudioVAEs apart. Made once."""
-        return known_sound(self)
 
     def tokenize(self, text: str) -> list[int]:
         """Ids by upstream's rule: no beginning-of-sequence token, Chinese by characters."""
         return self.tokenizer(text)
 
-    def encode_audio(self, audio: AudioSource, pad: str = "right") -> mx.array:
+    def encode_audio(self, audio: AudioSource, pad: Padding = "right") -> mx.array:
         """audio -> patches (N, P, D), float32; the last or first one is filled up with silence.
 
         audio: a path, bytes, a binary file, or (array, sample rate). pad: "right" as for a
         reference, "left" as for a prompt, whose end the speech goes on from.
         """
-        if pad not in ("right", "left"):
-            raise ValueError(f"pad is {pad!r}; it must be 'right' or 'left'")
-        patches = self._encode(self._filled(self._clip(audio, "audio").samples, pad))
-        mx.eval(patches)  # else only this thread could use them
-        return patches
+        return self.clip_encoder.encode(audio, pad)
 
     def decode_latents(
         self, latents: mx.array, condition_sample_rate: int | None = None
@@ -97,8 +75,8 @@ class VoxCPM2(VoxCPM2Model):
                 "condition; leave it out"
             )
         cache, sounds = self.audio_vae.make_cache(), []
-        for start in range(0, len(latents), PIECE):
-            flat = latents[start : start + PIECE].reshape(1, -1, size)
+        for start in range(0, len(latents), PATCHES_AT_ONCE):
+            flat = latents[start : start + PATCHES_AT_ONCE].reshape(1, -1, size)
             sounds.append(self.audio_vae.decode(flat, condition_sample_rate, cache)[0])
             mx.eval(sounds[-1], self.audio_vae.held(cache))
         return mx.concatenate(sounds) if sounds else mx.zeros(0)
@@ -265,7 +243,9 @@ class VoxCPM2(VoxCPM2Model):
         Says by the log what was mended, and what is wrong with a clip. Raises ValueError or
         FileNotFoundError.
         """
-        return make_voice(self, ref_audio, prompt_audio, prompt_text, description, as_is)
+        return make_voice(
+            self.clip_encoder, ref_audio, prompt_audio, prompt_text, description, as_is
+        )
 
     def load_adapter(
         self, path_or_repo: str | Path, strength: float | None = None
@@ -315,18 +295,21 @@ class VoxCPM2(VoxCPM2Model):
             self.known_words.warn_of_others(words_only)
         text = spoken_text(words_only, instruct)
         ref_audio, prompt_audio, prompt_text = spoken_clips(
-            self, instruct, ref_audio, prompt_audio, prompt_text, voice
+            self.clip_encoder, instruct, ref_audio, prompt_audio, prompt_text, voice
         )
         words = self.tokenize((prompt_text or "") + text)
-        reference, length = self._voice(ref_audio, "ref_audio", "right")
-        prompt, more = self._voice(prompt_audio, "prompt_audio", "left")
+        prepare = self.clip_encoder.prepare
+        reference = None if ref_audio is None else prepare(ref_audio, "ref_audio", "right")
+        prompt = None if prompt_audio is None else prepare(prompt_audio, "prompt_audio", "left")
         vocabulary = self.config.lm_config.vocab_size
         if max(words, default=0) >= vocabulary:
             raise ValueError(
                 f"the tokenizer gives id {max(words)}, and the model has {vocabulary}; take the "
                 "tokenizer.json of this checkpoint"
             )
-        positions = len(words) + 1 + more + (length + 2 if length else 0)
+        positions = Prompt.positions(
+            len(words), reference and reference.length, prompt and prompt.length
+        )
         limit = self.config.context_length
         if positions > limit:
             raise ValueError(
@@ -341,55 +324,26 @@ class VoxCPM2(VoxCPM2Model):
         patches = length_limit(target, positions, limit, options.max_tokens)
 
         def request() -> Request:
-            sequence = Prompt.build(words, reference(), prompt())
+            sequence = Prompt.build(
+                words, reference and reference.encode(), prompt and prompt.encode()
+            )
             return Request(sequence, options, target, patches, noise, letters, words_only)
 
         return request
 
-    @property
-    def _samples_in(self) -> int:
-        """Samples at the encoder's rate per patch."""
-        return self.config.patch_size * self.config.audio_vae_config.encoder_hop
 
-    def _voice(
-        self, audio: AudioSource | mx.array | None, name: str, pad: str
-    ) -> tuple[Callable[[], mx.array | None], int]:
-        """What gives the patches (N, P, D) of a clip, or None; and N."""
-        if audio is None:
-            return lambda: None, 0
-        if isinstance(audio, mx.array):
-            shape = (self.config.patch_size, self.config.feat_dim)
-            if audio.ndim != 3 or audio.shape[1:] != shape or not len(audio):
-                raise ValueError(
-                    f"{name} has shape {audio.shape}; give what encode_audio returns, (patches, "
-                    f"{shape[0]}, {shape[1]}), or (samples, sample_rate)"
-                )
-            if not mx.isfinite(audio).all().item():
-                raise ValueError(f"{name} holds values that are not finite; encode the clip again")
-            mx.eval(audio)
-            return lambda: audio, len(audio)
-        clip = self._clip(audio, name)
-        for problem in clip.problems():
-            logger.warning("%s %s", name, problem)
-        samples = self._filled(clip.samples, pad)
-        return lambda: self._encode(samples), len(samples) // self._samples_in
+def make_requests(
+    model: VoxCPM2, items: Iterable[str | Request], options: GenerationOptions | None
+) -> Iterable[Request]:
+    """Texts become requests: those of a list now, those of a generator when they are asked for."""
+    if isinstance(items, str | Request) or not isinstance(items, Iterable):
+        raise ValueError(f"requests is a single {type(items).__name__}; give a list of texts")
 
-    def _clip(self, audio: AudioSource, name: str) -> Clip:
-        from .clips import read_clip
+    def make(index: int, item: str | Request) -> Request:
+        try:
+            return item if isinstance(item, Request) else model.request(item, options=options)
+        except ValueError as error:
+            raise ValueError(f"request {index}: {error}") from None
 
-        return read_clip(audio, self.config.audio_vae_config.sample_rate, name)
-
-    def _filled(self, samples: np.ndarray, pad: str) -> np.ndarray:
-        """samples, filled up to whole patches."""
-        missing = -len(samples) % self._samples_in
-        return np.pad(samples, (missing, 0) if pad == "left" else (0, missing))
-
-    def _encode(self, samples: np.ndarray) -> mx.array:
-        """samples in whole patches -> patches (N, P, D)."""
-        piece, cache, latents = PIECE * self._samples_in, self.audio_vae.encoder.make_cache(), []
-        for start in range(0, len(samples), piece):
-            audio = mx.array(samples[start : start + piece])[None]
-            latents.append(self.audio_vae.encode(audio, cache))
-            mx.eval(latents[-1], self.audio_vae.held(cache))
-        joined = mx.concatenate(latents, axis=1)
-        return joined.reshape(-1, self.config.patch_size, self.config.feat_dim)
+    made = starmap(make, enumerate(items))
+    return list(made) if isinstance(items, Sequence) else made

@@ -9,6 +9,7 @@ import math
 import types
 import typing
 from dataclasses import MISSING, fields, is_dataclass
+from numbers import Integral, Real
 
 
 def require(condition: bool, name: str, value: object, expected: str) -> None:
@@ -61,3 +62,18 @@ def _convert(hint: object, value: object, name: str, unknown: list[str]):
     if hint in (bool, str) and isinstance(value, hint):
         return value
     raise ValueError(f"{name} must be {hint.__name__}, not {value!r}")
+
+
+def check_number(name: str, value: float, low: float, high: float) -> None:
+    """Raises ValueError unless it is one, from low to high."""
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not low <= value <= high:
+        raise ValueError(f"{name} is {value!r}; it must be a number from {low} to {high}")
+
+
+def check_integer(name: str, value: int, low: int, high: int | None) -> None:
+    """Raises ValueError unless it is one, from low to high, or of any size where that is None."""
+    integer = isinstance(value, Integral) and not isinstance(value, bool)
+    if not integer or value < low or (high is not None and value > high):
+        range_ = f"from {low} to {high}" if high is not None else f"of at least {low}"
+        raise ValueError(f"{name} is {value!r}; it must be a whole number {range_}")

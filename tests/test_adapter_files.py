@@ -14,13 +14,18 @@ import soundfile
 from conftest import GOLDEN, parameters, same
 from golden.cases import OUR_ADAPTER
 from hub_stand_in import Hub
-from mlx_voxcpm2.convert import __main__ as converting
 from safetensors import safe_open
 from safetensors.numpy import load_file
 from torch_files import save_state_dict
 
 from mlx_voxcpm2 import generate, load_model
-from mlx_voxcpm2.adapter_files import LoRASettings, read_adapter, save_adapter, split_strength
+from mlx_voxcpm2.convert import __main__ as converting
+from mlx_voxcpm2.weights.adapter_files import (
+    LoRASettings,
+    read_adapter,
+    save_adapter,
+    split_strength,
+)
 
 OFFICIAL, OURS = GOLDEN / "adapters" / "official", GOLDEN / "adapters" / "ours"
 WEIGHTS, SETTINGS = "lora_weights.safetensors", "lora_config.json"
@@ -99,7 +104,7 @@ def test_an_adapters_repository_is_fetched(folder, tmp_path):
     """Only the adapter, not what else training left there."""
     (folder / "optimizer.pth").write_text("of no use")
     script = (
-        "import sys; from mlx_voxcpm2.adapter_files import read_adapter; "
+        "import sys; from mlx_voxcpm2.weights.adapter_files import read_adapter; "
         "print(len(read_adapter(sys.argv[1]).tensors))"
     )
     with Hub() as hub:

@@ -14,12 +14,12 @@ from conftest import GOLDEN, parameters, relative_error, same
 from golden.cases import ADAPTER_ALPHAS
 from golden.make_adapter import values
 from mlx.utils import tree_flatten
-from mlx_voxcpm2.convert import convert
 
 from mlx_voxcpm2 import GenerationOptions, load_model
-from mlx_voxcpm2.adapter_files import LoRASettings, read_adapter, save_adapter
-from mlx_voxcpm2.adapters import add_lora, lora_tensors
-from mlx_voxcpm2.models.voxcpm2 import VoxCPM2Model
+from mlx_voxcpm2.convert import convert
+from mlx_voxcpm2.models.voxcpm2.network import VoxCPM2Model
+from mlx_voxcpm2.weights.adapter_files import LoRASettings, read_adapter, save_adapter
+from mlx_voxcpm2.weights.adapters import add_lora, lora_tensors
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 

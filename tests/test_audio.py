@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from mlx_voxcpm2.audio import read_audio, resample
+from mlx_voxcpm2.audio.reading import read_audio, resample
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "audio.npz")
 TONE = (0.5 * np.sin(np.arange(4800) * 0.05)).astype(np.float32)

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from mlx_voxcpm2 import audio_output
-from mlx_voxcpm2.audio_output import (
+from mlx_voxcpm2.audio import writing as audio_output
+from mlx_voxcpm2.audio.writing import (
     FORMATS,
     AudioFileStream,
     check_output,
@@ -77,7 +77,7 @@ def test_what_is_too_loud_is_clipped(suffix, tmp_path):
 def test_minutes_of_vorbis_do_not_crash(tmp_path):
     # In one piece this ends the process: libsndfile puts it all on the stack.
     script = (
-        "import numpy, sys; from mlx_voxcpm2.audio_output import write_audio;"
+        "import numpy, sys; from mlx_voxcpm2.audio.writing import write_audio;"
         "write_audio(sys.argv[1], numpy.zeros(3_000_000, 'f4'), 48000)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

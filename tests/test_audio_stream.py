@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from mlx_voxcpm2 import audio_output
-from mlx_voxcpm2.audio_output import AudioFileStream, PipeStream, write_audio
+from mlx_voxcpm2.audio import writing as audio_output
+from mlx_voxcpm2.audio.writing import AudioFileStream, PipeStream, write_audio
 
 RATE = 48000
 TONE = (0.5 * np.sin(np.arange(30_000) * 0.05)).astype(np.float32)

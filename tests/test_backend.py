@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import relative_error
 
-from mlx_voxcpm2 import backend
+from mlx_voxcpm2.layers import backend
 
 
 @pytest.fixture(params=[True, False], ids=["CPU", "GPU"])

@@ -6,11 +6,11 @@ import pytest
 from conftest import relative_error
 
 from mlx_voxcpm2 import load_model
-from mlx_voxcpm2.batch import Batch
-from mlx_voxcpm2.generation import stream_audio
-from mlx_voxcpm2.models.kv_cache import KVCache
-from mlx_voxcpm2.options import GenerationOptions
-from mlx_voxcpm2.streams import Streams
+from mlx_voxcpm2.layers.kv_cache import KVCache
+from mlx_voxcpm2.speech.batch import Batch
+from mlx_voxcpm2.speech.generation import stream_audio
+from mlx_voxcpm2.speech.options import GenerationOptions
+from mlx_voxcpm2.speech.scheduler import Streams
 
 STEPS = {"inference_timesteps": 4}
 # Mode, text, and what is set: lengths, voices, strengths and ends all differ. Few patches, since

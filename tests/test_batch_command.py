@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from mlx_voxcpm2 import batch_command
-from mlx_voxcpm2.batch_lines import read_lines
+from mlx_voxcpm2.commands import batch as batch_command
+from mlx_voxcpm2.commands.batch_lines import read_lines
 from mlx_voxcpm2.model import VoxCPM2
-from mlx_voxcpm2.voices import Voice
+from mlx_voxcpm2.voices.saved import Voice
 
 QUICK = ["--inference_timesteps", "2", "--max_tokens", "3", "--dtype", "float32"]
 

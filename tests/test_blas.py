@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mlx_voxcpm2 import blas
+from mlx_voxcpm2.layers import blas
 
 LINUX_ONLY = pytest.mark.skipif(sys.platform != "linux", reason="Linux wheels only")
 NEEDS_OPENBLAS = pytest.mark.skipif(

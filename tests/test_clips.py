@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from voice_clips import RATE, USUAL, speech
 
-from mlx_voxcpm2.clips import Clip, read_clip
+from mlx_voxcpm2.audio.clips import Clip, read_clip
 
 
 def clip_of(samples: np.ndarray) -> Clip:

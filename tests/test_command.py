@@ -295,7 +295,7 @@ def test_playing_hears_every_patch_and_writes_no_file(run, monkeypatch):
         def write(self, chunk):
             heard.append(len(chunk))
 
-    monkeypatch.setattr("mlx_voxcpm2.loudspeaker.Loudspeaker", Silent)
+    monkeypatch.setattr("mlx_voxcpm2.audio.playback.Loudspeaker", Silent)
     status, _, err = run("--text", "Hello.", "--play")
     assert status == 0 and heard == [7680] * 3 and os.listdir() == []
     assert "played" in err

@@ -5,7 +5,7 @@ import copy
 import checkpoints
 import pytest
 
-from mlx_voxcpm2.config import VoxCPM2Config
+from mlx_voxcpm2.models.voxcpm2.config import VoxCPM2Config
 
 
 def changed(path: str, value: object) -> dict:

@@ -7,9 +7,9 @@ import pytest
 from conftest import relative_error
 
 from mlx_voxcpm2 import GenerationOptions
-from mlx_voxcpm2.long_form import speak_long
-from mlx_voxcpm2.parts import Parts
-from mlx_voxcpm2.segments import Segment
+from mlx_voxcpm2.long_form.cache import Parts
+from mlx_voxcpm2.long_form.speak import speak_long
+from mlx_voxcpm2.text.segments import Segment
 
 QUICK = {"inference_timesteps": 2}
 OPTIONS = GenerationOptions(seed=5, retry_by_ear=False, **QUICK)
@@ -95,7 +95,7 @@ def test_nothing_goes_on_from_what_was_cut(model, monkeypatch):
     options = GenerationOptions(seed=5, max_tokens=3, **QUICK)
     asked = prompts(model, monkeypatch, SEGMENTS, options=options)
     assert not any("prompt_text" in settings for settings in asked.values())
-    monkeypatch.setattr("mlx_voxcpm2.segment_reader.LONGEST_CLIP", 0.6)
+    monkeypatch.setattr("mlx_voxcpm2.long_form.reader.LONGEST_CLIP", 0.6)
     asked = prompts(model, monkeypatch, SEGMENTS)
     assert not any("prompt_text" in settings for settings in asked.values())
 

@@ -8,12 +8,12 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from conftest import parameters, same
-from mlx_voxcpm2.convert import checkpoint as module
-from mlx_voxcpm2.convert import convert
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from mlx_voxcpm2 import load_model
+from mlx_voxcpm2.convert import checkpoint as module
+from mlx_voxcpm2.convert import convert
 
 LAYOUTS = ["mlx-audio", "mlx-voxcpm2"]
 FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from hub_uploads import READER, WRITER
+
 from mlx_voxcpm2.convert import __main__ as command
 
 NAME = "you/VoxCPM2-bf16"

@@ -17,10 +17,10 @@ import mlx.core as mx
 import pytest
 from conftest import GOLDEN, parameters, same
 from hub_stand_in import Cut, Hub
-from mlx_voxcpm2.convert import __main__ as command
 
 from mlx_voxcpm2 import load_model
-from mlx_voxcpm2.quantization import Quantization
+from mlx_voxcpm2.convert import __main__ as command
+from mlx_voxcpm2.weights.quantization import Quantization
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ import shutil
 import mlx.core as mx
 import pytest
 
-from mlx_voxcpm2 import generate, hub, load_model
-from mlx_voxcpm2.known_words import KnownWords
+from mlx_voxcpm2 import generate, load_model
+from mlx_voxcpm2.text.known_words import KnownWords
+from mlx_voxcpm2.weights import hub
 
 
 @pytest.fixture

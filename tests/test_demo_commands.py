@@ -26,7 +26,7 @@ def test_the_readmes_first_command_is_heard(tmp_path):
 
 
 def test_a_batch_is_heard_each_line_in_its_voice(tmp_path, monkeypatch):
-    from mlx_voxcpm2 import batch_command
+    from mlx_voxcpm2.commands import batch as batch_command
 
     monkeypatch.chdir(tmp_path)
     lines = {

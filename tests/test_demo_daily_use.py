@@ -7,9 +7,9 @@ from recogniser import hear
 from speech import SPEAKERS, pitch, words_of
 
 from mlx_voxcpm2 import load_model
-from mlx_voxcpm2.long_form import speak_long
-from mlx_voxcpm2.options import GenerationOptions
-from mlx_voxcpm2.verification import Verification
+from mlx_voxcpm2.long_form.speak import speak_long
+from mlx_voxcpm2.recognition.verification import Verification
+from mlx_voxcpm2.speech.options import GenerationOptions
 
 LINES = ["three one four", "one five nine two", "good morning please", "red green blue"]
 SLIPS = 1

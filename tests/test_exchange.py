@@ -14,9 +14,9 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from conftest import GOLDEN, parameters, relative_error, same
-from mlx_voxcpm2.convert import convert
 
 from mlx_voxcpm2 import load_model
+from mlx_voxcpm2.convert import convert
 
 RECIPES = [
     "bf16", "8bit", "4bit", "6bit", "4bit-down6-dit8", "8bit-dit16", "mxfp4", "mxfp8", "nvfp4"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import relative_error
 
-from mlx_voxcpm2.models.flow import PATH_START, SOLVERS, Schedule, guide
+from mlx_voxcpm2.models.voxcpm2.flow import PATH_START, SOLVERS, Schedule, guide
 
 NOISE = mx.array(np.random.RandomState(0).standard_normal((3, 2, 5)).astype(np.float32))
 

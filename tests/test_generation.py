@@ -11,7 +11,7 @@ import pytest
 from conftest import relative_error
 
 from mlx_voxcpm2 import GenerationOptions, load_model
-from mlx_voxcpm2.models.flow import Schedule
+from mlx_voxcpm2.models.voxcpm2.flow import Schedule
 
 TEXT = "Hello world, this is a test."
 QUICK = {"inference_timesteps": 2}
@@ -119,7 +119,7 @@ def test_an_encoded_voice_is_the_voice(released):
 def test_a_prompt_read_in_pieces_is_the_prompt(released, monkeypatch):
     options = {"seed": 2, "max_tokens": 3, **QUICK}
     (whole,) = released.model.generate(TEXT, ref_audio=released.waveform("ref"), **options)
-    monkeypatch.setattr("mlx_voxcpm2.batch.PREFILL_POSITIONS", 7)
+    monkeypatch.setattr("mlx_voxcpm2.speech.batch.PREFILL_POSITIONS", 7)
     (pieces,) = released.model.generate(TEXT, ref_audio=released.waveform("ref"), **options)
     assert relative_error(pieces.audio, whole.audio) < 1e-4
 
@@ -163,7 +163,7 @@ def test_a_seed_does_not_touch_the_global_random_state(model):
 
 
 def test_every_seed_gives_standard_normal_noise():
-    from mlx_voxcpm2.noise import draw_noise
+    from mlx_voxcpm2.speech.noise import draw_noise
 
     for seed in (0, 2**64 - 1):
         draws = draw_noise(seed, (4, 64))

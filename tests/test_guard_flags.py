@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from mlx_voxcpm2 import batch_command, generate
+from mlx_voxcpm2 import generate
+from mlx_voxcpm2.commands import batch as batch_command
 
 QUICK = ["--inference_timesteps", "1", "--seed", "3", "--dtype", "float32"]
 

@@ -9,8 +9,8 @@ import pytest
 from conftest import relative_error
 
 from mlx_voxcpm2 import GenerationOptions
-from mlx_voxcpm2.guards import Ear, Trimmer
-from mlx_voxcpm2.prompt import spoken_letters
+from mlx_voxcpm2.speech.guards import Ear, Trimmer
+from mlx_voxcpm2.speech.prompt import spoken_letters
 
 TEXT = "Hello world, this is a test."
 QUICK = {"inference_timesteps": 1, "seed": 3}

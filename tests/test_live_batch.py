@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mlx_voxcpm2.live_batch import LiveBatch
-from mlx_voxcpm2.options import GenerationOptions
+from mlx_voxcpm2.speech.live_batch import LiveBatch
+from mlx_voxcpm2.speech.options import GenerationOptions
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from conftest import GOLDEN, parameters, relative_error, same
 from safetensors.numpy import load_file, save_file
 from torch_files import Call, Global, save, save_state_dict
 
-from mlx_voxcpm2 import backend, load_model
+from mlx_voxcpm2 import load_model
+from mlx_voxcpm2.layers import backend
 
 
 @pytest.fixture

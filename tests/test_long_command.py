@@ -81,7 +81,8 @@ def test_a_killed_book_goes_on_and_becomes_the_same_file(run, released, tmp_path
     ]  # fmt: skip
     # It waits after each segment, so that it is killed between them.
     script = (
-        "import runpy, sys, time; import mlx_voxcpm2.parts as parts; write = parts.Parts.write\n"
+        "import runpy, sys, time; import mlx_voxcpm2.long_form.cache as parts\n"
+        "write = parts.Parts.write\n"
         "def slow(*a):\n    write(*a); time.sleep(1)\n"
         "parts.Parts.write = slow; sys.argv = sys.argv[1:]\n"
         "runpy.run_module('mlx_voxcpm2.generate', run_name='__main__')"

@@ -6,11 +6,11 @@ import pytest
 from conftest import relative_error
 
 from mlx_voxcpm2 import GenerationOptions
-from mlx_voxcpm2.joins import Joiner
-from mlx_voxcpm2.long_form import speak_long
-from mlx_voxcpm2.parts import Parts
-from mlx_voxcpm2.segments import Segment, anchor_of
-from mlx_voxcpm2.subtitles import subtitles
+from mlx_voxcpm2.long_form.cache import Parts
+from mlx_voxcpm2.long_form.joiner import Joiner
+from mlx_voxcpm2.long_form.speak import speak_long
+from mlx_voxcpm2.long_form.subtitles import subtitles
+from mlx_voxcpm2.text.segments import Segment, anchor_of
 
 OPTIONS = GenerationOptions(seed=5, inference_timesteps=2, max_tokens=3)
 SEGMENTS = [
@@ -144,7 +144,7 @@ def test_the_seed_of_the_last_time_is_found_again(tmp_path):
     parts = Parts(tmp_path / "a")
     seed = parts.seed()
     assert not (tmp_path / "a").exists(), "nothing is there before something is spoken"
-    from mlx_voxcpm2.parts import Part
+    from mlx_voxcpm2.long_form.cache import Part
 
     parts.write(0, "x", Part(np.zeros(3, np.float32), 1, "stop"))
     assert Parts(tmp_path / "a").seed() == seed

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mlx_voxcpm2.loudspeaker import Loudspeaker
+from mlx_voxcpm2.audio.playback import Loudspeaker
 
 RATE = 48000
 

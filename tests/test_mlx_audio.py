@@ -16,7 +16,7 @@ pytest.importorskip("mlx_audio", reason="needs the extra 'server'")
 
 from mlx_voxcpm2 import load_model
 from mlx_voxcpm2.mlx_audio import BatchSession, register
-from mlx_voxcpm2.server import mlx_audio_server
+from mlx_voxcpm2.server.routes import mlx_audio_server
 
 TEXT = "Hello there."
 SHORT = {"max_tokens": 4, "seed": 3, "ddpm_steps": 2, "cfg_scale": 1.5}

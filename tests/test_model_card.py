@@ -15,10 +15,10 @@ import mlx.nn as nn
 import pytest
 from huggingface_hub import ModelCard
 from mlx.utils import tree_flatten
-from mlx_voxcpm2.convert import LAYOUTS, convert
-from mlx_voxcpm2.convert.model_card import Contents, card_text, write_card
 
 from mlx_voxcpm2 import generate, load_model
+from mlx_voxcpm2.convert import LAYOUTS, convert
+from mlx_voxcpm2.convert.model_card import Contents, card_text, write_card
 
 ROOT = Path(__file__).parent.parent
 REPO = "you/voice"

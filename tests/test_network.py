@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from conftest import relative_error
 
-from mlx_voxcpm2.models.flow import Schedule
+from mlx_voxcpm2.models.voxcpm2.flow import Schedule
 
 MODULE_ERROR = 1e-5
 
@@ -160,7 +160,7 @@ def test_gate_and_up_joined_give_the_official_hidden_states(case, as_on_a_gpu):
 def test_query_heads_stacked_or_not_give_the_official_embeddings(case, monkeypatch):
     patch, latents = case.config["patch_size"], case.config["feat_dim"]
     patches = case.given("feat_encoder", 1, 3, patch, latents)
-    stacks = "mlx_voxcpm2.models.minicpm.stacks_query_heads"
+    stacks = "mlx_voxcpm2.layers.transformer.stacks_query_heads"
     for stacked in (True, False):
         monkeypatch.setattr(stacks, lambda *_, stacked=stacked: stacked)
         ours = case.model.feat_encoder(patches)[0]

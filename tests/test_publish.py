@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from hub_stand_in import MEMBER, Cut
 from hub_uploads import FINE, READER, WRITER
+
 from mlx_voxcpm2.convert import convert
 from mlx_voxcpm2.convert.publish import check_upload
 

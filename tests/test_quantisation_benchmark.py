@@ -14,12 +14,12 @@ sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
 import forced_pass
 import quantisation
-from mlx_voxcpm2.convert import convert
 from speech_quality import SpeechJudge
 
 from mlx_voxcpm2 import load_model
-from mlx_voxcpm2.models.flow import Schedule
-from mlx_voxcpm2.options import GenerationOptions
+from mlx_voxcpm2.convert import convert
+from mlx_voxcpm2.models.voxcpm2.flow import Schedule
+from mlx_voxcpm2.speech.options import GenerationOptions
 
 TEXT = "Hello world, this is a test."
 PATCHES = 4

@@ -9,10 +9,10 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 from conftest import GOLDEN, parameters, relative_error, same
-from mlx_voxcpm2.convert import convert
 
 from mlx_voxcpm2 import load_model
-from mlx_voxcpm2.quantization import RECIPES, Quantization
+from mlx_voxcpm2.convert import convert
+from mlx_voxcpm2.weights.quantization import RECIPES, Quantization
 
 SPEAK = {"seed": 1, "min_tokens": 3, "max_tokens": 3, "inference_timesteps": 3}
 STACKS = ("base_lm", "residual_lm", "feat_encoder.encoder", "feat_decoder.estimator.decoder")
@@ -86,7 +86,7 @@ def test_in_memory_it_is_what_the_converted_file_holds(exchange, tmp_path, recip
 
 def test_projections_of_one_input_stay_one_product(exchange, original, monkeypatch):
     """Recipes give them the same bits, so that they can be joined, as on a GPU."""
-    monkeypatch.setattr("mlx_voxcpm2.models.minicpm.joins_gate_and_up", lambda: True)
+    monkeypatch.setattr("mlx_voxcpm2.layers.transformer.joins_gate_and_up", lambda: True)
     x = mx.random.normal((1, 3, 64), key=mx.random.key(0)).astype(mx.bfloat16)
     for recipe in ("4bit-down6-dit8", "mxfp4"):
         layer = load_model(exchange, quantize=recipe).base_lm.layers[0]

@@ -14,9 +14,11 @@ import pytest
 import soundfile
 from hub_stand_in import Hub
 
-from mlx_voxcpm2 import Voice, batch_command, cli, generate, recognition
-from mlx_voxcpm2.audio import read_audio
-from mlx_voxcpm2.recognition import DEFAULT_RECOGNISER, load_recogniser
+from mlx_voxcpm2 import Voice, cli, generate
+from mlx_voxcpm2.audio.reading import read_audio
+from mlx_voxcpm2.commands import batch as batch_command
+from mlx_voxcpm2.recognition import recogniser as recognition
+from mlx_voxcpm2.recognition.recogniser import DEFAULT_RECOGNISER, load_recogniser
 
 QUICK = ["--inference_timesteps", "2", "--max_tokens", "3", "--seed", "7"]
 
@@ -218,7 +220,7 @@ def test_mlx_audio_hears_what_it_hears_by_itself(whisper, speech):
 def test_a_recogniser_comes_from_the_hub_as_models_do(whisper, speech, tmp_path):
     """In another process, since huggingface_hub reads its settings once."""
     script = (
-        "import sys, soundfile; from mlx_voxcpm2.recognition import load_recogniser\n"
+        "import sys, soundfile; from mlx_voxcpm2.recognition.recogniser import load_recogniser\n"
         "print(repr(load_recogniser('some/whisper')(*soundfile.read('a.wav', dtype='float32'))))"
     )
     soundfile.write(tmp_path / "a.wav", *speech, subtype="FLOAT")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlx_voxcpm2.segments import Segment, is_one_segment, split_text, spoken_length
+from mlx_voxcpm2.text.segments import Segment, is_one_segment, split_text, spoken_length
 
 
 def texts(text: str, *settings, **named) -> list[str]:

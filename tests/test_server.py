@@ -22,7 +22,7 @@ import openai
 from openai import BadRequestError, InternalServerError
 from speech_server import SpeechServer
 
-from mlx_voxcpm2.sound_encoder import MEDIA_TYPES
+from mlx_voxcpm2.audio.encoding import MEDIA_TYPES
 
 SHORT = {"max_tokens": 5, "seed": 5, "inference_timesteps": 2}
 TEXT = "Hello there, how do you do?"

@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from mlx_voxcpm2 import load_model
 from mlx_voxcpm2.convert import checkpoint as module
 from mlx_voxcpm2.convert import convert
 from mlx_voxcpm2.convert import target_folder as target_module
-
-from mlx_voxcpm2 import load_model
 
 FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
 

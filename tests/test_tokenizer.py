@@ -5,7 +5,7 @@ import json
 import checkpoints
 import pytest
 
-from mlx_voxcpm2.tokenizer import Tokenizer
+from mlx_voxcpm2.text.tokenizer import Tokenizer
 
 
 @pytest.mark.parametrize("index", range(len(checkpoints.TEXTS)))

@@ -28,8 +28,8 @@ from torch_files import (
     tensor,
 )
 
-from mlx_voxcpm2 import torch_file
-from mlx_voxcpm2.torch_file import load_torch_file
+from mlx_voxcpm2.weights import torch_file
+from mlx_voxcpm2.weights.torch_file import load_torch_file
 
 GOLDEN = Path(__file__).parent / "golden" / "torch_file.pth"
 

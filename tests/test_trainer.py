@@ -9,12 +9,12 @@ import pytest
 from mlx.utils import tree_flatten
 
 from mlx_voxcpm2 import load_model
-from mlx_voxcpm2.adapter_files import LoRASettings
-from mlx_voxcpm2.adapters import add_lora
 from mlx_voxcpm2.training import trainer as module
 from mlx_voxcpm2.training.options import TrainingOptions
 from mlx_voxcpm2.training.sequences import Example
 from mlx_voxcpm2.training.trainer import Trainer, spacing
+from mlx_voxcpm2.weights.adapter_files import LoRASettings
+from mlx_voxcpm2.weights.adapters import add_lora
 
 QUICK = {"precision": "float32", "batch_size": 1, "grad_accum_steps": 1, "warmup_steps": 0}
 

@@ -11,10 +11,10 @@ from golden import training_cases
 from mlx.utils import tree_flatten
 
 from mlx_voxcpm2 import load_model
-from mlx_voxcpm2.adapter_files import LoRASettings
-from mlx_voxcpm2.adapters import add_lora
 from mlx_voxcpm2.training.losses import Draws, losses
 from mlx_voxcpm2.training.sequences import Example, Sequences
+from mlx_voxcpm2.weights.adapter_files import LoRASettings
+from mlx_voxcpm2.weights.adapters import add_lora
 
 TOLERANCE = 1e-4
 

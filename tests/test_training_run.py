@@ -13,11 +13,12 @@ import mlx.core as mx
 import pytest
 import soundfile
 from conftest import parameters, same
-from mlx_voxcpm2.convert import convert
 from training_runs import SETTINGS, arguments, losses, run, write_data
 
-from mlx_voxcpm2 import command, load_model, train
-from mlx_voxcpm2.models.minicpm import Joinable
+from mlx_voxcpm2 import load_model, train
+from mlx_voxcpm2.commands import shell as command
+from mlx_voxcpm2.convert import convert
+from mlx_voxcpm2.layers.transformer import Joinable
 from mlx_voxcpm2.training import run as training
 from mlx_voxcpm2.training.options import TrainingSettings
 from mlx_voxcpm2.training.run_folder import RunFolder

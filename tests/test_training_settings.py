@@ -6,8 +6,8 @@ import pytest
 from training_runs import run
 
 from mlx_voxcpm2 import train
-from mlx_voxcpm2.adapter_files import LoRASettings
 from mlx_voxcpm2.training.options import LossWeights, TrainingOptions
+from mlx_voxcpm2.weights.adapter_files import LoRASettings
 
 # The keys of upstream's conf/voxcpm_v2.
 UPSTREAM = """

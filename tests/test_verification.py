@@ -7,10 +7,10 @@ from demo_clips import RECORDED, read_clip
 from recogniser import recognise
 
 from mlx_voxcpm2 import GenerationOptions
-from mlx_voxcpm2.long_form import speak_long
-from mlx_voxcpm2.parts import Parts
-from mlx_voxcpm2.recognition import words_of
-from mlx_voxcpm2.verification import Verification, error_rate
+from mlx_voxcpm2.long_form.cache import Parts
+from mlx_voxcpm2.long_form.speak import speak_long
+from mlx_voxcpm2.recognition.recogniser import words_of
+from mlx_voxcpm2.recognition.verification import Verification, error_rate
 
 QUICK = {"max_tokens": 3, "inference_timesteps": 2}
 

@@ -17,7 +17,7 @@ from voice_clips import RATE, USUAL, speech
 
 from mlx_voxcpm2 import GenerationOptions, Voice, load_model
 from mlx_voxcpm2.load import load_lazily
-from mlx_voxcpm2.voice_files import voice_file, voice_files, voices_folder
+from mlx_voxcpm2.voices.folder import voice_file, voice_files, voices_folder
 
 QUICK = {"seed": 3, "max_tokens": 2, "inference_timesteps": 2}
 WORDS = "What it says. "

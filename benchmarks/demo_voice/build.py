@@ -20,7 +20,7 @@ had four patches, of 2,600. On the same two cores that took some five hours.
 
 from __future__ import annotations
 
-from mlx_voxcpm2.torch_file import load_torch_file  # before MLX  # isort: skip
+from mlx_voxcpm2.weights.torch_file import load_torch_file  # before MLX  # isort: skip
 
 import argparse
 import os

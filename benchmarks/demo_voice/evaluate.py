@@ -32,8 +32,8 @@ from speech import SAMPLE_RATE, SPEAKERS, join_words, pitch
 from speech import say_steadily as say
 
 from mlx_voxcpm2 import __version__, load_model
-from mlx_voxcpm2.models.flow import SOLVERS
-from mlx_voxcpm2.options import GenerationOptions
+from mlx_voxcpm2.models.voxcpm2.flow import SOLVERS
+from mlx_voxcpm2.speech.options import GenerationOptions
 
 SEED = 50_001
 RIGHT_WORDS, RIGHT_VOICE, EVERY = 0.95, 0.90, 1.0

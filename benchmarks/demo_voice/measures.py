@@ -15,8 +15,8 @@ import numpy as np
 from speech import join_words, pitch
 
 from mlx_voxcpm2 import VoxCPM2
-from mlx_voxcpm2.generation import stream_audio
-from mlx_voxcpm2.options import GenerationOptions
+from mlx_voxcpm2.speech.generation import stream_audio
+from mlx_voxcpm2.speech.options import GenerationOptions
 
 NEAR = 0.15
 """How far a cloned voice's pitch may be from the speaker's, as a part of it."""

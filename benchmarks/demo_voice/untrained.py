@@ -15,8 +15,8 @@ from mlx.utils import tree_flatten
 from sizes import config
 from speech import CHINESE_DIGITS, DIGITS, SPEAKERS, WORDS
 
-from mlx_voxcpm2.config import VoxCPM2Config
-from mlx_voxcpm2.models.voxcpm2 import VoxCPM2Model
+from mlx_voxcpm2.models.voxcpm2.config import VoxCPM2Config
+from mlx_voxcpm2.models.voxcpm2.network import VoxCPM2Model
 
 # The ids that VoxCPM2 gives them.
 SPECIAL = {

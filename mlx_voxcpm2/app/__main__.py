@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..command import Parser, flag, messages_on_success, run, stopped_by_signals
+from ..commands.model_flags import add_model_flags, load
+from ..commands.option_flags import chosen_options, option_values
+from ..commands.shell import Parser, flag, messages_on_success, run, stopped_by_signals
 from ..errors import one_line
-from ..generate import add_model_flags, load
-from ..option_flags import chosen_options, option_values
-from ..options import check_integer
+from ..schema import check_integer
 
 HOST, PORT = "127.0.0.1", 7860
 

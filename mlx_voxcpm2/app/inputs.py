@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from ..options import GenerationOptions
-from ..prompt import check_modes, spoken_text
-from ..segments import SEGMENT_LENGTH, is_one_segment
-from ..voice_files import check_name, voice_files
+from ..speech.options import GenerationOptions
+from ..speech.prompt import check_modes, spoken_text
+from ..text.segments import SEGMENT_LENGTH, is_one_segment
+from ..voices.folder import check_name, voice_files
 
 
 @dataclass(frozen=True)

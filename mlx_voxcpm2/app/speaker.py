@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..generate import heard_voice
-from ..segments import anchor_of, split_text
+from ..text.segments import anchor_of, split_text
+from ..voices.saved import heard_voice
 from .takes import Sample, Take, write_take
 
 if TYPE_CHECKING:
@@ -110,7 +110,8 @@ class Speaker:
         sample = take.sample
         return self._thread.submit(
             lambda: heard_voice(
-                self.model, sample.audio, sample.text, sample.finish_reason,
+                self.model.clip_encoder, (sample.audio, self.model.sample_rate), sample.text,
+                sample.finish_reason,
                 take.speech.clips.get("instruct"),
             ).save(name)
         ).result()  # fmt: skip
@@ -168,7 +169,7 @@ class Speaker:
             yield Piece(audio, result.seed, result.finish_reason, result.guards)
 
     def _long(self, job: Job) -> Iterator[Piece]:
-        from ..long_form import speak_long
+        from ..long_form.speak import speak_long
 
         speech = job.speech
         with messages() as job.notes:

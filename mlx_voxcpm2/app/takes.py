@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..audio_output import write_audio
+from ..audio.writing import write_audio
 from .inputs import in_plain_words
 
 if TYPE_CHECKING:

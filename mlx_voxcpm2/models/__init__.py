@@ -1,5 +1,5 @@
-"""The networks: arrays in, arrays out; no files, no clocks, no printing, noise passed in.
+"""The networks, one folder per family: arrays in, arrays out.
 
-Letters in shapes: B batch, T positions, P patch length, D latent channels, H hidden size,
-L any length, C channels.
+No files, no clocks, no printing; noise and caches are passed in. Letters in shapes: B batch,
+T positions, P patch length, D latent channels, H hidden size, L any length, C channels.
 """

@@ -14,7 +14,7 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from ..errors import one_line
-from ..whole_file import write_whole_file
+from ..files import atomic_write
 
 if TYPE_CHECKING:
     from ..model import VoxCPM2
@@ -99,7 +99,7 @@ class LatentCache:
         from safetensors.numpy import save
 
         try:
-            write_whole_file(entry, save({"patches": patches}))
+            atomic_write(entry, save({"patches": patches}))
         except OSError as error:
             raise type(error)(
                 f"{self.folder}: latents can't be kept here ({one_line(error)}); make room, or "

@@ -13,7 +13,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from ..models.voxcpm2 import VoxCPM2Model
+from ..models.voxcpm2.network import VoxCPM2Model
 from .sequences import Sequences
 
 

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from ..audio import read_audio
-from ..config import AudioVAEConfig
+from ..audio.reading import read_audio
 from ..errors import one_line
-from ..json_lines import numbered_lines
+from ..files import numbered_lines
+from ..models.voxcpm2.config import AudioVAEConfig
 
 if TYPE_CHECKING:
     from ..model import VoxCPM2

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 
-from ..adapter_files import LoRASettings
 from ..schema import require
+from ..weights.adapter_files import LoRASettings
 
 # Options that change nothing of what is learnt; they may be others when a run goes on.
 _FREE = (

@@ -16,14 +16,14 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten
 
-from ..adapter_files import read_adapter, write_adapter
-from ..adapters import add_lora, lora_tensors
-from ..audio_output import write_audio
-from ..hub import find_checkpoint
-from ..json_lines import numbered_lines
+from ..audio.writing import write_audio
+from ..files import numbered_lines
+from ..layers.transformer import Joinable
 from ..load import Precision, load_model, read_checkpoint
 from ..model import VoxCPM2
-from ..models.minicpm import Joinable
+from ..weights.adapter_files import read_adapter, write_adapter
+from ..weights.adapters import add_lora, lora_tensors
+from ..weights.hub import find_checkpoint
 from .latents import LatentCache
 from .manifest import Limits, Line, Problem, read_manifest, summary
 from .options import TrainingSettings

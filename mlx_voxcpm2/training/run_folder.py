@@ -21,8 +21,8 @@ from pathlib import Path
 import mlx.core as mx
 
 from ..errors import one_line
-from ..weight_files import read_file
-from ..whole_folder import whole_folder
+from ..files import atomic_folder
+from ..weights.files import read_file
 from .trainer import Step, Trainer
 
 _OPTIMIZER, _STATE = "optimizer.safetensors", "training_state.json"
@@ -103,7 +103,7 @@ class RunFolder:
         lose the optimizer's state, which is twice as large as what was learnt."""
         name = f"step_{trainer.step:07d}"
         try:
-            with whole_folder(self.path / name) as folder:
+            with atomic_folder(self.path / name) as folder:
                 write_weights(folder)
                 mx.save_safetensors(str(folder / _OPTIMIZER), trainer.state)
                 _write(folder / _STATE, json.dumps({"step": trainer.step}))

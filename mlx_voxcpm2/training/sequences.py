@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from ..tokenizer import AUDIO_END, AUDIO_START, REFERENCE_END, REFERENCE_START
+from ..text.tokenizer import AUDIO_END, AUDIO_START, REFERENCE_END, REFERENCE_START
 
 
 @dataclass(frozen=True)

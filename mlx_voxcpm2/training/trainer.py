@@ -12,8 +12,8 @@ import mlx.optimizers as optim
 import numpy as np
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
-from ..models.minicpm import MiniCPM
-from ..models.voxcpm2 import VoxCPM2Model
+from ..layers.transformer import MiniCPM
+from ..models.voxcpm2.network import VoxCPM2Model
 from .losses import Draws, losses
 from .options import TrainingOptions
 from .sequences import Example, Sequences

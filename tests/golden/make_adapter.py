@@ -16,8 +16,8 @@ import numpy as np
 from golden.cases import OUR_ADAPTER
 from safetensors.numpy import save_file
 
-from mlx_voxcpm2.adapter_files import LoRASettings, save_adapter
-from mlx_voxcpm2.adapters import add_lora, lora_tensors
+from mlx_voxcpm2.weights.adapter_files import LoRASettings, save_adapter
+from mlx_voxcpm2.weights.adapters import add_lora, lora_tensors
 
 FOLDER = Path(__file__).parent / "adapters"
 

@@ -1,0 +1,103 @@
+"""Playing audio while it is made."""
+
+from __future__ import annotations
+
+import queue
+import threading
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..errors import one_line
+from .writing import AudioStream, mono_samples
+
+_CHUNKS_AHEAD = 64
+_PIECE = 4_800  # samples between two looks at whether to fall silent
+_TAIL = 0.3  # seconds
+
+
+class Loudspeaker(AudioStream):
+    """The default sound device, by the package sounddevice (the extra `play`).
+
+    A thread feeds the device, which holds less than a chunk: one that comes late is heard as a gap
+    only when all before it have been played. `write` waits while 64 chunks lie ahead, `close` until
+    everything has been heard; an error inside `with` and Ctrl-C end the sound at once. Raises
+    ValueError if sounddevice, its library PortAudio or a device is missing, OSError if playing
+    fails.
+    """
+
+    def __init__(self, sample_rate: int) -> None:
+        try:
+            import sounddevice
+        except ImportError:
+            raise ValueError(
+                "loudspeaker: playing needs sounddevice; pip install 'mlx-voxcpm2[play]'"
+            ) from None
+        except OSError:
+            raise ValueError(
+                "loudspeaker: the library PortAudio is missing; install it (brew install "
+                "portaudio, apt install libportaudio2) or write to a file"
+            ) from None
+        try:
+            self._device = sounddevice.OutputStream(sample_rate, channels=1, dtype="float32")
+            self._device.start()
+        except sounddevice.PortAudioError as error:
+            raise ValueError(
+                f"loudspeaker: no device plays {sample_rate} Hz ({one_line(error)}); write a file"
+            ) from None
+        # On Linux, PortAudio drops what the device still holds when it is stopped: let that be
+        # silence, of more than the device can hold.
+        self._tail = np.zeros(int((self._device.latency + _TAIL) * sample_rate), np.float32)
+        self._chunks: queue.Queue[np.ndarray | None] = queue.Queue(_CHUNKS_AHEAD)
+        self._silenced = threading.Event()
+        self._error: Exception | None = None
+        self._finished = threading.Event()  # waiting for it survives Ctrl-C, Thread.join does not
+        threading.Thread(target=self._play, daemon=True).start()
+
+    def _play(self) -> None:
+        """Play the chunks that come until None does; once silenced, only take them."""
+        while (chunk := self._chunks.get()) is not None:
+            self._play_chunk(chunk)
+        self._play_chunk(self._tail)
+        self._finished.set()
+
+    def _play_chunk(self, chunk: np.ndarray) -> None:
+        """Play samples [L]; what goes wrong is kept for the thread that writes."""
+        try:
+            for start in range(0, len(chunk), _PIECE):
+                if self._silenced.is_set():
+                    return
+                self._device.write(chunk[start : start + _PIECE, None])
+        except Exception as error:
+            self._error = error
+            self._silenced.set()
+
+    def _check(self) -> None:
+        if self._error is not None:
+            message = f"loudspeaker: playing failed ({one_line(self._error)}); write to a file"
+            raise OSError(message) from self._error
+
+    def write(self, chunk: ArrayLike) -> None:
+        self._check()
+        self._chunks.put(mono_samples(chunk))
+
+    def close(self) -> None:
+        if self._device.closed:
+            return
+        try:
+            self._chunks.put(None)
+            self._finished.wait()
+        except KeyboardInterrupt:
+            self._silenced.set()
+            self._chunks.put(None)
+            self._finished.wait()
+            raise
+        finally:
+            self._device.stop()
+            self._device.close()
+        self._check()
+
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        if kind is not None:
+            self._silenced.set()
+        self.close()

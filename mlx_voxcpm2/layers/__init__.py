@@ -1,0 +1,1 @@
+"""Building blocks that all model families share: arrays in, arrays out."""

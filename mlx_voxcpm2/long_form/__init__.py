@@ -1,0 +1,1 @@
+"""Texts of any length: segments, their cache on disk, joins, subtitles."""

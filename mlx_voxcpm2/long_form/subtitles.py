@@ -1,0 +1,59 @@
+"""Subtitles of what was spoken: SubRip (.srt) and WebVTT (.vtt)."""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..errors import one_line
+from ..files import atomic_write
+
+FORMATS = (".srt", ".vtt")
+
+Cue = tuple[str, float, float]
+"""Text, start and end in seconds."""
+
+
+def check_subtitles(path: str | Path) -> Path:
+    """The file to write. Raises ValueError or FileNotFoundError if it can't be one."""
+    file = Path(os.path.expanduser(path))
+    if file.suffix.lower() not in FORMATS:
+        raise ValueError(f"subtitles: {str(path)!r}; end the name in {' or '.join(FORMATS)}")
+    if not file.absolute().parent.is_dir():
+        raise FileNotFoundError(f"subtitles: no folder {str(file.parent)!r}; create it first")
+    if file.is_dir():
+        raise ValueError(f"subtitles: {str(path)!r} is a folder; give the name of a file")
+    return file
+
+
+def subtitles(cues: Iterable[Cue], suffix: str) -> str:
+    """The content of a file that ends in `suffix`."""
+    is_vtt = suffix.lower() == ".vtt"
+    blocks = ["WEBVTT"] if is_vtt else []
+    for number, (text, start, end) in enumerate(cues, 1):
+        times = f"{_clock(start)} --> {_clock(end)}"
+        if is_vtt:
+            blocks.append(f"{times.replace(',', '.')}\n{html.escape(text, quote=False)}")
+        else:
+            blocks.append(f"{number}\n{times}\n{text}")
+    return "\n\n".join(blocks) + "\n"
+
+
+def write_subtitles(path: str | Path, cues: Iterable[Cue]) -> None:
+    """All of it or nothing. Raises what `check_subtitles` raises, or OSError."""
+    file = check_subtitles(path)
+    try:
+        atomic_write(file, subtitles(cues, file.suffix).encode())
+    except OSError as error:
+        raise type(error)(
+            f"subtitles: {str(file)!r} cannot be written ({one_line(error)}); write elsewhere"
+        ) from None
+
+
+def _clock(seconds: float) -> str:
+    """HH:MM:SS,mmm."""
+    milliseconds = round(seconds * 1000)
+    minutes, rest = divmod(milliseconds, 60_000)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest // 1000:02d},{rest % 1000:03d}"

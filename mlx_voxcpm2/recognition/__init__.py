@@ -1,0 +1,1 @@
+"""Speech recognition: transcripts of clips, and checks of what was spoken."""

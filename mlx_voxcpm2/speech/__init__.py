@@ -1,0 +1,1 @@
+"""From a request to speech: options, prompts, batches, generation, results."""

@@ -1,0 +1,1 @@
+"""Saved voices: encoded clips to speak with again."""

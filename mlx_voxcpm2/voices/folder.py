@@ -1,0 +1,164 @@
+"""Where voices are kept: names -> safetensors files in one folder; reading and writing them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import one_line
+from ..files import atomic_write
+
+SUFFIX = ".safetensors"
+FORMAT = "mlx-voxcpm2 voice"
+# Of what the tensors and the metadata mean. A reader refuses later ones.
+VERSION = 1
+
+LONGEST_NAME = 50  # characters; file systems allow 255 bytes, and a character takes up to four
+
+
+def voices_folder() -> Path:
+    """$MLX_VOXCPM2_VOICES, or the platform's place for a program's data. It may not exist yet."""
+    if own := os.environ.get("MLX_VOXCPM2_VOICES"):
+        return Path(os.path.expanduser(own))
+    if sys.platform == "darwin":
+        data = Path("~/Library/Application Support").expanduser()
+    else:
+        data = Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser()
+    return data / "mlx-voxcpm2" / "voices"
+
+
+def voice_file(name_or_path: str | Path) -> Path:
+    """The file of a voice, whether it is there or not: a path that ends in .safetensors is itself.
+
+    A name means the same file in upper and lower case, as on a Mac, so that a folder of voices can
+    be copied there from anywhere. Raises ValueError for what is neither a name nor such a path.
+    """
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise ValueError(
+            f"the voice is of type {type(name_or_path).__name__}; give its name or its file"
+        )
+    text = os.fspath(name_or_path)
+    if text.lower().endswith(SUFFIX):
+        return Path(os.path.expanduser(text))
+    name = check_name(text)
+    files = [file for file in voice_files() if folded_name(file.stem) == folded_name(name)]
+    exact = [file for file in files if file.stem == name]
+    return (exact or files or [voices_folder() / f"{name}{SUFFIX}"])[0]
+
+
+def check_name(text: str) -> str:
+    """A name that can be a file's on every system. Raises ValueError for another."""
+    name = unicodedata.normalize("NFC", text)
+    inner = all(letter.isalnum() or letter in "-_. " for letter in name)
+    ends = name[:1].isalnum() and (name[-1:].isalnum() or name[-1:] in "-_")
+    if not inner or not ends or len(name) > LONGEST_NAME:
+        raise ValueError(
+            f"{text[:100]!r} can't be a voice's name; give up to {LONGEST_NAME} letters and "
+            f"digits, with - _ . or spaces between them, or a path that ends in {SUFFIX}"
+        )
+    return name
+
+
+def existing_voice(name_or_path: str | Path) -> Path:
+    """A voice's file. Raises FileNotFoundError, naming those that are there, and ValueError."""
+    file = voice_file(name_or_path)
+    if file.is_file():
+        return file
+    if file.parent != voices_folder():
+        raise FileNotFoundError(f"{file}: no such voice file; check the path")
+    names = ", ".join(each.stem for each in voice_files()[:20]) or "none yet"
+    raise FileNotFoundError(
+        f"no voice {str(name_or_path)!r} in {file.parent} (there: {names}); check the name, or "
+        "make it with `mlx-voxcpm2 voice add`"
+    )
+
+
+def check_new_voice(name_or_path: str | Path, overwrite: bool = False) -> Path:
+    """The file to write a voice to.
+
+    Raises FileExistsError, FileNotFoundError or ValueError.
+    """
+    file = voice_file(name_or_path)
+    if file.is_dir():
+        raise FileExistsError(f"{file} is a folder; give the voice another name")
+    if os.path.lexists(file) and not overwrite:
+        raise FileExistsError(
+            f"{file} exists already; give the voice another name, or remove that first"
+        )
+    if file.parent != voices_folder() and not file.parent.is_dir():
+        raise FileNotFoundError(f"{file.parent}: no such folder; create it first")
+    return file
+
+
+def voice_files() -> list[Path]:
+    """The files in the folder of voices, by name."""
+    try:
+        files = [
+            file
+            for file in voices_folder().iterdir()
+            if file.suffix == SUFFIX and not file.name.startswith(".")
+        ]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise type(error)(
+            f"{voices_folder()}: can't be read ({one_line(error)}); mend its permissions"
+        ) from None
+    return sorted(files, key=lambda file: (folded_name(file.stem), file.stem))
+
+
+def write_voice_file(file: Path, tensors: dict[str, np.ndarray], data: dict[str, str]) -> None:
+    """All of it or nothing. Raises OSError, in one line."""
+    from safetensors.numpy import save
+
+    content = save(tensors, metadata={"format": FORMAT, "version": str(VERSION), **data})
+    try:
+        if file.parent == voices_folder():
+            file.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(file, content)
+    except OSError as error:
+        raise type(error)(
+            f"{file}: can't be written ({one_line(error)}); make room, or choose another place"
+        ) from None
+
+
+def read_voice_file(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Its tensors, all float32, and its metadata. Raises ValueError or OSError, in one line."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy") as content:  # compares header and file's length
+            data = content.metadata() or {}
+            if data.get("format") != FORMAT:
+                raise ValueError(f"{file} is no voice; give a file that `voice add` made")
+            _check_version(file, data)
+            names = list(content.keys())
+            if wrong := [n for n in names if content.get_slice(n).get_dtype() != "F32"]:
+                raise ValueError(f"{file}: damaged, {wrong[0]} is not float32; make it again")
+            return {name: content.get_tensor(name) for name in names}, data
+    except SafetensorError as error:
+        raise ValueError(
+            f"{file}: damaged or no voice ({one_line(error)}); take the original, or make it again"
+        ) from None
+    except OSError as error:
+        raise type(error)(
+            f"{file}: can't be read ({one_line(error)}); check its permissions"
+        ) from None
+
+
+def _check_version(file: Path, data: dict[str, str]) -> None:
+    version = data.get("version", "")
+    if version != str(VERSION):
+        raise ValueError(
+            f"{file} is a voice of version {version[:20]!r}, this program reads {VERSION}; update "
+            "mlx_voxcpm2"
+        )
+
+
+def folded_name(name: str) -> str:
+    """What is the same for names that a Mac takes for one."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

@@ -1,0 +1,1 @@
+"""Checkpoint files: the hub, layouts, quantization, adapters."""

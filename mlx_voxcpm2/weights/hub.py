@@ -1,0 +1,150 @@
+"""A folder, or a repository of the Hugging Face hub -> a folder."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+
+from ..errors import one_line
+
+_HUB_FILES = [
+    "config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors",
+    "model-?????-of-?????.safetensors", "model.safetensors.index.json",
+    "audiovae.safetensors", "audiovae.pth",
+]  # fmt: skip
+# The voice that comes with the package; a folder of that name is ./demo.
+DEMO = "demo"
+DEMO_FOLDER = Path(__file__).parent / "demo"
+
+_RECOGNISER_FILES = [
+    "*.json", "*.safetensors", "*.npz", "*.model", "*.tiktoken", "*.txt", "*.jinja", "*.yaml",
+]  # fmt: skip
+ADAPTER_FILES = ["lora_weights.safetensors", "lora_weights.ckpt", "lora_config.json"]
+
+
+def find_checkpoint(path_or_repo: str | Path, revision: str | None = None) -> Path:
+    """The folder itself, or the hub's snapshot of a repository such as "openbmb/VoxCPM2".
+
+    "demo" is the folder of the package's own small voice.
+    """
+    if path_or_repo == "":  # to Path it would be the folder we are in
+        raise ValueError("the checkpoint's name is empty; give a folder or a hub repository")
+    if path_or_repo == DEMO:
+        if not DEMO_FOLDER.is_dir():
+            raise FileNotFoundError(
+                "demo: this build has no demo voice; benchmarks/demo_voice/build.py makes it, and "
+                "./demo is a folder of that name"
+            )
+        path_or_repo = DEMO_FOLDER
+    path = Path(os.path.expanduser(path_or_repo))
+    if path.is_dir():
+        if revision is not None:
+            raise ValueError(f"{path} is a folder and has no revision {revision!r}; leave it out")
+        return path
+    name = str(path_or_repo)
+    if path.exists():
+        raise ValueError(f"{name} is a file; give the folder of the checkpoint")
+    _check_repository(path, name)
+    return _snapshot(name, revision)
+
+
+def find_adapter(path_or_repo: str | Path) -> Path:
+    """The folder or file itself, or the hub's snapshot of an adapter's repository."""
+    if path_or_repo == "":
+        raise ValueError("the adapter's name is empty; give a folder or a hub repository")
+    path = Path(os.path.expanduser(path_or_repo))
+    if path.exists():
+        return path
+    _check_repository(path, str(path_or_repo))
+    return _download(str(path_or_repo), None, ADAPTER_FILES)
+
+
+def check_recogniser_name(path_or_repo: str | Path) -> None:
+    """Raises ValueError or FileNotFoundError for what is no folder and can't be a repository."""
+    path = Path(os.path.expanduser(path_or_repo))
+    if path_or_repo == "" or path.is_file():
+        raise ValueError(f"{path_or_repo!r} is no recogniser; give its folder or a hub repository")
+    if not path.is_dir():
+        _check_repository(path, str(path_or_repo))
+
+
+def find_recogniser(path_or_repo: str | Path) -> Path:
+    """The folder itself, or the hub's snapshot of a repository for mlx-audio."""
+    check_recogniser_name(path_or_repo)
+    path = Path(os.path.expanduser(path_or_repo))
+    return path if path.is_dir() else _download(str(path_or_repo), None, _RECOGNISER_FILES)
+
+
+def _check_repository(path: Path, name: str) -> None:
+    """Raises FileNotFoundError unless what is no path here could be a repository."""
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
+        raise FileNotFoundError(f"{name}: no such folder; check the path")
+
+
+def _snapshot(repo: str, revision: str | None) -> Path:
+    folder = _download(repo, revision, _HUB_FILES)
+    for file in ("config.json", "tokenizer.json"):
+        if not (folder / file).is_file():  # without a connection a part passes for the whole
+            raise FileNotFoundError(
+                f"{repo}: no {file} in {folder}; if it is a checkpoint, connect and run again"
+            )
+    if not any(folder.glob("model*.safetensors")):  # where both exist, they hold the same weights
+        _download(repo, revision, ["pytorch_model.bin"])
+    return folder
+
+
+def _download(repo: str, revision: str | None, files: list[str]) -> Path:
+    from huggingface_hub import snapshot_download
+
+    def download() -> Path:
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=files))
+
+    try:
+        return _interruptible(download)
+    except Exception as error:  # its own, httpx's, requests', Xet's: they have no common ancestor
+        raise FileNotFoundError(f"{repo}: {_why_not(error, revision)}") from None
+
+
+def _interruptible(work: Callable[[], Path]) -> Path:
+    """In another thread: an interrupted `snapshot_download` waits until its files are complete."""
+    future: Future[Path] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future.result()
+
+
+def _why_not(error: Exception, revision: str | None) -> str:
+    """What went wrong with a download and what to do, in one line."""
+    from huggingface_hub import errors as hub
+
+    cause = error.__cause__ or error
+    status = getattr(getattr(cause, "response", None), "status_code", None)
+    if isinstance(error, hub.GatedRepoError):
+        return "the hub wants you to accept its licence; do so on its page, then log in"
+    if isinstance(error, hub.RepositoryNotFoundError):
+        return "neither a folder here nor a repository on the hub; check the name, or log in"
+    if isinstance(error, hub.RevisionNotFoundError):
+        return f"the repository has no revision {revision!r}; check the name"
+    if isinstance(error, hub.HFValidationError):
+        return "neither a folder here nor a repository's name; check it"
+    if status == 401:
+        return "the hub does not know your token; log in again, or correct HF_TOKEN"
+    if not isinstance(error, hub.LocalEntryNotFoundError):
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        return f"the download failed ({reason}); run again, what is complete is kept"
+    partly = isinstance(error, getattr(hub, "IncompleteSnapshotError", ()))
+    found = "only a part is in the cache" if partly else "no such folder here, not in the cache"
+    if isinstance(cause, hub.OfflineModeIsEnabled):
+        return f"{found}; connect and unset HF_HUB_OFFLINE to download it"
+    if status:
+        return f"{found}, and the hub answers with status {status}; try again later"
+    return f"{found}, and the hub can't be reached ({one_line(cause)}); check the connection"
