@@ -49,10 +49,10 @@ def speak(model: VoxCPM2, count: int, patches: int) -> dict:
     first = None
     mx.reset_peak_memory()
     begin = time.perf_counter()
-    for pieces in stream_audio(model, rows):
-        mx.eval([sound for _, sound, _ in pieces])
+    for chunks in stream_audio(model, rows):
+        mx.eval([chunk.audio for chunk in chunks])
         first = first or time.perf_counter() - begin
-        heard.append(pieces[0][1])
+        heard.append(chunks[0].audio)
     seconds = time.perf_counter() - begin
     start = mx.concatenate(heard[:COMPARED])
     return {"first": first, "seconds": seconds, "start": start, "peak": mx.get_peak_memory()}

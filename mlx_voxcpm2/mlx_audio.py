@@ -24,7 +24,7 @@ from .errors import one_line
 from .load import load_model
 from .speech.live_batch import LiveBatch
 from .speech.options import GenerationOptions
-from .voices.registry import OfferedVoices
+from .voices.registry import VoiceRegistry
 
 if TYPE_CHECKING:
     from mlx_audio.tts.continuous import TTSBatchEvent, TTSBatchItem, TTSBatchOptions
@@ -97,7 +97,7 @@ class Speaker:
 
     def __init__(self, model: VoxCPM2):
         self.model = model
-        self.voices = OfferedVoices()
+        self.voices = VoiceRegistry()
 
     @property
     def sample_rate(self) -> int:
@@ -168,7 +168,7 @@ class BatchSession:
         """Raises ValueError for options out of range."""
         self.speaker, self.size = speaker, options.max_batch_size
         chosen = GenerationOptions(temperature=options.temperature, max_tokens=options.max_tokens)
-        self.options = chosen.without_repeats() if options.stream else chosen
+        self.options = chosen.without_retries() if options.stream else chosen
         # In a stream each event becomes a file of its own, which should not be too short.
         interval = options.streaming_interval if options.stream else float("inf")
         self.least = interval * speaker.sample_rate
@@ -199,8 +199,8 @@ class BatchSession:
         if item.ref_audio is not None:
             raise ValueError("a batch takes no ref_audio; keep it by `mlx-voxcpm2 voice add`")
         model = self.speaker.model
-        clips = self.speaker.voices.clips(item.voice, item.instruct, model.clip_encoder)
-        return model.request(item.text, instruct=item.instruct, options=self.options, **clips)
+        voice = self.speaker.voices.inputs(item.voice, item.instruct, model.clip_encoder)
+        return model.request(item.text, options=self.options, **voice.given())
 
     def cancel(self, sequence_id: int) -> None:
         self.batch.cancel(sequence_id)
@@ -213,7 +213,7 @@ class BatchSession:
         failed, self.failed = self.failed, {}
         events = [TTSBatchEvent(key, done=True, error=error) for key, error in failed.items()]
         for spoken in self.batch.step():
-            pieces, done = self.pieces[spoken.number], spoken.reason is not None
+            pieces, done = self.pieces[spoken.number], spoken.finish_reason is not None
             pieces.append(spoken.audio)
             samples = sum(len(piece) for piece in pieces)
             if not done and samples < self.least:

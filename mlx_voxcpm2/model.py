@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import starmap
 from typing import TYPE_CHECKING
 
@@ -15,19 +16,25 @@ from .models.voxcpm2.config import VoxCPM2Config
 from .models.voxcpm2.network import VoxCPM2Model
 from .schema import check_integer
 from .speech.batch import Request, generate_patches, length_limit
-from .speech.clip_encoder import PATCHES_AT_ONCE, ClipEncoder, Padding
 from .speech.generation import stream_results, whole_results
+from .speech.keywords import SpeechKeywords, parse_keywords, with_speech_keywords
 from .speech.noise import checked_noise
-from .speech.options import GenerationOptions
-from .speech.prompt import Prompt, spoken_letters, spoken_text
-from .speech.results import GenerationResult, ResultIterator
+from .speech.options import RETRIES, GenerationOptions
+from .speech.prompt import Prompt
+from .speech.results import GenerationResult, ResultIterator, SpeechIterator
 from .text.known_words import KnownWords
+from .text.spoken import spoken_letters, spoken_text
 from .text.tokenizer import Tokenizer
-from .voices.saved import Voice, make_voice, spoken_clips
+from .voices.clip_encoder import PATCHES_AT_ONCE, ClipEncoder, Padding
+from .voices.inputs import VoiceInputs
+from .voices.making import make_voice
+from .voices.saved import Voice
 from .weights import adapters
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from typing_extensions import Unpack
 
     from .audio.reading import AudioSource
     from .recognition.verification import Verification
@@ -36,7 +43,7 @@ logger = logging.getLogger("mlx_voxcpm2")
 
 
 class VoxCPM2(VoxCPM2Model):
-    """What `load_model` returns. All modules are attributes under upstream's names."""
+    """Text-to-speech model, as `load_model` returns it. Modules have upstream's names."""
 
     def __init__(self, config: VoxCPM2Config, tokenizer: Tokenizer):
         super().__init__(config)
@@ -44,24 +51,30 @@ class VoxCPM2(VoxCPM2Model):
         self.clip_encoder = ClipEncoder(config, self.audio_vae)
         self.known_words: KnownWords | None = None
 
+    def __repr__(self) -> str:
+        layers = self.config.lm_config.num_hidden_layers
+        adapter = "" if self.adapter is None else ", with an adapter"
+        dtype = str(self.dtype).split(".")[-1]
+        return f"VoxCPM2({layers} layers, {dtype}, {self.sample_rate} Hz{adapter})"
+
     def tokenize(self, text: str) -> list[int]:
-        """Ids by upstream's rule: no beginning-of-sequence token, Chinese by characters."""
+        """Token ids by upstream's rule: no beginning-of-sequence token, Chinese by characters."""
         return self.tokenizer(text)
 
     def encode_audio(self, audio: AudioSource, pad: Padding = "right") -> mx.array:
-        """audio -> patches (N, P, D), float32; the last or first one is filled up with silence.
+        """audio -> patches (N, P, D), float32; the last or first one is padded with silence.
 
         audio: a path, bytes, a binary file, or (array, sample rate). pad: "right" as for a
-        reference, "left" as for a prompt, whose end the speech goes on from.
+        reference, "left" as for a prompt, whose end the speech continues.
         """
         return self.clip_encoder.encode(audio, pad)
 
     def decode_latents(
         self, latents: mx.array, condition_sample_rate: int | None = None
     ) -> mx.array:
-        """latents (N, P, D) -> sound (samples,), -1..1, at `sample_rate`.
+        """latents (N, P, D) -> audio (samples,), -1..1, at `sample_rate`.
 
-        condition_sample_rate, in Hz: the timbre of sound made at that rate; by default the best.
+        condition_sample_rate: rate in Hz whose timbre the audio gets; by default the best.
         """
         latents, size = mx.array(latents), self.config.feat_dim
         if latents.ndim != 3 or latents.shape[-1] != size:
@@ -74,78 +87,80 @@ class VoxCPM2(VoxCPM2Model):
                 "condition_sample_rate is given, but this checkpoint's AudioVAE has no such "
                 "condition; leave it out"
             )
-        cache, sounds = self.audio_vae.make_cache(), []
+        cache, chunks = self.audio_vae.make_cache(), []
         for start in range(0, len(latents), PATCHES_AT_ONCE):
             flat = latents[start : start + PATCHES_AT_ONCE].reshape(1, -1, size)
-            sounds.append(self.audio_vae.decode(flat, condition_sample_rate, cache)[0])
-            mx.eval(sounds[-1], self.audio_vae.held(cache))
-        return mx.concatenate(sounds) if sounds else mx.zeros(0)
+            chunks.append(self.audio_vae.decode(flat, condition_sample_rate, cache)[0])
+            mx.eval(chunks[-1], self.audio_vae.held(cache))
+        return mx.concatenate(chunks) if chunks else mx.zeros(0)
 
+    @with_speech_keywords
     def generate(
         self,
         text: str,
         *,
-        instruct: str | None = None,
-        ref_audio: AudioSource | mx.array | None = None,
-        prompt_audio: AudioSource | mx.array | None = None,
-        prompt_text: str | None = None,
-        voice: str | Path | Voice | None = None,
-        cfg_value: float = 2.0,
-        inference_timesteps: int = 10,
-        min_tokens: int = 2,
-        max_tokens: int = 4096,
-        seed: int | None = None,
+        options: GenerationOptions | None = None,
         noise: mx.array | None = None,
-        temperature: float = 1.0,
         stream: bool = False,
-        retry_badcase: bool | None = None,
-        solver: str = "euler",
-        retry_by_ear: bool | None = None,
-        silence_limit: float = 10.0,
-        fade_in: float = 0.0,
-        trim_silence: bool = False,
-        normalize: bool | str = False,
         verify: Verification | None = None,
         progress: Callable[[float], None] | None = None,
-    ) -> ResultIterator:
-        """Speaks; an iterator of one GenerationResult, or with `stream` of one per patch.
+        **settings: Unpack[SpeechKeywords],
+    ) -> SpeechIterator:
+        """Speak a text: an iterator of one GenerationResult, or with `stream` of one per patch.
 
-        text: the words. instruct: how to say them, or whose voice to make up; not with a prompt.
-        ref_audio: a voice to clone. prompt_audio with prompt_text, its words: speech to go on
-        from. Either may be the patches that `encode_audio` returned, for a voice that is used
-        often: padded on the right for ref_audio, on the left for prompt_audio.
-        voice: instead of those, what `make_voice` made: itself, or the name or file of a saved one.
-        noise (N, P, D): used instead of random draws, a row per patch. verify: how it is checked
-        that the text is heard; not while streaming. progress: called with the seconds of speech so
-        far. The rest: see `GenerationOptions`.
+        text: the words. instruct, ref_audio, prompt_audio, prompt_text, voice: see `VoiceInputs`.
+        seed, cfg_value and the other settings: see `GenerationOptions`; those that are not given
+        come from `options`. noise (N, P, D): used instead of random noise, a row per patch.
+        verify: check by a recogniser that the text is spoken; not while streaming.
+        progress: called with the seconds of speech so far.
 
-        Raises ValueError or FileNotFoundError at once, with one line that says what to do.
-        `close()` of the iterator, from any thread, stops within one patch.
+            for result in model.generate("Hello.", seed=1):
+                result.save("hello.wav")
+
+        Raises ValueError, TypeError or FileNotFoundError at once, with one line that says what to
+        do. `close()` of the iterator, from any thread, stops within one patch.
         """
         if stream and verify is not None:
-            raise ValueError("verify hears the whole; leave out stream, or verify")
-        for name, wanted in (("retry_badcase", retry_badcase), ("retry_by_ear", retry_by_ear)):
-            if stream and wanted:
-                logger.warning("%s has no effect while streaming: what was heard stays", name)
-        options = GenerationOptions(
-            cfg_value, inference_timesteps, min_tokens, max_tokens, temperature, seed,
-            not stream if retry_badcase is None else retry_badcase, solver,
-            not stream if retry_by_ear is None else retry_by_ear, silence_limit, fade_in,
-            trim_silence, normalize,
-        )  # fmt: skip
+            raise ValueError("verify needs the whole speech; leave out stream, or verify")
+        voice, chosen = parse_keywords("generate", settings, options)
+        for name in RETRIES:
+            if stream and getattr(chosen, name):
+                logger.warning("%s has no effect while streaming: played audio stays", name)
         begin = time.perf_counter()
-        prepare = self._prepare(
-            text, instruct, ref_audio, prompt_audio, prompt_text, voice, options, noise
-        )
+        request = self._prepare(text, voice, chosen.with_retries_unless(stream), noise)
         spent = time.perf_counter() - begin
-        whole = whole_results if verify is None else verify.results
-        speak = stream_results if stream else whole
+        if stream:
+            produce = stream_results
+        else:
+            produce = whole_results if verify is None else verify.results
 
         def results(closed: threading.Event) -> Generator[GenerationResult, None, None]:
-            return speak(self, (make() for make in [prepare]), closed, progress, spent)
+            return produce(self, (make() for make in [request]), closed, progress, spent)
 
-        return ResultIterator(results)
+        return SpeechIterator(results)
 
+    @with_speech_keywords
+    def speak(
+        self,
+        text: str,
+        *,
+        options: GenerationOptions | None = None,
+        noise: mx.array | None = None,
+        verify: Verification | None = None,
+        progress: Callable[[float], None] | None = None,
+        **settings: Unpack[SpeechKeywords],
+    ) -> GenerationResult:
+        """Speak a text and return the whole: `generate` in one call.
+
+            model.speak("Hello.", seed=1).save("hello.wav")
+
+        Arguments and errors: see `generate`.
+        """
+        return self.generate(
+            text, options=options, noise=noise, verify=verify, progress=progress, **settings
+        ).whole()
+
+    @with_speech_keywords
     def generate_batch(
         self,
         requests: Iterable[str | Request],
@@ -154,77 +169,68 @@ class VoxCPM2(VoxCPM2Model):
         batch_size: int = 8,
         verify: Verification | None = None,
         progress: Callable[[float], None] | None = None,
+        **settings: Unpack[SpeechKeywords],
     ) -> ResultIterator:
-        """Speaks many at once; an iterator of one GenerationResult each, in the order in which
-        they end: `sequence_idx` says which it is.
+        """Speak many texts at once; an iterator of one GenerationResult each, in the order in
+        which they end: `sequence_idx` is the index of the request.
 
-        requests: texts, drawn with `options`, or what `request` returned, each with a voice and
-        options of its own. Each sounds as it does alone. `batch_size` of them speak at once, and as
-        one ends the next is taken; so it may be a generator, without end. Those with another solver
-        or other steps wait for all before them. verify: how it is checked that each text is heard;
-        what is spoken again is spoken alone. progress: called with the seconds of speech so far.
+        requests: texts, spoken with the given voice and options, or what `request` returned, each
+        with its own. Each has the result that it has alone. `batch_size` of them are generated at
+        once, and as one ends the next is taken; so it may be an endless generator. Requests with
+        another solver or number of steps wait for all before them. verify: check by a recogniser
+        that each text is spoken; retries are generated alone. progress: called with the seconds of
+        speech so far. The voice and the options: see `generate`.
 
-        Raises ValueError for a wrong setting, and at once for a bad text of a list. What goes wrong
-        with an item of a generator is raised after those that speak by then have been yielded.
+        Raises ValueError for a wrong setting, and at once for a bad text of a list. Errors with
+        items of a generator are raised after the results that are under way.
         """
         check_integer("batch_size", batch_size, 1, None)
-        made = make_requests(self, requests, options)
+        voice, chosen = parse_keywords("generate_batch", settings, options)
+        if voice.has_clip:
+            voice = voice.encoded(self.clip_encoder)
+        made = _make_requests(partial(self._request, voice, chosen), requests)
 
         def results(closed: threading.Event) -> Generator[GenerationResult, None, None]:
-            speak = whole_results if verify is None else verify.results
-            return speak(self, made, closed, progress, batch_size=batch_size)
+            produce = whole_results if verify is None else verify.results
+            return produce(self, made, closed, progress, batch_size=batch_size)
 
         return ResultIterator(results)
 
+    @with_speech_keywords
     def generate_patches(
         self,
         text: str,
         *,
-        instruct: str | None = None,
-        ref_audio: AudioSource | mx.array | None = None,
-        prompt_audio: AudioSource | mx.array | None = None,
-        prompt_text: str | None = None,
-        voice: str | Path | Voice | None = None,
         options: GenerationOptions | None = None,
         noise: mx.array | None = None,
+        **settings: Unpack[SpeechKeywords],
     ) -> Iterator[mx.array]:
-        """The latents of `generate`, (P, D) per patch, for those who drive the loop themselves.
+        """Latents of `generate`, (P, D) per patch, for callers with a loop of their own.
 
         A patch is submitted to the device, not waited for; the next one is begun on request.
         """
-        prepare = self._prepare(
-            text, instruct, ref_audio, prompt_audio, prompt_text, voice,
-            options or GenerationOptions(), noise,
-        )  # fmt: skip
+        request = self._prepare(text, *parse_keywords("generate_patches", settings, options), noise)
 
         def patches() -> Iterator[mx.array]:
-            yield from generate_patches(self, prepare())
+            yield from generate_patches(self, request())
 
         return patches()
 
+    @with_speech_keywords
     def request(
         self,
         text: str,
         *,
-        instruct: str | None = None,
-        ref_audio: AudioSource | mx.array | None = None,
-        prompt_audio: AudioSource | mx.array | None = None,
-        prompt_text: str | None = None,
-        voice: str | Path | Voice | None = None,
         options: GenerationOptions | None = None,
         noise: mx.array | None = None,
+        **settings: Unpack[SpeechKeywords],
     ) -> Request:
-        """What `generate` would speak, checked and encoded, for `generate_batch` or
-        `generation.stream_audio`, which speak many at once. Arguments and errors are those of
-        `generate`."""
-        options = options or GenerationOptions()
-        prepare = self._prepare(
-            text, instruct, ref_audio, prompt_audio, prompt_text, voice, options, noise
-        )
-        request = prepare()
-        if request.prompt.patches is not None:
-            mx.async_eval(request.prompt.patches)  # else only this thread could speak it
-        return request
+        """Checked and encoded request for `generate_batch` or `generation.stream_audio`.
+
+        Arguments and errors: see `generate`.
+        """
+        voice, chosen = parse_keywords("request", settings, options)
+        return self._request(voice, chosen, text, noise)
 
     def make_voice(
         self,
@@ -234,14 +240,13 @@ class VoxCPM2(VoxCPM2Model):
         description: str = "",
         as_is: bool = False,
     ) -> Voice:
-        """A voice to speak in again, `generate(voice=...)`, and to keep, `Voice.save`.
+        """Voice to speak in again, by `generate(voice=...)`, and to save, by `Voice.save`.
 
-        ref_audio: the voice to clone. prompt_audio with prompt_text, its words: speech to go on
-        from; prompt_text alone says what ref_audio speaks, which is then both, and is cloned the
-        more closely. as_is: don't raise a quiet clip's level, don't cut silence off its ends.
+        ref_audio: the voice to clone. prompt_audio with prompt_text, its transcript: speech to
+        continue. prompt_text alone is the transcript of ref_audio, which is then used as both and
+        cloned more closely. as_is: keep a quiet clip's level and the silence at its ends.
 
-        Says by the log what was mended, and what is wrong with a clip. Raises ValueError or
-        FileNotFoundError.
+        Logs what was cleaned, and problems with the clips. Raises ValueError or FileNotFoundError.
         """
         return make_voice(
             self.clip_encoder, ref_audio, prompt_audio, prompt_text, description, as_is
@@ -250,66 +255,60 @@ class VoxCPM2(VoxCPM2Model):
     def load_adapter(
         self, path_or_repo: str | Path, strength: float | None = None
     ) -> adapters.Adapter:
-        """Puts on a LoRA adapter from upstream's files, in place of the one before, if any.
+        """Attach a LoRA adapter from upstream's files, in place of the one before, if any.
 
-        Until it is fused, it costs some time at each patch. What it returns says how many tensors
-        were used and which were not. path_or_repo, strength and errors: see `read_adapter`.
+        Until it is fused, it costs some time at each patch. The returned `Adapter` says how many
+        tensors were used and which were not. Arguments and errors: see `read_adapter`.
         """
         return adapters.load_adapter(self, path_or_repo, strength)
 
     def set_adapter_strength(self, strength: float) -> None:
-        """0: the model without its adapter, to the last bit; 1: as trained; any finite number.
+        """Scale the adapter. 0: the model without it, to the last bit; 1: as trained.
 
-        Not while it speaks. Raises ValueError if there is no adapter.
+        Not while it generates. Raises ValueError if there is no adapter.
         """
         adapters.set_strength(self, strength)
 
     def remove_adapter(self) -> None:
-        """The model is what it was before; nothing happens if there is no adapter."""
+        """Detach the adapter, if there is one; the model is what it was before."""
         adapters.remove_adapter(self)
 
     def fuse_adapter(self) -> None:
-        """Adds it, as strong as it is, to the weights for good, in float32; they keep their type.
+        """Add the scaled adapter to the weights for good, in float32; they keep their type.
 
         Then it costs no time. Raises ValueError for quantised layers, which would round it away.
         """
         adapters.fuse_adapter(self)
 
-    def _prepare(
+    def _request(
         self,
-        text: str,
-        instruct: str | None,
-        ref_audio: AudioSource | mx.array | None,
-        prompt_audio: AudioSource | mx.array | None,
-        prompt_text: str | None,
-        voice: str | Path | Voice | None,
+        voice: VoiceInputs,
         options: GenerationOptions,
-        noise: mx.array | None,
+        text: str,
+        noise: mx.array | None = None,
+    ) -> Request:
+        request = self._prepare(text, voice, options, noise)()
+        if request.prompt.patches is not None:
+            mx.async_eval(request.prompt.patches)  # else only this thread could use them
+        return request
+
+    def _prepare(
+        self, text: str, voice: VoiceInputs, options: GenerationOptions, noise: mx.array | None
     ) -> Callable[[], Request]:
-        """Checks everything now, and returns what builds the Request in the thread that speaks.
+        """Check everything now; the result builds the Request in the thread that generates.
 
         An array that MLX has not computed yet belongs to the thread that made it.
         """
         words_only = spoken_text(text, None, options.normalize)
         if self.known_words is not None:
             self.known_words.warn_of_others(words_only)
-        text = spoken_text(words_only, instruct)
-        ref_audio, prompt_audio, prompt_text = spoken_clips(
-            self.clip_encoder, instruct, ref_audio, prompt_audio, prompt_text, voice
-        )
-        words = self.tokenize((prompt_text or "") + text)
-        prepare = self.clip_encoder.prepare
-        reference = None if ref_audio is None else prepare(ref_audio, "ref_audio", "right")
-        prompt = None if prompt_audio is None else prepare(prompt_audio, "prompt_audio", "left")
-        vocabulary = self.config.lm_config.vocab_size
-        if max(words, default=0) >= vocabulary:
-            raise ValueError(
-                f"the tokenizer gives id {max(words)}, and the model has {vocabulary}; take the "
-                "tokenizer.json of this checkpoint"
-            )
-        positions = Prompt.positions(
-            len(words), reference and reference.length, prompt and prompt.length
-        )
+        text = spoken_text(words_only, voice.instruct)
+        voice = voice.resolved(self.clip_encoder)
+        tokens = self.tokenize((voice.prompt_text or "") + text)
+        reference = self.clip_encoder.prepare(voice.ref_audio, "ref_audio", "right")
+        prompt = self.clip_encoder.prepare(voice.prompt_audio, "prompt_audio", "left")
+        self._check_tokens(tokens)
+        positions = Prompt.positions(len(tokens), reference.length, prompt.length)
         limit = self.config.context_length
         if positions > limit:
             raise ValueError(
@@ -324,26 +323,32 @@ class VoxCPM2(VoxCPM2Model):
         patches = length_limit(target, positions, limit, options.max_tokens)
 
         def request() -> Request:
-            sequence = Prompt.build(
-                words, reference and reference.encode(), prompt and prompt.encode()
-            )
+            sequence = Prompt.build(tokens, reference.encode(), prompt.encode())
             return Request(sequence, options, target, patches, noise, letters, words_only)
 
         return request
 
+    def _check_tokens(self, tokens: list[int]) -> None:
+        vocabulary = self.config.lm_config.vocab_size
+        if max(tokens, default=0) >= vocabulary:
+            raise ValueError(
+                f"the tokenizer gives id {max(tokens)}, and the model has {vocabulary}; take the "
+                "tokenizer.json of this checkpoint"
+            )
 
-def make_requests(
-    model: VoxCPM2, items: Iterable[str | Request], options: GenerationOptions | None
+
+def _make_requests(
+    make: Callable[[str], Request], items: Iterable[str | Request]
 ) -> Iterable[Request]:
-    """Texts become requests: those of a list now, those of a generator when they are asked for."""
+    """Requests of texts: those of a list now, those of a generator when they are asked for."""
     if isinstance(items, str | Request) or not isinstance(items, Iterable):
         raise ValueError(f"requests is a single {type(items).__name__}; give a list of texts")
 
-    def make(index: int, item: str | Request) -> Request:
+    def checked(index: int, item: str | Request) -> Request:
         try:
-            return item if isinstance(item, Request) else model.request(item, options=options)
+            return item if isinstance(item, Request) else make(item)
         except ValueError as error:
             raise ValueError(f"request {index}: {error}") from None
 
-    made = starmap(make, enumerate(items))
+    made = starmap(checked, enumerate(items))
     return list(made) if isinstance(items, Sequence) else made

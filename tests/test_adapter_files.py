@@ -18,7 +18,8 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 from torch_files import save_state_dict
 
-from mlx_voxcpm2 import generate, load_model
+from mlx_voxcpm2 import load_model
+from mlx_voxcpm2.commands import generate
 from mlx_voxcpm2.convert import __main__ as converting
 from mlx_voxcpm2.weights.adapter_files import (
     LoRASettings,

@@ -10,7 +10,7 @@ from mlx_voxcpm2.layers.kv_cache import KVCache
 from mlx_voxcpm2.speech.batch import Batch
 from mlx_voxcpm2.speech.generation import stream_audio
 from mlx_voxcpm2.speech.options import GenerationOptions
-from mlx_voxcpm2.speech.scheduler import Streams
+from mlx_voxcpm2.speech.scheduler import Scheduler
 
 STEPS = {"inference_timesteps": 4}
 # Mode, text, and what is set: lengths, voices, strengths and ends all differ. Few patches, since
@@ -41,12 +41,12 @@ def speak(model, rows, batch_size=99) -> tuple[list[mx.array], list[str]]:
 
 def heard(stream, rows: int) -> tuple[list[mx.array], list[str]]:
     sounds, reasons = [[] for _ in range(rows)], [None] * rows
-    for pieces in stream:
-        for number, sound, reason in pieces:
-            assert reasons[number] is None
-            sounds[number].append(sound)
-            reasons[number] = reason
-    return [mx.concatenate(pieces) for pieces in sounds], reasons
+    for chunks in stream:
+        for chunk in chunks:
+            assert reasons[chunk.number] is None
+            sounds[chunk.number].append(chunk.audio)
+            reasons[chunk.number] = chunk.finish_reason
+    return [mx.concatenate(chunks) for chunks in sounds], reasons
 
 
 def test_each_row_is_what_it_is_alone(case):
@@ -67,7 +67,7 @@ def test_rows_join_whenever_they_come(released, monkeypatch):
     # At which step each comes; the third finds two, the sixth nobody, the last ones a single one.
     arrivals = [0, 1, 3, 3, 4, 15, 16, 18, 21, 21]
     waiting = []
-    streams = Streams(released.model, lambda: waiting.pop(0) if waiting else None, 4)
+    streams = Scheduler(released.model, lambda: waiting.pop(0) if waiting else None, 4)
 
     def pieces():
         for step in range(40):
@@ -123,9 +123,9 @@ def test_a_long_row_leaves_nothing_behind(released, monkeypatch):
             yield model.request(text, options=options)
 
     waiting = rows()
-    streams = Streams(model, lambda: next(waiting, None), 3)
-    for pieces in streams.pieces():
-        mx.eval([sound for _, sound, _ in pieces])
+    streams = Scheduler(model, lambda: next(waiting, None), 3)
+    for chunks in streams.chunks():
+        mx.eval([chunk.audio for chunk in chunks])
         if streams.batch is None:
             continue
         longest = max(
@@ -155,7 +155,7 @@ def test_other_steps_wait_for_those_before_them(released):
         )
     ]  # fmt: skip
     stream = list(stream_audio(released.model, rows, batch_size=4))
-    assert [[number for number, *_ in pieces] for pieces in stream] == (
+    assert [[chunk.number for chunk in chunks] for chunks in stream] == (
         [[0, 1]] * 3 + [[2]] * 3 + [[3]] * 3 + [[4]] * 3
     )
     sounds, _ = heard(stream, len(rows))
@@ -274,5 +274,5 @@ def test_other_steps_are_refused(released):
         released.model.request("Hi.", options=GenerationOptions(inference_timesteps=steps))
         for steps in (4, 5)
     ]
-    with pytest.raises(ValueError, match="2 kinds of solver and inference_timesteps at once"):
+    with pytest.raises(ValueError, match="2 combinations of solver and inference_timesteps"):
         Batch(released.model, rows)

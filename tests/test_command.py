@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from mlx_voxcpm2 import cli, generate
+from mlx_voxcpm2 import cli
+from mlx_voxcpm2.commands import generate
 
 QUICK = ["--inference_timesteps", "2", "--max_tokens", "3", "--dtype", "float32"]
 

@@ -7,7 +7,7 @@ import pytest
 from conftest import relative_error
 
 from mlx_voxcpm2 import GenerationOptions
-from mlx_voxcpm2.long_form.cache import Parts
+from mlx_voxcpm2.long_form.cache import SegmentCache
 from mlx_voxcpm2.long_form.speak import speak_long
 from mlx_voxcpm2.text.segments import Segment
 
@@ -106,33 +106,35 @@ def test_a_run_that_was_stopped_goes_on_and_ends_the_same(model, tmp_path):
     for stop in (1, 3):
         folder = tmp_path / str(stop)
         run = speak_long(
-            model, segments, options=OPTIONS, continue_segments=True, parts=Parts(folder)
+            model, segments, options=OPTIONS, continue_segments=True, cache=SegmentCache(folder)
         )
         for _ in range(stop):
             next(run)
         run.close()
-        again = speak(model, segments, parts=Parts(folder))
-        assert [piece.was_kept for piece in again] == [index < stop for index in range(4)]
+        again = speak(model, segments, cache=SegmentCache(folder))
+        assert [piece.was_cached for piece in again] == [index < stop for index in range(4)]
         for one, other in zip(again, unbroken, strict=True):
             assert np.array_equal(one.audio, other.audio)
 
 
 def test_what_follows_a_segment_that_has_changed_is_spoken_anew(model, tmp_path):
     segments = [Segment("Hello there you."), *(Segment(word) for word in ("Hi.", "Yes.", "No."))]
-    speak(model, segments, parts=Parts(tmp_path / "a"))
+    speak(model, segments, cache=SegmentCache(tmp_path / "a"))
     changed = [*segments[:1], Segment("Go."), *segments[2:]]
-    pieces = speak(model, changed, parts=Parts(tmp_path / "a"))
-    assert [piece.was_kept for piece in pieces] == [True, False, False, False]
-    speak(model, segments, parts=Parts(tmp_path / "b"), continue_segments=False)
-    pieces = speak(model, segments, parts=Parts(tmp_path / "b"))
-    assert [piece.was_kept for piece in pieces] == [True, False, False, False]
+    pieces = speak(model, changed, cache=SegmentCache(tmp_path / "a"))
+    assert [piece.was_cached for piece in pieces] == [True, False, False, False]
+    speak(model, segments, cache=SegmentCache(tmp_path / "b"), continue_segments=False)
+    pieces = speak(model, segments, cache=SegmentCache(tmp_path / "b"))
+    assert [piece.was_cached for piece in pieces] == [True, False, False, False]
 
 
 def test_what_the_guards_did_is_kept_with_a_segment(model, tmp_path):
     options = GenerationOptions(seed=5, fade_in=0.02, **QUICK)
-    fresh, kept = (speak(model, options=options, parts=Parts(tmp_path / "a")) for _ in range(2))
+    fresh, kept = (
+        speak(model, options=options, cache=SegmentCache(tmp_path / "a")) for _ in range(2)
+    )
     assert [piece.guards for piece in kept] == [piece.guards for piece in fresh]
-    assert fresh[0].guards == ("fade_in: 0.02 s",) and all(piece.was_kept for piece in kept)
+    assert fresh[0].guards == ("fade_in: 0.02 s",) and all(piece.was_cached for piece in kept)
 
 
 def test_segments_that_wait_for_each_other_are_not_spoken_at_once(model):

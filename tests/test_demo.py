@@ -5,7 +5,8 @@ import shutil
 import mlx.core as mx
 import pytest
 
-from mlx_voxcpm2 import generate, load_model
+from mlx_voxcpm2 import load_model
+from mlx_voxcpm2.commands import generate
 from mlx_voxcpm2.text.known_words import KnownWords
 from mlx_voxcpm2.weights import hub
 

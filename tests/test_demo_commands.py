@@ -44,7 +44,7 @@ def test_a_batch_is_heard_each_line_in_its_voice(tmp_path, monkeypatch):
 
 
 def test_a_book_is_heard_and_its_subtitles_say_when(tmp_path, monkeypatch):
-    from mlx_voxcpm2 import generate
+    from mlx_voxcpm2.commands import generate
 
     monkeypatch.chdir(tmp_path)
     paragraphs = ["good morning world", "three one four", "stop"]

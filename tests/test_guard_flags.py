@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from mlx_voxcpm2 import generate
 from mlx_voxcpm2.commands import batch as batch_command
+from mlx_voxcpm2.commands import generate
 
 QUICK = ["--inference_timesteps", "1", "--seed", "3", "--dtype", "float32"]
 

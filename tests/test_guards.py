@@ -9,8 +9,8 @@ import pytest
 from conftest import relative_error
 
 from mlx_voxcpm2 import GenerationOptions
-from mlx_voxcpm2.speech.guards import Ear, Trimmer
-from mlx_voxcpm2.speech.prompt import spoken_letters
+from mlx_voxcpm2.speech.guards import SilenceDetector, Trimmer
+from mlx_voxcpm2.text.spoken import spoken_letters
 
 TEXT = "Hello world, this is a test."
 QUICK = {"inference_timesteps": 1, "seed": 3}
@@ -100,7 +100,7 @@ def test_a_silent_take_is_spoken_again(model, louden, ends_at_once, caplog):
     (result,) = model.generate(TEXT, **QUICK)
     assert result.seed == 4 and result.finish_reason == "stop"
     assert result.guards == ("retry: seed 3 gave 0.6 s of silence",)
-    assert "speaking again with the next seed" in caplog.text
+    assert "generating again with the next seed" in caplog.text
     (alone,) = model.generate(TEXT, inference_timesteps=1, seed=4)
     assert np.array_equal(result.audio, alone.audio)
 
@@ -143,10 +143,10 @@ def test_letters_are_those_that_are_heard():
     assert spoken_letters("Say (softly) hi") == 11
 
 
-def heard(*sounds: np.ndarray) -> Ear:
-    ear = Ear(48000)
+def heard(*sounds: np.ndarray) -> SilenceDetector:
+    ear = SilenceDetector(48000)
     for sound in sounds:
-        ear.hear(sound)
+        ear.update(sound)
     return ear
 
 
@@ -218,9 +218,9 @@ def test_a_silent_take_is_not_trimmed_to_nothing(model, louden):
 
 def test_what_ends_with_speech_is_trimmed_only_in_front():
     trimmer, sound = Trimmer(48000), noise(1)
-    first = trimmer.take(np.concatenate([np.zeros(48000, np.float32), sound]), False)
+    first = trimmer.apply(np.concatenate([np.zeros(48000, np.float32), sound]), False)
     assert len(first) == 48000 + round(0.2 * 48000)
-    assert np.array_equal(trimmer.take(sound, True), sound)
+    assert np.array_equal(trimmer.apply(sound, True), sound)
     assert trimmer.cut == round(0.8 * 48000)
 
 

@@ -36,8 +36,8 @@ def assert_same(pieces: list, expected: np.ndarray):
     sound = np.concatenate([piece.audio for piece in pieces])
     assert sound.shape == expected.shape
     assert np.abs(sound - expected).max() < 1e-4
-    assert [piece.reason is None for piece in pieces[:-1]] == [True] * (len(pieces) - 1)
-    assert pieces[-1].reason in ("stop", "length")
+    assert [piece.finish_reason is None for piece in pieces[:-1]] == [True] * (len(pieces) - 1)
+    assert pieces[-1].finish_reason in ("stop", "length")
 
 
 def test_whoever_joins_later_is_as_alone(model):
@@ -86,11 +86,11 @@ def test_one_of_another_kind_can_be_cancelled_while_it_waits(model):
     batch.add(1, request(model, 2, 50, inference_timesteps=3, min_tokens=49))
     batch.add(2, request(model, 3, 4))
     batch.step()
-    assert batch.streams.waiting is not None
+    assert batch.scheduler.waiting is not None
     batch.cancel(1)
     said = spoken(batch)
     assert set(said) == {0, 2}
-    assert batch.streams.count == batch.count == 3
+    assert batch.scheduler.count == batch.count == 3
     assert_same(said[2], alone(model, 3, 4))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from mlx_voxcpm2 import generate
+from mlx_voxcpm2.commands import generate
 
 QUICK = ["--inference_timesteps", "2", "--max_tokens", "3", "--dtype", "float32"]
 BOOK = "The first one is long enough to be cloned.\n\nYes. [pause:0.8] " + "No, the the. " * 30
@@ -82,9 +82,9 @@ def test_a_killed_book_goes_on_and_becomes_the_same_file(run, released, tmp_path
     # It waits after each segment, so that it is killed between them.
     script = (
         "import runpy, sys, time; import mlx_voxcpm2.long_form.cache as parts\n"
-        "write = parts.Parts.write\n"
+        "write = parts.SegmentCache.write\n"
         "def slow(*a):\n    write(*a); time.sleep(1)\n"
-        "parts.Parts.write = slow; sys.argv = sys.argv[1:]\n"
+        "parts.SegmentCache.write = slow; sys.argv = sys.argv[1:]\n"
         "runpy.run_module('mlx_voxcpm2.generate', run_name='__main__')"
     )
     process = subprocess.Popen(

@@ -6,8 +6,8 @@ import pytest
 from conftest import relative_error
 
 from mlx_voxcpm2 import GenerationOptions
-from mlx_voxcpm2.long_form.cache import Parts
-from mlx_voxcpm2.long_form.joiner import Joiner
+from mlx_voxcpm2.long_form.cache import SegmentCache
+from mlx_voxcpm2.long_form.joiner import SegmentJoiner
 from mlx_voxcpm2.long_form.speak import speak_long
 from mlx_voxcpm2.long_form.subtitles import subtitles
 from mlx_voxcpm2.text.segments import Segment, anchor_of
@@ -110,26 +110,28 @@ def test_nothing_grows_with_the_length(released):
 
 
 def test_a_run_that_was_stopped_goes_on_and_ends_the_same(released, tmp_path):
-    unbroken = speak(released.model, parts=Parts(tmp_path / "a", "model"))
+    unbroken = speak(released.model, cache=SegmentCache(tmp_path / "a", "model"))
     run = speak_long(
-        released.model, SEGMENTS, options=OPTIONS, parts=Parts(tmp_path / "b", "model")
+        released.model, SEGMENTS, options=OPTIONS, cache=SegmentCache(tmp_path / "b", "model")
     )
-    assert [next(run).was_kept for _ in range(2)] == [False, False]
+    assert [next(run).was_cached for _ in range(2)] == [False, False]
     run.close()
-    again = speak(released.model, parts=Parts(tmp_path / "b", "model"))
-    assert [piece.was_kept for piece in again if piece.text] == [True, True, False]
+    again = speak(released.model, cache=SegmentCache(tmp_path / "b", "model"))
+    assert [piece.was_cached for piece in again if piece.text] == [True, True, False]
     assert np.array_equal(whole(again), whole(unbroken))
-    third = speak(released.model, parts=Parts(tmp_path / "b", "model"))
-    assert all(piece.was_kept for piece in third if piece.text)
+    third = speak(released.model, cache=SegmentCache(tmp_path / "b", "model"))
+    assert all(piece.was_cached for piece in third if piece.text)
     assert np.array_equal(whole(third), whole(unbroken))
 
 
 def test_what_has_changed_is_spoken_anew(released, tmp_path):
-    speak(released.model, parts=Parts(tmp_path / "a", "model"))
+    speak(released.model, cache=SegmentCache(tmp_path / "a", "model"))
 
     def kept(segments=SEGMENTS, settings="model", **others):
-        pieces = speak(released.model, segments, parts=Parts(tmp_path / "a", settings), **others)
-        return [piece.was_kept for piece in pieces if piece.text]
+        pieces = speak(
+            released.model, segments, cache=SegmentCache(tmp_path / "a", settings), **others
+        )
+        return [piece.was_cached for piece in pieces if piece.text]
 
     assert kept([*SEGMENTS[:3], Segment("No.")]) == [True, True, False]
     assert kept(crossfade=0.01)[:2] == [True, True], "joins are made anew anyway"
@@ -141,19 +143,19 @@ def test_what_has_changed_is_spoken_anew(released, tmp_path):
 
 
 def test_the_seed_of_the_last_time_is_found_again(tmp_path):
-    parts = Parts(tmp_path / "a")
+    parts = SegmentCache(tmp_path / "a")
     seed = parts.seed()
     assert not (tmp_path / "a").exists(), "nothing is there before something is spoken"
-    from mlx_voxcpm2.long_form.cache import Part
+    from mlx_voxcpm2.long_form.cache import CachedSegment
 
-    parts.write(0, "x", Part(np.zeros(3, np.float32), 1, "stop"))
-    assert Parts(tmp_path / "a").seed() == seed
+    parts.write(0, "x", CachedSegment(np.zeros(3, np.float32), 1, "stop"))
+    assert SegmentCache(tmp_path / "a").seed() == seed
     parts.remove()
     assert not (tmp_path / "a").exists()
 
 
 def test_neighbours_fade_into_each_other():
-    joiner = Joiner(1000, crossfade=0.1)
+    joiner = SegmentJoiner(1000, crossfade=0.1)
     ones = np.ones(1000, np.float32)
     sounds = [joiner.add(ones, 0, False), joiner.add(ones, 0.5, False), joiner.add(ones, 0, True)]
     audio = np.concatenate([sound for sound, _ in sounds])
@@ -166,13 +168,13 @@ def test_neighbours_fade_into_each_other():
 
 def test_levels_are_matched_to_the_first_within_limits():
     noise = np.random.default_rng(0).normal(size=48000).astype(np.float32)
-    joiner = Joiner(48000, match_level=True)
+    joiner = SegmentJoiner(48000, match_level=True)
     levels = [
         float(np.std(joiner.add(noise * np.float32(level), 0, False)[0]))
         for level in (0.1, 0.07, 0.15, 0.01, 0.0)
     ]
     np.testing.assert_allclose(levels, [0.1, 0.1, 0.1, 0.02, 0.0], rtol=0.03)
-    plain, _ = Joiner(48000).add(noise, 0, True)
+    plain, _ = SegmentJoiner(48000).add(noise, 0, True)
     assert np.array_equal(plain, noise)
 
 

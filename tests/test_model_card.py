@@ -16,7 +16,8 @@ import pytest
 from huggingface_hub import ModelCard
 from mlx.utils import tree_flatten
 
-from mlx_voxcpm2 import generate, load_model
+from mlx_voxcpm2 import load_model
+from mlx_voxcpm2.commands import generate
 from mlx_voxcpm2.convert import LAYOUTS, convert
 from mlx_voxcpm2.convert.model_card import Contents, card_text, write_card
 

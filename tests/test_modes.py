@@ -7,7 +7,7 @@ import pytest
 from conftest import relative_error
 
 from mlx_voxcpm2 import GenerationOptions
-from mlx_voxcpm2.speech.prompt import spoken_text
+from mlx_voxcpm2.text.spoken import spoken_text
 
 SPEECH_ERROR = 1e-4
 STEPS = 8

@@ -10,11 +10,12 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from mlx_voxcpm2 import GenerationOptions, generate
+from mlx_voxcpm2 import GenerationOptions
+from mlx_voxcpm2.commands import generate
 from mlx_voxcpm2.long_form.speak import speak_long
-from mlx_voxcpm2.speech.prompt import spoken_text
 from mlx_voxcpm2.text import normalization
 from mlx_voxcpm2.text.normalization import language_of, normalized
+from mlx_voxcpm2.text.spoken import spoken_text
 
 OFFICIAL = json.loads(
     (Path(__file__).parent / "golden" / "normalization.json").read_text(encoding="utf-8")
@@ -130,7 +131,7 @@ def test_the_model_speaks_the_words(released):
 
 
 def test_a_long_text_is_put_into_words_once_before_it_is_split(released, monkeypatch):
-    monkeypatch.delattr("mlx_voxcpm2.speech.prompt.normalized")  # what requests would call
+    monkeypatch.delattr("mlx_voxcpm2.text.spoken.normalized")  # what requests would call
     options = GenerationOptions(normalize=True, **QUICK)
     text = "I have 5. [pause:0.1] You have 6.\n\nNo " + "1234567 " * 12
     pieces = list(speak_long(released.model, text, options=options))

@@ -11,8 +11,8 @@ ROOT = Path(__file__).parent.parent
 
 # From the ground up: a room imports only what stands before it, for type checkers too.
 ORDER = """
-errors files schema layers models text audio weights speech recognition voices model load long_form
-mlx_audio server training commands generate train app cli
+errors files schema settings layers models text audio weights voices speech recognition model load
+long_form mlx_audio server training commands generate train app cli
 """.split()
 
 

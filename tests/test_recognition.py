@@ -14,9 +14,10 @@ import pytest
 import soundfile
 from hub_stand_in import Hub
 
-from mlx_voxcpm2 import Voice, cli, generate
+from mlx_voxcpm2 import Voice, cli
 from mlx_voxcpm2.audio.reading import read_audio
 from mlx_voxcpm2.commands import batch as batch_command
+from mlx_voxcpm2.commands import generate
 from mlx_voxcpm2.recognition import recogniser as recognition
 from mlx_voxcpm2.recognition.recogniser import DEFAULT_RECOGNISER, load_recogniser
 

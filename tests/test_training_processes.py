@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from training_runs import SETTINGS, arguments, losses, run, write_data
 
-from mlx_voxcpm2 import train
+from mlx_voxcpm2.commands import train
 
 TIMEOUT = 600
 

@@ -15,8 +15,9 @@ import soundfile
 from conftest import parameters, same
 from training_runs import SETTINGS, arguments, losses, run, write_data
 
-from mlx_voxcpm2 import load_model, train
+from mlx_voxcpm2 import load_model
 from mlx_voxcpm2.commands import shell as command
+from mlx_voxcpm2.commands import train
 from mlx_voxcpm2.convert import convert
 from mlx_voxcpm2.layers.transformer import Joinable
 from mlx_voxcpm2.training import run as training
@@ -26,7 +27,7 @@ from mlx_voxcpm2.training.run_folder import RunFolder
 # A run that ends itself, as by `kill -9`, in the middle of its second checkpoint.
 KILLED_SAVING = """
 import os, signal, sys
-from mlx_voxcpm2 import train
+from mlx_voxcpm2.commands import train
 from mlx_voxcpm2.training import run_folder
 write = run_folder._write
 def deadly(file, text):

@@ -5,7 +5,7 @@ import sys
 import pytest
 from training_runs import run
 
-from mlx_voxcpm2 import train
+from mlx_voxcpm2.commands import train
 from mlx_voxcpm2.training.options import LossWeights, TrainingOptions
 from mlx_voxcpm2.weights.adapter_files import LoRASettings
 

@@ -7,7 +7,7 @@ from demo_clips import RECORDED, read_clip
 from recogniser import recognise
 
 from mlx_voxcpm2 import GenerationOptions
-from mlx_voxcpm2.long_form.cache import Parts
+from mlx_voxcpm2.long_form.cache import SegmentCache
 from mlx_voxcpm2.long_form.speak import speak_long
 from mlx_voxcpm2.recognition.recogniser import words_of
 from mlx_voxcpm2.recognition.verification import Verification, error_rate
@@ -124,15 +124,15 @@ def test_the_segments_of_a_long_text_are_checked_once(released, tmp_path):
 
     def speak(limit: float):
         verify = Verification(listener, limit)
-        parts = Parts(tmp_path / "parts")
-        return list(speak_long(released.model, text, options=options, verify=verify, parts=parts))
+        parts = SegmentCache(tmp_path / "parts")
+        return list(speak_long(released.model, text, options=options, verify=verify, cache=parts))
 
     pieces = speak(0.2)
     assert [piece.error_rate for piece in pieces] == [0, 0, 0]
     assert [len(piece.guards) for piece in pieces] == [0, 1, 0]
     assert len(listener.sounds) == 4
     kept = speak(0.2)
-    assert len(listener.sounds) == 4 and all(piece.was_kept for piece in kept)
+    assert len(listener.sounds) == 4 and all(piece.was_cached for piece in kept)
     assert [piece.error_rate for piece in kept] == [0, 0, 0] and kept[1].guards
     speak(0.3)
     assert len(listener.sounds) > 4, "what was kept by another limit is checked by this one"

@@ -6,7 +6,7 @@ from pathlib import Path
 import checkpoints
 import numpy as np
 
-from mlx_voxcpm2 import train
+from mlx_voxcpm2.commands import train
 
 # Small, with everything on that a run must repeat: dropout, both orders of an epoch, validation.
 SETTINGS = """

@@ -132,10 +132,10 @@ def speak(
         ]
         sounds: list[list[np.ndarray]] = [[] for _ in group]
         reasons = [""] * len(group)
-        for pieces in stream_audio(model, requests):
-            for number, sound, reason in pieces:
-                sounds[number].append(np.array(sound))
-                reasons[number] = reason or ""
+        for chunks in stream_audio(model, requests):
+            for chunk in chunks:
+                sounds[chunk.number].append(np.array(chunk.audio))
+                reasons[chunk.number] = chunk.finish_reason or ""
         spoken += [
             Spoken.of(np.concatenate(sound), model.sample_rate, reason)
             for sound, reason in zip(sounds, reasons, strict=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from ..speech.options import GenerationOptions
-from ..speech.prompt import check_modes, spoken_text
 from ..text.segments import SEGMENT_LENGTH, is_one_segment
+from ..text.spoken import spoken_text
 from ..voices.folder import check_name, voice_files
+from ..voices.inputs import VoiceInputs
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def asked_speech(
     `checked_options`. Raises ValueError, in one line."""
     clips = used_inputs(mode, given)
     spoken_text(text, clips.get("instruct"))
-    check_modes(clips.get("instruct"), clips.get("prompt_audio"), clips.get("prompt_text"))
+    VoiceInputs(**clips)  # raises what can't be combined
     if "voice" in clips and clips["voice"] not in kept_voices():
         raise ValueError(f"no voice {clips['voice']!r} is kept any more; choose another")
     return Speech(mode, text.strip(), clips, checked_options(settings), is_streamed)

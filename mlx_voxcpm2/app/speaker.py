@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..text.segments import anchor_of, split_text
-from ..voices.saved import heard_voice
+from ..voices.making import voice_of_speech
 from .takes import Sample, Take, write_take
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Speaker:
         """Saves the voice that was heard; its file. Raises ValueError or OSError."""
         sample = take.sample
         return self._thread.submit(
-            lambda: heard_voice(
+            lambda: voice_of_speech(
                 self.model.clip_encoder, (sample.audio, self.model.sample_rate), sample.text,
                 sample.finish_reason,
                 take.speech.clips.get("instruct"),

@@ -150,7 +150,7 @@ def speak_lines(args: argparse.Namespace) -> None:
         verify = chosen_verification(args)
         model = load(args)
     # Only those of one kind can speak at once.
-    lines = sorted(job.lines, key=lambda line: line.options.kind)
+    lines = sorted(job.lines, key=lambda line: line.options.batch_key)
     speaker, tally, begin = Speaker(model, lines), Tally(), time.perf_counter()
     for line, result in _spoken(model, speaker, args.batch_size, verify):
         _write(job.folder / line.output, result)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from ..audio.reading import read_audio
 from ..audio.writing import output_format
 from ..errors import one_line
-from ..voices.saved import Voice, refuse_clips
+from ..voices.inputs import VoiceInputs
+from ..voices.saved import Voice
 from .asr_flags import verification_settings
 from .batch_lines import FIELDS, VOICE, Line, Problem, read_lines
 from .batch_summary import Summary, fingerprint
@@ -73,7 +74,7 @@ def _plan(args: argparse.Namespace, rank: int, processes: int) -> Job:
     folder = Path(os.path.expanduser(args.output_dir))
     _check_folder(folder)
     if args.voice is not None:
-        refuse_clips(args.ref_audio, args.prompt_audio, args.prompt_text)
+        VoiceInputs(None, args.ref_audio, args.prompt_audio, args.prompt_text, args.voice)
     defaults = {name: getattr(args, name, None) for name in VOICE} | option_values(args)
     suffix = output_format(f"a.{args.format}")
     lines, problems, unused = read_lines(args.input, defaults, suffix)

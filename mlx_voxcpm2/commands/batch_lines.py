@@ -16,9 +16,9 @@ from ..audio.writing import output_format
 from ..errors import one_line
 from ..files import numbered_lines
 from ..speech.options import GenerationOptions
-from ..speech.prompt import check_modes, spoken_text
+from ..text.spoken import spoken_text
 from ..voices.folder import SUFFIX, existing_voice
-from ..voices.saved import refuse_clips
+from ..voices.inputs import VoiceInputs
 
 CLIPS = {"ref_audio": "right", "prompt_audio": "left"}
 """With the side on which each is filled up."""
@@ -121,9 +121,7 @@ def _line(number: int, entry: dict, defaults: dict, suffix: str, folder: Path) -
             _check_text(name, entry[name])
     voice = {name: given[name] for name in VOICE if name in given}
     spoken_text(entry["text"], voice.get("instruct"))
-    if "voice" in voice:
-        refuse_clips(*(voice.get(name) for name in (*CLIPS, "prompt_text")))
-    check_modes(voice.get("instruct"), voice.get("prompt_audio"), voice.get("prompt_text"))
+    VoiceInputs(**voice)  # raises what can't be combined
     if "voice" in voice:
         voice["voice"] = _kept_voice(voice["voice"], folder if "voice" in entry else Path())
     for name in CLIPS:

@@ -82,10 +82,11 @@ def check(args: argparse.Namespace) -> tuple[str, LongText | None, Sinks]:
     """All that can be found wrong before a model is loaded; returns the text, what is to be done
     with it if it is long, and the sinks."""
     from ..audio.reading import read_audio
-    from ..speech.prompt import check_modes, spoken_text
     from ..text.normalization import normalized
+    from ..text.spoken import spoken_text
     from ..voices.folder import check_new_voice
-    from ..voices.saved import chosen_voice
+    from ..voices.inputs import VoiceInputs
+    from ..voices.saved import Voice
 
     args.prompt_text = read_text(args, "prompt_text")
     text = read_text(args)
@@ -102,10 +103,10 @@ def check(args: argparse.Namespace) -> tuple[str, LongText | None, Sinks]:
         )
     said = "…" if args.transcribe else args.prompt_text  # heard when all else is right
     clips = args.ref_audio, args.prompt_audio, said
+    VoiceInputs(args.instruct if args.voice is None else None, *clips, args.voice)
     if args.voice is not None:
-        args.voice = chosen_voice(args.voice, *clips)
-        clips = args.voice.stands_for(args.instruct)
-    check_modes(args.instruct, *clips[1:])
+        args.voice = Voice.load(args.voice)
+        VoiceInputs(args.instruct, *args.voice.clips(args.instruct))
     if args.save_voice is not None:
         check_new_voice(args.save_voice)
     chosen_options(args)
@@ -189,9 +190,9 @@ def keep_voice(
     model: VoxCPM2, speech: np.ndarray, text: str, reason: str, args: argparse.Namespace
 ) -> None:
     """Saves the voice of what was spoken. reason: why it ended."""
-    from ..voices.saved import heard_voice
+    from ..voices.making import voice_of_speech
 
-    voice = heard_voice(
+    voice = voice_of_speech(
         model.clip_encoder, (speech, model.sample_rate), text, reason, args.instruct
     )
     print(f"{voice.save(args.save_voice)}: the voice is kept", file=sys.stderr)

@@ -57,13 +57,13 @@ class LongText:
     """One run: plan, speak, finish. Between the last two the sound is written."""
 
     def __init__(self, segments: list[Segment], args: argparse.Namespace, output: str | None):
-        from ..long_form.cache import Parts
+        from ..long_form.cache import SegmentCache
         from ..text.segments import anchor_of
 
         self.segments, self.args, self.output = segments, args, output
-        self.parts: Parts | None = None
+        self.parts: SegmentCache | None = None
         if output not in (None, "-"):
-            self.parts = Parts(f"{output}.parts", chosen_weights(args))
+            self.parts = SegmentCache(f"{output}.parts", chosen_weights(args))
         self.sample: tuple[np.ndarray, str, str] | None = None
         """Sound, words and why it ended, of the segment that is long enough to keep its voice."""
         self._sample_index = anchor_of(segments)
@@ -74,13 +74,13 @@ class LongText:
     @classmethod
     def planned(cls, text: str, args: argparse.Namespace, output: str | None) -> LongText | None:
         """None for a text that is spoken in one go. Raises ValueError or FileNotFoundError."""
-        from ..long_form.speak import check_parallel
+        from ..long_form.options import LongFormOptions
         from ..long_form.subtitles import check_subtitles
         from ..schema import check_integer, check_number
         from ..text.segments import LONGEST_PAUSE, SEGMENT_LENGTH, is_one_segment, split_text
 
         check_integer("parallel", args.parallel, 1, None)
-        check_parallel(args.parallel, args.continue_segments)
+        LongFormOptions(args.parallel, args.continue_segments)
         check_number("crossfade", args.crossfade, 0, 1000)
         if args.subtitles is not None:
             check_subtitles(args.subtitles)
@@ -109,7 +109,7 @@ class LongText:
             model, self.segments, instruct=args.instruct, ref_audio=args.ref_audio,
             prompt_audio=args.prompt_audio, prompt_text=args.prompt_text, voice=args.voice,
             options=options, parallel=args.parallel, continue_segments=args.continue_segments,
-            crossfade=args.crossfade / 1000, match_level=args.match_level, parts=self.parts,
+            crossfade=args.crossfade / 1000, match_level=args.match_level, cache=self.parts,
             verify=args.verification,
         )  # fmt: skip
 
@@ -153,7 +153,7 @@ class LongText:
             )
         if self.parts is not None:
             self.parts.remove()
-        fresh = [piece for piece in spoken if not piece.was_kept]
+        fresh = [piece for piece in spoken if not piece.was_cached]
         seconds = time.perf_counter() - self._begin
         speech = sum(piece.end - piece.start for piece in fresh)
         name = {None: "played", "-": "standard output"}.get(self.output, self.output)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from ..server.request import Limits
-    from ..voices.registry import OfferedVoices
+    from ..voices.registry import VoiceRegistry
 
 # A client that listens gets so many seconds to hear the end when the server is stopped.
 GRACE_SECONDS = 5
@@ -73,13 +73,13 @@ def build_parser(prog: str | None = None) -> Parser:
 def serve(args: argparse.Namespace) -> None:
     from ..server.request import Limits
     from ..server.routes import mlx_audio_server
-    from ..voices.registry import OfferedVoices
+    from ..voices.registry import VoiceRegistry
 
     for name, least in (("max_text_length", 1), ("batch_size", 1), ("max_queue", 0)):
         check_integer(name, getattr(args, name), least, None)
     check_integer("port", args.port, 0, 65535)
     options = chosen_options(args)
-    voices = OfferedVoices(args.voices, args.voice)
+    voices = VoiceRegistry(args.voices, args.voice)
     mlx_audio_server()  # if it is missing, that is said before a model is loaded
     with bound_socket(args.host, args.port) as listener:
         limits = Limits(model_name(args.model), args.max_text_length, options)
@@ -115,7 +115,7 @@ def bound_socket(host: str, port: int) -> socket.socket:
     return listener
 
 
-def application(args: argparse.Namespace, voices: OfferedVoices, limits: Limits) -> FastAPI:
+def application(args: argparse.Namespace, voices: VoiceRegistry, limits: Limits) -> FastAPI:
     """With the model loaded. Raises what loading raises."""
     from ..server.routes import ModelOwner, SpeechRoutes
 

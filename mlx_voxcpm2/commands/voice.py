@@ -71,7 +71,7 @@ def _add_flags(parser: Parser) -> None:
 def add(args: argparse.Namespace) -> None:
     from ..audio.reading import read_audio
     from ..load import load_lazily
-    from ..speech.prompt import check_modes
+    from ..voices.inputs import VoiceInputs
 
     prompt_text = read_text(args, "prompt_text")
     if args.ref_audio is None and args.prompt_audio is None:
@@ -79,7 +79,7 @@ def add(args: argparse.Namespace) -> None:
     clip = args.prompt_audio or args.ref_audio
     hears = words_are_wanted(args, clip, prompt_text)
     said = "…" if hears else prompt_text
-    check_modes(None, clip if said is not None else args.prompt_audio, said)
+    VoiceInputs(None, None, clip if said is not None else args.prompt_audio, said)
     check_new_voice(args.name, args.overwrite)
     for name in ("ref_audio", "prompt_audio"):
         if getattr(args, name) is not None:

@@ -1,4 +1,4 @@
-"""Segments that are spoken already, kept in a folder until the whole is done."""
+"""Cache of generated segments in a folder, until the whole text is done."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ _SEED = "seed.json"
 
 
 @dataclass(frozen=True)
-class Part:
+class CachedSegment:
+    """Audio of one segment, with its seed and outcome."""
+
     audio: np.ndarray
     """float32 (samples,)."""
     seed: int
@@ -26,22 +28,22 @@ class Part:
     error_rate: float | None = None
 
 
-class Parts:
-    """A file per segment. It counts only for the settings with which it was spoken.
+class SegmentCache:
+    """A file per segment, valid for the settings with which it was generated.
 
     Raises OSError or ValueError, in one line, where the folder can't be used.
     """
 
     def __init__(self, folder: str | Path, settings: object = None):
-        """settings: what decides how the model speaks, besides what `speak_long` is given: which
-        weights, at which precision. Anything that JSON holds."""
+        """settings: what decides the audio besides the arguments of `speak_long`, such as the
+        weights and their precision. Anything that JSON holds."""
         self.folder, self.settings = Path(os.path.expanduser(folder)), settings
         self._unsaved_seed: int | None = None
         if self.folder.exists() and not self.folder.is_dir():
-            raise ValueError(f"{self.folder} is a file; parts are kept there: move it away")
+            raise ValueError(f"{self.folder} is a file; segments are stored there: move it away")
 
     def seed(self) -> int:
-        """That of the last time, or a new one."""
+        """Seed of the interrupted run, or a new one."""
         file = self.folder / _SEED
         try:
             return int(json.loads(file.read_text(encoding="utf-8")))
@@ -58,7 +60,7 @@ class Parts:
         except (OSError, SafetensorError):
             return False
 
-    def read(self, index: int) -> Part:
+    def read(self, index: int) -> CachedSegment:
         from safetensors import SafetensorError, safe_open
 
         file = self._file(index)
@@ -68,26 +70,29 @@ class Parts:
                 audio = content.get_tensor("audio")
                 guards = tuple(json.loads(data["guards"]))
                 rate = json.loads(data["error_rate"])
-                return Part(audio, int(data["seed"]), data["finish_reason"], guards, rate)
+                return CachedSegment(audio, int(data["seed"]), data["finish_reason"], guards, rate)
         except (OSError, SafetensorError) as error:
             raise OSError(
-                f"{file}: can't be read ({one_line(error)}); delete it and go on"
+                f"{file}: can't be read ({one_line(error)}); delete it and run again"
             ) from None
 
-    def write(self, index: int, settings: str, part: Part) -> None:
+    def write(self, index: int, settings: str, segment: CachedSegment) -> None:
         from safetensors.numpy import save
 
         if self._unsaved_seed is not None:
             self._write(self.folder / _SEED, json.dumps(self._unsaved_seed).encode())
             self._unsaved_seed = None
         data = {
-            "settings": settings, "seed": str(part.seed), "finish_reason": part.finish_reason,
-            "guards": json.dumps(part.guards), "error_rate": json.dumps(part.error_rate),
-        }  # fmt: skip
-        self._write(self._file(index), save({"audio": part.audio}, metadata=data))
+            "settings": settings,
+            "seed": str(segment.seed),
+            "finish_reason": segment.finish_reason,
+            "guards": json.dumps(segment.guards),
+            "error_rate": json.dumps(segment.error_rate),
+        }
+        self._write(self._file(index), save({"audio": segment.audio}, metadata=data))
 
     def remove(self) -> None:
-        """Deletes what was kept, and the folder unless somebody has put something into it."""
+        """Delete the segments, and the folder unless it holds other files."""
         for file in [*self.folder.glob("[0-9]*.safetensors"), self.folder / _SEED]:
             file.unlink(missing_ok=True)
         try:

@@ -1,4 +1,4 @@
-"""Segments of speech put together: pauses to the sample, crossfades, one level."""
+"""Joining segments of speech: pauses to the sample, crossfades, one level."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import numpy as np
 
 from ..audio.clips import HIGHEST_PEAK, SILENT, Clip
 
-# More would raise the noise of a whisper, or what was meant to be quiet.
+# A larger gain would raise the noise of a whisper, or make loud what was meant to be quiet.
 MOST_GAIN = 10 ** (6 / 20)
 
 
-class Joiner:
-    """Takes segments in order; gives the sound that can be heard by then, piece by piece.
+class SegmentJoiner:
+    """Joins segments in order; returns the audio that is final, chunk by chunk.
 
     Between two calls it holds no more than the end of a segment that the next one fades into.
     """
@@ -19,26 +19,29 @@ class Joiner:
     def __init__(self, sample_rate: int, crossfade: float = 0.0, match_level: bool = False):
         """crossfade: seconds that neighbours share; at pauses, they fade out and in instead.
 
-        match_level: as loud as the first segment, by up to 6 dB.
+        match_level: make all as loud as the first segment, by up to 6 dB.
         """
         self.sample_rate, self.match_level = sample_rate, match_level
         self.fade = round(crossfade * sample_rate)
         self.given = 0
-        """Samples."""
+        """Samples returned so far."""
         self.level: float | None = None
         self.end = np.zeros(0, np.float32)
 
     def add(
         self, audio: np.ndarray, pause: float, is_last: bool
     ) -> tuple[np.ndarray, tuple[float, float]]:
-        """audio (samples,), float32, and the seconds of silence behind it -> what comes next
-        (samples,), and when this segment is heard, in seconds from the beginning."""
+        """Append audio (samples,), float32, and `pause` seconds of silence.
+
+        Returns the next audio of the whole (samples,), and the start and end of this segment in
+        seconds from the beginning.
+        """
         audio = self._levelled(audio)
         length = min(self.fade, len(audio) // 2)
         shared = min(len(self.end), length)
         if length:
             audio = audio.copy()
-            # Of equal power, since the two are not alike.
+            # Equal power, since the two are uncorrelated.
             rise = np.sin(np.linspace(0, np.pi / 2, length, dtype=np.float32))
             audio[:length] *= rise
             audio[-length:] *= rise[::-1]
@@ -62,6 +65,6 @@ class Joiner:
         if self.level is None:
             self.level = level
         gain = min(max(self.level / level, 1 / MOST_GAIN), MOST_GAIN)
-        # But no louder than it can be without clipping.
+        # Limited so that it does not clip.
         highest = max(1.0, HIGHEST_PEAK / float(np.abs(audio).max()))
         return audio * np.float32(min(gain, highest))

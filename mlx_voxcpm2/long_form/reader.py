@@ -1,4 +1,4 @@
-"""The segments of a long text, spoken one by one or some at once, or taken from what was kept."""
+"""Generation of the segments of a long text, in order or several at once, or from the cache."""
 
 from __future__ import annotations
 
@@ -13,159 +13,177 @@ import numpy as np
 from ..speech.generation import ATTEMPTS
 from ..speech.options import GenerationOptions
 from ..text.segments import Segment, anchor_of, spoken_length
-from .cache import Part, Parts
+from ..voices.inputs import VoiceInputs
+from .cache import CachedSegment, SegmentCache
+from .options import LongFormOptions
 
 if TYPE_CHECKING:
     from ..model import VoxCPM2
     from ..recognition.verification import Verification
     from ..speech.batch import Request
+    from ..speech.results import GenerationResult
 
-# Of a segment that becomes the voice of all others, or that the next one goes on from: no more
-# than a clip should have.
 LONGEST_CLIP = 30.0
+"""Seconds of a segment that others clone or continue, at most: as for any clip."""
 
-# In the settings of every part: another way of speaking needs another number.
-_SPEAKING = "long 1"
+# Cache version. Increase it when generated audio changes.
+_VERSION = "long 2"
 
 
 class SegmentReader:
-    """Speaks the segments that have words, or takes them from the parts."""
+    """Generates the segments that have words, or reads them from the cache."""
 
     def __init__(
         self,
         model: VoxCPM2,
         segments: list[Segment],
-        instruct: str | None,
-        clips: dict[str, object],
+        voice: VoiceInputs,
         options: GenerationOptions,
-        parallel: int,
-        continues: bool,
-        parts: Parts | None,
-        progress: Callable[[float], None] | None,
+        long_form: LongFormOptions,
+        cache: SegmentCache | None = None,
+        progress: Callable[[float], None] | None = None,
         verify: Verification | None = None,
     ):
-        self.model, self.instruct, self.clips, self.options = model, instruct, clips, options
-        self.parallel, self.parts, self.progress = parallel, parts, progress
+        """voice: with encoded clips. options: with a seed."""
+        self.model, self.segments, self.voice, self.options = model, segments, voice, options
+        self.long_form, self.cache, self.progress = long_form, cache, progress
         self.verify = verify
-        self.segments, self.continues = segments, continues
-        self.before: tuple[int, Part] | None = None
-        """What was spoken last, by number, of those in order."""
+        self.previous: tuple[int, CachedSegment] | None = None
+        """Index and audio of the last segment in order."""
         self.texts = {i: segment.text for i, segment in enumerate(segments) if segment.text}
-        self.anchor = None if clips else anchor_of(segments)
-        self.settings = self._fingerprint(
-            _SPEAKING, None if parts is None else parts.settings, instruct,
-            {name: _content(clip) for name, clip in clips.items()},
-            asdict(replace(options, seed=0)), verify and (verify.limit, verify.retries),
-        )  # fmt: skip
+        self.anchor = None if voice.has_clip else anchor_of(segments)
+        self.settings = _fingerprint(
+            _VERSION,
+            None if cache is None else cache.settings,
+            {name: _content(value) for name, value in voice.given().items()},
+            asdict(replace(options, seed=0)),
+            verify and (verify.limit, verify.retries),
+        )
 
-    def in_order(self) -> Iterator[tuple[Part, bool]]:
-        """Each segment with words, and whether it was there already."""
-        waiting: dict[int, Part | None] = {}
-        """Those that ended before their turn; None is read when it has come."""
+    def in_order(self) -> Iterator[tuple[CachedSegment, bool]]:
+        """Each segment with words, and whether it was in the cache."""
+        ready: dict[int, CachedSegment | None] = {}
+        """Segments that ended before their turn; None is read from the cache in its turn."""
         if self.anchor is not None:
-            waiting.update(self._spoken([self.anchor]))
-            anchor = waiting[self.anchor] or self.parts.read(self.anchor)
-            self._take_voice(anchor)
+            ready.update(self._generated([self.anchor]))
+            self._clone(ready[self.anchor] or self._cached(self.anchor))
         left = [index for index in self.texts if index != self.anchor]
-        others = self._one_by_one(left) if self.continues else self._spoken(left)
+        others = self._one_by_one(left) if self.long_form.continue_segments else None
+        others = others or self._generated(left)
         try:
             for index in self.texts:
-                while index not in waiting:
-                    waiting.update([next(others)])
-                fresh = waiting.pop(index)
-                part = fresh or self.parts.read(index)
-                self.before = index, part
-                yield part, fresh is None
+                while index not in ready:
+                    ready.update([next(others)])
+                fresh = ready.pop(index)
+                segment = fresh or self._cached(index)
+                self.previous = index, segment
+                yield segment, fresh is None
         finally:
             others.close()
 
-    def _take_voice(self, part: Part) -> None:
+    def _cached(self, index: int) -> CachedSegment:
+        assert self.cache is not None
+        return self.cache.read(index)
+
+    def _clone(self, segment: CachedSegment) -> None:
+        """Speak all other segments in the voice of this one."""
         rate = self.model.sample_rate
-        sound = part.audio[: round(LONGEST_CLIP * rate)]
-        self.clips = {"ref_audio": self.model.encode_audio((sound, rate))}
-        self.settings = self._fingerprint(self.settings, _content(sound))
+        audio = segment.audio[: round(LONGEST_CLIP * rate)]
+        reference = self.model.encode_audio((audio, rate))
+        self.voice = VoiceInputs(self.voice.instruct, ref_audio=reference)
+        self.settings = _fingerprint(self.settings, _content(audio))
 
-    def _one_by_one(self, indices: list[int]) -> Iterator[tuple[int, Part | None]]:
-        """Each request is made when what it goes on from is there."""
+    def _one_by_one(self, indices: list[int]) -> Iterator[tuple[int, CachedSegment | None]]:
+        """Generate each segment when the one that it continues is there."""
         for index in indices:
-            yield from self._spoken([index])
+            yield from self._generated([index])
 
-    def _spoken(self, indices: list[int]) -> Iterator[tuple[int, Part | None]]:
-        """As they end; None for those that were kept."""
-        taken: list[int] = []
-        kept: list[int] = []
+    def _generated(self, indices: list[int]) -> Iterator[tuple[int, CachedSegment | None]]:
+        """Segments as they end; None for those in the cache."""
+        requested: list[int] = []
+        cached: list[int] = []
 
         def requests() -> Iterator[Request]:
             for index in indices:
-                if self._is_kept(index):
-                    kept.append(index)
+                if self._is_cached(index):
+                    cached.append(index)
                     continue
-                taken.append(index)
+                requested.append(index)
                 yield self._request(index)
 
         with self.model.generate_batch(
-            requests(), batch_size=self.parallel, verify=self.verify, progress=self.progress
+            requests(),
+            batch_size=self.long_form.parallel,
+            verify=self.verify,
+            progress=self.progress,
         ) as results:
             for result in results:
-                index = taken[result.sequence_idx]
-                part = Part(
-                    np.array(result.audio),
-                    result.seed,
-                    result.finish_reason,
-                    result.guards,
-                    result.error_rate,
-                )
-                if self.parts is not None:
-                    self.parts.write(index, self._settings_of(index), part)
-                yield from ((number, None) for number in kept)
-                kept.clear()
-                yield index, part
-        yield from ((number, None) for number in kept)
+                index = requested[result.sequence_idx]
+                segment = self._store(index, result)
+                yield from ((number, None) for number in cached)
+                cached.clear()
+                yield index, segment
+        yield from ((number, None) for number in cached)
+
+    def _store(self, index: int, result: GenerationResult) -> CachedSegment:
+        segment = CachedSegment(
+            np.array(result.audio),
+            result.seed,
+            result.finish_reason,
+            result.guards,
+            result.error_rate,
+        )
+        if self.cache is not None:
+            self.cache.write(index, self._settings_of(index), segment)
+        return segment
 
     def _request(self, index: int) -> Request:
         options = replace(self.options, seed=self._seed(index))
-        before = self._continued(index)
-        if before is None:
-            return self.model.request(
-                self.texts[index], instruct=self.instruct, options=options, **self.clips
-            )
+        previous = self._continued(index)
+        if previous is None:
+            return self.model.request(self.texts[index], options=options, **self.voice.given())
         words = self.texts[index - 1]
         # Chinese has no spaces between sentences.
         gap = " " if spoken_length(words[-1]) == 1 else ""
-        prompt = self.model.encode_audio((before.audio, self.model.sample_rate), "left")
-        # The first patch does not click where something was heard before it.
+        prompt = self.model.encode_audio((previous.audio, self.model.sample_rate), "left")
+        reference = self.voice.ref_audio
+        # The first patch does not click where audio precedes it.
         return self.model.request(
-            self.texts[index], prompt_audio=prompt, prompt_text=words + gap,
-            ref_audio=self.clips.get("ref_audio", self.clips.get("prompt_audio")),
+            self.texts[index],
+            prompt_audio=prompt,
+            prompt_text=words + gap,
+            ref_audio=self.voice.prompt_audio if reference is None else reference,
             options=replace(options, fade_in=0.0),
-        )  # fmt: skip
+        )
 
-    def _continued(self, index: int) -> Part | None:
-        """What the segment goes on from; None where it begins anew."""
-        number, part = self.before or (None, None)
-        if not self.continues or number != index - 1 or self.segments[number].pause:
+    def _continued(self, index: int) -> CachedSegment | None:
+        """The segment before, if this one continues it."""
+        number, segment = self.previous or (None, None)
+        is_next = self.long_form.continue_segments and number == index - 1
+        if not is_next or segment is None or self.segments[index - 1].pause:
             return None
         longest = round(LONGEST_CLIP * self.model.sample_rate)
-        is_whole = part.finish_reason == "stop"  # else who knows which words are in it?
-        return part if is_whole and len(part.audio) <= longest else None
+        is_whole = segment.finish_reason == "stop"  # else nobody knows which words are in it
+        return segment if is_whole and len(segment.audio) <= longest else None
 
     def _seed(self, index: int) -> int:
-        """Apart from those of the attempts at the others."""
-        return (int(self.options.seed) + ATTEMPTS * index) % 2**64
+        """Seed of a segment, unlike those of the attempts at the others."""
+        return (int(self.options.seed or 0) + ATTEMPTS * index) % 2**64
 
-    def _is_kept(self, index: int) -> bool:
-        return self.parts is not None and self.parts.has(index, self._settings_of(index))
+    def _is_cached(self, index: int) -> bool:
+        return self.cache is not None and self.cache.has(index, self._settings_of(index))
 
     def _settings_of(self, index: int) -> str:
-        before = self._continued(index)
-        heard = [] if before is None else [self.texts[index - 1], _content(before.audio)]
-        return self._fingerprint(self.settings, self.texts[index], self._seed(index), *heard)
-
-    @staticmethod
-    def _fingerprint(*values: object) -> str:
-        data = json.dumps(values, sort_keys=True, default=str)
-        return hashlib.sha256(data.encode()).hexdigest()[:16]
+        previous = self._continued(index)
+        context = [] if previous is None else [self.texts[index - 1], _content(previous.audio)]
+        return _fingerprint(self.settings, self.texts[index], self._seed(index), *context)
 
 
-def _content(clip: object) -> object:
-    return clip if isinstance(clip, str) else hashlib.sha256(np.array(clip).tobytes()).hexdigest()
+def _fingerprint(*values: object) -> str:
+    data = json.dumps(values, sort_keys=True, default=str)
+    return hashlib.sha256(data.encode()).hexdigest()[:16]
+
+
+def _content(value: object) -> str:
+    """Text itself, or a hash of an array."""
+    return value if isinstance(value, str) else hashlib.sha256(np.array(value)).hexdigest()

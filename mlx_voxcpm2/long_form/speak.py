@@ -1,12 +1,11 @@
 """Speech of any length: segment by segment, all in one voice.
 
 Each segment is a request of its own, with the same reference, so neither the caches nor the
-voice know how long the text is.
+voice depend on the length of the text.
 """
 
 from __future__ import annotations
 
-import logging
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,27 +13,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..audio.clips import read_clip
-from ..schema import check_integer, check_number
+from ..speech.keywords import SpeechKeywords, split_keywords, with_keywords
 from ..speech.options import GenerationOptions
+from ..speech.results import FinishReason
 from ..text.normalization import normalized
 from ..text.segments import Segment, split_text
-from ..voices.saved import spoken_clips
-from .cache import Parts
-from .joiner import Joiner
+from ..voices.inputs import VoiceInputs
+from .cache import SegmentCache
+from .joiner import SegmentJoiner
+from .options import LongFormKeywords, LongFormOptions
 from .reader import SegmentReader
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from typing_extensions import Unpack
 
-    import mlx.core as mx
-
-    from ..audio.reading import AudioSource
     from ..model import VoxCPM2
     from ..recognition.verification import Verification
-    from ..voices.saved import Voice
-
-logger = logging.getLogger("mlx_voxcpm2")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,137 +38,100 @@ class SpokenSegment:
     index: int
     text: str
     audio: np.ndarray
-    """float32 (samples,), what comes next in the whole, pauses included: those of all segments,
-    joined, are it. With a crossfade, the last of it waits for the next segment."""
+    """Next audio of the whole, float32 (samples,), pauses included: all segments joined are the
+    whole. With a crossfade, its end comes with the next segment."""
     sample_rate: int
     start: float
-    """When it is heard, in seconds of the whole."""
+    """Start of the speech, in seconds of the whole."""
     end: float
-    """Without the pause behind it."""
+    """End of the speech, without the pause after it."""
     sentences: int = 0
-    """How many end in it."""
+    """Number of sentences that end in it."""
     seed: int | None = None
     """None for silence."""
-    finish_reason: str | None = None
-    was_kept: bool = False
-    """Whether it had been spoken before."""
+    finish_reason: FinishReason | None = None
+    was_cached: bool = False
+    """Whether an earlier run generated it."""
     guards: tuple[str, ...] = ()
+    """See `GenerationResult`."""
     error_rate: float | None = None
-    """These two as in `GenerationResult`."""
+    """See `GenerationResult`."""
+
+    def __repr__(self) -> str:
+        return (
+            f"SpokenSegment({self.index}, {self.text[:40]!r}, {self.start:.2f}..{self.end:.2f} s)"
+        )
 
 
+class LongSpeechKeywords(SpeechKeywords, LongFormKeywords, total=False):
+    """Voice, options and long-form options as keyword arguments, for type checkers."""
+
+
+@with_keywords(VoiceInputs, GenerationOptions, LongFormOptions)
 def speak_long(
     model: VoxCPM2,
     text: str | Sequence[Segment],
     *,
-    instruct: str | None = None,
-    ref_audio: AudioSource | mx.array | None = None,
-    prompt_audio: AudioSource | mx.array | None = None,
-    prompt_text: str | None = None,
-    voice: str | Path | Voice | None = None,
     options: GenerationOptions | None = None,
-    parallel: int = 1,
-    continue_segments: bool = False,
-    crossfade: float = 0.0,
-    match_level: bool = False,
-    parts: Parts | None = None,
+    cache: SegmentCache | None = None,
     verify: Verification | None = None,
     progress: Callable[[float], None] | None = None,
+    **settings: Unpack[LongSpeechKeywords],
 ) -> Iterator[SpokenSegment]:
-    """Speaks a text of any length; yields its segments in order, each when it has been spoken.
+    """Speak a text of any length; yields its segments in order, each when it is ready.
 
-    text: or what `split_text` made of it, by settings of your own. The voice is that of the clips
-    or the `voice`, as in `VoxCPM2.generate`; without any, of the text's first long segment, which
-    is spoken first and cloned in all others. Segment i is drawn with the options' seed plus 3 i.
-    parallel: so many are spoken at once. crossfade (seconds, 0 to 1) and match_level: see `Joiner`.
-    parts: keeps each segment as it is finished, and has those of the last time. verify: how it is
-    checked that each segment is heard. progress: called with the seconds of speech that were
-    spoken.
+    text: a text, or the segments that `split_text` made of it. The voice: see `VoiceInputs`;
+    without any, the first long segment is generated first and cloned in all others. Its seeds:
+    segment i has the options' seed plus 3 i. options and their keywords: see `GenerationOptions`
+    and `LongFormOptions`. cache: stores each finished segment, so that an interrupted run can be
+    resumed. verify: check by a recogniser that each segment is spoken. progress: called with the
+    seconds of speech so far.
 
-    continue_segments: each goes on from the one before, its sound and its words, so that the melody
-    flows over the join; not shown to sound better yet. It takes its manner from there, too, and not
-    from `instruct`. One that gives the voice begins anew, and one after a pause, after a segment
-    that was cut, or after one of more than 30 s.
-
-    Raises ValueError or FileNotFoundError at once, in one line.
+    Raises ValueError, TypeError or FileNotFoundError at once, in one line.
     """
-    check_integer("parallel", parallel, 1, None)
-    check_number("crossfade", crossfade, 0, 1)
-    check_parallel(parallel, continue_segments)
-    options = options or GenerationOptions()
+    given = split_keywords("speak_long", settings, VoiceInputs, GenerationOptions, LongFormOptions)
+    voice, own, long = given
+    options, long_form = replace(options or GenerationOptions(), **own), LongFormOptions(**long)
     if isinstance(text, str) and options.normalize:  # before it is split: words are longer
-        text = normalized(text, None if options.normalize is True else options.normalize)
+        text = normalized(text, options.language or long_form.language)
         options = replace(options, normalize=False)
-    segments = split_text(text) if isinstance(text, str) else list(text)
+    segments = list(text) if not isinstance(text, str) else _split(text, long_form)
     if not any(segment.text for segment in segments):
         raise ValueError("text is empty; give the words to speak")
-    clips = _clips(model, instruct, ref_audio, prompt_audio, prompt_text, voice)
+    voice = VoiceInputs(**voice).encoded(model.clip_encoder)
     if options.seed is None:
-        seed = secrets.randbits(32) if parts is None else parts.seed()
-        options = replace(options, seed=seed)
-    reader = SegmentReader(
-        model, segments, instruct, clips, options, parallel, continue_segments, parts, progress,
-        verify,
-    )  # fmt: skip
-    return _joined(segments, reader, Joiner(model.sample_rate, crossfade, match_level))
+        options = replace(options, seed=secrets.randbits(32) if cache is None else cache.seed())
+    reader = SegmentReader(model, segments, voice, options, long_form, cache, progress, verify)
+    joiner = SegmentJoiner(model.sample_rate, long_form.crossfade, long_form.match_level)
+    return _joined(segments, reader, joiner)
 
 
-def check_parallel(parallel: int, continue_segments: bool) -> None:
-    """Raises ValueError where segments that wait for each other shall be spoken at once."""
-    if continue_segments and parallel > 1:
-        raise ValueError(
-            f"parallel is {parallel} with continue_segments, where each segment waits for the one "
-            "before; leave one of them out"
-        )
+def _split(text: str, options: LongFormOptions) -> list[Segment]:
+    return split_text(text, options.segment_length, options.paragraph_pause, options.language)
 
 
 def _joined(
-    segments: list[Segment], reader: SegmentReader, joiner: Joiner
+    segments: list[Segment], reader: SegmentReader, joiner: SegmentJoiner
 ) -> Iterator[SpokenSegment]:
-    rate, spoken = joiner.sample_rate, reader.in_order()
+    generated = reader.in_order()
     try:
         for index, segment in enumerate(segments):
-            audio, seed, reason, was_kept = np.zeros(0, np.float32), None, None, False
-            guards: tuple[str, ...] = ()
-            error_rate: float | None = None
-            if segment.text:
-                part, was_kept = next(spoken)
-                audio, seed, reason = part.audio, part.seed, part.finish_reason
-                guards, error_rate = part.guards, part.error_rate
+            speech, was_cached = next(generated) if segment.text else (None, False)
+            audio = np.zeros(0, np.float32) if speech is None else speech.audio
             is_last = index == len(segments) - 1
-            sound, (start, end) = joiner.add(audio, segment.pause, is_last)
-            yield SpokenSegment(
-                index, segment.text, sound, rate, start, end, segment.sentences, seed, reason,
-                was_kept, guards, error_rate,
-            )  # fmt: skip
+            audio, (start, end) = joiner.add(audio, segment.pause, is_last)
+            spoken = SpokenSegment(
+                index, segment.text, audio, joiner.sample_rate, start, end, segment.sentences
+            )
+            if speech is not None:
+                spoken = replace(
+                    spoken,
+                    seed=speech.seed,
+                    finish_reason=speech.finish_reason,
+                    was_cached=was_cached,
+                    guards=speech.guards,
+                    error_rate=speech.error_rate,
+                )
+            yield spoken
     finally:
-        spoken.close()
-
-
-def _clips(
-    model: VoxCPM2,
-    instruct: str | None,
-    ref_audio: AudioSource | mx.array | None,
-    prompt_audio: AudioSource | mx.array | None,
-    prompt_text: str | None,
-    voice: str | Path | Voice | None,
-) -> dict[str, object]:
-    """The voice as `VoxCPM2.request` takes it, encoded once for all segments; {} for none."""
-    import mlx.core as mx
-
-    ref_audio, prompt_audio, prompt_text = spoken_clips(
-        model.clip_encoder, instruct, ref_audio, prompt_audio, prompt_text, voice
-    )
-    clips: dict[str, object] = {}
-    for name, clip, pad in (
-        ("ref_audio", ref_audio, "right"), ("prompt_audio", prompt_audio, "left"),
-    ):  # fmt: skip
-        if clip is not None and not isinstance(clip, mx.array):
-            rate = model.config.audio_vae_config.sample_rate
-            heard = read_clip(clip, rate, name)
-            for problem in heard.problems():
-                logger.warning("%s %s", name, problem)
-            clip = model.encode_audio((heard.samples, rate), pad)
-        if clip is not None:
-            clips[name] = clip
-    return {**clips, "prompt_text": prompt_text} if prompt_text is not None else clips
+        generated.close()

@@ -93,10 +93,12 @@ class Verification:
         gave_up = [f"gave up: {_account(best)}"] if best.error_rate > self.limit else []
         seconds = before + time.perf_counter() - begin
         return replace(
-            best, sequence_idx=result.sequence_idx, processing_time_seconds=seconds,
+            best,
+            sequence_idx=result.sequence_idx,
+            processing_time_seconds=seconds,
             real_time_factor=best.samples / best.sample_rate / seconds,
             guards=(*done, *best.guards, *gave_up),
-        )  # fmt: skip
+        )
 
     def _heard(self, request: Request, result: GenerationResult) -> GenerationResult:
         heard = self.recogniser(np.array(result.audio), result.sample_rate)

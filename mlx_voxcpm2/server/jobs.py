@@ -13,14 +13,15 @@ import numpy as np
 
 from ..errors import one_line
 from ..speech.generation import ATTEMPTS
-from ..speech.live_batch import LiveBatch, Spoken
+from ..speech.live_batch import LiveBatch
+from ..speech.results import Chunk
 from ..text.segments import Segment, is_one_segment, split_text
-from ..voices.registry import clips_of
+from ..voices.inputs import VoiceInputs
 
 if TYPE_CHECKING:
     from ..model import VoxCPM2
     from ..speech.batch import Request
-    from ..voices.registry import OfferedVoices
+    from ..voices.registry import VoiceRegistry
     from .request import SpeechOrder
 
 # Seconds of the speech so far that the rest of a long text is cloned from, without another voice.
@@ -57,7 +58,7 @@ class Job:
 class Script:
     """What is still to be said for an order: one segment after the other, all in one voice."""
 
-    def __init__(self, order: SpeechOrder, model: VoxCPM2, voices: OfferedVoices):
+    def __init__(self, order: SpeechOrder, model: VoxCPM2, voices: VoiceRegistry):
         """Raises ValueError or OSError."""
         self.order, self.model = order, model
         self.options = order.options.with_seed()
@@ -65,17 +66,16 @@ class Script:
         self._segments = iter([Segment(text)] if is_one_segment(text) else split_text(text))
         self._upcoming: Segment | None = next(self._segments)
         self.index, self.segment = -1, Segment("")
-        self.clips = self._voice(voices)
-        self.has_voice = bool(self.clips)
+        self.voice = self._voice(voices)
+        self.has_voice = self.voice.has_clip
         self.heard: list[np.ndarray] = []
 
-    def _voice(self, voices: OfferedVoices) -> dict[str, object]:
+    def _voice(self, voices: VoiceRegistry) -> VoiceInputs:
         order = self.order
         if order.clip is None:
-            return voices.clips(order.voice, order.instruct, self.model.clip_encoder)
-        return clips_of(
-            self.model.make_voice(order.clip, prompt_text=order.clip_text), order.instruct
-        )
+            return voices.inputs(order.voice, order.instruct, self.model.clip_encoder)
+        voice = self.model.make_voice(order.clip, prompt_text=order.clip_text)
+        return VoiceInputs(order.instruct, *voice.clips(order.instruct))
 
     @property
     def is_over(self) -> bool:
@@ -89,9 +89,8 @@ class Script:
             return None
         seed = (self.options.seed + ATTEMPTS * self.index) % 2**64
         return self.model.request(
-            self.segment.text, instruct=self.order.instruct,
-            options=replace(self.options, seed=seed), **self.clips,
-        )  # fmt: skip
+            self.segment.text, options=replace(self.options, seed=seed), **self.voice.given()
+        )
 
     def pause(self) -> np.ndarray:
         """The silence after this segment (samples,)."""
@@ -104,14 +103,15 @@ class Script:
         self.heard.append(audio)
         if ends:
             rate, heard = self.model.sample_rate, np.concatenate(self.heard)
-            self.clips = {"ref_audio": self.model.encode_audio((heard, rate))}
+            reference = self.model.encode_audio((heard, rate))
+            self.voice = VoiceInputs(self.order.instruct, ref_audio=reference)
             self.has_voice = len(heard) >= ENOUGH_VOICE * rate
 
 
 class SpeechSession:
     """Speaks the jobs that mlx-audio's broker hands it, in the broker's thread."""
 
-    def __init__(self, model: VoxCPM2, voices: OfferedVoices, size: int):
+    def __init__(self, model: VoxCPM2, voices: VoiceRegistry, size: int):
         self.model, self.voices = model, voices
         self.batch = LiveBatch(model, size)
         self.requests: dict[int, object] = {}
@@ -158,13 +158,16 @@ class SpeechSession:
             job.tell(Piece(script.pause(), script.options.seed, is_last=script.is_over))
         self._forget(number)
 
-    def _tell(self, spoken: Spoken) -> None:
+    def _tell(self, spoken: Chunk) -> None:
         job, script = self.requests[spoken.number].payload, self.scripts[spoken.number]
-        ends, audio = spoken.reason is not None, spoken.audio
+        ends, audio = spoken.finish_reason is not None, spoken.audio
         script.hear(audio, ends)
         if ends:
             audio = np.concatenate([audio, script.pause()])
-        is_last, fault = ends and script.is_over, None if spoken.reason == "stop" else spoken.reason
+        is_last, fault = (
+            ends and script.is_over,
+            None if spoken.finish_reason == "stop" else spoken.finish_reason,
+        )
         job.tell(Piece(audio, script.options.seed, fault, is_last))
         if ends:
             self._go_on(spoken.number)

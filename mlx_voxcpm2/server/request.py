@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from ..audio.encoding import MEDIA_TYPES
 from ..speech.options import GenerationOptions
-from ..speech.prompt import spoken_text
+from ..text.spoken import spoken_text
 
 DEFAULT_FORMAT = "mp3"
 STREAM_FORMATS = ("audio", "sse")
@@ -83,7 +83,7 @@ class SpeechOrder:
         stream = _stream(fields)
         options = _options(fields, limits.options)
         if stream:
-            options = options.without_repeats()  # what was heard can't be taken back
+            options = options.without_retries()  # what was heard can't be taken back
         voice, clip = _voice(fields.get("voice")), fields.get("ref_audio")
         if clip is not None:
             voice = None  # clients that must name a voice do so beside it

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from ..model import VoxCPM2
-    from ..voices.registry import OfferedVoices
+    from ..voices.registry import VoiceRegistry
 
 logger = logging.getLogger("mlx_voxcpm2")
 
@@ -67,7 +67,7 @@ class ModelOwner:
     """Whether there is such a thread."""
 
     def __init__(
-        self, load: Callable[[], VoxCPM2], name: str, voices: OfferedVoices, batch_size: int
+        self, load: Callable[[], VoxCPM2], name: str, voices: VoiceRegistry, batch_size: int
     ):
         """Loads the model. Raises what `load` raises."""
         register()
@@ -123,7 +123,7 @@ class _Loading:
 class _Speaking:
     """mlx-audio's ModelExecutionAdapter: all requests in one session, whatever they ask for."""
 
-    def __init__(self, model: VoxCPM2, voices: OfferedVoices, batch_size: int):
+    def __init__(self, model: VoxCPM2, voices: VoiceRegistry, batch_size: int):
         self.model, self.voices, self.max_batch_size = model, voices, batch_size
         self.session: SpeechSession | None = None
         """The last one; another follows when it has nothing left to say."""
@@ -150,7 +150,7 @@ class Refused(Exception):
 class SpeechRoutes:
     """What the server answers. In its event loop only."""
 
-    def __init__(self, owner: ModelOwner, voices: OfferedVoices, limits: Limits, places: int):
+    def __init__(self, owner: ModelOwner, voices: VoiceRegistry, limits: Limits, places: int):
         """places: how many requests may speak or wait; others are refused."""
         self.owner, self.voices, self.limits, self.places = owner, voices, limits, places
         self.taken = 0

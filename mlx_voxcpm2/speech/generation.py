@@ -1,4 +1,4 @@
-"""From requests to speech: patches -> streams of sound -> results.
+"""From requests to speech: patches -> chunks of audio -> results.
 
 Upstream: core.py (`_generate`), model/voxcpm2.py (`_generate_with_prompt_cache`).
 """
@@ -16,19 +16,20 @@ import mlx.core as mx
 import numpy as np
 
 from .batch import Request
-from .guards import Ear, Trimmer, deeds
-from .results import GenerationResult, Stopwatch
-from .scheduler import Piece, Streams
+from .guards import SilenceDetector, Trimmer, guard_notes
+from .results import Chunk, FinishReason, GenerationResult, Stopwatch
+from .scheduler import Scheduler
 
 if TYPE_CHECKING:
     from ..models.voxcpm2.network import VoxCPM2Model
 
 logger = logging.getLogger("mlx_voxcpm2")
 
-# Upstream's rule for speech that is absurdly long for its text, and ours for what it sounds like.
 ATTEMPTS = 3
+"""Upstream's number of attempts at a text whose speech is faulty."""
 
 Progress = Callable[[float], None] | None
+"""Called with the seconds of speech so far."""
 
 
 def stream_audio(
@@ -36,15 +37,15 @@ def stream_audio(
     requests: Iterable[Request],
     closed: threading.Event | None = None,
     batch_size: int = sys.maxsize,
-) -> Iterator[list[Piece]]:
-    """Yields, patch by patch, of each request that speaks: its number, the sound (samples,) and
-    beside the last one why it ends ("stop", "length", "silence"), else None.
+) -> Iterator[list[Chunk]]:
+    """Chunks of all requests, patch by patch; the first `batch_size` requests are generated at
+    once, and as they end, others start.
 
-    The first `batch_size` of them speak at once; as they end, others are taken. What is yielded is
-    submitted to the device, but not waited for. After `closed` is set nothing more is drawn.
+    The audio is submitted to the device, but not waited for. After `closed` is set nothing more is
+    generated.
     """
     requests = iter(requests)
-    return Streams(model, lambda: next(requests, None), batch_size).pieces(closed)
+    return Scheduler(model, lambda: next(requests, None), batch_size).chunks(closed)
 
 
 def stream_results(
@@ -54,99 +55,112 @@ def stream_results(
     progress: Progress = None,
     spent: float = 0,
 ) -> Generator[GenerationResult, None, None]:
-    """Of one request: a result per patch, as soon as it can be heard.
+    """A result per patch of a single request, as soon as its audio is final.
 
     Where silence is trimmed, it comes with the patch that ends it, or not at all.
     """
     watch, samples, patches = Stopwatch(model.sample_rate, spent), 0, 0
     (request,) = requests
     trimmer = Trimmer(model.sample_rate) if request.options.trim_silence else None
-    for ((_, audio, reason),) in stream_audio(model, [request], closed):
+    for (chunk,) in stream_audio(model, [request], closed):
+        audio, reason = chunk.audio, chunk.finish_reason
         mx.eval(audio)
         samples, patches = samples + audio.shape[0], patches + 1
         if progress is not None:
             progress(samples / model.sample_rate)
         if trimmer is not None:
-            audio = mx.array(trimmer.take(np.array(audio), reason is not None))
+            audio = mx.array(trimmer.apply(np.array(audio), reason is not None))
             if not audio.shape[0]:
                 continue
         yield watch.result(
-            audio, patches, is_streaming_chunk=True, is_final_chunk=reason is not None,
-            seed=request.options.seed, finish_reason=reason,
-            guards=deeds(request.options, reason, trimmer) if reason is not None else (),
-        )  # fmt: skip
+            audio,
+            patches,
+            is_streaming_chunk=True,
+            is_final_chunk=reason is not None,
+            seed=request.options.seed,
+            finish_reason=reason,
+            guards=guard_notes(request.options, reason, trimmer) if reason is not None else (),
+        )
         patches = 0
-        watch.go_on()
+        watch.resume()
 
 
 @dataclass
-class Take:
+class Attempt:
     """One attempt at a request."""
 
     index: int
-    """Of the request among all."""
+    """Index of the request."""
     request: Request
     watch: Stopwatch
-    attempt: int = 1
-    pieces: list[np.ndarray] = field(default_factory=list)
-    """Copies (samples,), since an array of MLX would keep the sound of the other rows too."""
+    number: int = 1
+    """Number of this attempt, from 1."""
+    chunks: list[np.ndarray] = field(default_factory=list)
+    """Copies (samples,), since an array of MLX would keep the audio of the other rows too."""
     guards: tuple[str, ...] = ()
-    """What came of the attempts before."""
+    """Notes on the attempts before."""
 
-    def fault(self, reason: str) -> str | None:
-        """What is wrong with it and might be better in another attempt: what its seed gave."""
+    def fault(self, finish_reason: FinishReason) -> str | None:
+        """What is wrong with the speech and may be better in another attempt, or None."""
         request = self.request
         if request.noise is not None:
             return None  # every attempt would be the same
-        if request.options.retry_badcase is not False and request.is_too_long(len(self.pieces)):
-            return f"{len(self.pieces)} patches for {request.text_tokens} tokens of text"
+        if request.options.retry_badcase is not False and request.is_too_long(len(self.chunks)):
+            return f"{len(self.chunks)} patches for {request.text_tokens} tokens of text"
         if request.options.retry_by_ear is False:
             return None
-        ear = Ear(self.watch.sample_rate)
-        ear.hear(np.concatenate(self.pieces))
-        return ear.fault(request.letters, reason)
+        detector = SilenceDetector(self.watch.sample_rate)
+        detector.update(np.concatenate(self.chunks))
+        return detector.fault(request.letters, finish_reason)
 
-    def next(self, fault: str) -> Take:
+    def retry(self, fault: str) -> Attempt | None:
+        """The next attempt, with the next seed; None after the last."""
+        if self.number >= ATTEMPTS:
+            return None
         seed = self.request.options.seed
-        logger.warning("seed %d gave %s; speaking again with the next seed", seed, fault)
+        logger.warning("seed %d gave %s; generating again with the next seed", seed, fault)
         request = replace(self.request, options=self.request.options.next_seed())
-        done = (*self.guards, f"retry: seed {seed} gave {fault}")
-        return Take(self.index, request, self.watch, self.attempt + 1, guards=done)
+        notes = (*self.guards, f"retry: seed {seed} gave {fault}")
+        return Attempt(self.index, request, self.watch, self.number + 1, guards=notes)
 
-    def result(self, reason: str, fault: str | None) -> GenerationResult:
-        options, pieces, trimmer = self.request.options, self.pieces, None
+    def result(self, finish_reason: FinishReason, fault: str | None) -> GenerationResult:
+        options, chunks, trimmer = self.request.options, self.chunks, None
         if options.trim_silence:
             trimmer = Trimmer(self.watch.sample_rate)
-            last = len(pieces) - 1
-            pieces = [trimmer.take(piece, index == last) for index, piece in enumerate(pieces)]
+            last = len(chunks) - 1
+            chunks = [trimmer.apply(chunk, index == last) for index, chunk in enumerate(chunks)]
         gave_up = [] if fault is None else [f"gave up: seed {options.seed} gave {fault}"]
         return self.watch.result(
-            mx.array(np.concatenate(pieces)), len(pieces), is_final_chunk=True,
-            sequence_idx=self.index, seed=options.seed, finish_reason=reason,
-            guards=(*self.guards, *gave_up, *deeds(options, reason, trimmer)),
-        )  # fmt: skip
+            mx.array(np.concatenate(chunks)),
+            len(chunks),
+            is_final_chunk=True,
+            sequence_idx=self.index,
+            seed=options.seed,
+            finish_reason=finish_reason,
+            guards=(*self.guards, *gave_up, *guard_notes(options, finish_reason, trimmer)),
+        )
 
 
-class Takes:
-    """Those who speak, by number, and who comes next: first whoever has to speak again."""
+class AttemptQueue:
+    """Attempts under way, by the scheduler's number, and the next one: retries come first."""
 
     def __init__(self, requests: Iterable[Request], sample_rate: int, spent: float):
         self.requests, self.sample_rate, self.spent = enumerate(requests), sample_rate, spent
-        self.speaking: dict[int, Take] = {}
-        self.again: list[Take] = []
+        self.active: dict[int, Attempt] = {}
+        self.retries: list[Attempt] = []
         self.count = 0
         self.error: Exception | None = None
-        """What taking the next request raised; it waits until the others have spoken."""
+        """Error of taking the next request; raised after the others have ended."""
 
     def next(self) -> Request | None:
-        take = self.again.pop(0) if self.again else self._fresh()
-        if take is None:
+        attempt = self.retries.pop(0) if self.retries else self._first_attempt()
+        if attempt is None:
             return None
-        self.speaking[self.count] = take
+        self.active[self.count] = attempt
         self.count += 1
-        return take.request
+        return attempt.request
 
-    def _fresh(self) -> Take | None:
+    def _first_attempt(self) -> Attempt | None:
         if self.error is not None:
             return None
         watch = Stopwatch(self.sample_rate, self.spent)
@@ -155,7 +169,7 @@ class Takes:
         except Exception as error:
             self.error = error
             return None
-        return None if entry is None else Take(*entry, watch)
+        return None if entry is None else Attempt(*entry, watch)
 
 
 def whole_results(
@@ -168,26 +182,28 @@ def whole_results(
 ) -> Generator[GenerationResult, None, None]:
     """One result per request, a joined stream, in the order in which they end.
 
-    It is drawn again with the next seed while something is wrong with it. `progress` is told the
-    seconds of speech of all that is or was spoken; `spent` are those that the request took before.
+    Faulty speech is generated again with the next seed. `progress` is told the seconds of all
+    speech so far; `spent` seconds are added to the time of each request.
     """
-    takes, finished = Takes(requests, model.sample_rate, spent), 0
+    queue, finished = AttemptQueue(requests, model.sample_rate, spent), 0
     seconds = model.patch_samples / model.sample_rate
-    for pieces in Streams(model, takes.next, batch_size).pieces(closed):
-        for number, sound, _ in pieces:
-            takes.speaking[number].pieces.append(np.array(sound))
+    for chunks in Scheduler(model, queue.next, batch_size).chunks(closed):
+        for chunk in chunks:
+            queue.active[chunk.number].chunks.append(np.array(chunk.audio))
         if progress is not None:
-            patches = finished + sum(len(take.pieces) for take in takes.speaking.values())
+            patches = finished + sum(len(attempt.chunks) for attempt in queue.active.values())
             progress(patches * seconds)
         if closed.is_set():
             return
-        for number, reason in [(number, reason) for number, _, reason in pieces if reason]:
-            take = takes.speaking.pop(number)
-            fault = take.fault(reason)
-            if fault is not None and take.attempt < ATTEMPTS:
-                takes.again.append(take.next(fault))
+        for chunk in chunks:
+            if chunk.finish_reason is None:
                 continue
-            finished += len(take.pieces)
-            yield take.result(reason, fault)
-    if takes.error is not None:
-        raise takes.error
+            attempt = queue.active.pop(chunk.number)
+            fault = attempt.fault(chunk.finish_reason)
+            if fault is not None and (retry := attempt.retry(fault)):
+                queue.retries.append(retry)
+                continue
+            finished += len(attempt.chunks)
+            yield attempt.result(chunk.finish_reason, fault)
+    if queue.error is not None:
+        raise queue.error

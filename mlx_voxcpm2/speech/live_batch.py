@@ -1,103 +1,93 @@
-"""Texts that come and go at any time, spoken together: for servers."""
+"""Continuous batching of requests that come and go at any time: for servers."""
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .batch import Request
-from .generation import ATTEMPTS, Take
+from .generation import Attempt
 from .guards import Trimmer
-from .results import Stopwatch
-from .scheduler import Streams
+from .results import Chunk, Stopwatch
+from .scheduler import Scheduler
 
 if TYPE_CHECKING:
     from ..models.voxcpm2.network import VoxCPM2Model
 
 
-@dataclass(frozen=True, eq=False)
-class Spoken:
-    """What one request has said since the last time."""
-
-    number: int
-    """That it was added under."""
-    audio: np.ndarray
-    """float32 (samples,)."""
-    reason: str | None
-    """Why it ends, as `finish_reason`; None while it goes on."""
-
-
 class LiveBatch:
-    """Speaks up to `size` requests at once; others wait their turn. For one thread, the model's.
+    """Generates up to `size` requests at once; others wait. For one thread, the model's.
 
-    Whoever may not speak again (see `GenerationOptions.may_repeat`) is heard patch by patch, others
-    when they have ended.
+    Requests that may not be retried (see `GenerationOptions.may_retry`) give audio patch by patch,
+    others when they have ended. All audio is float32 (samples,) of numpy.
     """
 
     def __init__(self, model: VoxCPM2Model, size: int):
         self.model = model
-        self.waiting: deque[Take] = deque()
-        self.speaking: dict[int, Take] = {}
-        """By the numbers of `streams`."""
+        self.waiting: deque[Attempt] = deque()
+        self.active: dict[int, Attempt] = {}
+        """Attempts by the scheduler's numbers."""
         self.trimmers: dict[int, Trimmer] = {}
-        """Of those who are heard while they speak, where silence is cut off."""
-        self.streams = Streams(model, self._next, size)
+        """Trimmers of the streams that ask for one."""
+        self.scheduler = Scheduler(model, self._next, size)
         self.count = 0
 
     @property
     def is_idle(self) -> bool:
-        return not self.waiting and not self.speaking and self.streams.batch is None
+        return not self.waiting and not self.active and self.scheduler.batch is None
 
     def add(self, number: int, request: Request) -> None:
-        """number: of the caller's choice; what is said comes back with it."""
-        self.waiting.append(Take(number, request, Stopwatch(self.model.sample_rate)))
+        """number: of the caller's choice; the chunks carry it."""
+        self.waiting.append(Attempt(number, request, Stopwatch(self.model.sample_rate)))
 
     def cancel(self, number: int) -> None:
-        """Nothing more is heard of it, and at the next patch its place is free."""
-        self.waiting = deque(take for take in self.waiting if take.index != number)
-        for key in [key for key, take in self.speaking.items() if take.index == number]:
-            self.streams.cancel(key)
-            del self.speaking[key]
+        """Drop a request: it gives no more chunks, and its place is free at the next patch."""
+        self.waiting = deque(attempt for attempt in self.waiting if attempt.index != number)
+        for key in [key for key, attempt in self.active.items() if attempt.index == number]:
+            self.scheduler.cancel(key)
+            del self.active[key]
             self.trimmers.pop(key, None)
 
-    def step(self) -> list[Spoken]:
-        """The next patch of everyone who speaks."""
-        spoken = []
-        for key, sound, reason in self.streams.step():
-            take = self.speaking.get(key)
-            if take is None:
-                continue  # it was cancelled
-            take.pieces.append(np.array(sound))
-            if reason is not None:
-                del self.speaking[key]
-            if not take.request.options.may_repeat:
-                audio = self._streamed(key, take, reason is not None)
-                if len(audio) or reason is not None:
-                    spoken.append(Spoken(take.index, audio, reason))
-            elif reason is not None:
-                fault = take.fault(reason)
-                if fault is not None and take.attempt < ATTEMPTS:
-                    self.waiting.appendleft(take.next(fault))
-                    continue
-                audio = np.array(take.result(reason, fault).audio)
-                spoken.append(Spoken(take.index, audio, reason))
-        return spoken
+    def step(self) -> list[Chunk]:
+        """Generate the next patch of every request."""
+        chunks = (self._update(chunk) for chunk in self.scheduler.step())
+        return [chunk for chunk in chunks if chunk is not None]
 
-    def _streamed(self, key: int, take: Take, is_last: bool) -> np.ndarray:
-        audio = take.pieces.pop()
-        if not take.request.options.trim_silence:
+    def _update(self, chunk: Chunk) -> Chunk | None:
+        """The audio that is final now."""
+        key, reason = chunk.number, chunk.finish_reason
+        attempt = self.active.get(key)
+        if attempt is None:
+            return None  # it was cancelled
+        attempt.chunks.append(np.array(chunk.audio))
+        if reason is not None:
+            del self.active[key]
+        if not attempt.request.options.may_retry:
+            audio = self._streamed(key, attempt, reason is not None)
+            is_final = len(audio) or reason is not None
+            return Chunk(attempt.index, audio, reason) if is_final else None
+        if reason is None:
+            return None
+        fault = attempt.fault(reason)
+        if fault is not None and (retry := attempt.retry(fault)):
+            self.waiting.appendleft(retry)
+            return None
+        return Chunk(attempt.index, np.array(attempt.result(reason, fault).audio), reason)
+
+    def _streamed(self, key: int, attempt: Attempt, is_last: bool) -> np.ndarray:
+        audio = attempt.chunks.pop()
+        if not attempt.request.options.trim_silence:
             return audio
         trimmer = self.trimmers.setdefault(key, Trimmer(self.model.sample_rate))
         if is_last:
             del self.trimmers[key]
-        return trimmer.take(audio, is_last)
+        return trimmer.apply(audio, is_last)
 
     def _next(self) -> Request | None:
         if not self.waiting:
             return None
-        take = self.speaking[self.count] = self.waiting.popleft()
+        attempt = self.active[self.count] = self.waiting.popleft()
         self.count += 1
-        return take.request
+        return attempt.request

@@ -1,4 +1,4 @@
-"""What the patches start from: drawn from a seed, or supplied."""
+"""Noise that the patches start from: drawn from a seed, or supplied."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NOISE_BLOCK = 64
 
 
 def draw_noise(seed: int, patch_shape: tuple[int, int]) -> Iterator[mx.array]:
-    """Standard normal (P, D), float32, one per patch; the same for the same seed everywhere.
+    """Standard normal noise (P, D), float32, one per patch; equal for equal seeds on all devices.
 
     Drawn in blocks: a draw takes a dozen kernels, whatever its size.
     """
@@ -24,7 +24,7 @@ def draw_noise(seed: int, patch_shape: tuple[int, int]) -> Iterator[mx.array]:
 
 
 def supplied_noise(noise: mx.array) -> Iterator[mx.array]:
-    """The rows (P, D) of noise (N, P, D); ValueError for the one after the last."""
+    """Rows (P, D) of noise (N, P, D). Raises ValueError after the last."""
     yield from noise
     raise ValueError(
         f"noise has {len(noise)} rows and the speech is not over; pass more rows, or "
@@ -33,7 +33,7 @@ def supplied_noise(noise: mx.array) -> Iterator[mx.array]:
 
 
 def checked_noise(noise: mx.array, patch_shape: tuple[int, int]) -> mx.array:
-    """noise (N, P, D) of any float type -> float32. Raises ValueError for another shape."""
+    """Noise (N, P, D) as float32. Raises ValueError for another shape."""
     if isinstance(noise, mx.array):
         noise = noise.astype(mx.float32)  # numpy has no bfloat16
     try:

@@ -1,28 +1,47 @@
-"""What a caller gets: pieces of speech, the iterator over them, and their timing."""
+"""Results of generation: chunks, whole utterances, and iterators over them."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
 
 import mlx.core as mx
+import numpy as np
+
+FinishReason = Literal["stop", "length", "silence"]
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Next audio of one of several requests that are generated together."""
+
+    number: int
+    """Number of the request."""
+    audio: mx.array | np.ndarray
+    """float32 (samples,)."""
+    finish_reason: FinishReason | None = None
+    """Why the speech ends, in its last chunk."""
 
 
 @dataclass
 class GenerationResult:
-    """One piece of speech: mlx-audio's fields, and what it takes to make it again.
+    """A piece of speech: mlx-audio's fields, and what is needed to make it again.
 
-    audio: float32 (samples,), -1..1, on MLX's device. token_count: patches.
-    real_time_factor: seconds of speech per second of computing; above 1 is faster than real time.
-    sequence_idx: which of the requests of `generate_batch` it is, from 0.
+    audio: float32 (samples,), -1..1, on MLX's device; numpy functions take it as it is.
+    token_count: patches. real_time_factor: seconds of speech per second of computing; above 1 is
+    faster than real time. sequence_idx: index of the request of `generate_batch`, from 0.
     peak_memory_usage: GB. finish_reason: "stop" when the model ended, "length" when a limit did,
-    "silence" when nothing was heard for too long, None while a stream goes on.
-    guards: what was done against the model's known faults, in order, each as "what: why" in words,
-    such as "retry: seed 7 gave 46 patches for 5 tokens of text"; of a stream, with its last piece.
-    heard, error_rate: with `verify`, what a recogniser understood, and how much of it is wrong,
-    0 and up, see `verification.error_rate`.
+    "silence" after too long a silence, None while a stream continues.
+    guards: actions against the model's known faults, in order, each as "action: reason", such as
+    "retry: seed 7 gave 46 patches for 5 tokens of text"; of a stream, with its last chunk.
+    heard, error_rate: with `verify`, the recogniser's transcript and its word error rate, 0 and
+    up, see `verification.error_rate`.
     """
 
     audio: mx.array
@@ -39,27 +58,75 @@ class GenerationResult:
     is_streaming_chunk: bool = False
     is_final_chunk: bool = False
     seed: int | None = None
-    finish_reason: str | None = None
+    finish_reason: FinishReason | None = None
     sequence_idx: int = 0
     guards: tuple[str, ...] = ()
     heard: str | None = None
     error_rate: float | None = None
 
+    @property
+    def duration(self) -> float:
+        """Duration of the audio in seconds."""
+        return self.samples / self.sample_rate
 
-class ResultIterator(Iterator[GenerationResult]):
-    """The results of one call. `close()`, from any thread, stops the work within one patch."""
+    def save(self, path: str | Path) -> Path:
+        """Write the audio to a file: wav, flac, ogg, opus, mp3 or aiff by its suffix.
+
+        Returns the path. Raises ValueError, FileNotFoundError or OSError, in one line.
+        """
+        from ..audio.writing import write_audio
+
+        write_audio(path, np.array(self.audio), self.sample_rate)
+        return Path(path).expanduser()
+
+    def __repr__(self) -> str:
+        end = f", {self.finish_reason}" if self.finish_reason else ""
+        return (
+            f"GenerationResult({self.duration:.2f} s at {self.sample_rate} Hz, seed {self.seed}"
+            f"{end})"
+        )
+
+
+class ResultIterator(Iterator[GenerationResult], AsyncIterator[GenerationResult]):
+    """Results of one call, for `for` or `async for`.
+
+    `close()`, from any thread, stops the work within one patch. In `async for` each result is
+    computed in a thread of the iterator's own, so that the event loop is not blocked.
+    """
 
     def __init__(self, start: Callable[[threading.Event], Generator[GenerationResult, None, None]]):
         self._closed = threading.Event()
         self._results = start(self._closed)
+        self._thread: ThreadPoolExecutor | None = None
 
     def __next__(self) -> GenerationResult:
         if self._closed.is_set():
             raise StopIteration
         return next(self._results)
 
+    async def __anext__(self) -> GenerationResult:
+        result = await self._in_thread(lambda: next(self, None))
+        if result is None:
+            self._stop_thread()
+            raise StopAsyncIteration
+        return result
+
+    async def _in_thread(self, function: Callable):
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "speech")
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, function)
+        except BaseException:  # an error, or the task was cancelled
+            self.close()
+            raise
+
+    def _stop_thread(self) -> None:
+        if self._thread is not None:
+            self._thread.shutdown(wait=False)
+
     def close(self) -> None:
         self._closed.set()
+        self._stop_thread()
         try:
             self._results.close()
         except ValueError:
@@ -72,37 +139,80 @@ class ResultIterator(Iterator[GenerationResult]):
         self.close()
 
 
+class SpeechIterator(ResultIterator):
+    """Results of one text. `whole()`, or `await`, gives all of it as one result."""
+
+    def whole(self) -> GenerationResult:
+        """All results joined. Raises ValueError if `close` came before any audio."""
+        return joined_results(list(self))
+
+    def __await__(self) -> Generator[object, None, GenerationResult]:
+        return self._whole().__await__()
+
+    async def _whole(self) -> GenerationResult:
+        try:
+            return await self._in_thread(self.whole)
+        finally:
+            self._stop_thread()
+
+
+def joined_results(results: Sequence[GenerationResult]) -> GenerationResult:
+    """One result for the chunks of a stream."""
+    if not results:
+        raise ValueError("the speech was stopped before its first audio")
+    last = results[-1]
+    if len(results) == 1:
+        return last
+    return replace(
+        last,
+        **_measures(
+            mx.array(np.concatenate([np.array(each.audio) for each in results])),
+            last.sample_rate,
+            sum(each.token_count for each in results),
+            sum(each.processing_time_seconds for each in results),
+        ),
+        is_streaming_chunk=False,
+    )
+
+
+def _measures(audio: mx.array, sample_rate: int, tokens: int, elapsed: float) -> dict:
+    """Fields of a result that follow from its audio and its computing time in seconds."""
+    samples = audio.shape[0]
+    seconds = samples / sample_rate
+    minutes, rest = divmod(seconds, 60)
+    return {
+        "audio": audio,
+        "samples": samples,
+        "token_count": tokens,
+        "audio_duration": f"{int(minutes) // 60:02d}:{int(minutes) % 60:02d}:{rest:06.3f}",
+        "real_time_factor": seconds / elapsed,
+        "prompt": {"tokens": tokens, "tokens-per-sec": round(tokens / elapsed, 2)},
+        "audio_samples": {"samples": samples, "samples-per-sec": round(samples / elapsed, 2)},
+        "processing_time_seconds": elapsed,
+    }
+
+
 class Stopwatch:
-    """Times pieces of speech as mlx-audio reports them; runs from the start."""
+    """Timer of chunks as mlx-audio reports them; runs from the start."""
 
     def __init__(self, sample_rate: int, spent: float = 0):
-        """`spent`: seconds that went into the first piece before."""
+        """spent: seconds that the first chunk has taken before."""
         self.sample_rate = sample_rate
         self.start = time.perf_counter() - spent
 
-    def go_on(self) -> None:
-        """Leaves out what passed since the last piece: its listener took that time."""
+    def resume(self) -> None:
+        """Leave out the time since the last chunk, which its consumer took."""
         self.start = time.perf_counter()
 
     def result(self, audio: mx.array, tokens: int, **fields: object) -> GenerationResult:
-        """The piece (samples,) of `tokens` patches that took the time since the last one."""
+        """Result of `tokens` patches, (samples,), that took the time since the last one."""
         mx.eval(audio)
         now = time.perf_counter()
         elapsed, self.start = max(now - self.start, 1e-9), now  # a clock may stand still
-        samples = audio.shape[0]
-        seconds = samples / self.sample_rate
-        minutes, rest = divmod(seconds, 60)
         return GenerationResult(
-            audio=audio,
-            samples=samples,
+            **_measures(audio, self.sample_rate, tokens, elapsed),
             sample_rate=self.sample_rate,
             segment_idx=0,
-            token_count=tokens,
-            audio_duration=f"{int(minutes) // 60:02d}:{int(minutes) % 60:02d}:{rest:06.3f}",
-            real_time_factor=seconds / elapsed,
-            prompt={"tokens": tokens, "tokens-per-sec": round(tokens / elapsed, 2)},
-            audio_samples={"samples": samples, "samples-per-sec": round(samples / elapsed, 2)},
-            processing_time_seconds=elapsed,
             peak_memory_usage=mx.get_peak_memory() / 1e9,
             **fields,
         )

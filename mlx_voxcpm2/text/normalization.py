@@ -34,7 +34,7 @@ _MARKDOWN = [
     (re.compile(r"^[ \t]*[-*+][ \t]+", re.MULTILINE), ""),
     (re.compile(r"(?<![\w*])(\*{1,3})(?=[^\s*])([^*\n]+?)(?<=\S)\1(?![\w*])"), r"\2"),
     (re.compile(r"(?<!\w)(_{1,3})(?=[^\s_])([^_\n]+?)(?<=\S)\1(?!\w)"), r"\2"),
-]  # fmt: skip
+]
 _QUOTES = str.maketrans("“”", '""')
 _WIDE = str.maketrans("％＄＋", "%$+")
 
@@ -50,9 +50,10 @@ _LEFT_OVER = {
     "en": {"²": " squared", "³": " cubed", "≈": " approximately "}
     | {"<": " less than ", ">": " greater than "},
     "zh": {"²": "平方", "³": "立方", "√": "根号", "≈": "约等于", "<": "小于"}
-    | dict.fromkeys("（）【】", " ") | {"——": " ", "`": ""},
+    | dict.fromkeys("（）【】", " ")
+    | {"——": " ", "`": ""},
     "ja": {"²": "の二乗", "³": "の三乗"},
-}  # fmt: skip
+}
 
 
 def check_normalize(normalize: bool | str) -> None:

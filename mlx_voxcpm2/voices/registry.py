@@ -1,4 +1,4 @@
-"""The voices that others may ask for by name, never by a path."""
+"""Voices that clients may select by name, never by a path."""
 
 from __future__ import annotations
 
@@ -7,29 +7,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .folder import existing_voice, folded_name, voice_files
+from .inputs import VoiceInputs
 from .saved import Voice
 
 if TYPE_CHECKING:
-    from ..speech.clip_encoder import ClipEncoder
+    from .clip_encoder import ClipEncoder
 
 NO_VOICE = "default"
-"""What clients that must name a voice say for none."""
+"""Name for no voice, for clients that must name one."""
 
 
-class OfferedVoices:
-    """Those given, or else all that are kept, also the ones that come while we run."""
+class VoiceRegistry:
+    """Voices that clients may select: the given ones, or every saved voice, as saved now."""
 
     def __init__(self, only: Sequence[str | Path] | None = None, default: str | Path | None = None):
-        """only: names or files; others can't be asked for. default: what NO_VOICE means.
+        """only: names or files of the voices to offer. default: the voice that NO_VOICE means.
 
-        Raises FileNotFoundError or ValueError for one that is not there.
+        Raises FileNotFoundError or ValueError for a voice that does not exist.
         """
         self.only = None if only is None else [existing_voice(each) for each in only]
         self.default = None if default is None else existing_voice(default)
         self._read: dict[tuple[Path, int], Voice] = {}
 
     def check(self, encoder: ClipEncoder) -> None:
-        """Of those given, whether they are this model's. Raises ValueError or OSError."""
+        """Raise ValueError or OSError if a given voice does not fit the model."""
         for file in {*(self.only or []), self.default} - {None}:
             self._voice(file, encoder)
 
@@ -37,7 +38,7 @@ class OfferedVoices:
         return [NO_VOICE, *(file.stem for file in self._files())]
 
     def file(self, name: str | None) -> Path | None:
-        """None for no voice at all. Raises ValueError for one that is not offered."""
+        """File of a voice, or None for no voice. Raises ValueError for an unknown name."""
         if name is None or folded_name(name) == NO_VOICE:
             return self.default
         for file in self._files():
@@ -46,14 +47,13 @@ class OfferedVoices:
         names = ", ".join(self.names()[:50])
         raise ValueError(f"there is no voice {name[:100]!r}; there are: {names}")
 
-    def clips(
-        self, name: str | None, instruct: str | None, encoder: ClipEncoder
-    ) -> dict[str, object]:
-        """The voice as `VoxCPM2.request` takes it, checked; {} for none. Errors: as `voice`."""
-        return clips_of(self.voice(name, encoder), instruct)
+    def inputs(self, name: str | None, instruct: str | None, encoder: ClipEncoder) -> VoiceInputs:
+        """A voice by name, with an instruction, for a request. Errors: as `voice`."""
+        voice = self.voice(name, encoder)
+        return VoiceInputs(instruct, *([] if voice is None else voice.clips(instruct)))
 
     def voice(self, name: str | None, encoder: ClipEncoder) -> Voice | None:
-        """As `file`; read once and checked. Raises ValueError or OSError."""
+        """Voice by name, read once and checked, or None. Raises ValueError or OSError."""
         file = self.file(name)
         return None if file is None else self._voice(file, encoder)
 
@@ -67,11 +67,3 @@ class OfferedVoices:
 
     def _files(self) -> list[Path]:
         return voice_files() if self.only is None else self.only
-
-
-def clips_of(voice: Voice | None, instruct: str | None) -> dict[str, object]:
-    """What `VoxCPM2.request` takes instead of a voice, which it would check anew each time."""
-    if voice is None:
-        return {}
-    names = ("ref_audio", "prompt_audio", "prompt_text")
-    return dict(zip(names, voice.stands_for(instruct), strict=True))

@@ -5,8 +5,6 @@ Upstream: `build_prompt_cache` of model/voxcpm2.py makes the same, and keeps it 
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,18 +13,12 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 import numpy as np
 
-from ..speech.prompt import check_modes, spoken_text
 from .folder import check_new_voice, existing_voice, read_voice_file, write_voice_file
 
 if TYPE_CHECKING:
-    from ..audio.reading import AudioSource
-    from ..speech.clip_encoder import ClipEncoder, Padding
-
-logger = logging.getLogger("mlx_voxcpm2")
+    from .clip_encoder import ClipEncoder
 
 ARCHITECTURE = "voxcpm2"
-LONGEST_CLIP = 300.0  # seconds; together with itself as a prompt it fills half the context
-
 # Of the known sound's latents. Another AudioVAE differs by about 1; one whose weights another
 # program folded, or rounded to 16 bits, by less than this.
 SAME_ENCODER = 0.1
@@ -89,10 +81,12 @@ class Voice:
         file = check_new_voice(name_or_path, overwrite)
         tensors = {name: np.array(patches) for name, patches in self._patches().items()}
         data = {
-            "architecture": ARCHITECTURE, "created": self.created,
-            "description": self.description, "patch_seconds": repr(self.patch_seconds),
+            "architecture": ARCHITECTURE,
+            "created": self.created,
+            "description": self.description,
+            "patch_seconds": repr(self.patch_seconds),
             "prompt_text": self.prompt_text or "",
-        }  # fmt: skip
+        }
         write_voice_file(file, tensors, {key: value for key, value in data.items() if value})
         return file
 
@@ -110,19 +104,22 @@ class Voice:
         patches = {name: mx.array(tensors[name]) for name in _TENSORS if name in tensors}
         try:
             return cls(
-                **patches, prompt_text=data.get("prompt_text"),
-                description=data.get("description", ""), created=data.get("created", ""),
-                patch_seconds=float(data.get("patch_seconds", "nan")), name=file.stem,
-            )  # fmt: skip
+                **patches,
+                prompt_text=data.get("prompt_text"),
+                description=data.get("description", ""),
+                created=data.get("created", ""),
+                patch_seconds=float(data.get("patch_seconds", "nan")),
+                name=file.stem,
+            )
         except (ValueError, TypeError, IndexError) as error:
             raise ValueError(f"{file}: damaged ({error}); make it again from its clip") from None
 
-    def stands_for(
+    def clips(
         self, instruct: str | None = None
     ) -> tuple[mx.array | None, mx.array | None, str | None]:
         """`generate`'s ref_audio, prompt_audio and prompt_text.
 
-        With `instruct` the reference alone, since a prompt can't be steered.
+        With `instruct` the reference alone, since a prompt can't follow an instruction.
         """
         if instruct and instruct.strip() and self.reference is not None:
             return self.reference, None, None
@@ -148,107 +145,3 @@ _TENSORS = ("known_sound", "reference", "prompt")
 def _distance(theirs: mx.array, ours: mx.array) -> float:
     """Relative root mean square."""
     return mx.sqrt(mx.mean((theirs - ours) ** 2) / mx.mean(ours**2)).item()
-
-
-def chosen_voice(
-    voice: str | Path | Voice, ref_audio: object, prompt_audio: object, prompt_text: object
-) -> Voice:
-    """The voice itself, or what was saved under a name or path.
-
-    Raises ValueError if one of the arguments that it stands for is given too.
-    """
-    refuse_clips(ref_audio, prompt_audio, prompt_text)
-    return voice if isinstance(voice, Voice) else Voice.load(voice)
-
-
-def refuse_clips(ref_audio: object, prompt_audio: object, prompt_text: object) -> None:
-    """Raises ValueError if one of them is given, beside a voice."""
-    clips = {"ref_audio": ref_audio, "prompt_audio": prompt_audio, "prompt_text": prompt_text}
-    if given := [name for name, value in clips.items() if value is not None]:
-        raise ValueError(
-            f"voice and {given[0]} are both given, and a voice has its own clip; leave one out"
-        )
-
-
-def spoken_clips(
-    encoder: ClipEncoder,
-    instruct: str | None,
-    ref_audio: object,
-    prompt_audio: object,
-    prompt_text: str | None,
-    voice: str | Path | Voice | None,
-) -> tuple[object, object, str | None]:
-    """`generate`'s ref_audio, prompt_audio and prompt_text: those given, or those that the voice
-    stands for. Raises ValueError for what does not go together, or for another AudioVAE's voice."""
-    if voice is not None:
-        voice = chosen_voice(voice, ref_audio, prompt_audio, prompt_text)
-        voice.check(encoder)
-        ref_audio, prompt_audio, prompt_text = voice.stands_for(instruct)
-    check_modes(instruct, prompt_audio, prompt_text)
-    return ref_audio, prompt_audio, prompt_text
-
-
-def make_voice(
-    encoder: ClipEncoder,
-    ref_audio: AudioSource | None = None,
-    prompt_audio: AudioSource | None = None,
-    prompt_text: str | None = None,
-    description: str = "",
-    as_is: bool = False,
-    called: str = "ref_audio",
-) -> Voice:
-    """See `VoxCPM2.make_voice`. called: what messages say for ref_audio."""
-    rate = encoder.sample_rate
-    read = _clip_reader(rate, as_is)
-    reference = None if ref_audio is None else read(ref_audio, called)
-    prompt = None if prompt_audio is None else read(prompt_audio, "prompt_audio")
-    if prompt_text is not None and prompt is None:
-        prompt = reference  # what the clip says is known, so it can be gone on from
-    check_modes(None, prompt, prompt_text)
-    if reference is None and prompt is None:
-        raise ValueError("a voice needs a clip; give ref_audio")
-
-    def encode(samples: np.ndarray | None, pad: Padding) -> mx.array | None:
-        return None if samples is None else encoder.encode((samples, rate), pad)
-
-    return Voice(
-        encoder.fingerprint, encode(reference, "right"), encode(prompt, "left"), prompt_text,
-        description, encoder.patch_seconds,
-    )  # fmt: skip
-
-
-def _clip_reader(rate: int, as_is: bool) -> Callable[[AudioSource, str], np.ndarray]:
-    from ..audio.clips import read_clip
-
-    def read(source: AudioSource, name: str) -> np.ndarray:
-        clip, changes = read_clip(source, rate, name), []
-        if not as_is:
-            clip, changes = clip.mended()
-        if clip.seconds > LONGEST_CLIP:
-            raise ValueError(
-                f"{name}: {clip.seconds:.0f} s are too long for a voice; cut it to 5 to 30 s"
-            )
-        for change in changes:
-            logger.warning("%s: %s (as_is leaves it)", name, change)
-        if clip.is_silent:
-            raise ValueError(f"{name} {clip.problems()[0]}")
-        for problem in clip.problems():
-            logger.warning("%s %s", name, problem)
-        return clip.samples
-
-    return read
-
-
-def heard_voice(
-    encoder: ClipEncoder,
-    speech: tuple[np.ndarray, int],
-    text: str,
-    reason: str | None,
-    instruct: str | None,
-) -> Voice:
-    """The voice of generated speech (samples,) and its sample rate. reason: its finish_reason."""
-    is_whole = reason == "stop"  # else who knows which words are in it?
-    return make_voice(
-        encoder, speech, prompt_text=spoken_text(text) if is_whole else None,
-        description=" ".join((instruct or "").split()), as_is=True, called="the speech",
-    )  # fmt: skip

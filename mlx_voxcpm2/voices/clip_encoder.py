@@ -37,7 +37,14 @@ class PreparedClip:
     """
 
     length: int
-    encode: Callable[[], mx.array]
+    encode: Callable[[], mx.array | None]
+    """Gives None for no clip."""
+
+    def evaluated(self) -> mx.array | None:
+        """Latents that any thread can use."""
+        patches = self.encode()
+        mx.eval([] if patches is None else patches)
+        return patches
 
 
 class ClipEncoder:
@@ -71,11 +78,15 @@ class ClipEncoder:
         mx.eval(patches)  # else only this thread could use them
         return patches
 
-    def prepare(self, audio: AudioSource | mx.array, name: str, pad: Padding) -> PreparedClip:
-        """A clip read and checked, or patches (N, P, D) as `encode` returned them.
+    def prepare(
+        self, audio: AudioSource | mx.array | None, name: str, pad: Padding
+    ) -> PreparedClip:
+        """A clip read and checked, patches (N, P, D) as `encode` returned them, or no clip.
 
         Problems with the sound are logged under `name`. Raises ValueError or FileNotFoundError.
         """
+        if audio is None:
+            return PreparedClip(0, lambda: None)
         if isinstance(audio, mx.array):
             self._check_patches(audio, name)
             mx.eval(audio)

@@ -1,0 +1,78 @@
+"""Settings in one place: a dataclass field with its default, limits and help.
+
+Each interface (Python, command line, batch lines, server, page) reads them from here. Dataclasses
+that use `setting` call `check_settings` when they are made.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from .schema import check_integer, check_number
+
+Kind = Literal["number", "integer", "choice", "switch", "text", "language"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Description of one setting. low and high: the range; choices: the allowed texts."""
+
+    kind: Kind
+    help: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    """Names that other programs use for it, accepted by the command line and the server."""
+    metavar: str | None = None
+    group: str = ""
+
+    def check(self, name: str, value: object, default: object) -> None:
+        """Raise ValueError for a value out of range. None is allowed where it is the default."""
+        if value is None and default is None:
+            return
+        if self.kind == "number":
+            check_number(name, value, self.low, self.high)
+        elif self.kind == "integer":
+            check_integer(name, value, self.low, self.high)
+        elif self.kind == "choice" and value not in self.choices:
+            names = " or ".join(map(repr, self.choices))
+            raise ValueError(f"{name} is {value!r}; it must be {names}")
+        elif self.kind == "switch" and not isinstance(value, bool):
+            raise ValueError(f"{name} is {value!r}; it must be true or false")
+        elif self.kind == "text" and not isinstance(value, str):
+            raise ValueError(f"{name} is a {type(value).__name__}; it must be a string")
+
+
+def setting(default: object, kind: Kind, help: str, **limits: Any) -> Any:
+    """A dataclass field that is a setting."""
+    return field(default=default, metadata={"setting": Setting(kind, help, **limits)})
+
+
+def settings_of(cls: Any) -> dict[str, Setting]:
+    """Settings of a dataclass by name, in order."""
+    return {
+        each.name: each.metadata["setting"] for each in fields(cls) if "setting" in each.metadata
+    }
+
+
+def check_settings(instance: Any) -> None:
+    """Raise ValueError for the first setting of an instance that is out of range."""
+    for each in fields(instance):
+        if described := each.metadata.get("setting"):
+            described.check(each.name, getattr(instance, each.name), each.default)
+
+
+def unknown_name(name: str, known: Iterable[str], elsewhere: Mapping[str, str]) -> str:
+    """One line about a name that does not exist, with the name that was probably meant.
+
+    elsewhere: names that other programs use -> what to use instead.
+    """
+    if name in elsewhere:
+        return f"{name} is not known here: {elsewhere[name]}"
+    if near := difflib.get_close_matches(name, list(known), 1, 0.75):
+        return f"{name} is not known; did you mean {near[0]}?"
+    return f"{name} is not known; the names are {', '.join(known)}"

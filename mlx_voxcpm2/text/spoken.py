@@ -1,0 +1,34 @@
+"""The text as the model reads it: normalized, with the instruction in front, on one line."""
+
+from __future__ import annotations
+
+import re
+
+from .normalization import MANNER, normalized
+from .segments import spoken_length
+
+
+def spoken_text(text: str, instruct: str | None = None, normalize: bool | str = False) -> str:
+    """`(instruct)text` with every run of white space as one space.
+
+    normalize: see `GenerationOptions`; the instruction is not normalized. Raises ValueError for an
+    empty text.
+    """
+    for name, value in (("text", text), ("instruct", instruct)):
+        if value is not None and not isinstance(value, str):
+            raise ValueError(f"{name} is a {type(value).__name__}; it must be a string")
+    if normalize and text is not None:
+        text = normalized(text, None if normalize is True else normalize)
+    if text is None or not text.strip():
+        raise ValueError("text is empty; give the words to speak")
+    if instruct and instruct.strip():
+        text = f"({instruct.strip()}){text}"
+    return re.sub(r"\s+", " ", text)
+
+
+def spoken_letters(text: str) -> int:
+    """Number of letters and digits to be spoken, by `spoken_length`.
+
+    The instruction in parentheses before a text is not spoken.
+    """
+    return spoken_length("".join(filter(str.isalnum, MANNER.sub("", text))))
