@@ -1,7 +1,20 @@
-"""VoxCPM2 text to speech with MLX.
+"""Text to speech with VoxCPM2 on MLX.
 
-Reading order, from text to sound: `prompt` (the five modes) -> `tokenizer` -> `models` (the
-networks) -> `generation` (patches, a stream, results) -> `model` (what `load_model` returns).
+    from mlx_voxcpm2 import load_model
+
+    model = load_model("openbmb/VoxCPM2")       # or "demo", which needs no download
+    model.speak("Hello.", instruct="a calm, low voice", seed=1).save("hello.wav")
+
+    for chunk in model.generate("Hello.", stream=True):   # one chunk per 160 ms
+        play(chunk.audio, chunk.sample_rate)
+
+    result = await model.generate("Hello.")     # or: async for chunk in model.generate(...)
+
+load_model      a folder or hub repository -> VoxCPM2
+VoxCPM2         speak, generate, generate_batch, make_voice, load_adapter, ...
+speak_long      a text of any length, segment by segment, in one voice
+Voice           a saved voice; list_voices gives the names of all
+load_recogniser a speech recogniser, for transcripts and for `verify`
 """
 
 __version__ = "0.1.0"
@@ -9,9 +22,25 @@ __version__ = "0.1.0"
 from .layers import blas  # noqa: F401, I001  first: it prepares how MLX is loaded
 
 from .load import load_model
+from .long_form.speak import SpokenSegment, speak_long
 from .model import VoxCPM2
+from .recognition.recogniser import load_recogniser
+from .recognition.verification import Verification
 from .speech.options import GenerationOptions
 from .speech.results import GenerationResult
+from .voices.folder import list_voices
 from .voices.saved import Voice
 
-__all__ = ["GenerationOptions", "GenerationResult", "Voice", "VoxCPM2", "__version__", "load_model"]
+__all__ = [
+    "GenerationOptions",
+    "GenerationResult",
+    "SpokenSegment",
+    "Verification",
+    "Voice",
+    "VoxCPM2",
+    "__version__",
+    "list_voices",
+    "load_model",
+    "load_recogniser",
+    "speak_long",
+]

@@ -111,6 +111,11 @@ def voice_files() -> list[Path]:
     return sorted(files, key=lambda file: (folded_name(file.stem), file.stem))
 
 
+def list_voices() -> list[str]:
+    """Names of the saved voices. Raises OSError if their folder can't be read."""
+    return [file.stem for file in voice_files()]
+
+
 def write_voice_file(file: Path, tensors: dict[str, np.ndarray], data: dict[str, str]) -> None:
     """All of it or nothing. Raises OSError, in one line."""
     from safetensors.numpy import save

@@ -17,7 +17,7 @@ _HUB_FILES = [
 ]  # fmt: skip
 # The voice that comes with the package; a folder of that name is ./demo.
 DEMO = "demo"
-DEMO_FOLDER = Path(__file__).parent / "demo"
+DEMO_FOLDER = Path(__file__).parent.parent / "demo"
 
 _RECOGNISER_FILES = [
     "*.json", "*.safetensors", "*.npz", "*.model", "*.tiktoken", "*.txt", "*.jinja", "*.yaml",
