@@ -301,7 +301,7 @@ class VoxCPM2(VoxCPM2Model):
         """
         words_only = spoken_text(text, None, options.normalize)
         if self.known_words is not None:
-            self.known_words.warn_of_others(words_only)
+            self.known_words.warn(words_only)
         text = spoken_text(words_only, voice.instruct)
         voice = voice.resolved(self.clip_encoder)
         tokens = self.tokenize((voice.prompt_text or "") + text)

@@ -10,6 +10,7 @@ import types
 import typing
 from dataclasses import MISSING, fields, is_dataclass
 from numbers import Integral, Real
+from typing import Any
 
 
 def require(condition: bool, name: str, value: object, expected: str) -> None:
@@ -22,7 +23,7 @@ def require_positive(config: object, *names: str) -> None:
         require(getattr(config, name) > 0, name, getattr(config, name), "positive")
 
 
-def read_dataclass(cls: type, data: object, unknown: list[str], where: str = ""):
+def read_dataclass(cls: Any, data: object, unknown: list[str], where: str = ""):
     """An instance of `cls` from its JSON object; names that it has no field for go to `unknown`.
 
     A section that is null counts as absent where it has a default. Raises ValueError.
@@ -42,7 +43,7 @@ def read_dataclass(cls: type, data: object, unknown: list[str], where: str = "")
     return cls(**values)
 
 
-def _convert(hint: object, value: object, name: str, unknown: list[str]):
+def _convert(hint: Any, value: Any, name: str, unknown: list[str]) -> Any:
     if is_dataclass(hint):
         return read_dataclass(hint, value, unknown, name + ".")
     if isinstance(hint, types.UnionType):
@@ -64,16 +65,23 @@ def _convert(hint: object, value: object, name: str, unknown: list[str]):
     raise ValueError(f"{name} must be {hint.__name__}, not {value!r}")
 
 
-def check_number(name: str, value: float, low: float, high: float) -> None:
-    """Raises ValueError unless it is one, from low to high."""
+def check_number(name: str, value: Any, low: float, high: float | None) -> None:
+    """Raise ValueError unless `value` is a finite number from low to high (None: no limit)."""
     number = isinstance(value, Real) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not low <= value <= high:
-        raise ValueError(f"{name} is {value!r}; it must be a number from {low} to {high}")
+    if not number or not math.isfinite(value) or not _is_within(value, low, high):
+        raise ValueError(f"{name} is {value!r}; it must be a number {_range(low, high)}")
 
 
-def check_integer(name: str, value: int, low: int, high: int | None) -> None:
-    """Raises ValueError unless it is one, from low to high, or of any size where that is None."""
+def check_integer(name: str, value: Any, low: float, high: float | None) -> None:
+    """Raise ValueError unless `value` is an integer from low to high (None: no limit)."""
     integer = isinstance(value, Integral) and not isinstance(value, bool)
-    if not integer or value < low or (high is not None and value > high):
-        range_ = f"from {low} to {high}" if high is not None else f"of at least {low}"
-        raise ValueError(f"{name} is {value!r}; it must be a whole number {range_}")
+    if not integer or not _is_within(value, low, high):
+        raise ValueError(f"{name} is {value!r}; it must be a whole number {_range(low, high)}")
+
+
+def _is_within(value: Any, low: float, high: float | None) -> bool:
+    return low <= value and (high is None or value <= high)
+
+
+def _range(low: float, high: float | None) -> str:
+    return f"of at least {low}" if high is None else f"from {low} to {high}"

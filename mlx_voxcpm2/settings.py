@@ -7,7 +7,7 @@ that use `setting` call `check_settings` when they are made.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ class Setting:
 
     kind: Kind
     help: str
-    low: float | None = None
+    low: float = 0
     high: float | None = None
     choices: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
@@ -66,13 +66,21 @@ def check_settings(instance: Any) -> None:
             described.check(each.name, getattr(instance, each.name), each.default)
 
 
-def unknown_name(name: str, known: Iterable[str], elsewhere: Mapping[str, str]) -> str:
-    """One line about a name that does not exist, with the name that was probably meant.
+def unknown_name(
+    name: str,
+    known: Collection[str],
+    counterparts: Mapping[str, str] | None = None,
+    advice: Mapping[str, str] | None = None,
+) -> str:
+    """Error message for a name that does not exist, with the name that was probably meant.
 
-    elsewhere: names that other programs use -> what to use instead.
+    counterparts: names that other programs use -> ours. advice: those without a counterpart ->
+    what to do instead.
     """
-    if name in elsewhere:
-        return f"{name} is not known here: {elsewhere[name]}"
-    if near := difflib.get_close_matches(name, list(known), 1, 0.75):
+    if counterparts and name in counterparts:
+        return f"{name} is {counterparts[name]} here"
+    if advice and name in advice:
+        return f"{name} is not known: {advice[name]}"
+    if near := difflib.get_close_matches(name, known, 1, 0.75):
         return f"{name} is not known; did you mean {near[0]}?"
     return f"{name} is not known; the names are {', '.join(known)}"

@@ -44,7 +44,7 @@ def test_a_build_without_the_voice_says_how_it_is_made(tmp_path, monkeypatch):
     ],
 )  # fmt: skip
 def test_words_that_it_has_not_learnt_are_found(demo, text, unknown):
-    assert KnownWords.of(demo).lacking(text) == unknown
+    assert KnownWords.of(demo).unknown(text) == unknown
 
 
 def test_a_voice_that_can_say_anything_is_not_warned_of(released, caplog):

@@ -9,7 +9,7 @@ from recogniser import recognise
 from mlx_voxcpm2 import GenerationOptions
 from mlx_voxcpm2.long_form.cache import SegmentCache
 from mlx_voxcpm2.long_form.speak import speak_long
-from mlx_voxcpm2.recognition.recogniser import words_of
+from mlx_voxcpm2.recognition.recogniser import transcript_of
 from mlx_voxcpm2.recognition.verification import Verification, error_rate
 
 QUICK = {"max_tokens": 3, "inference_timesteps": 2}
@@ -179,11 +179,11 @@ def hear_demo_words(sound: np.ndarray, sample_rate: int) -> str:
 def test_real_speech_is_heard_right_and_other_words_are_not(speaker):
     """By a recogniser that was trained on speech, in English and Chinese."""
     clip = read_clip(speaker)
-    heard = words_of((clip.sound, clip.sample_rate), hear_demo_words)
+    heard = transcript_of((clip.sound, clip.sample_rate), hear_demo_words)
     assert error_rate(" ".join(clip.words), heard) == 0
     assert error_rate(" ".join(RECORDED[speaker]["words"]), heard) >= 0.75
 
 
 def test_a_clip_without_words_is_one_line():
     with pytest.raises(ValueError, match="no words are heard"):
-        words_of((np.zeros(16000, np.float32), 16000), hear_demo_words, "prompt_audio")
+        transcript_of((np.zeros(16000, np.float32), 16000), hear_demo_words, "prompt_audio")

@@ -94,9 +94,9 @@ def chosen_recogniser(args: argparse.Namespace) -> Recogniser:
 
 def heard_words(clip: str, recogniser: Recogniser, name: str) -> str:
     """What the clip says, which is reported, so that it can be given corrected."""
-    from ..recognition.recogniser import words_of
+    from ..recognition.recogniser import transcript_of
 
-    words = words_of(clip, recogniser, name)
+    words = transcript_of(clip, recogniser, name)
     logger.warning("%s says: %s (if that is wrong, give it right by --prompt_text)", name, words)
     return words
 

@@ -106,7 +106,7 @@ def check(args: argparse.Namespace) -> tuple[str, LongText | None, Sinks]:
     VoiceInputs(args.instruct if args.voice is None else None, *clips, args.voice)
     if args.voice is not None:
         args.voice = Voice.load(args.voice)
-        VoiceInputs(args.instruct, *args.voice.clips(args.instruct))
+        VoiceInputs.of(args.voice, args.instruct)  # raises what can't be combined
     if args.save_voice is not None:
         check_new_voice(args.save_voice)
     chosen_options(args)

@@ -7,11 +7,13 @@ import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from ..errors import one_line
 from ..files import atomic_write
+from ..speech.results import FinishReason
 
 _SEED = "seed.json"
 
@@ -23,7 +25,7 @@ class CachedSegment:
     audio: np.ndarray
     """float32 (samples,)."""
     seed: int
-    finish_reason: str
+    finish_reason: FinishReason
     guards: tuple[str, ...] = ()
     error_rate: float | None = None
 
@@ -70,7 +72,8 @@ class SegmentCache:
                 audio = content.get_tensor("audio")
                 guards = tuple(json.loads(data["guards"]))
                 rate = json.loads(data["error_rate"])
-                return CachedSegment(audio, int(data["seed"]), data["finish_reason"], guards, rate)
+                reason = cast(FinishReason, data["finish_reason"])
+                return CachedSegment(audio, int(data["seed"]), reason, guards, rate)
         except (OSError, SafetensorError) as error:
             raise OSError(
                 f"{file}: can't be read ({one_line(error)}); delete it and run again"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 LONGEST_CLIP = 30.0
 """Seconds of a segment that others clone or continue, at most: as for any clip."""
+
+Generated = Generator[tuple[int, CachedSegment | None], None, None]
+"""Indices of segments as they end, with None for those in the cache."""
 
 # Cache version. Increase it when generated audio changes.
 _VERSION = "long 2"
@@ -60,7 +63,7 @@ class SegmentReader:
             verify and (verify.limit, verify.retries),
         )
 
-    def in_order(self) -> Iterator[tuple[CachedSegment, bool]]:
+    def in_order(self) -> Generator[tuple[CachedSegment, bool], None, None]:
         """Each segment with words, and whether it was in the cache."""
         ready: dict[int, CachedSegment | None] = {}
         """Segments that ended before their turn; None is read from the cache in its turn."""
@@ -93,12 +96,12 @@ class SegmentReader:
         self.voice = VoiceInputs(self.voice.instruct, ref_audio=reference)
         self.settings = _fingerprint(self.settings, _content(audio))
 
-    def _one_by_one(self, indices: list[int]) -> Iterator[tuple[int, CachedSegment | None]]:
+    def _one_by_one(self, indices: list[int]) -> Generated:
         """Generate each segment when the one that it continues is there."""
         for index in indices:
             yield from self._generated([index])
 
-    def _generated(self, indices: list[int]) -> Iterator[tuple[int, CachedSegment | None]]:
+    def _generated(self, indices: list[int]) -> Generated:
         """Segments as they end; None for those in the cache."""
         requested: list[int] = []
         cached: list[int] = []
@@ -128,8 +131,8 @@ class SegmentReader:
     def _store(self, index: int, result: GenerationResult) -> CachedSegment:
         segment = CachedSegment(
             np.array(result.audio),
-            result.seed,
-            result.finish_reason,
+            result.seed or 0,
+            result.finish_reason or "stop",
             result.guards,
             result.error_rate,
         )
@@ -186,4 +189,6 @@ def _fingerprint(*values: object) -> str:
 
 def _content(value: object) -> str:
     """Text itself, or a hash of an array."""
-    return value if isinstance(value, str) else hashlib.sha256(np.array(value)).hexdigest()
+    return (
+        value if isinstance(value, str) else hashlib.sha256(np.array(value).tobytes()).hexdigest()
+    )

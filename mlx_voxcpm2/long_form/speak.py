@@ -89,16 +89,18 @@ def speak_long(
 
     Raises ValueError, TypeError or FileNotFoundError at once, in one line.
     """
-    given = split_keywords("speak_long", settings, VoiceInputs, GenerationOptions, LongFormOptions)
-    voice, own, long = given
-    options, long_form = replace(options or GenerationOptions(), **own), LongFormOptions(**long)
+    inputs, sampling, long = split_keywords(
+        "speak_long", settings, VoiceInputs, GenerationOptions, LongFormOptions
+    )
+    options = replace(options or GenerationOptions(), **sampling)
+    long_form = LongFormOptions(**long)
     if isinstance(text, str) and options.normalize:  # before it is split: words are longer
         text = normalized(text, options.language or long_form.language)
         options = replace(options, normalize=False)
     segments = list(text) if not isinstance(text, str) else _split(text, long_form)
     if not any(segment.text for segment in segments):
         raise ValueError("text is empty; give the words to speak")
-    voice = VoiceInputs(**voice).encoded(model.clip_encoder)
+    voice = VoiceInputs(**inputs).encoded(model.clip_encoder)
     if options.seed is None:
         options = replace(options, seed=secrets.randbits(32) if cache is None else cache.seed())
     reader = SegmentReader(model, segments, voice, options, long_form, cache, progress, verify)

@@ -1,6 +1,6 @@
-"""Sound -> the words that are heard in it, by mlx-audio's recognisers or any other.
+"""Speech recognition: audio -> transcript, by mlx-audio's recognisers or any other.
 
-Nothing here runs, and nothing is downloaded, unless somebody asks what a sound says.
+mlx-audio is imported, and a recogniser downloaded, only when one is loaded.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,34 +19,30 @@ from ..errors import one_line
 from ..weights.hub import find_recogniser
 
 if TYPE_CHECKING:
-    import mlx.nn as nn
-
     from ..audio.reading import AudioSource
 
 Recogniser = Callable[[np.ndarray, int], str]
-"""Sound (samples,), float32, -1..1, and its rate in Hz -> what it says."""
+"""Audio (samples,), float32, -1..1, and its sample rate in Hz -> transcript."""
 
-# Knows a hundred languages; 1.6 GB.
+# It transcribes a hundred languages; 1.6 GB.
 DEFAULT_RECOGNISER = "mlx-community/whisper-large-v3-turbo-asr-fp16"
-RATE = 16000  # Hz, which mlx-audio's recognisers take
+RATE = 16000  # Hz, the sample rate of mlx-audio's recognisers
 
 
 def check_recognition_installed() -> None:
-    """Raises ValueError if the extra `asr` is missing."""
+    """Raise ValueError if the extra `asr` is missing."""
     if not all(map(find_spec, ("mlx_audio", "jiwer"))):
-        raise ValueError(
-            "hearing what is said needs mlx-audio and jiwer; install 'mlx-voxcpm2[asr]'"
-        )
+        raise ValueError("speech recognition needs mlx-audio and jiwer; install 'mlx-voxcpm2[asr]'")
 
 
 def load_recogniser(
     path_or_repo: str | Path = DEFAULT_RECOGNISER, language: str | None = None
 ) -> Recogniser:
-    """A recogniser that mlx-audio can load: a folder, or a hub repository, which is downloaded.
+    """Load a recogniser for mlx-audio from a folder, or from a hub repository by downloading it.
 
-    language: its code, such as "de", for recognisers that can be told; None lets them find out.
+    language: a code such as "de", for recognisers that take one; None lets them detect it.
     Raises ValueError if the extra `asr` is missing or nothing can be loaded from there, and
-    FileNotFoundError if it is nowhere.
+    FileNotFoundError if it does not exist.
     """
     check_recognition_installed()
     folder = find_recogniser(path_or_repo)
@@ -61,30 +57,33 @@ def load_recogniser(
     return _recogniser(model, str(path_or_repo), language)
 
 
-def _recogniser(model: nn.Module, name: str, language: str | None) -> Recogniser:
+def _recogniser(model: Any, name: str, language: str | None) -> Recogniser:
     import mlx.core as mx
 
-    can_be_told = "language" in inspect.signature(model.generate).parameters
-    told = {"language": re.split("[-_]", language)[0]} if language and can_be_told else {}
+    takes_language = "language" in inspect.signature(model.generate).parameters
+    options = {"language": re.split("[-_]", language)[0]} if language and takes_language else {}
 
-    def hear(sound: np.ndarray, sample_rate: int) -> str:
-        sound = read_audio((sound, sample_rate), RATE, "speech")
+    def transcribe(audio: np.ndarray, sample_rate: int) -> str:
+        audio = read_audio((audio, sample_rate), RATE, "speech")
         try:
-            return model.generate(mx.array(sound), **told).text.strip()
+            return model.generate(mx.array(audio), **options).text.strip()
         except Exception as error:
             raise ValueError(
                 f"{name}: the recogniser fails ({one_line(error)}); give another"
             ) from None
 
-    return hear
+    return transcribe
 
 
-def words_of(audio: AudioSource, recogniser: Recogniser, name: str = "prompt_audio") -> str:
-    """What a clip says, for `prompt_text`: read it, since what was misheard would be spoken.
+def transcript_of(audio: AudioSource, recogniser: Recogniser, name: str = "prompt_audio") -> str:
+    """Transcript of a clip, for `prompt_text`. Read it: errors in it would be spoken.
 
-    audio and name: see `read_audio`. Raises ValueError if nothing is heard, or as `read_audio`.
+    audio and name: see `read_audio`. Raises what `read_audio` raises, and ValueError for a clip
+    without words.
     """
     words = " ".join(recogniser(read_audio(audio, RATE, name), RATE).split())
     if not words:
-        raise ValueError(f"{name}: no words are heard in it; give prompt_text, or another clip")
+        raise ValueError(
+            f"{name}: no words were recognised in it; give prompt_text, or another clip"
+        )
     return words

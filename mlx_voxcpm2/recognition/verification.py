@@ -1,4 +1,4 @@
-"""Does speech say its text? A recogniser listens, and what it did not understand is said again."""
+"""Verification of speech by a recogniser: what it does not understand is generated again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 from ..schema import check_integer, check_number
 from ..speech.generation import Progress, whole_results
 from ..speech.results import GenerationResult
-from ..text.normalization import LANGUAGES, MANNER, MARK, language_of, normalized
+from ..text.normalization import INSTRUCTION, LANGUAGES, MARK, language_of, normalized
 from .recogniser import Recogniser
 
 if TYPE_CHECKING:
@@ -31,11 +31,11 @@ _WITHOUT_SPACES = ("CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "THAI", "LAO", "KH
 
 @dataclass(frozen=True)
 class Verification:
-    """How speech is checked. Raises ValueError for a value out of range, or without jiwer.
+    """How to verify speech. Raises ValueError for a value out of range, or without jiwer.
 
-    recogniser: sound (samples,) and its rate in Hz -> words, see `load_recogniser`.
-    limit: 0..1; speech with a larger part of its words wrong is spoken again with another seed,
-    at most `retries` times, 0..20. The take that was understood best is kept.
+    recogniser: audio (samples,) and its rate in Hz -> transcript, see `load_recogniser`.
+    limit: 0..1; speech with a larger word error rate is generated again with another seed, at most
+    `retries` times, 0..20. The attempt with the lowest rate is returned.
     """
 
     recogniser: Recogniser
@@ -56,16 +56,16 @@ class Verification:
         spent: float = 0,
         batch_size: int = 1,
     ) -> Generator[GenerationResult, None, None]:
-        """`whole_results`, each with what was heard, or another take in its place."""
-        taken: dict[int, Request] = {}
+        """`whole_results` with transcripts, or the best of several attempts in their place."""
+        pending: dict[int, Request] = {}
 
-        def noted() -> Iterator[Request]:
+        def recorded() -> Iterator[Request]:
             for number, request in enumerate(requests):
-                taken[number] = request
+                pending[number] = request
                 yield request
 
-        for result in whole_results(model, noted(), closed, progress, spent, batch_size):
-            yield self._verified(model, taken.pop(result.sequence_idx), result, closed)
+        for result in whole_results(model, recorded(), closed, progress, spent, batch_size):
+            yield self._verified(model, pending.pop(result.sequence_idx), result, closed)
 
     def _verified(
         self,
@@ -75,38 +75,53 @@ class Verification:
         closed: threading.Event,
     ) -> GenerationResult:
         begin, before = time.perf_counter(), result.processing_time_seconds
-        best = take = self._heard(request, result)
-        done: list[str] = []
-        # With noise supplied, every take would be the same.
+        best = attempt = self._transcribed(request, result)
+        notes: list[str] = []
+        # With noise supplied, every attempt would be the same.
         for _ in range(0 if request.noise is not None else self.retries):
-            if take.error_rate <= self.limit or closed.is_set():
+            if attempt.error_rate <= self.limit or closed.is_set():
                 break
-            done.append(f"retry: {_account(take)}")
-            logger.warning("%s; speaking again with another seed", _account(take))
-            options = replace(request.options, seed=take.seed).next_seed()
+            notes.append(f"retry: {attempt}")
+            logger.warning("%s; generating again with another seed", attempt)
+            options = replace(request.options, seed=attempt.result.seed).next_seed()
             again = whole_results(model, [replace(request, options=options)], closed)
-            spoken = next(again, None)
-            if spoken is None:
+            generated = next(again, None)
+            if generated is None:
                 break
-            take = self._heard(request, spoken)
-            best = min(best, take, key=lambda each: each.error_rate)
-        gave_up = [f"gave up: {_account(best)}"] if best.error_rate > self.limit else []
+            attempt = self._transcribed(request, generated)
+            best = min(best, attempt, key=lambda each: each.error_rate)
+        gave_up = [f"gave up: {best}"] if best.error_rate > self.limit else []
         seconds = before + time.perf_counter() - begin
         return replace(
-            best,
+            best.result,
+            heard=best.transcript,
+            error_rate=best.error_rate,
             sequence_idx=result.sequence_idx,
             processing_time_seconds=seconds,
-            real_time_factor=best.samples / best.sample_rate / seconds,
-            guards=(*done, *best.guards, *gave_up),
+            real_time_factor=best.result.duration / seconds,
+            guards=(*notes, *best.result.guards, *gave_up),
         )
 
-    def _heard(self, request: Request, result: GenerationResult) -> GenerationResult:
-        heard = self.recogniser(np.array(result.audio), result.sample_rate)
-        if not isinstance(heard, str):
+    def _transcribed(self, request: Request, result: GenerationResult) -> Transcribed:
+        transcript = self.recogniser(np.array(result.audio), result.sample_rate)
+        if not isinstance(transcript, str):
             raise ValueError(
-                f"the recogniser returns a {type(heard).__name__}; it must be a string"
+                f"the recogniser returns a {type(transcript).__name__}; it must be a string"
             )
-        return replace(result, heard=heard, error_rate=error_rate(request.text, heard))
+        return Transcribed(result, transcript, error_rate(request.text, transcript))
+
+
+@dataclass(frozen=True, eq=False)
+class Transcribed:
+    """Result of an attempt, with the recogniser's transcript and its word error rate."""
+
+    result: GenerationResult
+    transcript: str
+    error_rate: float
+
+    def __str__(self) -> str:
+        text = self.transcript if len(self.transcript) <= 60 else self.transcript[:59] + "…"
+        return f"seed {self.result.seed} was heard as {text!r}, {self.error_rate:.0%} wrong"
 
 
 def check_limits(limit: float, retries: int) -> None:
@@ -114,41 +129,37 @@ def check_limits(limit: float, retries: int) -> None:
     check_integer("verify_retries", retries, 0, 20)
 
 
-def _account(take: GenerationResult) -> str:
-    heard = take.heard if len(take.heard) <= 60 else take.heard[:59] + "…"
-    return f"seed {take.seed} was heard as {heard!r}, {take.error_rate:.0%} wrong"
+def error_rate(text: str, transcript: str) -> float:
+    """Word error rate, 0 and up: wrong, missing and extra words over the number of words.
 
-
-def error_rate(said: str, heard: str) -> float:
-    """The part of the words that are wrong, missing or too many, 0 and up; 1 if none are right.
-
-    In scripts without spaces between words, of the characters. Capitals, punctuation and what is
-    not spoken (`{…}`, `[…]`, a manner in parentheses at the beginning) do not count, nor, where
-    wetext is installed, whether a number is in words, or Chinese in simplified characters.
+    In scripts without spaces between words, a character error rate. Capitals, punctuation and
+    what is not spoken (`{…}`, `[…]`, an instruction in parentheses at the beginning) do not count,
+    nor, where wetext is installed, whether a number is in words, or Chinese in simplified
+    characters.
     """
     import jiwer
 
-    said = MARK.sub(" ", MANNER.sub("", said))
-    language = language_of(said)
-    wanted, found = _words(said, language), _words(heard, language)
+    text = MARK.sub(" ", INSTRUCTION.sub("", text))
+    language = language_of(text)
+    wanted, found = _words(text, language), _words(transcript, language)
     if not wanted:
         return float(bool(found))
     return float(jiwer.wer(" ".join(wanted), " ".join(found)))
 
 
 def _simplified(text: str) -> str:
-    """Chinese in simplified characters: recognisers may write the others for what is the same."""
+    """Chinese text in simplified characters, since recognisers may write either kind."""
     from wetext import normalize
 
-    return normalize(text, lang="zh", traditional_to_simple=True)
+    return str(normalize(text, lang="zh", traditional_to_simple=True))
 
 
 def _words(text: str, language: str | None) -> list[str]:
-    """In small letters, without punctuation; characters where a script puts no spaces."""
+    """Words in lower case without punctuation; characters in scripts without spaces."""
     if language in LANGUAGES and find_spec("wetext") and find_spec("regex"):
         text = normalized(text, language)
         text = _simplified(text) if language == "zh" else text
-    found = ""
+    found: str = ""
     for each in unicodedata.normalize("NFKC", text).casefold():
         category, name = unicodedata.category(each), unicodedata.name(each, "")
         if category == "Pd":
@@ -158,4 +169,4 @@ def _words(text: str, language: str | None) -> list[str]:
         elif category[0] not in "PSC" or each.isspace():
             is_word = category[0] == "L" and name.startswith(_WITHOUT_SPACES)
             found += f" {each} " if is_word else each
-    return found.split()
+    return [*found.split()]

@@ -75,7 +75,7 @@ class Script:
         if order.clip is None:
             return voices.inputs(order.voice, order.instruct, self.model.clip_encoder)
         voice = self.model.make_voice(order.clip, prompt_text=order.clip_text)
-        return VoiceInputs(order.instruct, *voice.clips(order.instruct))
+        return VoiceInputs.of(voice, order.instruct)
 
     @property
     def is_over(self) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
+import numpy as np
 
 from ..models.voxcpm2.flow import Schedule
 from .noise import draw_noise, supplied_noise
@@ -48,7 +49,7 @@ class Request:
     def draws(self, shape: tuple[int, int]) -> Iterator[mx.array]:
         """Noise of each patch in turn, float32 (P, D), before the temperature."""
         if self.noise is None:
-            return draw_noise(self.options.seed, shape)
+            return draw_noise(self.options.seed or 0, shape)
         return supplied_noise(self.noise)
 
 
@@ -102,8 +103,8 @@ class Batch:
         self.rows = [Row(request, request.draws(shape)) for request in requests]
         silence = mx.zeros(shape)
         last = [each.prompt.last_patch for each in requests]
-        last = mx.stack([silence if patch is None else patch for patch in last])
-        self.patches = last.astype(model.dtype)
+        patches = [silence if patch is None else patch for patch in last]
+        self.patches = mx.stack(patches).astype(model.dtype)
         self._prefill([each.prompt for each in requests])
         self.is_read = True
         """Whether the hidden states are those after the last patches."""
@@ -186,7 +187,9 @@ class Batch:
             row.patches += 1
         return self.patches
 
-    def end(self, requested: Sequence[str | None] | None = None) -> list[FinishReason | None]:
+    def end(
+        self, requested: Sequence[FinishReason | None] | None = None
+    ) -> list[FinishReason | None]:
         """Finish reason of each row after the patch just generated, or None; finished rows leave.
 
         requested: by row, a reason to end although the model continues, or None.
@@ -194,8 +197,8 @@ class Batch:
         before the patch is: this waits for the language model only.
         """
         needs_stops = any(row.may_stop for row in self.rows)
-        stops = self.stops.tolist() if needs_stops else [0] * len(self.rows)
-        reasons = [
+        stops = np.array(self.stops) if needs_stops else np.zeros(len(self.rows))
+        reasons: list[FinishReason | None] = [
             row.reason_to_end(stop == 1) or other
             for row, stop, other in zip(
                 self.rows, stops, requested or [None] * len(stops), strict=True

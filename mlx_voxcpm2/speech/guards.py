@@ -11,6 +11,7 @@ import numpy as np
 
 from ..audio.clips import FRAME_SECONDS, KEPT_SILENCE, SILENT, SPEAKING, highest_level
 from .options import GenerationOptions
+from .results import FinishReason
 
 # More letters per second than anyone speaks. Fifteen are usual; espeak-ng at twice its usual speed
 # reaches 52 in Japanese, where each syllable counts as three, and at most 32 elsewhere.
@@ -100,7 +101,7 @@ class StreamGuard:
             self.pending = chunk
         return chunk
 
-    def reason_to_end(self) -> str | None:
+    def reason_to_end(self) -> FinishReason | None:
         """Whether the stream has been silent too long ("silence"), else None.
 
         Call after the next patch is queued, so that the device is not kept waiting.

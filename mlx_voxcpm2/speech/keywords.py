@@ -16,25 +16,27 @@ from ..voices.inputs import VoiceInputs, VoiceKeywords
 from .options import GenerationOptions, OptionKeywords
 
 # Names that upstream's `voxcpm`, mlx-audio and others use, and their counterpart here.
-ELSEWHERE = {
-    "ref_text": "it is prompt_text here, the transcript of prompt_audio",
-    "prompt_wav_path": "it is prompt_audio here",
-    "reference_wav_path": "it is ref_audio here",
-    "reference_audio": "it is ref_audio here",
-    "control": "it is instruct here",
-    "control_instruction": "it is instruct here",
-    "instructions": "it is instruct here",
-    "max_len": "it is max_tokens here",
-    "min_len": "it is min_tokens here",
-    "cfg_scale": "it is cfg_value here",
-    "cfg": "it is cfg_value here",
-    "ddpm_steps": "it is inference_timesteps here",
-    "steps": "it is inference_timesteps here",
+COUNTERPARTS = {
+    "ref_text": "prompt_text",
+    "prompt_wav_path": "prompt_audio",
+    "reference_wav_path": "ref_audio",
+    "reference_audio": "ref_audio",
+    "control": "instruct",
+    "control_instruction": "instruct",
+    "instructions": "instruct",
+    "max_len": "max_tokens",
+    "min_len": "min_tokens",
+    "cfg_scale": "cfg_value",
+    "cfg": "cfg_value",
+    "ddpm_steps": "inference_timesteps",
+    "steps": "inference_timesteps",
+}
+# Names of theirs without a counterpart, and what to do instead.
+ADVICE = {
     "retry_badcase_max_times": "there are three attempts; retry_badcase=False turns them off",
-    "retry_badcase_ratio_threshold": "it is fixed at upstream's 6; retry_badcase=False turns it "
-    "off",
-    "denoise": "VoxCPM2 here has no denoiser; clean the clip first",
-    "speed": "VoxCPM2 has no speed; say how fast in instruct",
+    "retry_badcase_ratio_threshold": "it is upstream's 6; retry_badcase=False turns it off",
+    "denoise": "there is no denoiser; clean the clip first",
+    "speed": "VoxCPM2 has none; say how fast in instruct",
     "lang_code": "VoxCPM2 finds the language in the text; leave it out",
     "verbose": "set the level of the logger mlx_voxcpm2",
 }
@@ -65,8 +67,8 @@ def split_keywords(
     names = [[each.name for each in fields(cls)] for cls in classes]
     for name in given:
         if not any(name in known for known in names):
-            hint = unknown_name(name, [each for known in names for each in known], ELSEWHERE)
-            raise TypeError(f"{function}(): {hint}")
+            known = [each for fields_of_one in names for each in fields_of_one]
+            raise TypeError(f"{function}(): {unknown_name(name, known, COUNTERPARTS, ADVICE)}")
     return ({name: given[name] for name in known if name in given} for known in names)
 
 

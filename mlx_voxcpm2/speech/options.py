@@ -158,8 +158,12 @@ class GenerationOptions:
 
     def with_retries_unless(self, stream: bool) -> GenerationOptions:
         """These options with the retries that were left open decided: off for a stream."""
-        unset = [name for name in RETRIES if getattr(self, name) is None]
-        return replace(self, **dict.fromkeys(unset, not stream))
+        badcase, by_ear = self.retry_badcase, self.retry_by_ear
+        return replace(
+            self,
+            retry_badcase=not stream if badcase is None else badcase,
+            retry_by_ear=not stream if by_ear is None else by_ear,
+        )
 
     def next_seed(self) -> GenerationOptions:
         return replace(self, seed=(int(self.seed or 0) + 1) % 2**64)

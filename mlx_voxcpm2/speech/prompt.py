@@ -63,9 +63,13 @@ class Prompt:
         return self.is_audio[-1]
 
     @property
+    def _continued(self) -> mx.array | None:
+        return self.patches if self.continues else None
+
+    @property
     def last_patch(self) -> mx.array | None:
         """Patch (P, D) before the first generated one, or None."""
-        return self.patches[-1] if self.continues else None
+        return None if self._continued is None else self._continued[-1]
 
     @property
     def context(self) -> mx.array | None:
@@ -73,4 +77,4 @@ class Prompt:
 
         After a very short prompt the last ones of the reference are among them, as upstream.
         """
-        return self.patches[-CONTEXT_PATCHES:] if self.continues else None
+        return None if self._continued is None else self._continued[-CONTEXT_PATCHES:]

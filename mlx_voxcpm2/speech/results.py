@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequen
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import mlx.core as mx
 import numpy as np
@@ -23,8 +23,8 @@ class Chunk:
 
     number: int
     """Number of the request."""
-    audio: mx.array | np.ndarray
-    """float32 (samples,)."""
+    audio: Any
+    """float32 (samples,), of MLX or numpy."""
     finish_reason: FinishReason | None = None
     """Why the speech ends, in its last chunk."""
 
@@ -175,7 +175,7 @@ def joined_results(results: Sequence[GenerationResult]) -> GenerationResult:
     )
 
 
-def _measures(audio: mx.array, sample_rate: int, tokens: int, elapsed: float) -> dict:
+def _measures(audio: mx.array, sample_rate: int, tokens: int, elapsed: float) -> dict[str, Any]:
     """Fields of a result that follow from its audio and its computing time in seconds."""
     samples = audio.shape[0]
     seconds = samples / sample_rate
@@ -204,7 +204,7 @@ class Stopwatch:
         """Leave out the time since the last chunk, which its consumer took."""
         self.start = time.perf_counter()
 
-    def result(self, audio: mx.array, tokens: int, **fields: object) -> GenerationResult:
+    def result(self, audio: mx.array, tokens: int, **fields: Any) -> GenerationResult:
         """Result of `tokens` patches, (samples,), that took the time since the last one."""
         mx.eval(audio)
         now = time.perf_counter()

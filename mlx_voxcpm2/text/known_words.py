@@ -1,4 +1,4 @@
-"""The words that a small voice has learnt, if it can't say others: `words.txt` of a checkpoint."""
+"""Vocabulary of a small voice that can't say other words: `words.txt` of a checkpoint."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ logger = logging.getLogger("mlx_voxcpm2")
 
 
 class KnownWords:
-    """Written as the text has to write them."""
+    """Words that a voice can say, as they must be written."""
 
     def __init__(self, words: list[str]):
         self._words = words
@@ -17,20 +17,18 @@ class KnownWords:
 
     @classmethod
     def of(cls, checkpoint: Path) -> KnownWords | None:
-        """None for a voice that can say anything."""
+        """Vocabulary of a checkpoint, or None if it can say anything."""
         file = checkpoint / "words.txt"
         return cls(file.read_text(encoding="utf-8").split()) if file.is_file() else None
 
-    def lacking(self, text: str) -> list[str]:
-        """The words of a text that are not among them. Chinese ones are single characters."""
-        return [
-            word
-            for word in text.split()
-            if word not in self._known and not set(word) <= self._known
-        ]
+    def unknown(self, text: str) -> list[str]:
+        """Words of a text that the voice can't say. Chinese words are single characters."""
+        words = text.split()
+        return [each for each in words if each not in self._known and not set(each) <= self._known]
 
-    def warn_of_others(self, text: str) -> None:
-        if words := self.lacking(text):
+    def warn(self, text: str) -> None:
+        """Log a warning if the text has unknown words."""
+        if words := self.unknown(text):
             logger.warning(
                 "this voice has not learnt %r; it says only: %s", words[0], " ".join(self._words)
             )

@@ -1,8 +1,8 @@
-"""Numbers, dates, units and Markdown in a text -> the words that are spoken for them.
+"""Text normalization: numbers, dates, units and Markdown -> the words that are spoken for them.
 
-What the library wetext says, cleaned as upstream does it (utils/text_normalize.py), except for
-what upstream trips over: marks for the model stay as they are, what wetext can't read neither ends
-the program nor gets lost, Japanese is read as Japanese, and no language as another.
+By the library wetext, with upstream's cleaning (utils/text_normalize.py). Unlike upstream, marks
+for the model are left alone, text that wetext can't read is neither an error nor lost, Japanese is
+read as Japanese, and no language as another.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from functools import cache
 
 logger = logging.getLogger("mlx_voxcpm2")
 
-# How something is to be said, before what is said.
-MANNER = re.compile(r"^\s*[(（][^)）]*[)）]")
+# An instruction in parentheses before the text.
+INSTRUCTION = re.compile(r"^\s*[(（][^)）]*[)）]")
 
 LANGUAGES = {"en": "English", "zh": "Chinese", "ja": "Japanese"}
 
@@ -57,7 +57,7 @@ _LEFT_OVER = {
 
 
 def check_normalize(normalize: bool | str) -> None:
-    """Raises ValueError for what is no setting, or if the library is missing."""
+    """Raise ValueError for an invalid setting, or if the library is missing."""
     if not isinstance(normalize, bool | str) or normalize == "":
         raise ValueError(f"normalize is {normalize!r}; it must be true, false or a language's code")
     if not normalize:
@@ -71,36 +71,36 @@ def check_normalize(normalize: bool | str) -> None:
 
 
 def normalized(text: str, language: str | None = None) -> str:
-    """The text in words: "$5" -> "five dollars"; without Markdown, HTML tags and emoji.
+    """Text in words: "$5" -> "five dollars"; without Markdown, HTML tags and emoji.
 
-    Paragraphs stay, and so do `{…}`, `[pause:…]` and the like, and a description in parentheses at
-    the beginning. language: "en", "zh" or "ja"; None judges by the script, and takes what is in
-    Latin letters for English. Of any other language the numbers stay as they are, which is warned
-    of. Raises ValueError if the library is missing.
+    Paragraphs, `{…}`, `[pause:…]` and the like, and an instruction in parentheses at the beginning
+    are left alone. language: "en", "zh" or "ja"; None detects it by the script, with Latin letters
+    as English. Numbers of other languages are left unchanged, with a warning. Raises ValueError if
+    the library is missing.
     """
     check_normalize(True)
-    manner = MANNER.match(text)
-    kept = manner.group() if manner else ""
-    text = _cleaned(text[len(kept) :])
+    match = INSTRUCTION.match(text)
+    instruction = match.group() if match else ""
+    text = _cleaned(text[len(instruction) :])
     language = language_of(MARK.sub(" ", text)) if language is None else _code(language)
     if language not in LANGUAGES:
         if any(each.isdigit() for each in MARK.sub("", text)):
             known = ", ".join(LANGUAGES.values())
             logger.warning(
-                "normalize knows %s; the numbers of other languages stay as they are", known
+                "normalize knows %s; numbers of other languages are left unchanged", known
             )
-        return kept + text
-    # A paragraph at a time, since the work grows with the length of what is read at once.
-    return kept + "\n\n".join(_paragraph(part, language) for part in _PARAGRAPH.split(text))
+        return instruction + text
+    # One paragraph at a time, since the cost grows with the length.
+    return instruction + "\n\n".join(_paragraph(part, language) for part in _PARAGRAPH.split(text))
 
 
 def _code(language: str) -> str:
-    """Of "en-GB", "en"."""
+    """Language of a code: "en" of "en-GB"."""
     return re.split("[-_]", language.strip().lower())[0]
 
 
 def language_of(text: str) -> str | None:
-    """One of "en", "zh" and "ja", by the script of the letters; None for other scripts."""
+    """Language by the script of the letters: "en", "zh", "ja", or None for other scripts."""
     letters = [each for each in text[:5000] if each.isalpha()]
     scripts = [unicodedata.name(each, "?").split()[0] for each in letters]
     han = scripts.count("CJK")
@@ -148,26 +148,26 @@ def _between_marks(text: str, language: str) -> str:
 
 
 def _narrow(text: str) -> str:
-    """Digits of all scripts become 0 to 9, and the wide signs that belong to numbers narrow."""
+    """Text with the digits of all scripts as 0 to 9, and full-width signs of numbers as ASCII."""
     numbers = ((each, unicodedata.decimal(each, None)) for each in text)
     digits = (each if number is None else str(number) for each, number in numbers)
     return "".join(digits).translate(_WIDE)
 
 
 def _without_wide_spaces(text: str) -> str:
-    """Spaces stay between ASCII characters only, and at the ends, where a mark may be."""
+    """Text with spaces only between ASCII characters, and at the ends, next to marks."""
     return re.sub(r"(?<=[^\x00-\x7f]) +(?=\S)|(?<=\S) +(?=[^\x00-\x7f])", "", text)
 
 
 def _read(text: str, language: str) -> str:
-    """What wetext makes of it; what it can't read, in pieces, and what is left as it is."""
+    """Text in words by wetext; if that fails, part by part between digits and letters."""
     words = text.strip()
     if not words:
         return text
     read = _tried(words, language)
     if read is None:
-        pieces = _DIGIT_EDGE.split(words)
-        read = "".join(_spaced(piece, language) for piece in pieces)
+        parts = _DIGIT_EDGE.split(words)
+        read = "".join(_spaced(part, language) for part in parts)
     return _with_ends(text, read)
 
 
@@ -177,17 +177,17 @@ def _spaced(text: str, language: str) -> str:
 
 
 def _with_ends(text: str, words: str) -> str:
-    """The words with the white space that was around the text."""
+    """Words with the white space that surrounded the text."""
     words = words.strip()
     start, end = len(text) - len(text.lstrip()), len(text.rstrip())
     return text[:start] + words + text[end:]
 
 
 def _tried(text: str, language: str) -> str | None:
-    """None if wetext fails, or makes nothing of it."""
+    """Text in words, or None if wetext fails."""
     try:
         return _reader(language)(text).strip() or None
-    except AssertionError:  # how its parser says that its grammar had no path
+    except AssertionError:  # its parser found no path through the grammar
         return None
 
 
@@ -195,4 +195,5 @@ def _tried(text: str, language: str) -> str | None:
 def _reader(language: str) -> Callable[[str], str]:
     from wetext import Normalizer
 
-    return Normalizer(lang=language, operator="tn", remove_erhua=language == "zh").normalize
+    reader = Normalizer(lang=language, operator="tn", remove_erhua=language == "zh")
+    return lambda text: str(reader.normalize(text))

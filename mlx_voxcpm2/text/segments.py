@@ -1,4 +1,4 @@
-"""A long text -> what is spoken at a time: whole sentences, as even in length as can be."""
+"""Splitting of long texts into segments: whole sentences, of lengths as even as possible."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from ..schema import check_integer, check_number
 
-SEGMENT_LENGTH = 300  # some twenty seconds of speech
+SEGMENT_LENGTH = 300  # about twenty seconds of speech
 PARAGRAPH_PAUSE = 0.5
 LONGEST_PAUSE = 60.0
 
-# Of the segment whose sound becomes the voice of all others: about five seconds of speech.
+# Letters of a segment whose audio is cloned in all others: about five seconds of speech.
 LONG_ENOUGH = 80
 
 # A Chinese, Japanese or Korean character is about three letters of speech.
@@ -28,7 +28,7 @@ _PARAGRAPH = re.compile(r"\n\s*\n")
 _CLAUSE = re.compile(r"(?<=[,;:،؛)»”–—])(?=\s)|(?<=\s[–—])(?=\s)|(?<=[，、；：។])")
 _WORD = re.compile(r"(?<=\s)(?=\S)")
 
-# What it costs to end a segment elsewhere than at a sentence, against one that stays empty.
+# Costs of ending a segment inside a sentence, relative to the cost of an empty segment.
 _CLAUSE_COST, _WORD_COST, _CHARACTER_COST = 0.25, 1.0, 4.0
 
 # Languages by script, where the text doesn't say its language: each for its abbreviations and
@@ -38,37 +38,37 @@ _LANGUAGES = {"CYRILLIC": "ru", "GREEK": "el", "ARMENIAN": "hy", "ETHIOPIC": "am
 
 @dataclass(frozen=True)
 class Segment:
-    """What is spoken in one go; without text, silence only."""
+    """Text that is generated in one go; without text, only silence."""
 
     text: str
     pause: float = 0.0
     """Seconds of silence after it."""
     sentences: int = 0
-    """How many end in it."""
+    """Number of sentences that end in it."""
 
 
 @dataclass(frozen=True)
-class _Piece:
+class _Part:
     text: str
     cost: float
-    """Of ending a segment after it."""
+    """Cost of ending a segment after it."""
 
 
 def spoken_length(text: str) -> int:
-    """In letters of an alphabet; one of Chinese, Japanese or Korean counts as three."""
+    """Length in letters of an alphabet; a Chinese, Japanese or Korean one counts as three."""
     return sum(WIDE if unicodedata.east_asian_width(each) in "WF" else 1 for each in text)
 
 
 def anchor_of(segments: Sequence[Segment]) -> int:
-    """Which segment gives the voice where none is given: the first that is long enough, since a
-    title is too short to be cloned, else the longest."""
+    """Index of the segment to clone if no voice is given: the first that is long enough, else the
+    longest. A title is too short to be cloned."""
     lengths = [spoken_length(segment.text) for segment in segments]
     goal = min(LONG_ENOUGH, max(lengths))
     return next(index for index, length in enumerate(lengths) if length >= goal)
 
 
 def is_one_segment(text: str, segment_length: int = SEGMENT_LENGTH) -> bool:
-    """Whether a text is short enough to be spoken in one go, and asks for no pauses."""
+    """Whether a text is short enough for one segment and has no pause marks."""
     if _MARK.search(text):
         return False
     return not segment_length or spoken_length(text.strip()) <= segment_length
@@ -80,16 +80,15 @@ def split_text(
     paragraph_pause: float = PARAGRAPH_PAUSE,
     language: str | None = None,
 ) -> list[Segment]:
-    """Splits at the ends of sentences, and at all paragraphs and pauses.
+    """Split a text at the ends of sentences, and at all paragraphs and pauses.
 
-    segment_length: at most so long, by `spoken_length`; 0 for no limit. A longer sentence is split
-    after commas and the like, then between words, then between characters. A paragraph is what
-    empty lines enclose; after it comes a silence of `paragraph_pause` seconds, 0 to 60, or of what
-    `[pause:SECONDS]` in the text says there. language: its code, such as "de", for abbreviations;
-    None judges by the script. What has no letters or digits, such as a line of stars, is left out.
+    segment_length: limit by `spoken_length`; 0 for none. A longer sentence is split
+    at clauses, then between words, then between characters. Empty lines separate paragraphs; a
+    paragraph is followed by `paragraph_pause` seconds of silence, 0 to 60, or by the silence of a
+    `[pause:SECONDS]` mark there. language: a code such as "de", for abbreviations; None detects it
+    by the script. Text without letters or digits, such as a line of stars, is left out.
 
-    Raises ValueError for settings out of range, a pause that can't be read, and a text that says
-    nothing.
+    Raises ValueError for settings out of range, an invalid pause, and a text without words.
     """
     check_integer("segment_length", segment_length, 0, None)
     check_number("paragraph_pause", paragraph_pause, 0, LONGEST_PAUSE)
@@ -107,11 +106,11 @@ def split_text(
 
 
 def _parts(text: str, paragraph_pause: float) -> list[tuple[str, float]]:
-    """What stands between pauses, each with the seconds of the pause after it."""
+    """Texts between pauses, each with the seconds of the pause after it."""
     parts: list[tuple[str, float | None]] = []
     for paragraph in _joined_to_marks(text):
-        pieces = _MARK.split(paragraph)
-        words, marks = pieces[::2], [_seconds(mark) for mark in pieces[1::2]]
+        split = _MARK.split(paragraph)
+        words, marks = split[::2], [_seconds(mark) for mark in split[1::2]]
         parts += list(zip(words[:-1], marks, strict=True))
         # A mark at the end takes the place of the pause between paragraphs.
         parts += [(words[-1], None)] if _says_something(words[-1]) else []
@@ -125,7 +124,7 @@ def _says_something(text: str) -> bool:
 
 
 def _joined_to_marks(text: str) -> list[str]:
-    """Paragraphs; one that begins with a pause belongs to the one before."""
+    """Paragraphs, joined to the one before if they begin with a pause mark."""
     paragraphs: list[str] = []
     for paragraph in _PARAGRAPH.split(text.strip()):
         if paragraphs and _MARK.match(paragraph.lstrip()):
@@ -149,7 +148,7 @@ def _seconds(mark: str) -> float:
 
 
 def _language(text: str) -> str:
-    """By the script of its first thousand letters."""
+    """Language code by the script of the first thousand letters."""
     letters = [each for each in text[:5000] if each.isalpha()][:1000]
     scripts = Counter(unicodedata.name(each, "?").split()[0] for each in letters)
     common = scripts.most_common(1)
@@ -159,43 +158,43 @@ def _language(text: str) -> str:
 def _segmenter(language: str) -> Callable[[str], list[str]]:
     import sentencex
 
-    return lambda text: list(sentencex.segment(language, text))
+    return lambda text: list(sentencex.segment(language, text))  # pyright: ignore
 
 
 def _segments(text: str, limit: int, sentences: Callable[[str], list[str]]) -> list[Segment]:
-    """Of a text without pauses."""
+    """Segments of a text without pauses."""
     text = " ".join(text.split())
     if not text:
         return []
     limit = limit or spoken_length(text)
-    pieces = [piece for each in sentences(text) for piece in _pieces(each, limit)]
+    parts = [part for each in sentences(text) for part in _split_sentence(each, limit)]
     found = []
-    for group in _groups(pieces, limit):
-        words = "".join(piece.text for piece in group).strip()
+    for group in _groups(parts, limit):
+        words = "".join(part.text for part in group).strip()
         if _says_something(words):
-            found.append(Segment(words, 0.0, sum(not piece.cost for piece in group)))
+            found.append(Segment(words, 0.0, sum(not part.cost for part in group)))
     return found
 
 
-def _pieces(sentence: str, limit: int) -> list[_Piece]:
-    """What may not be split any further."""
+def _split_sentence(sentence: str, limit: int) -> list[_Part]:
+    """Parts of a sentence that are not split any further."""
     if spoken_length(sentence.strip()) <= limit:
-        return [_Piece(sentence, 0.0)]
-    pieces = []
+        return [_Part(sentence, 0.0)]
+    parts = []
     for clause in _CLAUSE.split(sentence):
         if spoken_length(clause.strip()) <= limit:
-            pieces.append(_Piece(clause, _CLAUSE_COST))
+            parts.append(_Part(clause, _CLAUSE_COST))
             continue
         for words in _runs(_WORD.split(clause), limit):
-            pieces += [_Piece(part, _CHARACTER_COST) for part in _cut(words, limit)]
-            pieces[-1] = _Piece(pieces[-1].text, _WORD_COST)
-        pieces[-1] = _Piece(pieces[-1].text, _CLAUSE_COST)
-    pieces[-1] = _Piece(pieces[-1].text, 0.0)
-    return pieces
+            parts += [_Part(part, _CHARACTER_COST) for part in _cut(words, limit)]
+            parts[-1] = _Part(parts[-1].text, _WORD_COST)
+        parts[-1] = _Part(parts[-1].text, _CLAUSE_COST)
+    parts[-1] = _Part(parts[-1].text, 0.0)
+    return parts
 
 
 def _runs(words: list[str], limit: int) -> list[str]:
-    """Some of them together, since there may be very many without a comma."""
+    """Words grouped into runs of an eighth of the limit, since there may be very many."""
     runs = [""]
     for word in words:
         if runs[-1] and spoken_length(runs[-1] + word) > limit // 8:
@@ -205,7 +204,7 @@ def _runs(words: list[str], limit: int) -> list[str]:
 
 
 def _cut(word: str, limit: int) -> list[str]:
-    """Anywhere but before a mark that belongs to the character before it."""
+    """A word cut between characters, but not before a combining mark."""
     if spoken_length(word.strip()) <= limit:
         return [word]
     parts = [""]
@@ -217,26 +216,26 @@ def _cut(word: str, limit: int) -> list[str]:
     return [part for part in parts if part]
 
 
-def _groups(pieces: list[_Piece], limit: int) -> list[list[_Piece]]:
-    """Neighbours together, none longer than the limit, with the least sum of costs.
+def _groups(parts: list[_Part], limit: int) -> list[list[_Part]]:
+    """Parts grouped into segments below the limit, with the least sum of costs.
 
-    A segment costs the square of the room that it leaves, so that none is left with a word or two.
+    A segment costs the square of the room that it leaves, so that none has only a word or two.
     """
-    lengths = [spoken_length(piece.text) for piece in pieces]
+    lengths = [spoken_length(part.text) for part in parts]
     best: list[tuple[float, int]] = [(0.0, 0)]
-    for end in range(1, len(pieces) + 1):
-        cost, length, choice = pieces[end - 1].cost, 0, (float("inf"), end - 1)
+    for end in range(1, len(parts) + 1):
+        cost, length, choice = parts[end - 1].cost, 0, (float("inf"), end - 1)
         for start in range(end - 1, -1, -1):
             length += lengths[start]
-            # The space behind the last word is not spoken.
+            # The space after the last word is not spoken.
             if length > limit + 1 and start < end - 1:
                 break
             room = max(0.0, 1 - length / limit)
             choice = min(choice, (best[start][0] + room**2 + cost, start))
         best.append(choice)
-    groups, end = [], len(pieces)
+    groups, end = [], len(parts)
     while end:
         start = best[end][1]
-        groups.append(pieces[start:end])
+        groups.append(parts[start:end])
         end = start
     return groups[::-1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .normalization import MANNER, normalized
+from .normalization import INSTRUCTION, normalized
 from .segments import spoken_length
 
 
@@ -31,4 +31,4 @@ def spoken_letters(text: str) -> int:
 
     The instruction in parentheses before a text is not spoken.
     """
-    return spoken_length("".join(filter(str.isalnum, MANNER.sub("", text))))
+    return spoken_length("".join(filter(str.isalnum, INSTRUCTION.sub("", text))))

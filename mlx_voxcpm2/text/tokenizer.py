@@ -1,4 +1,4 @@
-"""Text -> ids by upstream's rule (model/utils.py, `mask_multichar_chinese_tokens`)."""
+"""Text -> token ids by upstream's rule (model/utils.py, `mask_multichar_chinese_tokens`)."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def _read_settings(path: Path) -> dict:
 
 
 class Tokenizer:
-    """Reads tokenizer.json, and tokenizer_config.json beside it where there is one.
+    """Tokenizer of a checkpoint: tokenizer.json, and tokenizer_config.json beside it if it exists.
 
-    Raises FileNotFoundError without the first, ValueError for one that can't be read.
+    Raises FileNotFoundError without tokenizer.json, ValueError if it can't be read.
     """
 
     def __init__(self, path: Path):
@@ -54,9 +54,9 @@ class Tokenizer:
 
     @staticmethod
     def _spaces(settings: dict) -> pre_tokenizers.PreTokenizer:
-        """Spaces become "▁", and one is put before the text unless it begins with one.
+        """Pre-tokenizer that writes spaces as "▁", with one before the text unless it has one.
 
-        So does `LlamaTokenizer` of transformers 5, which upstream runs on, whatever
+        That is what `LlamaTokenizer` of transformers 5 does, which upstream runs on, whatever
         tokenizer.json says; transformers 4 puts a second one before a leading space.
         """
         if settings.get("add_prefix_space") is False:
@@ -66,7 +66,7 @@ class Tokenizer:
         return pre_tokenizers.Metaspace("▁", prepend_scheme=scheme, split=False)
 
     def __call__(self, text: str) -> list[int]:
-        """Chinese words are split into characters, which the model was trained on.
+        """Token ids; Chinese words are split into characters, as in the model's training.
 
         A split word loses its "▁", and a character that the vocabulary lacks becomes <unk>.
         """

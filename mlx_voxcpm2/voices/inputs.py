@@ -69,17 +69,26 @@ class VoiceInputs:
         """Whether a clip or a saved voice decides the voice."""
         return any(getattr(self, name) is not None for name in (*CLIP_FIELDS, "voice"))
 
+    @classmethod
+    def of(cls, voice: Voice, instruct: str | None = None) -> VoiceInputs:
+        """Inputs with the clips of a saved voice.
+
+        With `instruct` only its reference, since a prompt can't be combined with an instruction.
+        """
+        if instruct and instruct.strip() and voice.reference is not None:
+            return cls(instruct, voice.reference)
+        return cls(instruct, voice.reference, voice.prompt, voice.prompt_text)
+
     def resolved(self, encoder: ClipEncoder) -> VoiceInputs:
         """These inputs with the clips of the saved voice in its place.
 
-        With `instruct` only its reference, since a prompt can't be combined with an instruction.
         Raises FileNotFoundError, or ValueError for a voice of another AudioVAE.
         """
         if self.voice is None:
             return self
         voice = self.voice if isinstance(self.voice, Voice) else Voice.load(self.voice)
         voice.check(encoder)
-        return VoiceInputs(self.instruct, *voice.clips(self.instruct))
+        return VoiceInputs.of(voice, self.instruct)
 
     def encoded(self, encoder: ClipEncoder) -> VoiceInputs:
         """These inputs with every clip as patches (N, P, D), encoded once for many requests.

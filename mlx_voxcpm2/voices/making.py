@@ -35,13 +35,14 @@ def make_voice(
     prompt = None if prompt_audio is None else _read(prompt_audio, rate, as_is, "prompt_audio")
     if prompt_text is not None and prompt is None:
         prompt = reference  # its transcript is known, so it can be continued
-    VoiceInputs(prompt_audio=prompt, prompt_text=prompt_text)  # raises what can't be combined
+    prompt_clip = None if prompt is None else (prompt, rate)
+    VoiceInputs(prompt_audio=prompt_clip, prompt_text=prompt_text)  # raises if one is missing
     if reference is None and prompt is None:
         raise ValueError("a voice needs a clip; give ref_audio")
     return Voice(
         encoder.fingerprint,
         None if reference is None else encoder.encode((reference, rate), "right"),
-        None if prompt is None else encoder.encode((prompt, rate), "left"),
+        None if prompt_clip is None else encoder.encode(prompt_clip, "left"),
         prompt_text,
         description,
         encoder.patch_seconds,
@@ -52,9 +53,8 @@ def _read(source: AudioSource, sample_rate: int, as_is: bool, name: str) -> np.n
     """Samples of a clip, cleaned unless `as_is`; changes and problems are logged."""
     from ..audio.clips import read_clip
 
-    clip, changes = read_clip(source, sample_rate, name), []
-    if not as_is:
-        clip, changes = clip.mended()
+    clip = read_clip(source, sample_rate, name)
+    clip, changes = (clip, []) if as_is else clip.mended()
     if clip.seconds > LONGEST_CLIP:
         raise ValueError(
             f"{name}: {clip.seconds:.0f} s are too long for a voice; cut it to 5 to 30 s"

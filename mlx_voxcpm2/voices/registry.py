@@ -31,7 +31,8 @@ class VoiceRegistry:
 
     def check(self, encoder: ClipEncoder) -> None:
         """Raise ValueError or OSError if a given voice does not fit the model."""
-        for file in {*(self.only or []), self.default} - {None}:
+        default = [] if self.default is None else [self.default]
+        for file in {*(self.only or []), *default}:
             self._voice(file, encoder)
 
     def names(self) -> list[str]:
@@ -50,7 +51,7 @@ class VoiceRegistry:
     def inputs(self, name: str | None, instruct: str | None, encoder: ClipEncoder) -> VoiceInputs:
         """A voice by name, with an instruction, for a request. Errors: as `voice`."""
         voice = self.voice(name, encoder)
-        return VoiceInputs(instruct, *([] if voice is None else voice.clips(instruct)))
+        return VoiceInputs(instruct) if voice is None else VoiceInputs.of(voice, instruct)
 
     def voice(self, name: str | None, encoder: ClipEncoder) -> Voice | None:
         """Voice by name, read once and checked, or None. Raises ValueError or OSError."""

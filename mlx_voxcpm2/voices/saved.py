@@ -1,6 +1,6 @@
-"""Voices that are kept: what the AudioVAE made of a clip, in one small file.
+"""Saved voices: the latents of a clip, in one small file.
 
-Upstream: `build_prompt_cache` of model/voxcpm2.py makes the same, and keeps it in memory only.
+Upstream: `build_prompt_cache` of model/voxcpm2.py makes the same, in memory only.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from .clip_encoder import ClipEncoder
 
 ARCHITECTURE = "voxcpm2"
-# Of the known sound's latents. Another AudioVAE differs by about 1; one whose weights another
-# program folded, or rounded to 16 bits, by less than this.
+# Largest relative difference of fingerprints of the same encoder. Another AudioVAE differs by about
+# 1; one whose weights were folded by another program, or rounded to 16 bits, by less than this.
 SAME_ENCODER = 0.1
 
 
 @dataclass(frozen=True, eq=False)
 class Voice:
-    """A voice to speak in. `VoxCPM2.make_voice` makes one; here N, P and D are as in patches.
+    """A voice to speak in, made by `VoxCPM2.make_voice`.
 
-    Raises ValueError for arrays that can't be patches, or a prompt without its words.
+    Raises ValueError for arrays that can't be patches, or a prompt without its transcript.
     """
 
     known_sound: mx.array
@@ -36,7 +36,7 @@ class Voice:
     reference: mx.array | None = None
     """Patches (N, P, D), float32: the voice to clone."""
     prompt: mx.array | None = None
-    """Patches (N, P, D), float32: speech to go on from, if `prompt_text` is known."""
+    """Patches (N, P, D), float32: speech to continue, if `prompt_text` is known."""
     prompt_text: str | None = None
     description: str = ""
     patch_seconds: float = 0.16
@@ -44,7 +44,7 @@ class Voice:
         default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds")
     )
     name: str = ""
-    """That of the file; "" for a voice that was not saved."""
+    """Name of the file; "" for a voice that was not saved."""
 
     def __post_init__(self):
         if self.reference is None and self.prompt is None:
@@ -72,11 +72,11 @@ class Voice:
         return 0.0 if self.prompt is None else len(self.prompt) * self.patch_seconds
 
     def save(self, name_or_path: str | Path, overwrite: bool = False) -> Path:
-        """Writes the voice, and returns its file: all of it or nothing.
+        """Write the voice to its file, whole or not at all; returns the path.
 
-        name_or_path: a name for the folder of voices, or a path that ends in .safetensors.
-        Raises FileExistsError unless it is new or to be overwritten, OSError, and ValueError for
-        a name that can't be one.
+        name_or_path: a name in the folder of voices, or a path that ends in .safetensors. Raises
+        FileExistsError for a voice that exists, unless `overwrite`; OSError; and ValueError for an
+        invalid name.
         """
         file = check_new_voice(name_or_path, overwrite)
         tensors = {name: np.array(patches) for name, patches in self._patches().items()}
@@ -92,7 +92,7 @@ class Voice:
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> Voice:
-        """Reads what `save` wrote. Raises FileNotFoundError, ValueError or OSError."""
+        """Read a saved voice. Raises FileNotFoundError, ValueError or OSError."""
         file = existing_voice(name_or_path)
         tensors, data = read_voice_file(file)
         architecture = data.get("architecture", "")
@@ -114,19 +114,13 @@ class Voice:
         except (ValueError, TypeError, IndexError) as error:
             raise ValueError(f"{file}: damaged ({error}); make it again from its clip") from None
 
-    def clips(
-        self, instruct: str | None = None
-    ) -> tuple[mx.array | None, mx.array | None, str | None]:
-        """`generate`'s ref_audio, prompt_audio and prompt_text.
-
-        With `instruct` the reference alone, since a prompt can't follow an instruction.
-        """
-        if instruct and instruct.strip() and self.reference is not None:
-            return self.reference, None, None
-        return self.reference, self.prompt, self.prompt_text
+    def __repr__(self) -> str:
+        clips = (("reference", self.reference_seconds), ("prompt", self.prompt_seconds))
+        parts = [f"{name} {seconds:.1f} s" for name, seconds in clips if seconds]
+        return f"Voice({', '.join([repr(self.name), *parts])})"
 
     def check(self, encoder: ClipEncoder) -> None:
-        """Raises ValueError if its patches mean something else to this model."""
+        """Raise ValueError if the patches were encoded by another AudioVAE."""
         ours = encoder.fingerprint
         same_shape = ours.shape == self.known_sound.shape
         if not same_shape or not _distance(self.known_sound, ours) < SAME_ENCODER:
@@ -143,5 +137,5 @@ _TENSORS = ("known_sound", "reference", "prompt")
 
 
 def _distance(theirs: mx.array, ours: mx.array) -> float:
-    """Relative root mean square."""
-    return mx.sqrt(mx.mean((theirs - ours) ** 2) / mx.mean(ours**2)).item()
+    """Relative RMS difference."""
+    return float(mx.sqrt(mx.mean((theirs - ours) ** 2) / mx.mean(ours**2)))
