@@ -156,9 +156,11 @@ class VoxCPM2(VoxCPM2Model):
 
         Arguments and errors: see `generate`.
         """
-        return self.generate(
-            text, options=options, noise=noise, verify=verify, progress=progress, **settings
-        ).whole()
+        voice, chosen = parse_keywords("speak", settings, options)
+        results = self.generate(
+            text, options=chosen, noise=noise, verify=verify, progress=progress, **voice.given()
+        )
+        return results.whole()
 
     @with_speech_keywords
     def generate_batch(

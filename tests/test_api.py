@@ -1,0 +1,230 @@
+"""The public API: keywords, results, iterators, and what a newcomer sees."""
+
+import asyncio
+import inspect
+import pydoc
+import time
+from dataclasses import fields
+
+import client_program
+import numpy as np
+import pytest
+import soundfile
+
+import mlx_voxcpm2
+from mlx_voxcpm2 import GenerationOptions, VoxCPM2, load_model, speak_long
+from mlx_voxcpm2.long_form.options import LongFormKeywords, LongFormOptions
+from mlx_voxcpm2.speech.keywords import ADVICE, COUNTERPARTS
+from mlx_voxcpm2.speech.options import OptionKeywords
+from mlx_voxcpm2.speech.results import joined_results
+from mlx_voxcpm2.voices.inputs import VoiceInputs, VoiceKeywords
+
+QUICK = {"inference_timesteps": 2, "max_tokens": 4, "retry_badcase": False, "retry_by_ear": False}
+METHODS = ("generate", "speak", "generate_batch", "request", "generate_patches")
+
+
+@pytest.fixture(scope="module")
+def model(make_case):
+    return make_case("released").model
+
+
+def call(model, method: str, **settings):
+    """Call a method; a batch gets a list of texts."""
+    if method == "speak_long":
+        return speak_long(model, "Hi.", **settings)
+    return getattr(model, method)(["Hi."] if method == "generate_batch" else "Hi.", **settings)
+
+
+@pytest.mark.parametrize("method", [*METHODS, "speak_long"])
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("instuct", "did you mean instruct?"),
+        ("cfg_vale", "did you mean cfg_value?"),
+        ("ref_text", "ref_text is prompt_text here"),
+        ("prompt_wav_path", "prompt_wav_path is prompt_audio here"),
+        ("reference_wav_path", "reference_wav_path is ref_audio here"),
+        ("max_len", "max_len is max_tokens here"),
+        ("cfg_scale", "cfg_scale is cfg_value here"),
+        ("ddpm_steps", "ddpm_steps is inference_timesteps here"),
+        ("speed", "say how fast in instruct"),
+        ("denoise", "clean the clip first"),
+        ("something_else", "the names are instruct, ref_audio"),
+    ],
+)
+def test_an_unknown_keyword_is_a_type_error_with_a_hint(model, method, name, hint):
+    with pytest.raises(TypeError, match=rf"{method}\(\): {name} is ") as caught:
+        call(model, method, **{name: 1})
+    assert hint in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_hints_name_what_exists():
+    names = {each.name for cls in (VoiceInputs, GenerationOptions) for each in fields(cls)}
+    assert set(COUNTERPARTS.values()) <= names
+    assert not names & (COUNTERPARTS.keys() | ADVICE.keys())
+
+
+@pytest.mark.parametrize(
+    ("keywords", "cls"),
+    [
+        (OptionKeywords, GenerationOptions),
+        (VoiceKeywords, VoiceInputs),
+        (LongFormKeywords, LongFormOptions),
+    ],
+)
+def test_typed_keywords_are_the_fields_with_their_types(keywords, cls):
+    declared = {each.name: each.type for each in fields(cls)}
+    annotations = inspect.get_annotations(keywords)
+    assert {name: hint.__forward_arg__ for name, hint in annotations.items()} == declared
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_takes_the_voice_and_the_options(model, method):
+    """In its signature, with the defaults, and in fact."""
+    shown = inspect.signature(getattr(VoxCPM2, method)).parameters
+    for cls in (VoiceInputs, GenerationOptions):
+        for each in fields(cls):
+            assert shown[each.name].default == each.default
+    with pytest.raises(ValueError, match="cfg_value is 99"):
+        call(model, method, cfg_value=99)
+    with pytest.raises(ValueError, match="prompt_text is given without prompt_audio"):
+        call(model, method, prompt_text="Hi.")
+
+
+def test_long_texts_take_the_same_and_their_own(model):
+    shown = inspect.signature(speak_long).parameters
+    for cls in (VoiceInputs, GenerationOptions, LongFormOptions):
+        assert all(shown[each.name].default == each.default for each in fields(cls))
+    with pytest.raises(ValueError, match="crossfade is 2"):
+        speak_long(model, "Hi.", crossfade=2)
+
+
+def test_keywords_override_the_options(model):
+    options = GenerationOptions(seed=1, **QUICK)
+    (result,) = model.generate("Hi.", options=options, max_tokens=2, min_tokens=9)
+    assert (result.seed, result.token_count) == (1, 2)
+    results = list(model.generate_batch(["Hi.", "Hi."], options=options, seed=2, min_tokens=9))
+    assert [result.seed for result in results] == [2, 2]
+    assert results[0].token_count == QUICK["max_tokens"]
+
+
+def test_a_batch_speaks_in_the_given_voice(released):
+    settings = {"seed": 1, "min_tokens": 9, **QUICK}
+    clip = released.waveform("short")
+    (alone,) = released.model.generate("Hi.", ref_audio=clip, **settings)
+    (row,) = released.model.generate_batch(["Hi."], ref_audio=clip, **settings)
+    (other,) = released.model.generate("Hi.", **settings)
+    assert np.array_equal(row.audio, alone.audio)
+    assert not np.array_equal(row.audio, other.audio)
+
+
+def test_speak_is_the_whole_of_generate(model):
+    settings = {"seed": 3, "min_tokens": 9, **QUICK}
+    whole = model.speak("Hi.", **settings)
+    (generated,) = model.generate("Hi.", **settings)
+    assert np.array_equal(whole.audio, generated.audio)
+    joined = model.generate("Hi.", stream=True, **settings).whole()
+    assert np.array_equal(joined.audio, whole.audio)
+    assert (joined.samples, joined.token_count, joined.finish_reason, joined.audio_duration) == (
+        whole.samples, whole.token_count, whole.finish_reason, whole.audio_duration,
+    )  # fmt: skip
+    assert not joined.is_streaming_chunk and joined.is_final_chunk
+    with pytest.raises(ValueError, match="stopped before"):
+        joined_results([])
+
+
+def test_a_result_knows_its_duration_and_saves_itself(model, tmp_path):
+    result = model.speak("Hi.", seed=3, min_tokens=9, **QUICK)
+    assert result.duration == result.samples / 48000 == 0.64
+    file = result.save(tmp_path / "speech.flac")
+    sound, rate = soundfile.read(file)
+    assert rate == 48000 and np.allclose(sound, result.audio, atol=1e-4)
+    with pytest.raises(ValueError, match=r"\.txt files cannot be written"):
+        result.save(tmp_path / "speech.txt")
+
+
+def test_numpy_takes_the_audio_as_it_is(model):
+    result = model.speak("Hi.", seed=3, min_tokens=9, **QUICK)
+    assert np.concatenate([result.audio, result.audio]).dtype == np.float32
+    assert np.abs(result.audio).max() == np.abs(np.array(result.audio)).max()
+
+
+def test_representations_are_short(model, released):
+    result = model.speak("Hi.", seed=3, min_tokens=9, **QUICK)
+    assert repr(result) == "GenerationResult(0.64 s at 48000 Hz, seed 3, length)"
+    voice = model.make_voice(released.waveform("short"))
+    assert repr(voice).startswith("Voice('', reference ") and len(repr(voice)) < 60
+    assert repr(model) == "VoxCPM2(3 layers, float32, 48000 Hz)"
+
+
+def test_an_event_loop_goes_on_while_it_generates():
+    """Chunks by `async for`, the whole by `await`, other tasks in between."""
+    model, ticks = load_model("demo"), []
+
+    async def tick():
+        while True:
+            ticks.append(time.perf_counter())
+            await asyncio.sleep(0.001)
+
+    async def both():
+        ticking = asyncio.create_task(tick())
+        whole = await model.generate("one two three four five", seed=1)
+        during_await = len(ticks)
+        counts = []
+        async for _ in model.generate("one two three four five", seed=1, stream=True):
+            counts.append(len(ticks))
+        ticking.cancel()
+        return whole, during_await, counts
+
+    whole, during_await, counts = asyncio.run(both())
+    assert during_await > 5 and counts[-1] > counts[0]
+    assert len(counts) == whole.token_count
+
+
+def test_a_cancelled_task_stops_the_generation(model):
+    seconds = []
+
+    async def cancelled():
+        speech = model.generate(
+            "Hi.", min_tokens=400, progress=seconds.append, **QUICK | {"max_tokens": 400}
+        )
+        task = asyncio.ensure_future(_await(speech))
+        while not seconds:
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0.2)
+        count = len(seconds)
+        await asyncio.sleep(0.2)
+        return count
+
+    assert asyncio.run(cancelled()) == len(seconds) < 50
+
+
+async def _await(speech):
+    return await speech
+
+
+def test_an_error_in_async_iteration_reaches_the_caller(model):
+    def broken(seconds):
+        raise OSError("the disk is full")
+
+    async def iterate():
+        async for _ in model.generate("Hi.", stream=True, progress=broken, **QUICK):
+            pass
+
+    with pytest.raises(OSError, match="the disk is full"):
+        asyncio.run(iterate())
+
+
+def test_help_shows_what_one_can_do():
+    text = pydoc.render_doc(mlx_voxcpm2, renderer=pydoc.plaintext)
+    for name in ("load_model(", "speak(", "generate(", "speak_long", "list_voices", "save("):
+        assert name in text
+    assert set(mlx_voxcpm2.__all__) <= set(dir(mlx_voxcpm2))
+
+
+def test_a_users_program_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLX_VOXCPM2_VOICES", str(tmp_path / "voices"))
+    client_program.main(tmp_path)
