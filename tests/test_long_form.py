@@ -178,6 +178,30 @@ def test_levels_are_matched_to_the_first_within_limits():
     assert np.array_equal(plain, noise)
 
 
+def test_matching_a_level_never_clips():
+    """The gain ends where the peak would pass 0.95, and a louder peak is left alone."""
+    time = np.arange(48000) / 48000
+    tone = np.sin(2 * np.pi * 200 * time).astype(np.float32)
+
+    def peaked(peak: float) -> np.ndarray:
+        audio = 0.1 * tone
+        audio[1000] = peak
+        return audio
+
+    joiner = SegmentJoiner(48000, match_level=True)
+    joiner.add(0.2 * tone, 0, False)
+    for peak, expected in ((0.3, 0.6), (0.8, 0.95), (0.97, 0.97)):
+        audio, _ = joiner.add(peaked(peak), 0, False)
+        np.testing.assert_allclose(np.abs(audio).max(), expected, rtol=0.02)
+
+
+def test_a_poor_clip_is_warned_of_once_for_a_long_text(released, caplog):
+    quiet = np.random.default_rng(0).normal(size=48000).astype(np.float32) * 0.01
+    pieces = speak(released.model, ref_audio=(quiet, 48000))
+    assert len(pieces) == len(SEGMENTS)
+    assert caplog.text.count("ref_audio is quiet") == 1
+
+
 def test_subtitles_say_when():
     cues = [("One & two.", 0.0, 1.25), ("Three.", 3599.9996, 3661.5)]
     assert subtitles(cues, ".srt") == (

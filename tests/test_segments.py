@@ -40,6 +40,13 @@ def test_sentences_are_joined_as_evenly_as_can_be():
     assert texts(text, 44) == ["One two three. Four five six.", "Seven eight. Nine."]
 
 
+def test_neither_segment_of_two_is_left_with_little():
+    sentence = "a" * 29 + "."
+    for count, expected in ((4, [2, 2]), (5, [2, 3]), (6, [3, 3])):
+        segments = split_text(" ".join([sentence] * count), 100)
+        assert sorted(each.sentences for each in segments) == expected
+
+
 def test_a_long_sentence_is_split_after_commas_then_words_then_characters():
     text = "When it rains, as it does here, nobody goes out. Yes."
     assert texts(text, 33) == ["When it rains, as it does here,", "nobody goes out. Yes."]

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from voice_clips import RATE, USUAL, speech
 
-from mlx_voxcpm2 import GenerationOptions, Voice, load_model
+from mlx_voxcpm2 import GenerationOptions, Voice, list_voices, load_model
 from mlx_voxcpm2.load import load_lazily
 from mlx_voxcpm2.voices.folder import voice_file, voice_files, voices_folder
 
@@ -215,6 +215,13 @@ def test_a_name_is_the_same_in_upper_and_lower_case_as_on_a_mac(voice, folder):
             voice.save(name)
     (folder / "zoë.safetensors").write_bytes(kept.read_bytes())  # by hand, on Linux
     assert voice_file("zoë").stem == "zoë" and voice_file("Zoë") == kept
+
+
+def test_hidden_and_other_files_are_no_voices(voice, folder):
+    voice.save("anna")
+    (folder / "._anna.safetensors").write_bytes(b"of a Mac's copy")
+    (folder / "notes.txt").write_text("about anna")
+    assert list_voices() == ["anna"]
 
 
 def test_only_what_is_asked_for_is_overwritten(voice, model, clip, folder):
