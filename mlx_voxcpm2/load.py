@@ -147,7 +147,7 @@ def read_checkpoint(folder: Path, precision: Precision) -> Checkpoint:
         )
     config, data = VoxCPM2Config.from_file(folder / "config.json")
     model = VoxCPM2(config, Tokenizer(folder / "tokenizer.json"))
-    model.known_words = KnownWords.of(folder)
+    model.request_builder.known_words = KnownWords.of(folder)
     weights, written_by_mlx = read_weights(folder)
     entry = quantization_entry(data)
     if precision.must_be_original and (entry or _has_scales(weights)):

@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from functools import partial
-from itertools import starmap
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
@@ -15,18 +13,14 @@ import mlx.core as mx
 from .models.voxcpm2.config import VoxCPM2Config
 from .models.voxcpm2.network import VoxCPM2Model
 from .schema import check_integer
-from .speech.batch import Request, generate_patches, length_limit
+from .speech.batch import Request, generate_patches
 from .speech.generation import stream_results, whole_results
 from .speech.keywords import SpeechKeywords, parse_keywords, with_speech_keywords
-from .speech.noise import checked_noise
 from .speech.options import RETRIES, GenerationOptions
-from .speech.prompt import Prompt
+from .speech.requests import RequestBuilder
 from .speech.results import GenerationResult, ResultIterator, SpeechIterator
-from .text.known_words import KnownWords
-from .text.spoken import spoken_letters, spoken_text
 from .text.tokenizer import Tokenizer
 from .voices.clip_encoder import PATCHES_AT_ONCE, ClipEncoder, Padding
-from .voices.inputs import VoiceInputs
 from .voices.making import make_voice
 from .voices.saved import Voice
 from .weights import adapters
@@ -49,7 +43,7 @@ class VoxCPM2(VoxCPM2Model):
         super().__init__(config)
         self.tokenizer = tokenizer
         self.clip_encoder = ClipEncoder(config, self.audio_vae)
-        self.known_words: KnownWords | None = None
+        self.request_builder = RequestBuilder(config, tokenizer, self.clip_encoder)
 
     def __repr__(self) -> str:
         layers = self.config.lm_config.num_hidden_layers
@@ -127,7 +121,8 @@ class VoxCPM2(VoxCPM2Model):
             if stream and getattr(chosen, name):
                 logger.warning("%s has no effect while streaming: played audio stays", name)
         begin = time.perf_counter()
-        request = self._prepare(text, voice, chosen.with_retries_unless(stream), noise)
+        chosen = chosen.with_retries_unless(stream)
+        request = self.request_builder.prepare(text, voice, chosen, noise)
         spent = time.perf_counter() - begin
         if stream:
             produce = stream_results
@@ -190,7 +185,7 @@ class VoxCPM2(VoxCPM2Model):
         voice, chosen = parse_keywords("generate_batch", settings, options)
         if voice.has_clip:
             voice = voice.encoded(self.clip_encoder)
-        made = _make_requests(partial(self._request, voice, chosen), requests)
+        made = self.request_builder.build_all(requests, voice, chosen)
 
         def results(closed: threading.Event) -> Generator[GenerationResult, None, None]:
             produce = whole_results if verify is None else verify.results
@@ -211,7 +206,8 @@ class VoxCPM2(VoxCPM2Model):
 
         A patch is submitted to the device, not waited for; the next one is begun on request.
         """
-        request = self._prepare(text, *parse_keywords("generate_patches", settings, options), noise)
+        voice, chosen = parse_keywords("generate_patches", settings, options)
+        request = self.request_builder.prepare(text, voice, chosen, noise)
 
         def patches() -> Iterator[mx.array]:
             yield from generate_patches(self, request())
@@ -232,7 +228,7 @@ class VoxCPM2(VoxCPM2Model):
         Arguments and errors: see `generate`.
         """
         voice, chosen = parse_keywords("request", settings, options)
-        return self._request(voice, chosen, text, noise)
+        return self.request_builder.build(text, voice, chosen, noise)
 
     def make_voice(
         self,
@@ -281,76 +277,3 @@ class VoxCPM2(VoxCPM2Model):
         Then it costs no time. Raises ValueError for quantised layers, which would round it away.
         """
         adapters.fuse_adapter(self)
-
-    def _request(
-        self,
-        voice: VoiceInputs,
-        options: GenerationOptions,
-        text: str,
-        noise: mx.array | None = None,
-    ) -> Request:
-        request = self._prepare(text, voice, options, noise)()
-        if request.prompt.patches is not None:
-            mx.async_eval(request.prompt.patches)  # else only this thread could use them
-        return request
-
-    def _prepare(
-        self, text: str, voice: VoiceInputs, options: GenerationOptions, noise: mx.array | None
-    ) -> Callable[[], Request]:
-        """Check everything now; the result builds the Request in the thread that generates.
-
-        An array that MLX has not computed yet belongs to the thread that made it.
-        """
-        words_only = spoken_text(text, None, options.normalize)
-        if self.known_words is not None:
-            self.known_words.warn(words_only)
-        text = spoken_text(words_only, voice.instruct)
-        voice = voice.resolved(self.clip_encoder)
-        tokens = self.tokenize((voice.prompt_text or "") + text)
-        reference = self.clip_encoder.prepare(voice.ref_audio, "ref_audio", "right")
-        prompt = self.clip_encoder.prepare(voice.prompt_audio, "prompt_audio", "left")
-        self._check_tokens(tokens)
-        positions = Prompt.positions(len(tokens), reference.length, prompt.length)
-        limit = self.config.context_length
-        if positions > limit:
-            raise ValueError(
-                f"text and audio take {positions} positions, {positions - limit} more than the "
-                f"model's {limit}; shorten the text or the audio"
-            )
-        target, letters = len(self.tokenize(text)), spoken_letters(words_only)
-        if noise is None:
-            options = options.with_seed()
-        else:
-            noise = checked_noise(noise, (self.config.patch_size, self.config.feat_dim))
-        patches = length_limit(target, positions, limit, options.max_tokens)
-
-        def request() -> Request:
-            sequence = Prompt.build(tokens, reference.encode(), prompt.encode())
-            return Request(sequence, options, target, patches, noise, letters, words_only)
-
-        return request
-
-    def _check_tokens(self, tokens: list[int]) -> None:
-        vocabulary = self.config.lm_config.vocab_size
-        if max(tokens, default=0) >= vocabulary:
-            raise ValueError(
-                f"the tokenizer gives id {max(tokens)}, and the model has {vocabulary}; take the "
-                "tokenizer.json of this checkpoint"
-            )
-
-
-def _make_requests(
-    make: Callable[[str], Request], items: Iterable[str | Request]
-) -> Iterable[Request]:
-    """Requests of texts: those of a list now, those of a generator when they are asked for."""
-    if isinstance(items, str | Request) or not isinstance(items, Iterable):
-        raise ValueError(f"requests is a single {type(items).__name__}; give a list of texts")
-
-    def checked(index: int, item: str | Request) -> Request:
-        try:
-            return item if isinstance(item, Request) else make(item)
-        except ValueError as error:
-            raise ValueError(f"request {index}: {error}") from None
-
-    made = starmap(checked, enumerate(items))
-    return list(made) if isinstance(items, Sequence) else made

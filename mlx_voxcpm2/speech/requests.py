@@ -1,0 +1,111 @@
+"""Requests made from texts: everything is checked, clips are encoded, the length is limited."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import starmap
+from typing import TYPE_CHECKING
+
+import mlx.core as mx
+
+from ..models.voxcpm2.config import VoxCPM2Config
+from ..text.spoken import spoken_letters, spoken_text
+from ..voices.clip_encoder import ClipEncoder
+from ..voices.inputs import VoiceInputs
+from .batch import Request, length_limit
+from .noise import checked_noise
+from .options import GenerationOptions
+from .prompt import Prompt
+
+if TYPE_CHECKING:
+    from ..text.known_words import KnownWords
+    from ..text.tokenizer import Tokenizer
+
+
+class RequestBuilder:
+    """Makes requests for one model."""
+
+    def __init__(self, config: VoxCPM2Config, tokenizer: Tokenizer, clip_encoder: ClipEncoder):
+        self.config, self.tokenizer, self.clip_encoder = config, tokenizer, clip_encoder
+        self.known_words: KnownWords | None = None
+
+    def build(
+        self,
+        text: str,
+        voice: VoiceInputs,
+        options: GenerationOptions,
+        noise: mx.array | None = None,
+    ) -> Request:
+        """Request that any thread can generate. Errors: see `prepare`."""
+        request = self.prepare(text, voice, options, noise)()
+        if request.prompt.patches is not None:
+            mx.async_eval(request.prompt.patches)  # else only this thread could use them
+        return request
+
+    def prepare(
+        self,
+        text: str,
+        voice: VoiceInputs,
+        options: GenerationOptions,
+        noise: mx.array | None = None,
+    ) -> Callable[[], Request]:
+        """Check everything now; the result builds the Request in the thread that generates.
+
+        An array that MLX has not computed yet belongs to the thread that made it. Raises
+        ValueError or FileNotFoundError.
+        """
+        words_only = spoken_text(text, None, options.normalize)
+        if self.known_words is not None:
+            self.known_words.warn(words_only)
+        text = spoken_text(words_only, voice.instruct)
+        voice = voice.resolved(self.clip_encoder)
+        tokens = self._tokens((voice.prompt_text or "") + text)
+        reference = self.clip_encoder.prepare(voice.ref_audio, "ref_audio", "right")
+        prompt = self.clip_encoder.prepare(voice.prompt_audio, "prompt_audio", "left")
+        positions = Prompt.positions(len(tokens), reference.length, prompt.length)
+        limit = self.config.context_length
+        if positions > limit:
+            raise ValueError(
+                f"text and audio take {positions} positions, {positions - limit} more than the "
+                f"model's {limit}; shorten the text or the audio"
+            )
+        target, letters = len(self.tokenizer(text)), spoken_letters(words_only)
+        if noise is None:
+            options = options.with_seed()
+        else:
+            noise = checked_noise(noise, (self.config.patch_size, self.config.feat_dim))
+        patches = length_limit(target, positions, limit, options.max_tokens)
+
+        def request() -> Request:
+            sequence = Prompt.build(tokens, reference.encode(), prompt.encode())
+            return Request(sequence, options, target, patches, noise, letters, words_only)
+
+        return request
+
+    def build_all(
+        self, items: Iterable[str | Request], voice: VoiceInputs, options: GenerationOptions
+    ) -> Iterable[Request]:
+        """Requests of texts: those of a list now, those of a generator when they are asked for.
+
+        Raises ValueError for a single text.
+        """
+        if isinstance(items, str | Request) or not isinstance(items, Iterable):
+            raise ValueError(f"requests is a single {type(items).__name__}; give a list of texts")
+
+        def request(index: int, item: str | Request) -> Request:
+            try:
+                return item if isinstance(item, Request) else self.build(item, voice, options)
+            except ValueError as error:
+                raise ValueError(f"request {index}: {error}") from None
+
+        requests = starmap(request, enumerate(items))
+        return list(requests) if isinstance(items, Sequence) else requests
+
+    def _tokens(self, text: str) -> list[int]:
+        tokens, vocabulary = self.tokenizer(text), self.config.lm_config.vocab_size
+        if max(tokens, default=0) >= vocabulary:
+            raise ValueError(
+                f"the tokenizer gives id {max(tokens)}, and the model has {vocabulary}; take the "
+                "tokenizer.json of this checkpoint"
+            )
+        return tokens
