@@ -64,7 +64,7 @@ class SegmentReader:
         )
 
     def in_order(self) -> Generator[tuple[CachedSegment, bool], None, None]:
-        """Each segment with words, and whether it was in the cache."""
+        """Segments with words in order, each with whether it was in the cache."""
         ready: dict[int, CachedSegment | None] = {}
         """Segments that ended before their turn; None is read from the cache in its turn."""
         if self.anchor is not None:

@@ -48,7 +48,7 @@ class SpokenSegment:
     sentences: int = 0
     """Number of sentences that end in it."""
     seed: int | None = None
-    """None for silence."""
+    """Seed of the attempt; None for silence."""
     finish_reason: FinishReason | None = None
     was_cached: bool = False
     """Whether an earlier run generated it."""

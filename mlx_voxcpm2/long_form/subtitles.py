@@ -1,4 +1,4 @@
-"""Subtitles of what was spoken: SubRip (.srt) and WebVTT (.vtt)."""
+"""Subtitles: SubRip (.srt) and WebVTT (.vtt)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Cue = tuple[str, float, float]
 
 
 def check_subtitles(path: str | Path) -> Path:
-    """The file to write. Raises ValueError or FileNotFoundError if it can't be one."""
+    """Path of the file to write. Raises ValueError or FileNotFoundError if it can't be one."""
     file = Path(os.path.expanduser(path))
     if file.suffix.lower() not in FORMATS:
         raise ValueError(f"subtitles: {str(path)!r}; end the name in {' or '.join(FORMATS)}")
@@ -29,7 +29,7 @@ def check_subtitles(path: str | Path) -> Path:
 
 
 def subtitles(cues: Iterable[Cue], suffix: str) -> str:
-    """The content of a file that ends in `suffix`."""
+    """Content of a subtitle file with this suffix."""
     is_vtt = suffix.lower() == ".vtt"
     blocks = ["WEBVTT"] if is_vtt else []
     for number, (text, start, end) in enumerate(cues, 1):
@@ -42,7 +42,7 @@ def subtitles(cues: Iterable[Cue], suffix: str) -> str:
 
 
 def write_subtitles(path: str | Path, cues: Iterable[Cue]) -> None:
-    """All of it or nothing. Raises what `check_subtitles` raises, or OSError."""
+    """Write a file of subtitles, whole or not at all. Raises what `check_subtitles` raises, or OSError."""
     file = check_subtitles(path)
     try:
         atomic_write(file, subtitles(cues, file.suffix).encode())
@@ -53,7 +53,7 @@ def write_subtitles(path: str | Path, cues: Iterable[Cue]) -> None:
 
 
 def _clock(seconds: float) -> str:
-    """HH:MM:SS,mmm."""
+    """Time as HH:MM:SS,mmm."""
     milliseconds = round(seconds * 1000)
     minutes, rest = divmod(milliseconds, 60_000)
     return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest // 1000:02d},{rest % 1000:03d}"

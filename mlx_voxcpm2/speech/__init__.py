@@ -1,1 +1,1 @@
-"""From a request to speech: options, prompts, batches, generation, results."""
+"""Speech of a request: options, prompts, batches, generation, results."""

@@ -1,4 +1,4 @@
-"""From requests to speech: patches -> chunks of audio -> results.
+"""Generation of speech: requests -> patches -> chunks of audio -> results.
 
 Upstream: core.py (`_generate`), model/voxcpm2.py (`_generate_with_prompt_cache`).
 """
@@ -101,7 +101,7 @@ class Attempt:
     """Notes on the attempts before."""
 
     def fault(self, finish_reason: FinishReason) -> str | None:
-        """What is wrong with the speech and may be better in another attempt, or None."""
+        """Description of a fault that another attempt may not have, or None."""
         request = self.request
         if request.noise is not None:
             return None  # every attempt would be the same

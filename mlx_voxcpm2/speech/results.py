@@ -143,7 +143,7 @@ class SpeechIterator(ResultIterator):
     """Results of one text. `whole()`, or `await`, gives all of it as one result."""
 
     def whole(self) -> GenerationResult:
-        """All results joined. Raises ValueError if `close` came before any audio."""
+        """Join all results. Raises ValueError if `close` came before any audio."""
         return joined_results(list(self))
 
     def __await__(self) -> Generator[object, None, GenerationResult]:

@@ -1,4 +1,4 @@
-"""Where voices are kept: names -> safetensors files in one folder; reading and writing them."""
+"""Voice files: safetensors files by name in one folder; reading and writing them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..files import atomic_write
 
 SUFFIX = ".safetensors"
 FORMAT = "mlx-voxcpm2 voice"
-# Of what the tensors and the metadata mean. A reader refuses later ones.
+# Version of the format. A reader refuses other ones.
 VERSION = 1
 
 LONGEST_NAME = 50  # characters; file systems allow 255 bytes, and a character takes up to four
@@ -95,7 +95,7 @@ def check_new_voice(name_or_path: str | Path, overwrite: bool = False) -> Path:
 
 
 def voice_files() -> list[Path]:
-    """The files in the folder of voices, by name."""
+    """Voice files, sorted by name. Raises OSError if their folder can't be read."""
     try:
         files = [
             file
@@ -117,7 +117,7 @@ def list_voices() -> list[str]:
 
 
 def write_voice_file(file: Path, tensors: dict[str, np.ndarray], data: dict[str, str]) -> None:
-    """All of it or nothing. Raises OSError, in one line."""
+    """Write a voice file, whole or not at all. Raises OSError, in one line."""
     from safetensors.numpy import save
 
     content = save(tensors, metadata={"format": FORMAT, "version": str(VERSION), **data})
@@ -132,7 +132,7 @@ def write_voice_file(file: Path, tensors: dict[str, np.ndarray], data: dict[str,
 
 
 def read_voice_file(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Its tensors, all float32, and its metadata. Raises ValueError or OSError, in one line."""
+    """Read the tensors, all float32, and the metadata. Raises ValueError or OSError, in one line."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -165,5 +165,5 @@ def _check_version(file: Path, data: dict[str, str]) -> None:
 
 
 def folded_name(name: str) -> str:
-    """What is the same for names that a Mac takes for one."""
+    """Key for comparing names on a case-insensitive file system: NFC, case-folded."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
