@@ -42,7 +42,7 @@ def subtitles(cues: Iterable[Cue], suffix: str) -> str:
 
 
 def write_subtitles(path: str | Path, cues: Iterable[Cue]) -> None:
-    """Write a file of subtitles, whole or not at all. Raises what `check_subtitles` raises, or OSError."""
+    """Write subtitles, whole or not at all. Raises what `check_subtitles` raises, or OSError."""
     file = check_subtitles(path)
     try:
         atomic_write(file, subtitles(cues, file.suffix).encode())

@@ -132,7 +132,7 @@ def write_voice_file(file: Path, tensors: dict[str, np.ndarray], data: dict[str,
 
 
 def read_voice_file(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Read the tensors, all float32, and the metadata. Raises ValueError or OSError, in one line."""
+    """Read the float32 tensors and the metadata. Raises ValueError or OSError, in one line."""
     from safetensors import SafetensorError, safe_open
 
     try:
