@@ -56,6 +56,7 @@ class RequestBuilder:
         """
         words_only = spoken_text(text, None, options.normalize)
         if self.known_words is not None:
+            words_only = self.known_words.folded(words_only)
             self.known_words.warn(words_only)
         text = spoken_text(words_only, voice.instruct)
         voice = voice.resolved(self.clip_encoder)
@@ -102,6 +103,8 @@ class RequestBuilder:
         return list(requests) if isinstance(items, Sequence) else requests
 
     def _tokens(self, text: str) -> list[int]:
+        if self.known_words is not None:
+            text = self.known_words.folded(text).strip()
         tokens, vocabulary = self.tokenizer(text), self.config.lm_config.vocab_size
         if max(tokens, default=0) >= vocabulary:
             raise ValueError(
