@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import logging
+import re
+import unicodedata
 from pathlib import Path
+
+from .normalization import INSTRUCTION
 
 logger = logging.getLogger("mlx_voxcpm2")
 
+_HAN = "\u4e00-\u9fff"
+_BETWEEN_HAN = re.compile(rf"(?<=[{_HAN}]) +(?=[{_HAN}])")
+
 
 class KnownWords:
-    """Words that a voice can say, as they must be written."""
+    """Words that a voice can say, in lower case. Chinese words are single characters."""
 
     def __init__(self, words: list[str]):
         self._words = words
@@ -21,14 +28,33 @@ class KnownWords:
         file = checkpoint / "words.txt"
         return cls(file.read_text(encoding="utf-8").split()) if file.is_file() else None
 
+    def folded(self, text: str) -> str:
+        """Text as the voice has learnt it: lower case, without punctuation.
+
+        An instruction in parentheses at the beginning is kept.
+        """
+        match = INSTRUCTION.match(text)
+        instruction = match.group() if match else ""
+        words = text[len(instruction) :].casefold()
+        letters = "".join(each if _is_spoken(each) else " " for each in words)
+        return instruction + _BETWEEN_HAN.sub("", " ".join(letters.split()))
+
     def unknown(self, text: str) -> list[str]:
-        """Words of a text that the voice can't say. Chinese words are single characters."""
-        words = text.split()
+        """Words of a folded text that the voice can't say."""
+        words = INSTRUCTION.sub("", text).split()
         return [each for each in words if each not in self._known and not set(each) <= self._known]
 
     def warn(self, text: str) -> None:
-        """Log a warning if the text has unknown words."""
+        """Log a warning if a folded text has unknown words."""
         if words := self.unknown(text):
             logger.warning(
-                "this voice has not learnt %r; it says only: %s", words[0], " ".join(self._words)
+                "this voice does not know %s; it knows %d words, such as %s",
+                ", ".join(map(repr, dict.fromkeys(words[:3]))),
+                len(self._words),
+                ", ".join(self._words[:3]),
             )
+
+
+def _is_spoken(letter: str) -> bool:
+    """Whether a character is no punctuation, symbol or space; an apostrophe is part of a word."""
+    return letter == "'" or unicodedata.category(letter)[0] in "LMN"
