@@ -16,6 +16,7 @@ from ...layers.kv_cache import KVCache
 from ...layers.transformer import EVERYTHING, MiniCPM
 from .audio_vae import AudioVAE
 from .config import VoxCPM2Config
+from .family import VOXCPM2
 from .flow import FlowMatching, Schedule
 from .local_dit import LocalDiT
 from .local_encoder import LocalEncoder
@@ -47,6 +48,8 @@ class ScalarQuantization(nn.Module):
 
 
 class VoxCPM2Model(nn.Module):
+    family = VOXCPM2
+
     def __init__(self, config: VoxCPM2Config):
         super().__init__()
         self.config = config
