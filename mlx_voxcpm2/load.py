@@ -76,9 +76,8 @@ def load_model(
     the same model as from the converted checkpoint, made in memory.
     adapter, adapter_strength: a LoRA adapter to attach, see `VoxCPM2.load_adapter`.
 
-    Raises FileNotFoundError for a missing file and ValueError for a checkpoint that is not
-    VoxCPM2's, is damaged, or is quantised already and to be quantised, each with one line that
-    names the file or tensor and says what to do.
+    Raises FileNotFoundError for a missing file and ValueError for an unsuitable or damaged one,
+    each with one line that names the file or tensor and says what to do.
     """
     if dtype is None and path_or_repo == DEMO:
         dtype = mx.float32  # its file has 16 bits to be small; float32 is faster on a CPU
@@ -96,20 +95,19 @@ def load_model(
         adapters.attach(model, stored)
     for hint in backend.slowness_hints(model.dtype):
         logger.warning(hint)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def load_lazily(path_or_repo: str | Path, revision: str | None = None) -> VoxCPM2:
-    """Loads a model whose weights are read at first use, for encoding clips only.
-
-    It speaks more slowly than one from `load_model`.
-    """
+    """Loads a model whose weights are read at first use: for encoding clips, slow for speaking."""
     folder = find_checkpoint(path_or_repo, revision)
     checkpoint = read_checkpoint(folder, Precision(mx.float32))  # the AudioVAE's in any case
     # A transposed array would be copied at each use.
     whole = [(name, mx.contiguous(value)) for name, value in checkpoint.weights.items()]
     checkpoint.model.load_weights(whole, strict=True)
-    return checkpoint.model.eval()
+    checkpoint.model.eval()
+    return checkpoint.model
 
 
 @dataclass(frozen=True)
@@ -129,16 +127,17 @@ def choose_precision(
     dtype: str | mx.Dtype | None, quantize: str | Quantization | None
 ) -> Precision:
     """Precision by the arguments of `load_model`. Raises ValueError for an unknown one."""
-    if dtype is not None and dtype not in _DTYPES.values():
-        if str(dtype) not in _DTYPES:
+    chosen = None
+    if dtype is not None:
+        chosen = dtype if isinstance(dtype, mx.Dtype) else _DTYPES.get(str(dtype))
+        if chosen is None or chosen not in _DTYPES.values():
             raise ValueError(f"dtype is {dtype!r}; it must be bfloat16, float16 or float32")
-        dtype = _DTYPES[str(dtype)]
     quantization = find_recipe(quantize)
     if quantize == "bf16":
-        if dtype is not None and dtype != mx.bfloat16:
+        if chosen is not None and chosen != mx.bfloat16:
             raise ValueError("recipe 'bf16' is bfloat16; leave out the recipe or the other dtype")
-        dtype = mx.bfloat16
-    return Precision(dtype, quantization, must_be_original=quantize is not None)
+        chosen = mx.bfloat16
+    return Precision(chosen, quantization, must_be_original=quantize is not None)
 
 
 @dataclass
@@ -212,8 +211,8 @@ def read_checkpoint(folder: Path, precision: Precision) -> Checkpoint:
 def _default_dtype(original: str) -> mx.Dtype:
     """bfloat16; the log says so if config.json names another type."""
     if _DTYPES.get(original, mx.bfloat16) != mx.bfloat16:
-        message = "config.json asks for %s; loading bfloat16 (dtype=%r keeps it)"
-        logger.warning(message, original, original)
+        hint = f"loading bfloat16 (dtype={original!r} keeps it)"
+        logger.warning("config.json asks for %s; %s", original, hint)
     return mx.bfloat16
 
 

@@ -14,13 +14,13 @@ from typing import Any
 
 
 def require(condition: bool, name: str, value: object, expected: str) -> None:
-    """Raises ValueError unless the condition holds: "NAME is VALUE; it must be EXPECTED"."""
+    """Raise ValueError unless the condition holds: "NAME is VALUE; it must be EXPECTED"."""
     if not condition:
         raise ValueError(f"{name} is {value!r}; it must be {expected}")
 
 
 def require_positive(config: object, *names: str) -> None:
-    """Raises ValueError unless all attributes of these names are positive."""
+    """Raise ValueError unless all attributes of these names are positive."""
     for name in names:
         require(getattr(config, name) > 0, name, getattr(config, name), "positive")
 

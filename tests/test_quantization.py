@@ -13,6 +13,7 @@ from conftest import GOLDEN, parameters, relative_error, same
 
 from mlx_voxcpm2 import load_model
 from mlx_voxcpm2.convert import convert
+from mlx_voxcpm2.models.family import Network
 from mlx_voxcpm2.models.voxcpm2.family import VOXCPM2
 from mlx_voxcpm2.weights.quantization import RECIPES, Quantization
 
@@ -131,7 +132,7 @@ def test_the_encoder_has_down_bits_unless_it_has_bits_of_its_own(exchange):
     assert model.base_lm.layers[0].mlp.down_proj.bits == 4
 
 
-class Dialogues(nn.Module):
+class Dialogues(Network):
     """A network of another family, with names of its own."""
 
     family = replace(

@@ -6,7 +6,7 @@ import argparse
 import sys
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..models.voxcpm2.lora import LoRASettings
 from ..schema import read_dataclass
@@ -67,8 +67,8 @@ class TrainCommand:
     """A parsed command line, with the settings of its --config."""
 
     settings: TrainingSettings
-    output: str | None
-    """Folder of the run; may be missing with `check`."""
+    output: str
+    """Folder of the run; may be empty with `check`."""
     check: bool
     """Whether only to check the manifests."""
 
@@ -89,14 +89,14 @@ class TrainCommand:
             raise ValueError(f"{args.config}: {error}" if args.config else str(error)) from None
 
 
-def _read_settings(data: dict, full: bool) -> tuple[TrainingSettings, str | None]:
+def _read_settings(data: dict[str, Any], full: bool) -> tuple[TrainingSettings, str]:
     """Settings and output folder, from a dict of all of them. Raises ValueError."""
-    output, lora = data.pop("output", None), data.pop("lora", {})
-    if output is not None and not isinstance(output, str):
+    output, lora = data.pop("output", ""), data.pop("lora", {})
+    if not isinstance(output, str):
         raise ValueError(f"output must be str, not {output!r}")
     if full:
         data.setdefault("learning_rate", 1e-5)
-    named = {"model": DEFAULT_MODEL}
+    named: dict[str, Any] = {"model": DEFAULT_MODEL}
     named |= {name: data.pop(name) for name in _DATA_FLAGS if name in data}
     unknown: list[str] = []
     options = read_dataclass(TrainingOptions, data, unknown)
@@ -163,10 +163,10 @@ def train(prog: str, args: argparse.Namespace) -> None:
 
     is_first, settings = group.rank() == 0, command.settings
     progress = Progress(settings.options)
-    callbacks = (progress, report) if is_first else ()
+    callbacks = {"progress": progress, "report": report} if is_first else {}
     try:
         with stopped_by_signals():
-            folder = run_training(settings, command.output, *callbacks)
+            folder = run_training(settings, command.output, **callbacks)
     except (KeyboardInterrupt, SystemExit) as stop:
         progress.close()
         status = 130 if isinstance(stop, KeyboardInterrupt) else stop.code

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -18,8 +18,7 @@ Export = Callable[[str, mx.array], tuple[str, mx.array]]
 class Family:
     """Names and functions of a model family, for the code that all families share.
 
-    The network's class has it as the attribute `family`. Prefixes are of the network's tensor
-    names, such as "audio_vae.".
+    Prefixes are of the network's tensor names, such as "audio_vae.".
     """
 
     title: str
@@ -33,12 +32,12 @@ class Family:
     original: str
     """Hub repository of the original checkpoint."""
 
-    sanitize: Callable[[nn.Module, Weights, bool], Weights]
+    sanitize: Callable[[Any, Weights, bool], Weights]
     """Network, tensors of any known layout, whether an MLX program wrote them -> the network's
     tensors."""
     has_mlx_audio_layout: Callable[[Weights], bool]
     """Whether tensors are in mlx-audio's layout rather than in this package's."""
-    to_mlx_audio: Callable[[nn.Module], Export]
+    to_mlx_audio: Callable[[Any], Export]
     """Network -> the function that stores a tensor in mlx-audio's layout."""
 
     reference_tensor: str
@@ -61,3 +60,17 @@ class Family:
     """Name of all other tensors in a model card."""
     main_parts: tuple[str, ...] = ()
     """Keys of `parts` by whose bits a quantised checkpoint is called "4bit" or "8bit"."""
+
+
+class Network(nn.Module):
+    """Base class of the families' networks."""
+
+    family: ClassVar[Family]
+
+    def __init__(self):
+        super().__init__()
+        self.adapter: Any = None
+        """The attached LoRA adapter, see `weights.adapters`."""
+
+    def join(self, evaluate: Callable[..., None]) -> None:
+        """Prepares the final weights for generation, if the family can. evaluate: `mx.eval`."""

@@ -24,6 +24,7 @@ from .manifest_line import (
     FIELDS,
     Line,
     Problem,
+    Severity,
     check_flag,
     check_path,
     check_text,
@@ -166,7 +167,7 @@ class _Inspection:
             self._report(number, "warning", message)
         self.problems.sort(key=lambda problem: problem.number)
 
-    def _report(self, number: int, severity: str, message: object) -> None:
+    def _report(self, number: int, severity: Severity, message: object) -> None:
         self.problems.append(Problem(number, str(message), severity))
 
     def _check_clip(self, field: str, value: object) -> Path:

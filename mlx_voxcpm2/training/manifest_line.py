@@ -12,6 +12,9 @@ from ..errors import one_line
 FIELDS = ("audio", "text", "ref_audio", "is_prompt", "duration", "ref_duration", "dataset_id")
 
 
+Severity = Literal["error", "warning"]
+
+
 @dataclass(frozen=True)
 class Line:
     """One example of the data set; its files hold audio."""
@@ -32,7 +35,7 @@ class Problem:
     number: int
     """Number of the line, from 1; 0 for the whole manifest."""
     message: str
-    severity: Literal["error", "warning"]
+    severity: Severity
 
     def __str__(self) -> str:
         return f"line {self.number}: {self.message}" if self.number else self.message

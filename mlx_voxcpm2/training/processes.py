@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import mlx.core as mx
+import numpy as np
 
 
 @contextmanager
@@ -28,4 +29,5 @@ def all_or_none(group: mx.distributed.Group) -> Iterator[None]:
 def _failures(group: mx.distributed.Group, failed: bool) -> list[bool]:
     """Whether each process failed, by rank."""
     flags = [failed if rank == group.rank() else False for rank in range(group.size())]
-    return mx.distributed.all_sum(mx.array(flags, mx.float32), group=group).tolist()
+    sums = mx.distributed.all_sum(mx.array(flags, mx.float32), group=group)
+    return [bool(total > 0) for total in np.array(sums)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -67,6 +67,7 @@ class _Run:
     """Folder of the model's checkpoint."""
     lines: Lines
     validation: list[Example]
+    model: VoxCPM2
     trainer: Trainer
     folder: RunFolder | None
     """Folder to write, or None in all processes but the first."""
@@ -101,7 +102,7 @@ def _prepare(
         if folder is not None:
             folder.resume(trainer)
     trainer.follow_first()
-    return _Run(settings, source, lines, validation, trainer, folder)
+    return _Run(settings, source, lines, validation, model, trainer, folder)
 
 
 def _require_matplotlib() -> None:
@@ -134,7 +135,7 @@ def _write(run: _Run, folder: RunFolder, step: Step, losses: Losses) -> None:
     trainer, settings, options = run.trainer, run.settings, run.settings.options
 
     def write(checkpoint: Path) -> None:
-        write_weights(checkpoint, trainer.model, settings, run.source)
+        write_weights(checkpoint, run.model, settings, run.source)
 
     if losses or _is_due(trainer, options.log_interval):
         folder.log(step, losses)
@@ -145,10 +146,10 @@ def _write(run: _Run, folder: RunFolder, step: Step, losses: Losses) -> None:
         lines = run.lines.validation or run.lines.training
         texts = options.sample_texts or [line.text for line in lines][:2]
         samples = folder.path / "samples" / f"step_{step.number:07d}"
-        _speak(trainer.model, texts, options.seed, samples)
+        _speak(run.model, texts, options.seed, samples)
 
 
-def _speak(model: VoxCPM2, texts: list[str], seed: int, folder: Path) -> None:
+def _speak(model: VoxCPM2, texts: Sequence[str], seed: int, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model.eval()
     for number, text in enumerate(texts, start=1):

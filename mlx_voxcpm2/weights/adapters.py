@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
 from ..layers import backend
-from ..models.family import Weights
+from ..models.family import Network, Weights
 from ..models.voxcpm2.lora import LoRASettings
 from .adapter_files import StoredAdapter, check_strength, read_adapter
 from .lora_layers import (
@@ -51,13 +52,13 @@ class Adapter:
 
 
 def load_adapter(
-    model: nn.Module, path_or_repo: str | Path, strength: float | None = None
+    model: Network, path_or_repo: str | Path, strength: float | None = None
 ) -> Adapter:
     """Reads and attaches an adapter, see `VoxCPM2.load_adapter`."""
     return attach(model, read_adapter(path_or_repo, strength))
 
 
-def attach(model: nn.Module, stored: StoredAdapter) -> Adapter:
+def attach(model: Network, stored: StoredAdapter) -> Adapter:
     """Replaces the layers that the adapter changes by LoRA layers, after detaching any other.
 
     Raises ValueError, and changes nothing, if no tensor fits.
@@ -74,7 +75,7 @@ def attach(model: nn.Module, stored: StoredAdapter) -> Adapter:
     return model.adapter
 
 
-def set_strength(model: nn.Module, strength: float) -> None:
+def set_strength(model: Network, strength: float) -> None:
     """Scales the adapter, see `VoxCPM2.set_adapter_strength`."""
     adapter = _adapter_of(model)
     adapter.strength = check_strength(strength)
@@ -84,14 +85,14 @@ def set_strength(model: nn.Module, strength: float) -> None:
     _replace(model, adapter.layers if adapter.strength else _base_layers(adapter))
 
 
-def remove_adapter(model: nn.Module) -> None:
+def remove_adapter(model: Network) -> None:
     """Detaches the adapter, if there is one, see `VoxCPM2.remove_adapter`."""
     if model.adapter is not None:
         _replace(model, _base_layers(model.adapter))
         model.adapter = None
 
 
-def fuse_adapter(model: nn.Module) -> None:
+def fuse_adapter(model: Network) -> None:
     """Adds the adapter to the weights and detaches it, see `VoxCPM2.fuse_adapter`."""
     adapter = _adapter_of(model)
     for path, layer in _base_layers(adapter).items():
@@ -111,7 +112,7 @@ def fuse_adapter(model: nn.Module) -> None:
     model.join(mx.eval)
 
 
-def fuse_weights(model: nn.Module, weights: Weights, stored: StoredAdapter) -> Weights:
+def fuse_weights(model: Network, weights: Weights, stored: StoredAdapter) -> Weights:
     """Fuses an adapter, lazily, into a checkpoint's weights by the model's names.
 
     The fused ones are float32, to be rounded only once. Raises ValueError if no tensor fits.
@@ -125,7 +126,7 @@ def fuse_weights(model: nn.Module, weights: Weights, stored: StoredAdapter) -> W
 
 
 def add_lora(
-    model: nn.Module, settings: LoRASettings, stored: StoredAdapter | None = None
+    model: Network, settings: LoRASettings, stored: StoredAdapter | None = None
 ) -> Adapter:
     """Attaches LoRA layers to be trained, and freezes all other weights.
 
@@ -154,7 +155,7 @@ def add_lora(
     return model.adapter
 
 
-def lora_tensors(model: nn.Module) -> Weights:
+def lora_tensors(model: Network) -> Weights:
     """Tensors of the adapter by upstream's names: PATH.lora_A (r, in), PATH.lora_B (out, r)."""
     tensors = {}
     for path, layer in _adapter_of(model).layers.items():
@@ -162,7 +163,7 @@ def lora_tensors(model: nn.Module) -> Weights:
     return tensors
 
 
-def _adapter_of(model: nn.Module) -> Adapter:
+def _adapter_of(model: Network) -> Adapter:
     if model.adapter is None:
         raise ValueError("the model has no adapter; load one first")
     return model.adapter
@@ -173,5 +174,5 @@ def _base_layers(adapter: Adapter) -> Layers:
     return {path: layer.linear for path, layer in adapter.layers.items()}
 
 
-def _replace(model: nn.Module, layers: dict[str, nn.Module]) -> None:
+def _replace(model: Network, layers: Mapping[str, nn.Module]) -> None:
     model.update_modules(tree_unflatten(list(layers.items())))

@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 
 import mlx.core as mx
-import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from ..errors import one_line
-from ..models.family import Family, Weights
+from ..models.family import Family, Network, Weights
 from .torch_file import load_torch_file
 
 
@@ -87,7 +86,7 @@ def is_float(array: mx.array) -> bool:
     return mx.issubdtype(array.dtype, mx.floating)
 
 
-def check_tensors(model: nn.Module, weights: Weights, folder: Path) -> None:
+def check_tensors(model: Network, weights: Weights, folder: Path) -> None:
     """Raises ValueError naming the first tensor that is missing, unknown, mis-shaped or mistyped.
 
     folder: of the checkpoint, for the message.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 import mlx.nn as nn
 
+from ..models.family import Network
 from ..models.voxcpm2.lora import LoRASettings
 from .adapter_files import StoredAdapter
 
@@ -23,7 +24,7 @@ Factors = dict[str, tuple[mx.array, mx.array]]
 """A (r, in) and B (out, r) by a layer's path."""
 
 
-def linear_layers(model: nn.Module) -> Layers:
+def linear_layers(model: Network) -> Layers:
     """All linear layers of a network, by path."""
     return {
         path: module

@@ -10,7 +10,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..errors import one_line
-from ..models.family import Family, Weights
+from ..models.family import Family, Network, Weights
 
 logger = logging.getLogger("mlx_voxcpm2")
 
@@ -73,7 +73,7 @@ class Quantization:
             return self.encoder_bits
         return self.down_bits or self.bits if path.endswith(".down_proj") else self.bits
 
-    def entry(self, model: nn.Module) -> dict:
+    def entry(self, model: Network) -> dict:
         """config.json's "quantization" for a family's network.
 
         It has the settings of most layers and, by path, those of the others; False is a layer that
@@ -156,7 +156,7 @@ def find_recipe(quantize: str | Quantization | None) -> Quantization | None:
     return RECIPES[quantize]
 
 
-def quantizable_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def quantizable_layers(model: Network) -> Iterator[tuple[str, nn.Module]]:
     """Linear layers and embeddings that could be quantised, by path.
 
     Recipes choose those of the stacks (`.layers.`) and the text embedding. In VoxCPM2 the others
@@ -169,7 +169,7 @@ def quantizable_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield path, module
 
 
-def quantize_weights(model: nn.Module, weights: Weights, entry: dict) -> Weights:
+def quantize_weights(model: Network, weights: Weights, entry: dict) -> Weights:
     """Quantises, lazily, the weights that `Quantization.entry` selects."""
     chosen = {path for path, _ in quantizable_layers(model) if entry.get(path) is not False}
     result = {}
@@ -189,7 +189,7 @@ def has_scales(weights: Weights) -> bool:
     return any(name.endswith(".scales") for name in weights)
 
 
-def quantize_layers(model: nn.Module, weights: Weights, entry: dict) -> None:
+def quantize_layers(model: Network, weights: Weights, entry: dict) -> None:
     """Replaces the layers whose weights have scales by quantised ones, without their weights."""
 
     def settings(path: str, module: nn.Module) -> dict | bool:
