@@ -182,7 +182,8 @@ def behave_as_on_gpu() -> None:
 
 def build_model(dtype: str) -> tuple[VoxCPM2, dict[str, mx.array]]:
     """The released model without memory, for which every text has `TEXT` tokens; its weights."""
-    model = VoxCPM2(VoxCPM2Config.from_file(CONFIG)[0], lambda text: [5] * TEXT)
+    config = VoxCPM2Config.from_dict(json.loads(CONFIG.read_text()))
+    model = VoxCPM2(config, lambda text: [5] * TEXT)
     model.eval()
 
     def weight(name: str, value: mx.array) -> mx.array:

@@ -1,4 +1,4 @@
-"""Checkpoints for MLX from upstream's release. Installed as `mlx_voxcpm2.convert`."""
+"""Convert checkpoints for MLX, and upload them. Installed as `mlx_voxcpm2.convert`."""
 
 from .checkpoint import LAYOUTS, convert
 from .publish import publish

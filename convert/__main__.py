@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from mlx_voxcpm2.commands.shell import Parser, flag, messages_on_success, run, stopped_by_signals
 from mlx_voxcpm2.weights.adapter_files import split_strength
 from mlx_voxcpm2.weights.quantization import MODE_RECIPES, RECIPES, Quantization, find_recipe
+
+_UPLOAD_FLAGS = {"private", "measured"}
 
 
 def build_parser(prog: str) -> Parser:
@@ -18,79 +20,110 @@ def build_parser(prog: str) -> Parser:
         prog=prog,
         description="Write a VoxCPM2 checkpoint for MLX. Flags may be spelled with - for _.",
     )
-    flag(parser, "hf_path", "model", metavar="PATH_OR_REPO", help="what to convert")
-    flag(
-        parser, "mlx_path", default="mlx_model", metavar="PATH",
-        help="the folder to write (default %(default)s)",
-    )  # fmt: skip
-    flag(parser, "revision", help="of the hub repository")
-    flag(parser, "overwrite", action="store_true", help="replace a checkpoint that is there")
-    flag(
-        parser, "layout", default="mlx-audio",
-        help="mlx-audio (default), which it reads too, or mlx-voxcpm2",
-    )  # fmt: skip
-    flag(
-        parser, "adapter", "lora_path", metavar="PATH_OR_REPO[:STRENGTH]",
-        help="a LoRA adapter to fuse into the weights",
-    )  # fmt: skip
-    numbers = parser.add_argument_group("in which precision")
-    flag(numbers, "dtype", help="bfloat16 (default), float16 or float32, of what isn't quantised")
-    flag(
-        numbers, "recipe", "quant_predicate", metavar="NAME",
-        help=", ".join((*RECIPES, *MODE_RECIPES)),
-    )  # fmt: skip
-    numbers.add_argument(
-        "-q", "--quantize", action="store_true", help="quantise to 4 bits, or as these say"
-    )
-    flag(numbers, "q_bits", type=int, metavar="N", help="of a weight (default 4)")
+    flag(parser, "hf_path", "model", metavar="PATH_OR_REPO", help="the checkpoint to convert")
+    target = "the folder to write (default %(default)s)"
+    flag(parser, "mlx_path", default="mlx_model", metavar="PATH", help=target)
+    flag(parser, "revision", help="branch, tag or commit of the hub repository")
+    flag(parser, "overwrite", action="store_true", help="replace an existing checkpoint")
+    layouts = "mlx-audio (default), which mlx-audio reads too, or mlx-voxcpm2"
+    flag(parser, "layout", default="mlx-audio", help=layouts)
+    adapter, adapters = "PATH_OR_REPO[:STRENGTH]", "a LoRA adapter to fuse into the weights"
+    flag(parser, "adapter", "lora_path", metavar=adapter, help=adapters)
+    numbers = parser.add_argument_group("precision")
+    dtypes = "bfloat16 (default), float16 or float32, of unquantised weights"
+    flag(numbers, "dtype", help=dtypes)
+    recipes = ", ".join((*RECIPES, *MODE_RECIPES))
+    flag(numbers, "recipe", "quant_predicate", metavar="NAME", help=recipes)
+    quantize = "quantise to 4 bits, or as the following say"
+    numbers.add_argument("-q", "--quantize", action="store_true", help=quantize)
+    flag(numbers, "q_bits", type=int, metavar="N", help="bits of a weight (default 4)")
     flag(numbers, "q_group_size", type=int, metavar="N", help="weights that share a scale")
     flag(numbers, "q_mode", metavar="MODE", help="affine (default), mxfp4, mxfp8 or nvfp4")
-    hub = parser.add_argument_group(
-        "upload", "Without --hf_path, of what --mlx_path holds already."
-    )
-    flag(hub, "upload_repo", metavar="OWNER/NAME", help="write a model card and upload to the hub")
+    hub = parser.add_argument_group("upload", "Without --hf_path, of the checkpoint in --mlx_path.")
+    upload = "write a model card and upload to the hub"
+    flag(hub, "upload_repo", metavar="OWNER/NAME", help=upload)
     flag(hub, "private", action="store_true", help="make the repository private")
-    flag(hub, "measured", metavar="FILE", help="what benchmarks/quantisation.py printed of it")
+    flag(hub, "measured", metavar="FILE", help="output of benchmarks/quantisation.py, for the card")
     return parser
 
 
+@dataclass(frozen=True)
+class Conversion:
+    """Arguments of `convert`."""
+
+    hf_path: str
+    mlx_path: str
+    dtype: str | None
+    revision: str | None
+    quantize: str | Quantization | None
+    layout: str
+    overwrite: bool
+    adapter: str | None
+    adapter_strength: float | None
+
+
+@dataclass(frozen=True)
+class Upload:
+    """Arguments of `publish`."""
+
+    folder: str
+    repo_id: str
+    private: bool
+    base_model: str | None
+    measured: str | None
+
+
+@dataclass(frozen=True)
+class ConvertCommand:
+    """A parsed command line: a conversion, an upload, or both."""
+
+    conversion: Conversion | None
+    upload: Upload | None
+
+    @classmethod
+    def parse(cls, parser: Parser, args: argparse.Namespace) -> ConvertCommand:
+        """Raises ValueError for flags that contradict each other or have no effect."""
+        check(parser, args)
+        conversion = upload = None
+        if args.hf_path is not None:
+            adapter = (None, None) if args.adapter is None else split_strength(args.adapter)
+            conversion = Conversion(
+                args.hf_path,
+                args.mlx_path,
+                args.dtype,
+                args.revision,
+                choose_quantization(args),
+                args.layout,
+                args.overwrite,
+                *adapter,
+            )
+        if args.upload_repo is not None:
+            is_local = args.hf_path is None or os.path.exists(os.path.expanduser(args.hf_path))
+            base_model = None if is_local else args.hf_path
+            upload = Upload(
+                args.mlx_path, args.upload_repo, args.private, base_model, args.measured
+            )
+        return cls(conversion, upload)
+
+
 def check(parser: Parser, args: argparse.Namespace) -> None:
-    """Raises ValueError for flags that would do nothing, or say nothing."""
+    """Raises ValueError for flags that are empty or have no effect."""
     given = [name for name, value in vars(args).items() if value != parser.get_default(name)]
     for name in given:
-        if getattr(args, name) == "":  # as a path it would be the folder we are in
+        if getattr(args, name) == "":  # as a path it would be the working directory
             raise ValueError(f"--{name} is empty; give it a value, or leave it out")
     if args.hf_path is None and args.upload_repo is None:
         raise ValueError("--hf_path is missing: what shall be converted?")
-    of_upload = {"private", "measured"}
-    idle = set(given) & of_upload if args.upload_repo is None else set()
+    idle = set(given) & _UPLOAD_FLAGS if args.upload_repo is None else set()
     if args.hf_path is None:
-        idle |= set(given) - of_upload - {"mlx_path", "upload_repo", "verbose"}
+        idle |= set(given) - _UPLOAD_FLAGS - {"mlx_path", "upload_repo", "verbose"}
     if idle:
         missing = "--upload_repo" if args.upload_repo is None else "--hf_path"
         raise ValueError(f"--{min(idle)} does nothing without {missing}")
 
 
-def convert_and_upload(parser: Parser, args: argparse.Namespace) -> None:
-    check(parser, args)
-    if args.hf_path is None:
-        upload(args)
-    elif args.upload_repo is None:
-        convert(args)
-    else:
-        from .publish import check_upload
-
-        check_upload(args.upload_repo)  # now, not after an hour of converting
-        convert(args)
-        try:
-            upload(args)
-        except (ValueError, OSError) as error:
-            hint = f"{args.mlx_path} is complete: without --hf_path this command only uploads it"
-            raise OSError(f"{error}; {hint}") from None
-
-
 def choose_quantization(args: argparse.Namespace) -> str | Quantization | None:
-    """What `convert` takes as `quantize`, from the flags."""
+    """The argument `quantize` of `convert`. Raises ValueError."""
     names = ("q_bits", "q_group_size", "q_mode")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.recipe is None and not args.quantize:
@@ -109,7 +142,7 @@ def choose_quantization(args: argparse.Namespace) -> str | Quantization | None:
 
 
 class Progress:
-    """A bar for each stage, on a terminal only."""
+    """Progress bar per stage, on a terminal only."""
 
     def __init__(self):
         self._stage, self._bar = "", None
@@ -119,10 +152,8 @@ class Progress:
 
         if stage != self._stage:
             self.close()
-            self._stage, self._bar = stage, tqdm(
-                desc=stage, total=total, unit="B", unit_scale=True, disable=None,
-                file=sys.stderr, leave=False,
-            )  # fmt: skip
+            bar = {"desc": stage, "total": total, "unit": "B", "unit_scale": True, "leave": False}
+            self._stage, self._bar = stage, tqdm(file=sys.stderr, disable=None, **bar)
         self._bar.update(done - self._bar.n)
 
     def close(self) -> None:
@@ -130,32 +161,43 @@ class Progress:
             self._bar.close()
 
 
-def convert(args: argparse.Namespace) -> None:
+def convert_and_upload(parser: Parser, args: argparse.Namespace) -> None:
+    """Runs the command."""
+    command = ConvertCommand.parse(parser, args)
+    conversion, upload = command.conversion, command.upload
+    if conversion is None:
+        publish(upload)
+    elif upload is None:
+        convert(conversion)
+    else:
+        from .publish import check_upload
+
+        check_upload(upload.repo_id)  # now, not after an hour of converting
+        convert(conversion)
+        try:
+            publish(upload)
+        except (ValueError, OSError) as error:
+            hint = f"{upload.folder} is complete: without --hf_path this command only uploads it"
+            raise OSError(f"{error}; {hint}") from None
+
+
+def convert(conversion: Conversion) -> None:
     from .checkpoint import convert
 
-    quantization = choose_quantization(args)
-    adapter, strength = (None, None) if args.adapter is None else split_strength(args.adapter)
     progress = Progress()
     try:
         with stopped_by_signals(), messages_on_success():
-            target = convert(
-                args.hf_path, args.mlx_path, args.dtype, args.revision, quantize=quantization,
-                layout=args.layout, overwrite=args.overwrite, adapter=adapter,
-                adapter_strength=strength, progress=progress,
-            )  # fmt: skip
+            target = convert(**vars(conversion), progress=progress)
     finally:
         progress.close()
     size = sum(file.stat().st_size for file in target.iterdir())
     print(f"{target}: {size / 1e9:.2f} GB", file=sys.stderr)
 
 
-def upload(args: argparse.Namespace) -> None:
+def publish(upload: Upload) -> None:
     from .publish import publish
 
-    local = args.hf_path is None or os.path.exists(os.path.expanduser(args.hf_path))
-    base_model = None if local else args.hf_path
-    address = publish(args.mlx_path, args.upload_repo, args.private, base_model, args.measured)
-    print(address, file=sys.stderr)
+    print(publish(**vars(upload)), file=sys.stderr)
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> int:

@@ -1,4 +1,4 @@
-"""A checkpoint in any layout -> one for MLX: cast, quantised, written and verified."""
+"""Convert a checkpoint for MLX: cast, fuse, quantise, write and verify it tensor by tensor."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ import mlx.core as mx
 
 from mlx_voxcpm2.errors import one_line
 from mlx_voxcpm2.load import Checkpoint, Precision, choose_precision, read_checkpoint
-from mlx_voxcpm2.weights import layouts
-from mlx_voxcpm2.weights.adapter_files import read_adapter_if_any
-from mlx_voxcpm2.weights.files import Weights
+from mlx_voxcpm2.models.family import Export, Weights
+from mlx_voxcpm2.weights.adapter_files import read_adapter_if_given
 from mlx_voxcpm2.weights.hub import find_checkpoint
 from mlx_voxcpm2.weights.quantization import Quantization
 
@@ -27,8 +26,8 @@ LAYOUTS = ("mlx-audio", "mlx-voxcpm2")
 MAX_SHARD_BYTES = 5 * 10**9
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
-Store = Callable[[str, mx.array], tuple[str, mx.array]]
 Progress = Callable[[str, int, int], None]
+"""Called with a stage ("writing", "checking"), the bytes done and all bytes of that stage."""
 
 
 def convert(
@@ -44,23 +43,22 @@ def convert(
     adapter_strength: float | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """A checkpoint that `load_model` takes -> a folder `mlx_path` with one for MLX.
+    """Converts a checkpoint that `load_model` reads; returns the folder that it wrote, `mlx_path`.
 
-    dtype, revision, quantize: as in `load_model`; a source that is quantised already is refused.
-    layout: "mlx-audio", which that program and this one read, or "mlx-voxcpm2", in which the
-        convolutions of the AudioVAE lie as this package computes with them.
-    overwrite: whether to replace a checkpoint at `mlx_path`, when the new one is complete.
+    dtype, revision, quantize: as in `load_model`; a quantised source is refused.
+    layout: "mlx-audio", which mlx-audio and this package read, or "mlx-voxcpm2", which has this
+        package's names and axes, so that only this package reads it.
+    overwrite: whether to replace a checkpoint at `mlx_path`, once the new one is complete.
     adapter, adapter_strength: a LoRA adapter to fuse into the weights, before they are cast or
         quantised; see `adapter_files.read_adapter`.
-    progress: is given a stage ("writing", "checking"), the bytes done and all bytes of it.
 
-    Tensors are read, computed and written one by one, then read again and compared. Whatever
-    ends that early leaves nothing behind. Raises what `load_model` raises, FileExistsError if
-    `mlx_path` is there, and OSError if it can't be written.
+    Tensors are read, computed and written one by one, then read again and compared. If that is
+    interrupted, nothing is left behind. Raises the errors of `load_model`, FileExistsError if
+    `mlx_path` exists, and OSError if it can't be written.
     """
     if layout not in LAYOUTS:
         raise ValueError(f"layout is {layout!r}; it must be one of {', '.join(LAYOUTS)}")
-    stored = read_adapter_if_any(adapter, adapter_strength)
+    stored = read_adapter_if_given(adapter, adapter_strength)
     precision = replace(choose_precision(dtype, quantize), must_be_original=True, adapter=stored)
     target = Path(os.path.realpath(os.path.expanduser(mlx_path)))
     with target_folder(target, overwrite) as folder:
@@ -92,9 +90,9 @@ def _silent(stage: str, done: int, total: int) -> None:
 
 
 def _write_small_files(checkpoint: Checkpoint, source: Path, folder: Path) -> None:
-    config = {
-        **checkpoint.data, "model_type": "voxcpm2", "dtype": str(checkpoint.dtype).split(".")[-1]
-    }  # fmt: skip
+    architecture = checkpoint.model.family.architectures[0]
+    dtype = str(checkpoint.dtype).removeprefix("mlx.core.")
+    config = {**checkpoint.data, "model_type": architecture, "dtype": dtype}
     text = json.dumps(config, indent=2, ensure_ascii=False)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
     for name in TOKENIZER_FILES:
@@ -102,61 +100,65 @@ def _write_small_files(checkpoint: Checkpoint, source: Path, folder: Path) -> No
             shutil.copy(source / name, folder / name)
 
 
+def _unchanged(name: str, value: mx.array) -> tuple[str, mx.array]:
+    return name, value
+
+
 @dataclass(frozen=True)
 class Plan:
-    """Which tensors go into which files, and how."""
+    """Which tensors to write into which files, and in which layout."""
 
     names: dict[str, list[str]]
-    """By file, the model's names."""
-    heads: dict[str, bytes]
-    """By file, what it begins with."""
+    """Names of the model's tensors, by file."""
+    headers: dict[str, bytes]
+    """First bytes of each file."""
     index: dict | None
-    """Where there are several files, what tells which tensor is in which."""
-    store: Store
-    """The name and the value of a tensor here -> in the layout that is written."""
+    """Content of the index of shards, if there are several files."""
+    export: Export
+    """Converts a tensor to the layout that is written."""
     size: int
-    """Bytes of all files."""
+    """Size of all files in bytes."""
 
 
 def _plan(checkpoint: Checkpoint, layout: str) -> Plan:
     from huggingface_hub import split_state_dict_into_shards_factory
 
-    weights = checkpoint.weights
-    store: Store = (
-        layouts.to_mlx_audio(checkpoint.model) if layout == "mlx-audio" else lambda *pair: pair
-    )
+    weights, model = checkpoint.weights, checkpoint.model
+    export = model.family.to_mlx_audio(model) if layout == "mlx-audio" else _unchanged
     split = split_state_dict_into_shards_factory(
-        weights, get_storage_size=lambda value: value.nbytes, max_shard_size=MAX_SHARD_BYTES,
+        weights,
+        get_storage_size=lambda value: value.nbytes,
+        max_shard_size=MAX_SHARD_BYTES,
         filename_pattern="model{suffix}.safetensors",
-    )  # fmt: skip
+    )
     files = split.filename_to_tensors
     stored = {
-        file: dict(store(name, weights[name]) for name in names) for file, names in files.items()
+        file: dict(export(name, weights[name]) for name in names) for file, names in files.items()
     }
-    heads = {file: header(tensors) for file, tensors in stored.items()}
+    headers = {file: header(tensors) for file, tensors in stored.items()}
     index = None
     if split.is_sharded:
         file_of = {name: file for file, tensors in stored.items() for name in tensors}
         index = {"metadata": split.metadata, "weight_map": dict(sorted(file_of.items()))}
-    size = split.metadata["total_size"] + sum(len(head) for head in heads.values())
-    return Plan(files, heads, index, store, size)
+    size = split.metadata["total_size"] + sum(map(len, headers.values()))
+    return Plan(files, headers, index, export, size)
 
 
 def _write_weights(
     weights: Weights, plan: Plan, folder: Path, progress: Progress
 ) -> dict[str, tuple]:
-    """Empties `weights` into the folder; returns what `_verify` wants to find there."""
+    """Writes the weights, emptying the dict; returns the fingerprints that `_verify` expects."""
     sums, done = {}, 0
 
     def stored(names: list[str]) -> Iterator[mx.array]:
         for name in names:
             value = mx.contiguous(weights.pop(name))
             sums[name] = fingerprint(value)
-            yield plan.store(name, value)[1]
+            yield plan.export(name, value)[1]
 
     for file, names in plan.names.items():
-        for written in write_file(folder / file, plan.heads[file], stored(names)):
-            mx.clear_cache()  # on a GPU, MLX keeps the memory of what is gone
+        for written in write_file(folder / file, plan.headers[file], stored(names)):
+            mx.clear_cache()  # MLX keeps the memory of freed arrays
             done += written
             progress("writing", done, plan.size)
     if plan.index is not None:
@@ -166,12 +168,12 @@ def _write_weights(
 
 
 def fingerprint(value: mx.array) -> tuple:
-    """Shape, type and a checksum of the bytes."""
+    """Shape, type and checksum of a tensor."""
     return value.shape, value.dtype, zlib.crc32(content(value))
 
 
 def _verify(folder: Path, sums: dict[str, tuple], progress: Progress) -> None:
-    """Reads it as `load_model` does; raises ValueError unless all is as it was computed."""
+    """Reads the new checkpoint; raises ValueError unless it has the tensors that were written."""
     found = read_checkpoint(folder, Precision())
     total = sum(value.nbytes for value in found.weights.values())
     wrong = sorted(found.weights.keys() ^ sums.keys())

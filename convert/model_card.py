@@ -1,4 +1,4 @@
-"""A converted checkpoint's model card: a template of `model_cards/` and what its files say."""
+"""Model card of a converted checkpoint: a template of `model_cards/`, filled from its files."""
 
 from __future__ import annotations
 
@@ -8,89 +8,82 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-import mlx.core as mx
-
-from mlx_voxcpm2.models.voxcpm2.config import VoxCPM2Config
-from mlx_voxcpm2.weights.files import read_weights
-from mlx_voxcpm2.weights.layouts import is_mlx_audio
+from mlx_voxcpm2.load import read_config
+from mlx_voxcpm2.models.family import Family
+from mlx_voxcpm2.weights.files import is_float, read_weights
 from mlx_voxcpm2.weights.quantization import quantization_entry, settings_of
 
 MEASURED = ("<!-- measured -->", "<!-- /measured -->")
-"""What benchmarks/quantisation.py found stands between these, in its output and in the card."""
+"""Marks around the results of benchmarks/quantisation.py, in its output and in the card."""
 
 _WRITTEN_HERE = "<!-- Written by mlx_voxcpm2.convert"
-
-_PARTS = {
-    "base_lm": "language model",
-    "residual_lm": "residual language model",
-    "feat_encoder": "local encoder",
-    "feat_decoder": "diffusion transformer",
-    "audio_vae": "AudioVAE",
-}
-_OTHERS = "scalar quantiser, projections, stop head"
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What the files of a converted checkpoint hold."""
+    """Sizes and formats of a converted checkpoint."""
 
+    family: Family
     forms: dict[str, Counter[str]]
-    """Part -> how its numbers are stored ("bfloat16", "4 bits in groups of 64") -> bytes."""
+    """Bytes by part, and by the format of its numbers ("4 bits (affine) in groups of 64")."""
     bits: frozenset[int]
-    """Those of most quantised layers of the language model and of the diffusion transformer, 16
-    for one that has none; empty if nothing is quantised."""
+    """Number of bits of most quantised layers, of each main part of the family, 16 for a part
+    that has none; empty if nothing is quantised."""
     layout: str
-    """As `--layout` names it."""
+    """One of `convert.LAYOUTS`."""
 
     @property
     def size(self) -> int:
+        """Size of all weights in bytes."""
         return sum(sum(forms.values()) for forms in self.forms.values())
 
 
 def read_contents(folder: Path) -> Contents:
-    """Reads the names and types of all tensors in the folder, not the numbers."""
+    """Reads the names and types of all tensors in the folder, not their values."""
     for name in ("config.json", "tokenizer.json"):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder}: no {name} here; give a converted checkpoint")
-    weights, written_by_mlx = read_weights(folder)
+    family, config = read_config(folder)
+    weights, written_by_mlx = read_weights(folder, family)
     if not written_by_mlx:
         raise ValueError(f"{folder} is not converted yet; give it as --hf_path")
-    _, config = VoxCPM2Config.from_file(folder / "config.json")
+    family.read_config(config)  # which refuses a damaged one
     quantization = quantization_entry(config)
     forms: dict[str, Counter[str]] = defaultdict(Counter)
     bits: dict[str, Counter[int]] = defaultdict(Counter)
     for name, value in weights.items():
-        part, layer = _PARTS.get(name.partition(".")[0], _OTHERS), name.rpartition(".")[0]
+        part = family.parts.get(name.partition(".")[0], family.other_parts)
+        layer = name.rpartition(".")[0]
         if f"{layer}.scales" in weights and not name.endswith(".bias"):
             settings = settings_of(layer, quantization)
             form = "{bits} bits ({mode}) in groups of {group_size}".format(**settings)
             bits[part][settings["bits"]] += 1
-        elif mx.issubdtype(value.dtype, mx.floating):  # the AudioVAE's table of rates is no weight
+        elif is_float(value):  # integers are tables, not weights
             form = str(value.dtype).removeprefix("mlx.core.")
         else:
             continue
         forms[part][form] += value.nbytes
     most = frozenset()
     if bits:
-        main = [bits[_PARTS[name]] or Counter([16]) for name in ("base_lm", "feat_decoder")]
+        main = [bits[family.parts[name]] or Counter([16]) for name in family.main_parts]
         most = frozenset(counts.most_common(1)[0][0] for counts in main)
-    layout = "mlx-audio" if is_mlx_audio(weights) else "mlx-voxcpm2"
-    return Contents(forms, most, layout)
+    layout = "mlx-audio" if family.has_mlx_audio_layout(weights) else "mlx-voxcpm2"
+    return Contents(family, forms, most, layout)
 
 
 def write_card(
     folder: Path, repo: str, base_model: str | None = None, measured: Path | None = None
 ) -> Path:
-    """Writes README.md into the folder of a converted checkpoint that will be `repo` on the hub.
+    """Writes README.md into the folder of a converted checkpoint, for the hub repository `repo`.
 
-    A README.md without our mark is its owner's and stays as it is. One that we wrote is written
-    anew; the base model and the measurements that it names are kept where none are given.
-    base_model: the hub repository that was converted, openbmb/VoxCPM2 by default.
-    measured: what `benchmarks/quantisation.py` printed for this checkpoint.
+    A README.md without this program's mark is the owner's own text and is not changed. Otherwise
+    it is replaced, keeping its base model and measurements if none are given.
+    base_model: the hub repository that was converted, by default the family's original.
+    measured: output of `benchmarks/quantisation.py` for this checkpoint.
     """
     contents, card = read_contents(folder), folder / "README.md"
     table = None if measured is None else _measurements(measured)
-    # Ours is UTF-8; whatever else there is, the owner wrote.
+    # This program writes UTF-8; any other bytes are the owner's.
     before = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
     if before and _WRITTEN_HERE not in before:
         if table is not None:
@@ -98,24 +91,25 @@ def write_card(
         return card
     if base_model is None:
         named = re.search(r"^base_model: (\S+)$", before, re.MULTILINE)
-        base_model = named[1] if named else "openbmb/VoxCPM2"
+        base_model = named[1] if named else contents.family.original
     text = card_text(contents, repo, base_model, table or _between_marks(before))
     card.write_text(text, encoding="utf-8")
     return card
 
 
 def card_text(contents: Contents, repo: str, base_model: str, measured: str | None) -> str:
-    """The card, as Markdown with the metadata that the hub reads."""
+    """Text of the card: Markdown, with the metadata that the hub reads."""
     known = {frozenset(): "bf16", frozenset({8}): "8bit", frozenset({4}): "4bit"}
     recipe = known.get(contents.bits, "other")
-    names = {"repo": repo, "base_model": base_model}
+    title, names = contents.family.title, {"repo": repo, "base_model": base_model}
     section = ["", "## What was measured", "", MEASURED[0], measured, MEASURED[1], ""]
-    return _template("template").substitute(
+    layout = _template(f"{title}-layout-{contents.layout}").substitute(names).strip()
+    return _template(title).substitute(
         names,
-        about=_template(f"VoxCPM2-{recipe}").substitute(names).strip(),
+        about=_template(f"{title}-{recipe}").substitute(names).strip(),
         relation="\nbase_model_relation: quantized" if contents.bits else "",
         bits="".join(f", {bits}-bit" for bits in sorted(contents.bits - {16})),
-        layout=_template(f"layout-{contents.layout}").substitute(names).strip(),
+        layout=layout,
         size=_size(contents.size),
         parts=_table(contents),
         measured="\n".join(section) if measured else "",
@@ -129,7 +123,7 @@ def _template(name: str) -> Template:
 
 def _table(contents: Contents) -> str:
     lines = ["| part | stored as | size |", "|---|---|---|"]
-    for part in [*_PARTS.values(), _OTHERS]:
+    for part in [*contents.family.parts.values(), contents.family.other_parts]:
         if forms := contents.forms.get(part):
             each = [f"{form}: {_size(size)}" for form, size in forms.most_common()]
             stored = ", ".join(each if len(forms) > 1 else forms)
@@ -138,7 +132,7 @@ def _table(contents: Contents) -> str:
 
 
 def _size(count: int) -> str:
-    """Bytes in the unit that shows three digits: 4.96 GB, 730 MB, 12.3 kB."""
+    """Number of bytes with three significant digits: 4.96 GB, 730 MB, 12.3 kB."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= 0.9995 * scale:
             return f"{count / scale:#.3g}".rstrip(".") + f" {unit}"
@@ -151,7 +145,7 @@ def _measurements(file: Path) -> str:
     except OSError as error:
         raise FileNotFoundError(f"{file} can't be read ({error.strerror})") from None
     except UnicodeDecodeError:
-        raise ValueError(f"{file} is not text; give what quantisation.py printed") from None
+        raise ValueError(f"{file} is not text; give the output of quantisation.py") from None
     found = _between_marks(text)
     if not found:
         raise ValueError(f"{file} has nothing between {' and '.join(MEASURED)}")

@@ -1,4 +1,4 @@
-"""Uploads a converted checkpoint with its model card to the Hugging Face hub."""
+"""Upload a converted checkpoint with its model card to the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from mlx_voxcpm2.errors import one_line
 
 from .model_card import write_card
 
-# What is uploaded; clips, notes and the like that lie in the folder too stay at home.
+# Only these files are uploaded; clips, notes and the like in the same folder are not.
 _SUFFIXES = (".json", ".safetensors")
 _NAMES = ("README.md", "LICENSE")
 
-# What an earlier upload may have left and would be read instead of the weights uploaded now.
+# Deleted in the repository: left by an earlier upload, they would be read instead of these.
 _WEIGHTS = ["model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json"]
 
 
 def check_upload(repo_id: str) -> None:
-    """Raises one line if an upload to `repo_id` can't succeed, as far as can be told before it.
+    """Checks, before anything is converted, whether an upload to `repo_id` can succeed.
 
-    ValueError for its name, PermissionError for the token, OSError for the hub. The last word on a
-    fine-grained token has the upload itself.
+    Raises ValueError for its name, PermissionError for the token, OSError for the hub. The rights
+    of a fine-grained token show only during the upload.
     """
     from huggingface_hub import HfApi, get_token
     from huggingface_hub.errors import HFValidationError
@@ -41,7 +41,7 @@ def check_upload(repo_id: str) -> None:
         )
     try:
         account = HfApi().whoami()
-    except Exception as error:  # as in `mlx_voxcpm2.weights.hub`: they have no common ancestor
+    except Exception as error:  # they have no common base class, see `weights.hub`
         raise _failure(repo_id, error) from None
     role = account.get("auth", {}).get("accessToken", {}).get("role")
     if role == "read":
@@ -61,11 +61,11 @@ def publish(
     base_model: str | None = None,
     measured: str | Path | None = None,
 ) -> str:
-    """Writes the card of a converted checkpoint and uploads both; the address on the hub.
+    """Uploads a converted checkpoint with its model card; returns the address on the hub.
 
-    The repository is made if there is none. Run again after an upload that broke, it sends what
-    has not arrived: by pieces of files with hf_xet, which comes with huggingface_hub since 0.32,
-    else by whole files. Weights in the repository that are not in the folder are deleted there.
+    The repository is created if it does not exist. Called again after an interrupted upload, it
+    sends only the rest: chunks of files with hf_xet, which huggingface_hub installs since 0.32,
+    else whole files. Weights in the repository that are not in the folder are deleted there.
     private: make the repository private; one that is public already is refused.
     base_model, measured: as in `write_card`.
 
@@ -77,12 +77,13 @@ def publish(
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; convert into it first")
     check_upload(repo_id)
-    notes = None if measured is None else Path(os.path.expanduser(measured))
-    write_card(folder, repo_id, base_model, notes)
+    report = None if measured is None else Path(os.path.expanduser(measured))
+    write_card(folder, repo_id, base_model, report)
     files = [file for file in folder.iterdir() if file.suffix in _SUFFIXES or file.name in _NAMES]
-    hub, wish = HfApi(), {"private": True} if private else {}  # else as the owner's settings say
+    hub = HfApi()
+    visibility = {"private": True} if private else {}  # else the owner's default
     try:
-        address = hub.create_repo(repo_id, exist_ok=True, **wish)
+        address = hub.create_repo(repo_id, exist_ok=True, **visibility)
         is_public = private and not hub.model_info(repo_id).private
         if not is_public:
             hub.upload_folder(
@@ -105,7 +106,7 @@ _MAY_NOT_WRITE = "your token may not write there; make one that may in the hub's
 
 
 def _failure(repo_id: str, error: BaseException) -> OSError:
-    """What went wrong and what to do, in one line."""
+    """The error for a failed upload: one line with the reason and what to do."""
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     chain = [error]
@@ -121,7 +122,7 @@ def _failure(repo_id: str, error: BaseException) -> OSError:
         )
     if status == 403:
         return PermissionError(f"{repo_id}: {_MAY_NOT_WRITE}")
-    again = "try again, what has arrived is kept"
+    again = "try again to resume it"
     if status is not None and status >= 500:
         return OSError(f"{repo_id}: the hub answers with status {status}; {again}")
     root = chain[-1]

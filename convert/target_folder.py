@@ -1,4 +1,4 @@
-"""The folder of a converted checkpoint: which one may be replaced, and whether it has room."""
+"""Target folder of a conversion: what it may replace, and whether the disk has room."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from mlx_voxcpm2.files import atomic_folder
 
 @contextmanager
 def target_folder(target: Path, overwrite: bool) -> Iterator[Path]:
-    """`atomic_folder`, which replaces nothing but checkpoints, and them only when asked to.
+    """`atomic_folder` that replaces only a checkpoint, and only with `overwrite`.
 
-    Raises FileExistsError, FileNotFoundError or OSError, first of all.
+    Raises FileExistsError, FileNotFoundError or OSError before the block.
     """
     _check_place(target, overwrite)
     with atomic_folder(target) as folder:
@@ -29,7 +29,7 @@ def _check_place(target: Path, overwrite: bool) -> None:
         raise FileExistsError(
             f"{target} exists; choose another --mlx_path, or replace it with --overwrite"
         )
-    # --overwrite deletes the folder: not one that holds other things than a checkpoint.
+    # --overwrite deletes the folder, so there must be nothing but a checkpoint in it.
     is_checkpoint = (target / "config.json").is_file() and any(target.glob("*.safetensors"))
     if not is_checkpoint or any(entry.is_dir() for entry in target.iterdir()):
         raise FileExistsError(
@@ -38,7 +38,7 @@ def _check_place(target: Path, overwrite: bool) -> None:
 
 
 def require_room(folder: Path, needed: int) -> None:
-    """Raises OSError if the disk that `folder` is on has not as many bytes free."""
+    """Raises OSError unless the disk of `folder` has that many bytes free."""
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise OSError(

@@ -1,4 +1,4 @@
-"""Errors are one line that says what is wrong and what to do."""
+"""Error messages of one line, with the problem and what to do about it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import textwrap
 
 
 def one_line(error: BaseException) -> str:
-    """What an error of another library says, as part of such a line."""
+    """Message of another library's error, shortened to be part of one line."""
     text = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
     return textwrap.shorten(text, 200, placeholder=" …").rstrip(". ")

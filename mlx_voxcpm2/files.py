@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all, and files of JSON lines."""
+"""Atomic writing of files and folders, and reading of JSON lines."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .errors import one_line
 
 
 def atomic_write(file: Path, content: bytes) -> None:
-    """Under another name first: whenever it is interrupted, there is a whole file or none.
+    """Writes a file under a temporary name and renames it, so that it is never incomplete.
 
-    Raises OSError as the system words it; whoever calls knows what is to be done.
+    Raises the system's OSError; the caller adds what to do.
     """
     unfinished = file.with_name(f".{secrets.token_hex(8)}.unfinished")
     try:
@@ -28,10 +28,10 @@ def atomic_write(file: Path, content: bytes) -> None:
 
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """Yields a folder beside `target` that takes its place if the block succeeds.
+    """Yields a temporary folder that replaces `target` if the block succeeds.
 
-    Until then what is there stays; whatever ends the block leaves nothing else behind. Raises
-    FileNotFoundError or OSError, first of all, if it could not be put there.
+    Otherwise `target` is unchanged, and nothing else is left behind. Raises FileNotFoundError or
+    OSError, before the block, if there can be no such folder.
     """
     if not target.parent.is_dir():
         raise FileNotFoundError(f"{target.parent}: no such folder; create it first")
@@ -70,9 +70,9 @@ def _remove(folder: Path) -> None:
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines that are not blank, with their numbers from 1; a byte-order mark is no part of one.
+    """Lines that are not blank, with their numbers from 1, without a byte-order mark.
 
-    Raises at once, in one line, an OSError or ValueError for what is no file that can be read.
+    Raises OSError or ValueError, at once and in one line, if the file cannot be read.
     """
     try:
         contents = path.read_bytes()

@@ -1,41 +1,59 @@
-"""A folder or hub id -> a model, from upstream's, mlx-audio's or this package's files."""
+"""Load a model from a folder or a hub repository, by its family and in any known layout."""
 
 from __future__ import annotations
 
+import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from .errors import one_line
 from .layers import backend
 from .model import VoxCPM2
+from .models.family import Family, Weights
 from .models.voxcpm2.config import VoxCPM2Config
+from .models.voxcpm2.family import VOXCPM2
 from .text.known_words import KnownWords
 from .text.tokenizer import Tokenizer
-from .weights import adapters, layouts
-from .weights.adapter_files import StoredAdapter, read_adapter_if_any
-from .weights.files import Weights, read_weights
+from .weights import adapters
+from .weights.adapter_files import StoredAdapter, read_adapter_if_given
+from .weights.files import check_tensors, is_float, read_weights
 from .weights.hub import DEMO, find_checkpoint
-from .weights.lora_layers import lora_class
 from .weights.quantization import (
     Quantization,
+    dequantize_weights,
     find_recipe,
+    has_scales,
     quantization_entry,
+    quantize_layers,
     quantize_weights,
-    settings_of,
 )
 
 logger = logging.getLogger("mlx_voxcpm2")
 
 _DTYPES = {
-    "bfloat16": mx.bfloat16, "bf16": mx.bfloat16,
-    "float16": mx.float16, "fp16": mx.float16,
-    "float32": mx.float32, "fp32": mx.float32,
-}  # fmt: skip
+    "bfloat16": mx.bfloat16,
+    "bf16": mx.bfloat16,
+    "float16": mx.float16,
+    "fp16": mx.float16,
+    "float32": mx.float32,
+    "fp32": mx.float32,
+}
+
+
+def _build_voxcpm2(config: VoxCPM2Config, folder: Path) -> VoxCPM2:
+    model = VoxCPM2(config, Tokenizer(folder / "tokenizer.json"))
+    model.request_builder.known_words = KnownWords.of(folder)
+    return model
+
+
+_FAMILIES = (VOXCPM2,)
+_BUILDERS: dict[str, Callable[[Any, Path], VoxCPM2]] = {VOXCPM2.title: _build_voxcpm2}
+"""Constructors by family: configuration and the checkpoint's folder -> model."""
 
 
 def load_model(
@@ -50,212 +68,180 @@ def load_model(
 
     "demo" is a small voice that comes with the package and says some words only.
 
-    dtype: "bfloat16", "float16" or "float32" for all but the AudioVAE, which stays float32.
-    By default bfloat16; what an MLX converter wrote keeps the type it was given, "demo" float32.
-    On a CPU the default is to keep so what is large, the matrices, and to compute in float32.
+    dtype: "bfloat16", "float16" or "float32" for all but the AudioVAE, which stays float32. The
+    default is bfloat16; for an MLX converter's files their own type, for "demo" float32. On a CPU
+    the default keeps the type of the matrices, which are large, and computes in float32.
     revision: a branch, tag or commit of a hub repository.
     quantize: a recipe ("8bit", "4bit-dit8" …, see `quantization.RECIPES`) or a `Quantization`:
     the same model as from the converted checkpoint, made in memory.
-    adapter, adapter_strength: a LoRA adapter to put on, see `VoxCPM2.load_adapter`.
+    adapter, adapter_strength: a LoRA adapter to attach, see `VoxCPM2.load_adapter`.
 
-    Raises FileNotFoundError for what is not there and ValueError for what is not a VoxCPM2
-    checkpoint, or already quantised and to be quantised, each with one line that names the file
-    or tensor and says what to do.
+    Raises FileNotFoundError for a missing file and ValueError for an unsuitable or damaged one,
+    each with one line that names the file or tensor and says what to do.
     """
     if dtype is None and path_or_repo == DEMO:
-        dtype = mx.float32  # it is stored at 16 bits to be small; at 32 it is faster on a CPU
+        dtype = mx.float32  # its file has 16 bits to be small; float32 is faster on a CPU
     precision = choose_precision(dtype, quantize)
-    stored = read_adapter_if_any(adapter, adapter_strength)
-    if stored is not None:
-        lora_class()  # without it there is no need to read the model
+    stored = read_adapter_if_given(adapter, adapter_strength)
     checkpoint = read_checkpoint(find_checkpoint(path_or_repo, revision), precision)
     model, weights = checkpoint.model, checkpoint.weights
     if dtype is None and backend.on_cpu():
         small = {name: value for name, value in weights.items() if not _is_matrix(name, value)}
-        weights |= _all_cast(small, mx.float32)
+        weights |= _cast(small, mx.float32, model.family)
     _assign(model, weights)
     model.join(mx.eval)
     model.audio_vae.derive(mx.eval)
     if stored is not None:
-        adapters.put_on(model, stored)
+        adapters.attach(model, stored)
     for hint in backend.slowness_hints(model.dtype):
         logger.warning(hint)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def load_lazily(path_or_repo: str | Path, revision: str | None = None) -> VoxCPM2:
-    """The same, but each weight is read when it is first used: for those who only encode clips.
-
-    Nothing is arranged for speaking fast.
-    """
+    """Loads a model whose weights are read at first use: for encoding clips, slow for speaking."""
     folder = find_checkpoint(path_or_repo, revision)
     checkpoint = read_checkpoint(folder, Precision(mx.float32))  # the AudioVAE's in any case
-    # A turned one would be copied at each use.
+    # A transposed array would be copied at each use.
     whole = [(name, mx.contiguous(value)) for name, value in checkpoint.weights.items()]
     checkpoint.model.load_weights(whole, strict=True)
-    return checkpoint.model.eval()
+    checkpoint.model.eval()
+    return checkpoint.model
 
 
 @dataclass(frozen=True)
 class Precision:
-    """What becomes of a checkpoint's numbers."""
+    """How to change a checkpoint's weights while it is read."""
 
     dtype: mx.Dtype | None = None
-    """Of all but the AudioVAE; None is bfloat16, or what an MLX converter gave them."""
+    """Type of all weights but the AudioVAE's; None is bfloat16, or an MLX converter's choice."""
     quantization: Quantization | None = None
     must_be_original: bool = False
-    """Whether to refuse what is quantised already."""
+    """Whether to refuse a checkpoint that is quantised already."""
     adapter: StoredAdapter | None = None
-    """To be fused into the numbers before they are rounded; only where they are the original."""
+    """Adapter to fuse into the weights before they are rounded; only with `must_be_original`."""
 
 
 def choose_precision(
     dtype: str | mx.Dtype | None, quantize: str | Quantization | None
 ) -> Precision:
-    """Raises ValueError for an unknown type or recipe, before anything is read."""
-    if dtype is not None and dtype not in _DTYPES.values():
-        if str(dtype) not in _DTYPES:
+    """Precision by the arguments of `load_model`. Raises ValueError for an unknown one."""
+    chosen = None
+    if dtype is not None:
+        chosen = dtype if isinstance(dtype, mx.Dtype) else _DTYPES.get(str(dtype))
+        if chosen is None or chosen not in _DTYPES.values():
             raise ValueError(f"dtype is {dtype!r}; it must be bfloat16, float16 or float32")
-        dtype = _DTYPES[str(dtype)]
     quantization = find_recipe(quantize)
     if quantize == "bf16":
-        if dtype is not None and dtype != mx.bfloat16:
+        if chosen is not None and chosen != mx.bfloat16:
             raise ValueError("recipe 'bf16' is bfloat16; leave out the recipe or the other dtype")
-        dtype = mx.bfloat16
-    return Precision(dtype, quantization, must_be_original=quantize is not None)
+        chosen = mx.bfloat16
+    return Precision(chosen, quantization, must_be_original=quantize is not None)
 
 
 @dataclass
 class Checkpoint:
-    """What `load_model` has before it computes anything."""
+    """A checkpoint that was read, but not evaluated."""
 
     data: dict
-    """config.json; with "quantization" where layers were quantised here."""
+    """Content of config.json; with "quantization" if layers were quantised here."""
     model: VoxCPM2
-    """Without the weights, but with quantised layers where they belong."""
+    """The model without its weights, but with quantised layers."""
     weights: Weights
-    """By the model's names and in its order, cast and quantised, but lazily."""
+    """Tensors by the model's names and in its order, cast and quantised; lazy."""
     dtype: mx.Dtype
-    """Of the floating-point ones, but for the AudioVAE's."""
+    """Type of the floating-point weights, except the AudioVAE's."""
 
 
-def read_checkpoint(folder: Path, precision: Precision) -> Checkpoint:
-    """A folder in any of the three layouts. Raises what `load_model` raises."""
-    if not (folder / "config.json").is_file():
+def read_config(folder: Path) -> tuple[Family, dict]:
+    """Family of a checkpoint, and the content of its config.json.
+
+    Raises FileNotFoundError or ValueError, in one line, also for an unknown family.
+    """
+    file = folder / "config.json"
+    if not file.is_file():
         raise FileNotFoundError(
             f"{folder}: no config.json here; give the folder of a VoxCPM2 checkpoint"
         )
-    config, data = VoxCPM2Config.from_file(folder / "config.json")
-    model = VoxCPM2(config, Tokenizer(folder / "tokenizer.json"))
-    model.request_builder.known_words = KnownWords.of(folder)
-    weights, written_by_mlx = read_weights(folder)
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file}: not valid JSON ({error}); download the file again") from None
+    if not isinstance(data, dict):
+        raise ValueError("config.json: expected an object; take the file of a VoxCPM2 release")
+    # The files of VoxCPM 1.x name no architecture.
+    name = str(data.get("architecture", data.get("model_type", "voxcpm"))).lower()
+    for family in _FAMILIES:
+        if name in family.architectures:
+            return family, data
+    known = ", ".join(repr(family.architectures[0]) for family in _FAMILIES)
+    raise ValueError(f"config.json: architecture is {name!r}; this package runs {known} only")
+
+
+def read_checkpoint(folder: Path, precision: Precision) -> Checkpoint:
+    """Reads a folder in any layout of its family. Raises the errors of `load_model`."""
+    family, data = read_config(folder)
+    config = family.read_config(data)
+    model = _BUILDERS[family.title](config, folder)
+    weights, written_by_mlx = read_weights(folder, family)
     entry = quantization_entry(data)
-    if precision.must_be_original and (entry or _has_scales(weights)):
+    if precision.must_be_original and (entry or has_scales(weights)):
         raise ValueError(
-            f"{folder} is quantised already; take the original, such as openbmb/VoxCPM2"
+            f"{folder} is quantised already; take the original, such as {family.original}"
         )
-    if layouts.is_mlx_audio(weights):
-        weights = layouts.from_mlx_audio(model, weights, entry)
-    elif not written_by_mlx:
-        weights = layouts.from_upstream(model, weights)
-    _quantize(model, weights, entry)
-    _check(model, weights, folder)
-    dtype = precision.dtype or _default_dtype(config, weights, written_by_mlx)
+    weights = dequantize_weights(weights, family.float32, entry)
+    weights = family.sanitize(model, weights, written_by_mlx)
+    quantize_layers(model, weights, entry)
+    check_tensors(model, weights, folder)
+    stored = weights[family.reference_tensor].dtype if written_by_mlx else None
+    dtype = precision.dtype or stored or _default_dtype(config.dtype)
     if precision.adapter is not None:
         weights = adapters.fuse_weights(model, weights, precision.adapter)
-    weights = _all_cast(weights, dtype)
+    weights = _cast(weights, dtype, family)
     if precision.quantization is not None:
         entry = precision.quantization.entry(model)
         weights = quantize_weights(model, weights, entry)
-        _quantize(model, weights, entry)
+        quantize_layers(model, weights, entry)
         data = {**data, "quantization": entry, "quantization_config": entry}
     ordered = {name: weights[name] for name, _ in tree_flatten(model.parameters())}
     return Checkpoint(data, model, ordered, dtype)
 
 
-def _default_dtype(config: VoxCPM2Config, weights: Weights, written_by_mlx: bool) -> mx.Dtype:
-    if written_by_mlx:
-        return weights["base_lm.norm.weight"].dtype  # one type, also where a file mixes them
-    if _DTYPES.get(config.dtype, mx.bfloat16) != mx.bfloat16:
-        logger.warning(
-            "config.json asks for %s; loading bfloat16 (dtype=%r keeps it)",
-            config.dtype, config.dtype,
-        )  # fmt: skip
+def _default_dtype(original: str) -> mx.Dtype:
+    """bfloat16; the log says so if config.json names another type."""
+    if _DTYPES.get(original, mx.bfloat16) != mx.bfloat16:
+        hint = f"loading bfloat16 (dtype={original!r} keeps it)"
+        logger.warning("config.json asks for %s; %s", original, hint)
     return mx.bfloat16
 
 
-def _has_scales(weights: Weights) -> bool:
-    return any(name.endswith(".scales") for name in weights)
-
-
-def _all_cast(weights: Weights, dtype: mx.Dtype) -> Weights:
-    """The floating-point ones; the AudioVAE's are float32 in any case."""
+def _cast(weights: Weights, dtype: mx.Dtype, family: Family) -> Weights:
+    """Casts the floating-point weights, except those that the family keeps in float32."""
 
     def cast(name: str, value: mx.array) -> mx.array:
-        if not _is_float(value):
+        if not is_float(value):
             return value
-        return value.astype(mx.float32 if name.startswith("audio_vae.") else dtype)
+        return value.astype(mx.float32 if name.startswith(family.float32) else dtype)
 
     return {name: cast(name, value) for name, value in weights.items()}
 
 
-def _quantize(model: VoxCPM2, weights: Weights, entry: dict) -> None:
-    """Layers that have scales become quantised ones."""
-
-    def settings(path: str, module: nn.Module) -> dict | bool:
-        quantised = hasattr(module, "to_quantized") and f"{path}.scales" in weights
-        return settings_of(path, entry) if quantised else False
-
-    if _has_scales(weights):
-        try:
-            nn.quantize(model, class_predicate=settings)
-        except RuntimeError as error:
-            raise ValueError(f"config.json: quantization: {one_line(error)}") from None
-
-
-def _check(model: VoxCPM2, weights: Weights, folder: Path) -> None:
-    """Raises ValueError naming the first tensor that is missing, unknown or of a wrong shape."""
-    expected = dict(tree_flatten(model.parameters()))
-
-    def complain(what: str, names: list[str], detail: str = "") -> None:
-        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        raise ValueError(
-            f"{folder}: {what} tensor {names[0]}{more}{detail}; the checkpoint does not fit its "
-            "config.json, download it again"
-        )
-
-    if missing := [name for name in expected if name not in weights]:
-        complain("missing", missing)
-    if unknown := [name for name in weights if name not in expected]:
-        complain("unknown", unknown)
-    if wrong := [name for name in expected if weights[name].shape != expected[name].shape]:
-        shapes = f" has shape {weights[wrong[0]].shape} instead of {expected[wrong[0]].shape}"
-        complain("mis-shaped", wrong, f": it{shapes}")
-    if wrong := [
-        name for name in expected if _is_float(weights[name]) != _is_float(expected[name])
-    ]:
-        complain("mistyped", wrong, f": it is {weights[wrong[0]].dtype}")
-
-
-def _is_float(array: mx.array) -> bool:
-    return mx.issubdtype(array.dtype, mx.floating)
-
-
 def _is_matrix(name: str, value: mx.array) -> bool:
-    """That a linear layer or an embedding has, and is not quantised."""
-    return name.endswith(".weight") and value.ndim == 2 and _is_float(value)
+    """Whether this is an unquantised weight matrix of a linear layer or embedding."""
+    return name.endswith(".weight") and value.ndim == 2 and is_float(value)
 
 
 def _assign(model: VoxCPM2, weights: Weights) -> None:
-    """Reads and computes one tensor after another, so that only one is ever in memory twice."""
-    final = []
+    """Evaluates one tensor after another, so that only one is ever in memory twice."""
+    final, float32 = [], model.family.float32
     for name in list(weights):
         value = weights.pop(name)
-        is_embedding = "embed" in name
-        if _is_matrix(name, value) and not name.startswith("audio_vae.") and not is_embedding:
+        is_linear = _is_matrix(name, value) and "embed" not in name
+        if is_linear and not name.startswith(float32):
             value = backend.arrange(value)
         else:
-            value = mx.contiguous(value)  # a turned one would be copied at each use
+            value = mx.contiguous(value)  # a transposed array would be copied at each use
         mx.eval(value)
         final.append((name, value))
     model.load_weights(final, strict=True)

@@ -1,6 +1,6 @@
-"""JSON or YAML objects -> frozen dataclasses, strictly: what is missing or mistyped is named.
+"""Conversion of JSON or YAML objects to frozen dataclasses, with missing or mistyped fields named.
 
-Errors do not say which file it was; who read it does.
+Messages do not name the file; the caller adds it.
 """
 
 from __future__ import annotations
@@ -14,19 +14,22 @@ from typing import Any
 
 
 def require(condition: bool, name: str, value: object, expected: str) -> None:
+    """Raise ValueError unless the condition holds: "NAME is VALUE; it must be EXPECTED"."""
     if not condition:
         raise ValueError(f"{name} is {value!r}; it must be {expected}")
 
 
 def require_positive(config: object, *names: str) -> None:
+    """Raise ValueError unless all attributes of these names are positive."""
     for name in names:
         require(getattr(config, name) > 0, name, getattr(config, name), "positive")
 
 
 def read_dataclass(cls: Any, data: object, unknown: list[str], where: str = ""):
-    """An instance of `cls` from its JSON object; names that it has no field for go to `unknown`.
+    """Instance of `cls` from its JSON object; names without a field are appended to `unknown`.
 
-    A section that is null counts as absent where it has a default. Raises ValueError.
+    where: prefix of the names. A section that is null counts as absent if it has a default. Raises
+    ValueError for a field that is missing or mistyped.
     """
     if not isinstance(data, dict):
         raise ValueError(f"{where.rstrip('.')} must be an object, not {data!r}")
@@ -50,6 +53,8 @@ def _convert(hint: Any, value: Any, name: str, unknown: list[str]) -> Any:
         if value is None:
             return None
         hint = next(option for option in typing.get_args(hint) if option is not type(None))
+    if typing.get_origin(hint) is typing.Literal:  # the dataclass itself checks which one
+        hint = type(typing.get_args(hint)[0])
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list):
             raise ValueError(f"{name} must be a list, not {value!r}")

@@ -21,12 +21,8 @@ from torch_files import save_state_dict
 from mlx_voxcpm2 import load_model
 from mlx_voxcpm2.commands import generate
 from mlx_voxcpm2.convert import __main__ as converting
-from mlx_voxcpm2.weights.adapter_files import (
-    LoRASettings,
-    read_adapter,
-    save_adapter,
-    split_strength,
-)
+from mlx_voxcpm2.models.voxcpm2.lora import LoRASettings
+from mlx_voxcpm2.weights.adapter_files import read_adapter, save_adapter, split_strength
 
 OFFICIAL, OURS = GOLDEN / "adapters" / "official", GOLDEN / "adapters" / "ours"
 WEIGHTS, SETTINGS = "lora_weights.safetensors", "lora_config.json"
@@ -45,7 +41,7 @@ def test_a_folder_its_file_and_the_old_format_are_the_same_adapter(folder):
         stored = read_adapter(path)
         assert same(stored.tensors, wanted)
         assert stored.settings == LoRASettings(enable_proj=True, r=4, alpha=4)
-        assert (stored.unit, stored.strength) == (1, 1)
+        assert (stored.trained_scale, stored.strength) == (1, 1)
     (folder / WEIGHTS).unlink()
     save_state_dict(folder / "lora_weights.ckpt", tensors)
     for path in (folder, folder / "lora_weights.ckpt"):
@@ -58,7 +54,9 @@ def test_without_its_settings_the_strength_must_be_given(folder):
     (folder / SETTINGS).write_text(text.replace('"alpha": 4', '"alpha": 12'))
     assert read_adapter(folder, 0.5).scale == 1.5
     (folder / SETTINGS).unlink()
-    with pytest.raises(ValueError, match=f"no {SETTINGS} beside it, so nobody knows .* give a str"):
+    with pytest.raises(
+        ValueError, match=f"no {SETTINGS} beside it, so alpha is unknown; .* give a str"
+    ):
         read_adapter(folder)
     assert read_adapter(folder, 0.5).scale == 0.5
 
@@ -110,16 +108,15 @@ def test_an_adapters_repository_is_fetched(folder, tmp_path):
     )
     with Hub() as hub:
         hub.add("org/adapter", folder)
-        done = subprocess.run(
-            [sys.executable, "-c", script, "org/adapter"], capture_output=True, text=True,
-            cwd=tmp_path, env=hub.environment(tmp_path / "cache"),
-        )  # fmt: skip
+        command = [sys.executable, "-c", script, "org/adapter"]
+        place = {"cwd": tmp_path, "env": hub.environment(tmp_path / "cache")}
+        done = subprocess.run(command, capture_output=True, text=True, **place)
         assert done.stdout == "64\n", done.stderr
         assert hub.fetched() == [SETTINGS, WEIGHTS]
 
 
 def test_ours_are_exactly_upstreams_files(tmp_path):
-    """As the official package loaded them (golden/record_adapters.py): all names and numbers."""
+    """The official package has loaded these files (golden/record_adapters.py)."""
     stored = read_adapter(OURS)
     assert stored.settings == LoRASettings(**OUR_ADAPTER)
     folder = save_adapter(tmp_path / "new", stored.tensors, stored.settings, "openbmb/VoxCPM2")
@@ -174,11 +171,16 @@ def test_nothing_is_overwritten_unasked_nor_left_half_written(tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("text", "path", "strength"),
     [
-        ("voice", "voice", None), ("voice:0.5", "voice", 0.5), ("org/voice:-2", "org/voice", -2),
-        ("a:b", "a:b", None), ("a:b:1e-1", "a:b", 0.1), ("there:1", "there:1", None),
-        ("there:1:2", "there:1", 2), ("voice:", "voice:", None),
+        ("voice", "voice", None),
+        ("voice:0.5", "voice", 0.5),
+        ("org/voice:-2", "org/voice", -2),
+        ("a:b", "a:b", None),
+        ("a:b:1e-1", "a:b", 0.1),
+        ("there:1", "there:1", None),
+        ("there:1:2", "there:1", 2),
+        ("voice:", "voice:", None),
     ],
-)  # fmt: skip
+)
 def test_a_number_behind_the_last_colon_is_the_strength(
     text, path, strength, tmp_path, monkeypatch
 ):

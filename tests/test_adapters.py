@@ -1,4 +1,4 @@
-"""LoRA adapters on a model: what they sound like, how strong, fused or not, and taken off again."""
+"""LoRA adapters on a model: attached, scaled, fused and detached."""
 
 import json
 import logging
@@ -17,8 +17,9 @@ from mlx.utils import tree_flatten
 
 from mlx_voxcpm2 import GenerationOptions, load_model
 from mlx_voxcpm2.convert import convert
+from mlx_voxcpm2.models.voxcpm2.lora import LoRASettings
 from mlx_voxcpm2.models.voxcpm2.network import VoxCPM2Model
-from mlx_voxcpm2.weights.adapter_files import LoRASettings, read_adapter, save_adapter
+from mlx_voxcpm2.weights.adapter_files import read_adapter, save_adapter
 from mlx_voxcpm2.weights.adapters import add_lora, lora_tensors
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
@@ -32,7 +33,7 @@ SPEAK = {"seed": 1, "min_tokens": 3, "max_tokens": 3, "inference_timesteps": 3}
 
 @pytest.fixture
 def model(released):
-    """In float32, for one test alone."""
+    """A float32 model for one test."""
     return load_model(released.folder, dtype="float32")
 
 
@@ -66,7 +67,7 @@ def with_alpha(alpha: int, folder: Path) -> Path:
 
 
 def latents(model, golden: dict[str, mx.array], alpha: int = 4) -> mx.array:
-    """Of the official package's speech, from its noise."""
+    """Latents of speech from the official package's noise."""
     noise = golden[f"{alpha}.noise"]
     options = GenerationOptions(2.0, 8, len(noise), len(noise))
     return mx.stack(list(model.generate_patches("Hello.", options=options, noise=noise)))
@@ -89,7 +90,7 @@ def test_an_official_adapter_gives_what_it_gives_there(alpha, released, golden, 
     adapter = with_alpha(alpha, tmp_path / "adapter")
     model = load_model(released.folder, dtype="float32", adapter=adapter)
     near(model, golden, alpha)
-    assert model.adapter.strength == 1 and model.adapter.unit == alpha / 4
+    assert model.adapter.strength == 1 and model.adapter.trained_scale == alpha / 4
     assert model.adapter.loaded == 64 and not model.adapter.skipped
     for name, value in values(released.model).items():
         assert relative_error(value, golden[f"{alpha}.{name}"]) > 0.01, name
@@ -140,7 +141,7 @@ def test_strength_0_and_no_adapter_are_the_base_to_the_last_bit(exchange, wide_a
 
 
 def test_another_adapter_takes_the_place_of_the_one_before(model):
-    """Of all its layers, though it changes fewer."""
+    """The second one changes fewer layers; the others become the base's again."""
     alone = everything(load_model_with(model, OURS))
     model.load_adapter(OFFICIAL)
     report = model.load_adapter(OURS)
@@ -166,7 +167,7 @@ def test_an_adapter_that_does_not_fit_leaves_the_one_before(model, tmp_path):
 
 
 def test_on_a_quantised_base_the_adapter_stays_what_it_is(exchange, wide_adapter):
-    """As on a model of the numbers that the quantised layers stand for, whichever their bits."""
+    """The reference is a model with the dequantised weights, for several numbers of bits."""
     for recipe in ("4bit-dit8", "6bit", "mxfp4"):
         model = load_model(exchange, "float32", quantize=recipe, adapter=wide_adapter)
         ours = values(model)
@@ -195,9 +196,7 @@ def dequantised(layer: nn.QuantizedLinear) -> nn.Linear:
 def test_no_weight_of_the_base_is_cast(released, dtype):
     """mlx-lm's layers compute in float32 with the adapter, but not with the base."""
     model = load_model(released.folder, dtype, adapter=OFFICIAL)
-    weights = {
-        name: value for name, value in parameters(model).items() if ".lora_" not in name
-    }  # fmt: skip
+    weights = {name: x for name, x in parameters(model).items() if ".lora_" not in name}
     x = released.given("base_lm", 1, 20, 64).astype(model.dtype)
     hidden = model.base_lm(x)
     patch = released.given("estimator.x", 1, 4, 16).astype(model.dtype)
@@ -223,7 +222,7 @@ def test_fused_it_is_the_same_and_costs_nothing(released, as_on_a_gpu, golden, a
 
 
 def test_fusing_rounds_once_and_keeps_the_type(released):
-    """To the nearest bfloat16 of the sum, half a unit in the last place away at most."""
+    """The result is the nearest bfloat16 to the sum, within half a unit in the last place."""
     model, tensors = load_model(released.folder, "bfloat16"), read_adapter(OFFICIAL).tensors
     base = parameters(model)
     model.load_adapter(OFFICIAL, 0.5)
@@ -243,7 +242,7 @@ def test_fusing_rounds_once_and_keeps_the_type(released):
 
 
 def cast(weights: dict[str, mx.array], dtype: mx.Dtype) -> dict[str, mx.array]:
-    """As `load_model` does, which leaves the AudioVAE's as they are."""
+    """Casts weights like `load_model`, which leaves the AudioVAE's as they are."""
     return {
         name: value if name.startswith("audio_vae.") else value.astype(dtype)
         for name, value in weights.items()
@@ -298,19 +297,12 @@ def test_what_the_model_has_no_use_for_is_counted_and_said(model, tmp_path, capl
 
 
 def test_a_rank_other_than_the_files_is_no_fit(model, tmp_path):
-    """Its alpha / r would be another strength than the trained one."""
+    """Another rank would make another alpha / r than the trained one."""
     folder = with_alpha(4, tmp_path / "adapter")
     text = (folder / "lora_config.json").read_text()
     (folder / "lora_config.json").write_text(text.replace('"r": 4', '"r": 8'))
     with pytest.raises(ValueError, match=r"A \(4, \d+\) and B \(\d+, 4\) instead of \(8, "):
         model.load_adapter(folder)
-
-
-def test_without_mlx_lm_one_line_says_what_to_install(released, monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "mlx_lm.tuner.lora", None)
-    with pytest.raises(ValueError, match=r"adapters need mlx-lm .*pip install 'mlx-lm"):
-        load_model(released.folder, adapter=OFFICIAL)
-    convert(released.folder, tmp_path / "fused", adapter=OFFICIAL)  # which adds matrices only
 
 
 def test_a_strength_without_an_adapter_is_a_mistake(released, tmp_path):
@@ -377,7 +369,7 @@ def test_fresh_layers_change_nothing_and_are_all_that_is_trained(model, released
     assert dict(tree_flatten(model.trainable_parameters())).keys() == trained.keys()
 
 
-def test_training_goes_on_from_a_stored_adapter(model):
+def test_training_continues_from_a_stored_adapter(model):
     stored = read_adapter(OURS)
     add_lora(model, stored.settings, stored)
     assert same(lora_tensors(model), stored.tensors)

@@ -21,7 +21,7 @@ FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_converted_checkpoint_is_the_same_model(case, tmp_path, layout):
-    """To the last bit, also where kernels are as wide as channels and strides are odd."""
+    """Values are bit-identical, also where kernels are as wide as channels and strides are odd."""
     target = convert(case.folder, tmp_path / "converted", "float32", layout=layout)
     assert same(parameters(load_model(target)), parameters(case.model))
     options = {"seed": 3, "max_tokens": 3, "inference_timesteps": 2}

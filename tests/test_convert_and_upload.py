@@ -19,11 +19,10 @@ def run(hub, make_case, tmp_path):
 
     def run(name: str, token: str) -> tuple[int, str]:
         words = ["--hf_path", make_case("mup").folder, "--mlx_path", tmp_path / "new"]
-        done = subprocess.run(
-            [sys.executable, "-m", "mlx_voxcpm2.convert", *map(str, words), "--upload_repo", name],
-            env=hub.environment(tmp_path / "home") | {"HF_TOKEN": token}, capture_output=True,
-            text=True,
-        )  # fmt: skip
+        environment = hub.environment(tmp_path / "home") | {"HF_TOKEN": token}
+        command = [sys.executable, "-m", "mlx_voxcpm2.convert", *map(str, words)]
+        command += ["--upload_repo", name]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
         return done.returncode, done.stderr
 
     return run
@@ -40,7 +39,7 @@ def test_nothing_is_converted_if_it_could_not_be_uploaded(run, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_a_conversion_that_can_not_be_uploaded_is_kept_and_says_so(hub, run, tmp_path):
+def test_a_conversion_that_can_not_be_uploaded_stays_and_says_so(hub, run, tmp_path):
     hub.statuses["/api/repos/create"] = 503
     status, said = run(NAME, WRITER)
     assert status == 2

@@ -165,12 +165,10 @@ def test_a_converted_checkpoint_can_be_quantised(run, exchange, tmp_path):
 
 
 def test_a_file_that_may_not_grow_is_one_line(exchange, tmp_path):
-    """As a disk that fills up: what was written so far is gone."""
+    """A full disk ends like this; nothing is left behind."""
     limit = 'ulimit -f 100; exec "$0" -m mlx_voxcpm2.convert --hf_path "$1" --mlx_path new'
-    done = subprocess.run(
-        ["sh", "-c", limit, sys.executable, str(exchange)], cwd=tmp_path,
-        capture_output=True, text=True,
-    )  # fmt: skip
+    limited = ["sh", "-c", limit, sys.executable, str(exchange)]
+    done = subprocess.run(limited, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2 and "new can't be written (File too large)" in done.stderr
     assert done.stderr.count("\n") == 1 and os.listdir(tmp_path) == []
 
@@ -180,11 +178,9 @@ def child(tmp_path):
     """Runs the command in a process of its own, for a hub; returns status and standard error."""
 
     def run(hub: Hub, *arguments: str, **settings: str) -> tuple[int, str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "mlx_voxcpm2.convert", *arguments],
-            cwd=tmp_path, env=hub.environment(tmp_path / "cache") | settings,
-            capture_output=True, text=True, timeout=30,
-        )  # fmt: skip
+        converting = [sys.executable, "-m", "mlx_voxcpm2.convert", *arguments]
+        place = {"cwd": tmp_path, "env": hub.environment(tmp_path / "cache") | settings}
+        done = subprocess.run(converting, capture_output=True, text=True, timeout=30, **place)
         return done.returncode, done.stderr
 
     return run
@@ -215,10 +211,9 @@ def test_a_signal_stops_a_download_at_once(exchange, tmp_path, name, status):
         hub.add("org/voice", exchange)
         hub.cuts["model.safetensors"] = Cut(times=1, pause=30)
         words = ["--hf_path", "org/voice", "--mlx_path", str(tmp_path / "new")]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mlx_voxcpm2.convert", *words],
-            env=hub.environment(tmp_path / "cache"), stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        converting = [sys.executable, "-m", "mlx_voxcpm2.convert", *words]
+        environment = hub.environment(tmp_path / "cache")
+        process = subprocess.Popen(converting, env=environment, stderr=subprocess.DEVNULL)
         limit = time.monotonic() + 10
         while "model.safetensors" not in hub.fetched():
             assert time.monotonic() < limit and process.poll() is None

@@ -26,14 +26,23 @@ from torch_files import save_state_dict
 from mlx_voxcpm2 import load_model
 
 NEEDED = [
-    "audiovae.safetensors", "config.json", "model.safetensors", "tokenizer.json",
+    "audiovae.safetensors",
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
     "tokenizer_config.json",
-]  # fmt: skip
+]
 OTHERS = [
-    ".gitattributes", "README.md", "assets/x.wav", "audiovae.onnx", "lora/lora.safetensors",
-    "model_lora/weights.safetensors", "optimizer.pt", "pytorch_model.bin",
+    ".gitattributes",
+    "README.md",
+    "assets/x.wav",
+    "audiovae.onnx",
+    "lora/lora.safetensors",
+    "model_lora/weights.safetensors",
+    "optimizer.pt",
+    "pytorch_model.bin",
     "special_tokens_map.json",
-]  # fmt: skip
+]
 NAME = "org/voice"
 SPEAK = {"seed": 0, "min_tokens": 2, "max_tokens": 2, "inference_timesteps": 2}
 CHILD = f"""
@@ -50,7 +59,7 @@ except FileNotFoundError as error:
 
 @pytest.fixture
 def folder(make_case, tmp_path) -> Path:
-    """What a repository holds: a checkpoint, and files that are of no use for speaking."""
+    """A repository's folder: a checkpoint, and files that speaking does not need."""
     folder = Path(shutil.copytree(make_case("mup").folder, tmp_path / "repository"))
     for name in OTHERS:
         (folder / name).parent.mkdir(exist_ok=True)
@@ -76,10 +85,9 @@ def load(environment, tmp_path):
 
     def load(name: str = NAME, revision: str | None = None, **settings: str) -> np.ndarray | str:
         arguments = json.dumps({"path_or_repo": name, "revision": revision})
-        done = subprocess.run(
-            [sys.executable, "-c", CHILD, arguments], cwd=tmp_path, env=environment | settings,
-            capture_output=True, text=True, timeout=30,
-        )  # fmt: skip
+        child = [sys.executable, "-c", CHILD, arguments]
+        place = {"cwd": tmp_path, "env": environment | settings}
+        done = subprocess.run(child, capture_output=True, text=True, timeout=30, **place)
         assert done.returncode == 0, done.stderr
         said = json.loads(done.stdout)
         return said if isinstance(said, str) else np.array(said)
@@ -192,16 +200,16 @@ def test_what_goes_wrong_is_one_line_and_soon_said(what, hub, load, folder, tmp_
 
 
 def test_the_command_says_it_in_one_line_too(environment, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "mlx_voxcpm2.generate", "--model", "org/missing", "--text", "Hi."],
-        cwd=tmp_path, env=environment, capture_output=True, text=True,
-    )  # fmt: skip
+    words = ["--model", "org/missing", "--text", "Hi."]
+    command = [sys.executable, "-m", "mlx_voxcpm2.generate", *words]
+    place = {"cwd": tmp_path, "env": environment}
+    done = subprocess.run(command, capture_output=True, text=True, **place)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert "org/missing: neither a folder" in done.stderr
 
 
 def test_a_download_that_breaks_is_resumed(hub, load, folder):
-    """At once or by the next run, as the client's version does it."""
+    """The client continues at once or in the next run, depending on its version."""
     spoken, whole = speech(folder), folder / "model.safetensors"
     long = {"format": "pt", "filler": "x" * 30_000_000}  # the client writes 10 MB at a time
     save_file(load_file(whole), whole, metadata=long)
@@ -220,7 +228,7 @@ def test_a_download_that_fails_is_one_line_and_can_be_run_again(hub, load, folde
     hub.cuts["audiovae.safetensors"] = Cut(times=10, reset=True)
     said = load()
     assert isinstance(said, str) and said.startswith("org/voice: the download failed (")
-    assert said.endswith("; run again, what is complete is kept") and "\n" not in said
+    assert said.endswith("; run again to resume it") and "\n" not in said
     said = load(HF_HUB_OFFLINE="1")
     assert re.search("only a part is in the cache; connect|download the whole checkpoint$", said)
     hub.cuts.clear()

@@ -1,4 +1,4 @@
-"""Latents that were kept are those that encoding gives, and never those of something else."""
+"""Cached latents are those that encoding gives, and never another clip's or model's."""
 
 import dataclasses
 import os
@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from mlx_voxcpm2 import load_model
 from mlx_voxcpm2.training.latents import LatentCache
+from mlx_voxcpm2.voices.clip_encoder import ClipEncoder
 
 
 class Counted:
@@ -95,6 +96,7 @@ def test_the_patch_size_alone_is_another_entry(model, clip, folder, released):
     LatentCache(folder, model)(clip)
     other = Counted(load_model(released.folder, dtype="float32"))
     other.model.config = dataclasses.replace(other.config, patch_size=2)
+    other.model.clip_encoder = ClipEncoder(other.config, other.audio_vae)
     assert LatentCache(folder, other)(clip).shape[1:] == (2, 16)
     assert len(entries(folder)) == 2
 
@@ -190,5 +192,5 @@ def test_a_clip_or_folder_that_cannot_be_used_is_named(model, clip, folder):
     with pytest.raises(OSError, match=rf"^{clip}: no folder for latents .*; choose another place$"):
         LatentCache(clip, model)
     folder.rmdir()
-    with pytest.raises(OSError, match=rf"^{folder}: latents can't be kept here .*another place$"):
+    with pytest.raises(OSError, match=rf"^{folder}: latents can't be saved here .*another place$"):
         cache(clip)

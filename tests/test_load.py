@@ -88,9 +88,12 @@ def test_boundaries_of_sample_rates_are_the_checkpoints(folder):
 
 
 PRECISIONS = [
-    ("float32", mx.float32), ("float16", mx.float16), ("fp16", mx.float16),
-    ("bfloat16", mx.bfloat16), (mx.bfloat16, mx.bfloat16),
-]  # fmt: skip
+    ("float32", mx.float32),
+    ("float16", mx.float16),
+    ("fp16", mx.float16),
+    ("bfloat16", mx.bfloat16),
+    (mx.bfloat16, mx.bfloat16),
+]
 
 
 @pytest.mark.parametrize(("dtype", "wanted"), PRECISIONS)
@@ -242,10 +245,10 @@ def test_float64_is_named(folder, file):
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "audiovae.safetensors"])
-@pytest.mark.parametrize("kept", [0, 5, 200, -100])
-def test_a_truncated_file_is_named(folder, file, kept):
+@pytest.mark.parametrize("end", [0, 5, 200, -100])
+def test_a_truncated_file_is_named(folder, file, end):
     path = folder / file
-    path.write_bytes(path.read_bytes()[:kept])
+    path.write_bytes(path.read_bytes()[:end])
     with pytest.raises(ValueError, match=rf"{file}.*damaged or incomplete") as error:
         load_model(folder)
     assert "\n" not in str(error.value)

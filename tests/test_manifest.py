@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from mlx_voxcpm2.training.manifest import Limits, Line, read_manifest, summary
+from mlx_voxcpm2.training.manifest import Limits, read_manifest, summary
+from mlx_voxcpm2.training.manifest_line import Line
 
 SPEECH = (0.5 * np.sin(np.arange(16000) * 0.05)).astype(np.float32)
 

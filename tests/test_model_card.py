@@ -20,6 +20,7 @@ from mlx_voxcpm2 import load_model
 from mlx_voxcpm2.commands import generate
 from mlx_voxcpm2.convert import LAYOUTS, convert
 from mlx_voxcpm2.convert.model_card import Contents, card_text, write_card
+from mlx_voxcpm2.models.voxcpm2.family import VOXCPM2
 
 ROOT = Path(__file__).parent.parent
 REPO = "you/voice"
@@ -79,9 +80,8 @@ def sizes(text: str) -> list[float]:
 
 def test_the_hub_reads_its_metadata(folder):
     data = ModelCard(card(folder)).data
-    assert (data.license, data.library_name, data.pipeline_tag) == (
-        "apache-2.0", "mlx", "text-to-speech",
-    )  # fmt: skip
+    named = (data.license, data.library_name, data.pipeline_tag)
+    assert named == ("apache-2.0", "mlx", "text-to-speech")
     assert data.language == LANGUAGES and len(LANGUAGES) == 30
     assert data.base_model == "openbmb/VoxCPM2" and "mlx" in data.tags
     assert "base_model_relation" not in data.to_dict()
@@ -123,11 +123,18 @@ def test_its_sizes_are_those_of_the_file(folder, quantised, bits):
 
 @pytest.mark.parametrize(
     "count, text",
-    [(4_958_123_456, "4.96 GB"), (999_400_000, "999 MB"), (999_700_000, "1.00 GB"),
-     (12_340, "12.3 kB"), (9_996, "10.0 kB"), (12, "12 bytes")],
-)  # fmt: skip
+    [
+        (4_958_123_456, "4.96 GB"),
+        (999_400_000, "999 MB"),
+        (999_700_000, "1.00 GB"),
+        (12_340, "12.3 kB"),
+        (9_996, "10.0 kB"),
+        (12, "12 bytes"),
+    ],
+)
 def test_a_size_has_three_digits(count, text):
-    contents = Contents({"AudioVAE": Counter({"float32": count})}, frozenset(), "mlx-audio")
+    forms = {"AudioVAE": Counter({"float32": count})}
+    contents = Contents(VOXCPM2, forms, frozenset(), "mlx-audio")
     assert f"\n{text} of weights:\n" in card_text(contents, REPO, "org/base", None)
 
 

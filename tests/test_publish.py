@@ -54,10 +54,9 @@ def command(hub, folder, tmp_path):
     def start(*flags: str, name: str = NAME, token: str = WRITER, **settings: str):
         words = ["--mlx_path", str(folder), "--upload_repo", name, *flags]
         environment = hub.environment(tmp_path / "home") | {"HF_TOKEN": token} | settings
-        return subprocess.Popen(
-            [sys.executable, "-m", "mlx_voxcpm2.convert", *words], env=environment, cwd=tmp_path,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        converting = [sys.executable, "-m", "mlx_voxcpm2.convert", *words]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(converting, env=environment, cwd=tmp_path, **pipes)
 
     return start
 
@@ -119,7 +118,7 @@ def test_what_was_uploaded_speaks_from_the_hub(hub, upload, folder, tmp_path):
     assert done.returncode == 1 and b"neither a folder here nor a repository" in done.stderr
 
 
-def test_an_upload_that_was_cut_goes_on_where_it_stopped(hub, command, upload, folder):
+def test_an_interrupted_upload_is_resumed(hub, command, upload, folder):
     """The client tries again by itself for a while; here the machine goes down meanwhile."""
     in_shards(folder)
     first, second = (oid(folder / name) for name in SHARDS)
@@ -144,7 +143,7 @@ def test_an_upload_that_was_cut_goes_on_where_it_stopped(hub, command, upload, f
 def test_a_commit_that_was_cut_is_made_by_the_next_run(hub, upload, folder):
     hub.cuts[COMMIT] = Cut(times=1000)
     status, said = upload()
-    assert status == 2 and re.search(r"; try again, what has arrived is kept$", said)
+    assert status == 2 and re.search(r"; try again to resume it$", said)
     hub.cuts.clear()
     hub.storage.arrived.clear()
     assert upload()[0] == 0
@@ -211,7 +210,7 @@ def test_a_hub_out_of_order_is_one_line(path, hub, upload):
     hub.statuses[path] = 500
     status, said = upload()
     assert status == 2 and said.endswith(
-        f"{NAME}: the hub answers with status 500; try again, what has arrived is kept"
+        f"{NAME}: the hub answers with status 500; try again to resume it"
     )
 
 

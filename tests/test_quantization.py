@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+from dataclasses import replace
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -12,6 +13,8 @@ from conftest import GOLDEN, parameters, relative_error, same
 
 from mlx_voxcpm2 import load_model
 from mlx_voxcpm2.convert import convert
+from mlx_voxcpm2.models.family import Network
+from mlx_voxcpm2.models.voxcpm2.family import VOXCPM2
 from mlx_voxcpm2.weights.quantization import RECIPES, Quantization
 
 SPEAK = {"seed": 1, "min_tokens": 3, "max_tokens": 3, "inference_timesteps": 3}
@@ -30,11 +33,17 @@ def speech(model) -> np.ndarray:
 
 # recipe: bits of the language models, of their down_proj, of the local encoder, of the DiT.
 BITS = {
-    "8bit": (8, 8, 8, 8), "8bit-dit16": (8, 8, 8, 16), "6bit": (6, 6, 6, 6),
-    "4bit": (4, 4, 4, 4), "4bit-dit8": (4, 4, 8, 8), "4bit-dit16": (4, 4, 8, 16),
+    "8bit": (8, 8, 8, 8),
+    "8bit-dit16": (8, 8, 8, 16),
+    "6bit": (6, 6, 6, 6),
+    "4bit": (4, 4, 4, 4),
+    "4bit-dit8": (4, 4, 8, 8),
+    "4bit-dit16": (4, 4, 8, 16),
     "4bit-down6-dit8": (4, 6, 8, 8),
-    "mxfp4": (4, 4, 4, 4), "mxfp8": (8, 8, 8, 8), "nvfp4": (4, 4, 4, 4),
-}  # fmt: skip
+    "mxfp4": (4, 4, 4, 4),
+    "mxfp8": (8, 8, 8, 8),
+    "nvfp4": (4, 4, 4, 4),
+}
 # bits: how far the weights are from the original at most.
 ERRORS = {8: 0.007, 6: 0.02, 4: 0.08}
 
@@ -92,9 +101,8 @@ def test_projections_of_one_input_stay_one_product(exchange, original, monkeypat
         layer = load_model(exchange, quantize=recipe).base_lm.layers[0]
         assert layer.self_attn.is_joined and layer.mlp.is_joined
         separate = mx.concatenate([layer.mlp.gate_proj(x), layer.mlp.up_proj(x)], axis=-1)
-        assert relative_error(
-            layer.mlp.joined(x).astype(mx.float32), separate.astype(mx.float32)
-        ) < 1e-2  # fmt: skip
+        joined = layer.mlp.joined(x)
+        assert relative_error(joined.astype(mx.float32), separate.astype(mx.float32)) < 1e-2
 
 
 def test_eight_bits_speak_nearly_the_same(exchange, original):
@@ -116,12 +124,37 @@ def test_settings_of_ones_own(exchange):
 
 def test_the_encoder_has_down_bits_unless_it_has_bits_of_its_own(exchange):
     path = "feat_encoder.encoder.layers.0.mlp.down_proj"
-    assert Quantization(4, down_bits=6).bits_of(path) == 6
-    assert Quantization(4, down_bits=6, encoder_bits=16).bits_of(path) == 16
+    assert Quantization(4, down_bits=6).bits_of(path, VOXCPM2) == 6
+    assert Quantization(4, down_bits=6, encoder_bits=16).bits_of(path, VOXCPM2) == 16
     model = load_model(exchange, quantize=Quantization(4, encoder_bits=16))
     layer = model.feat_encoder.encoder.layers[0]
     assert isinstance(layer.mlp.down_proj, nn.Linear)
     assert model.base_lm.layers[0].mlp.down_proj.bits == 4
+
+
+class Dialogues(Network):
+    """A network of another family, with names of its own."""
+
+    family = replace(
+        VOXCPM2, embedding="decoder.tokens", float32=("codec.",), diffusion=("head.",), encoder=()
+    )
+
+    def __init__(self):
+        super().__init__()
+        self.codec = {"layers": [nn.Linear(64, 64)]}
+        self.decoder = {"tokens": nn.Embedding(9, 64), "layers": [nn.Linear(64, 64)]}
+        self.head = {"layers": [nn.Linear(64, 64)], "out": nn.Linear(64, 2)}
+
+
+def test_another_familys_layers_are_chosen_by_its_names():
+    entry = RECIPES["4bit-dit8"].entry(Dialogues())
+    common = {"group_size": 64, "mode": "affine"}
+    assert entry == common | {
+        "bits": 4,
+        "decoder.tokens": common | {"bits": 8},
+        "head.layers.0": common | {"bits": 8},
+        "head.out": False,
+    }
 
 
 def test_the_group_size_is_the_largest_that_suits_all_layers(make_case, exchange, caplog):
@@ -199,12 +232,10 @@ def test_the_choice_is_written_as_mlx_lm_writes_it(exchange, tmp_path):
     target = convert(exchange, tmp_path / "converted", quantize="4bit-dit8")
     config = json.loads((target / "config.json").read_text())
     entry = config["quantization"]
-    assert {key: entry[key] for key in ("group_size", "bits", "mode")} == {
-        "group_size": 32, "bits": 4, "mode": "affine",
-    }  # fmt: skip
+    common = {key: entry[key] for key in ("group_size", "bits", "mode")}
+    assert common == {"group_size": 32, "bits": 4, "mode": "affine"}
     assert entry["stop_head"] is False and entry["fsq_layer.in_proj"] is False
-    assert entry["feat_decoder.estimator.decoder.layers.0.mlp.up_proj"] == {
-        "group_size": 32, "bits": 8, "mode": "affine",
-    }  # fmt: skip
+    dit = entry["feat_decoder.estimator.decoder.layers.0.mlp.up_proj"]
+    assert dit == {"group_size": 32, "bits": 8, "mode": "affine"}
     assert "base_lm.layers.0.mlp.up_proj" not in entry
     assert config["quantization_config"] == entry

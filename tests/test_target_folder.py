@@ -94,7 +94,7 @@ def test_two_interruptions_leave_as_little_as_one(exchange, tmp_path, monkeypatc
 def test_an_interruption_just_after_a_rename_loses_nothing(
     exchange, tmp_path, monkeypatch, renamed
 ):
-    """Of the old checkpoint to its place aside, or of the new one to where that was."""
+    """The renaming of the old checkpoint or of the new one is interrupted."""
     target = old_checkpoint(tmp_path / "converted")
     rename = Path.rename
 
@@ -147,7 +147,7 @@ sys.exit(command.main(sys.argv[1:]))
 
 
 def test_a_signal_that_is_ignored_stays_so(exchange, tmp_path):
-    """As nohup has it."""
+    """nohup starts a process like this."""
     script = """
 import os, signal, sys
 from mlx_voxcpm2.convert import __main__ as command, checkpoint
@@ -187,10 +187,10 @@ def test_a_disk_that_is_full_is_one_line(exchange, tmp_path, monkeypatch):
     monkeypatch.setattr(
         target_module.shutil, "disk_usage", lambda path: usage(path)._replace(free=300_000)
     )
-    begun = []
+    called = []
     with pytest.raises(OSError, match=r"0\.00 GB are needed and 0\.00 GB free; make room"):
-        convert(exchange, tmp_path / "converted", progress=lambda *_: begun.append(1))
-    assert not begun and os.listdir(tmp_path) == []
+        convert(exchange, tmp_path / "converted", progress=lambda *_: called.append(1))
+    assert not called and os.listdir(tmp_path) == []
     monkeypatch.undo()
 
     def full(*_):

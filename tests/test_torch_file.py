@@ -28,7 +28,7 @@ from torch_files import (
     tensor,
 )
 
-from mlx_voxcpm2.weights import torch_file
+from mlx_voxcpm2.weights import torch_pickle
 from mlx_voxcpm2.weights.torch_file import load_torch_file
 
 GOLDEN = Path(__file__).parent / "golden" / "torch_file.pth"
@@ -361,7 +361,7 @@ def test_unusual_archives_are_refused(tmp_path, monkeypatch):
     assert "not little-endian" in refusal(save(tmp_path / "b.pth", content, byteorder=b"big"))
     path = save(tmp_path / "c.pth", content, byteorder=b"little")
     assert load_torch_file(path)["a"].tolist() == [0, 1, 2, 3]
-    monkeypatch.setattr(torch_file, "_MAX_PICKLE_BYTES", 100)
+    monkeypatch.setattr(torch_pickle, "MAX_PICKLE_BYTES", 100)
     assert "far too large" in refusal(path)
 
 

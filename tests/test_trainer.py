@@ -9,11 +9,11 @@ import pytest
 from mlx.utils import tree_flatten
 
 from mlx_voxcpm2 import load_model
+from mlx_voxcpm2.models.voxcpm2.lora import LoRASettings
 from mlx_voxcpm2.training import trainer as module
 from mlx_voxcpm2.training.options import TrainingOptions
-from mlx_voxcpm2.training.sequences import Example
-from mlx_voxcpm2.training.trainer import Trainer, spacing
-from mlx_voxcpm2.weights.adapter_files import LoRASettings
+from mlx_voxcpm2.training.sequences import Example, padding_multiple
+from mlx_voxcpm2.training.trainer import Trainer
 from mlx_voxcpm2.weights.adapters import add_lora
 
 QUICK = {"precision": "float32", "batch_size": 1, "grad_accum_steps": 1, "warmup_steps": 0}
@@ -27,7 +27,7 @@ def example(model, patches: int, seed: int = 0, **changes) -> Example:
 
 @pytest.fixture
 def model(released):
-    """With an adapter to be trained."""
+    """A model with an adapter to be trained."""
     mx.random.seed(0)
     model = load_model(released.folder, "float32")
     add_lora(model, LoRASettings(r=4, alpha=4))
@@ -36,7 +36,7 @@ def model(released):
 
 @pytest.fixture
 def whole_model(released):
-    """To be trained itself."""
+    """A model to be trained itself."""
     model = load_model(released.folder, "float32")
     model.audio_vae.freeze()
     return model
@@ -47,7 +47,7 @@ def weights(model) -> dict[str, np.ndarray]:
 
 
 def test_a_first_step_is_adams(whole_model):
-    """By the learning rate against the gradient, and a little towards zero; nothing frozen."""
+    """Weights move by the learning rate against the gradient, and decay; frozen ones stay."""
     rate, decay = 1e-3, 0.1
     options = TrainingOptions(**QUICK, max_steps=2, learning_rate=rate, weight_decay=decay)
     before = weights(whole_model)
@@ -161,14 +161,14 @@ def test_an_update_needs_no_second_copy_of_what_it_replaces(whole_model, monkeyp
     trainer = Trainer(whole_model, [example(whole_model, 1)], options)
     size = sum(value.nbytes for value in weights(whole_model).values())
     trainer.advance()
-    move, before = trainer._move, []
+    apply, before = trainer._apply, []
 
     def measured(*arrays: dict) -> tuple:
         mx.reset_peak_memory()
         before.append(mx.get_active_memory())
-        return move(*arrays)
+        return apply(*arrays)
 
-    monkeypatch.setattr(trainer, "_move", measured)
+    monkeypatch.setattr(trainer, "_apply", measured)
     trainer.advance()
     # A copy of all would be three times the size; small arrays take more room than they hold.
     assert mx.get_peak_memory() - before[0] < 2 * size
@@ -207,11 +207,14 @@ def test_more_processes_than_examples_in_a_batch_are_refused(model):
         Trainer(model, [example(model, 3)], options, Group())
 
 
-def test_lengths_are_filled_up_to_few_shapes_by_less_than_an_eighth():
-    filled = {-(-length // spacing(length)) * spacing(length) for length in range(64, 4096)}
-    assert len(filled) < 60
+def test_lengths_are_padded_to_few_shapes_by_less_than_an_eighth():
+    def padded(length: int) -> int:
+        multiple = padding_multiple(length)
+        return -(-length // multiple) * multiple
+
+    assert len({padded(length) for length in range(64, 4096)}) < 60
     for length in range(65, 4096):
-        assert -(-length // spacing(length)) * spacing(length) < length * 9 / 8
+        assert padded(length) < length * 9 / 8
 
 
 def test_the_warm_up_is_a_tenth_of_a_short_run():

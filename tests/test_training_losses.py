@@ -11,16 +11,16 @@ from golden import training_cases
 from mlx.utils import tree_flatten
 
 from mlx_voxcpm2 import load_model
+from mlx_voxcpm2.models.voxcpm2.lora import LoRASettings
 from mlx_voxcpm2.training.losses import Draws, losses
 from mlx_voxcpm2.training.sequences import Example, Sequences
-from mlx_voxcpm2.weights.adapter_files import LoRASettings
 from mlx_voxcpm2.weights.adapters import add_lora
 
 TOLERANCE = 1e-4
 
 
 class Batch:
-    """What the official package was given, and what it made of it."""
+    """Inputs and results of the official package."""
 
     def __init__(self, variant: str):
         self.golden = {
@@ -34,12 +34,12 @@ class Batch:
     def packed(self, name: str) -> np.ndarray:
         return self.golden[f"packed.{name}"]
 
-    def draws(self, room: int = 0) -> Draws:
-        """Those at targets, of the official ones everywhere; any are good for what fills up."""
+    def draws(self, length: int = 0) -> Draws:
+        """The official draws at targets; the padding's do not matter."""
 
         def chosen(name: str) -> mx.array:
             values = self.golden[f"draws.{name}"]
-            others = values[~self.is_target][: max(0, room - self.is_target.sum())]
+            others = values[~self.is_target][: max(0, length - self.is_target.sum())]
             return mx.array(np.concatenate([values[self.is_target], others]))
 
         return Draws(chosen("times"), chosen("noise"), chosen("keep"))
@@ -57,7 +57,7 @@ def batch(variant) -> Batch:
 
 @pytest.fixture
 def model(variant, make_case):
-    """In training mode, with the VAE frozen."""
+    """A model in training mode, with the VAE frozen."""
     model = load_model(make_case(variant).folder, dtype="float32").train()
     model.audio_vae.freeze()
     return model
@@ -118,8 +118,8 @@ def test_targets_are_the_packers(batch):
     learnt = batch.packed("loss_mask").sum(axis=1)
     assert [example.targets for example in batch.examples] == learnt.tolist()
     flat = feats.reshape(-1, *feats.shape[2:])
-    patches, before = np.array(made.patches), np.array(made.before)
-    assert np.array_equal(patches[np.array(made.own)], flat[places])
+    patches, before = np.array(made.patches), np.array(made.previous_patch)
+    assert np.array_equal(patches[np.array(made.target_patch)], flat[places])
     # There are zeros at text, in upstream's rows.
     earlier = np.where((before < 0)[:, None, None], 0, patches[before])
     assert np.array_equal(earlier, flat[places - 1])
@@ -127,14 +127,14 @@ def test_targets_are_the_packers(batch):
 
 @pytest.mark.parametrize("multiple", [1, 8])
 def test_losses_and_gradients_are_the_official_ones(model, batch, multiple):
-    """Also where rows, patches and targets are filled up."""
+    """Padded rows, patches and targets change nothing."""
     sequences = Sequences.of(batch.examples, multiple)
-    learnt = learn(model, sequences, batch.draws(room=len(sequences.targets)))
+    learnt = learn(model, sequences, batch.draws(len(sequences.targets)))
     assert_learns_as(batch.golden, "plain", *learnt)
 
 
 def test_an_adapter_learns_as_the_official_one(model, batch, variant):
-    """mlx-lm keeps both of its factors turned."""
+    """mlx-lm stores both factors transposed."""
     rank, alpha = training_cases.RANK, training_cases.ALPHA
     add_lora(model, LoRASettings(enable_proj=True, r=rank, alpha=alpha))
     sides = {"lora_A": "lora_a", "lora_B": "lora_b"}
@@ -148,16 +148,16 @@ def test_an_adapter_learns_as_the_official_one(model, batch, variant):
     }
     model.load_weights(list(weights.items()), strict=False)
     diff, stop, gradients = learn(model, Sequences.of(batch.examples), batch.draws())
-    turned = {}
+    transposed = {}
     for name, value in gradients.items():
         layer, _, side = name.rpartition(".")
-        turned[f"{layer}.{side[:-1]}{side[-1].upper()}"] = value.T
-    assert_learns_as(batch.golden, "adapted", diff, stop, turned)
+        transposed[f"{layer}.{side[:-1]}{side[-1].upper()}"] = value.T
+    assert_learns_as(batch.golden, "adapted", diff, stop, transposed)
 
 
 @pytest.mark.parametrize("variant", ["released"], indirect=True)
 def test_a_longer_row_beside_it_changes_nothing_for_a_row(model, batch):
-    """Its own losses and gradients are what it adds to the batch's."""
+    """The batch's losses and gradients are the sums of those of its rows alone."""
     longer = replace(batch.examples[1], tokens=list(range(200, 240)))
     rows, draws = [batch.examples[0], longer], batch.draws()
     middle, end = rows[0].targets, rows[0].targets + rows[1].targets
@@ -174,16 +174,16 @@ def test_a_longer_row_beside_it_changes_nothing_for_a_row(model, batch):
 
 @pytest.mark.parametrize("variant", ["released"], indirect=True)
 def test_speech_of_one_patch_is_learnt_too(model, batch):
-    """As it is filled up; and the encoder, which is compiled for one patch, still speaks."""
+    """Padding changes nothing, and the encoder, compiled for one patch, still works."""
     row, draws = replace(batch.examples[0], patches=batch.examples[0].patches[:1]), batch.draws()
     one = mx.array(row.patches)[None]
-    heard = model.embed_patches(one)
-    filled = Sequences.of([row], 2)
+    before = model.embed_patches(one)
+    padded = Sequences.of([row], 2)
     diff, stop, gradients = learn(model, Sequences.of([row]), of_targets(draws, slice(1)))
-    more = learn(model, filled, of_targets(draws, slice(len(filled.targets))))
+    more = learn(model, padded, of_targets(draws, slice(len(padded.targets))))
     assert (diff, stop) == pytest.approx(more[:2], rel=TOLERANCE)
     assert_same(gradients, more[2])
-    assert relative_error(model.embed_patches(one), heard) < TOLERANCE
+    assert relative_error(model.embed_patches(one), before) < TOLERANCE
 
 
 @pytest.mark.parametrize("variant", ["released"], indirect=True)
@@ -192,8 +192,8 @@ def test_nothing_is_learnt_from_prompts_only(model, batch, multiple):
     prompt = batch.examples[2]
     assert prompt.is_prompt
     sequences = Sequences.of([prompt], multiple)
-    size, room = prompt.patches.shape[1:], len(sequences.targets)
-    draws = Draws.random([np.random.default_rng(0)], [0], size, room=room)
+    size, length = prompt.patches.shape[1:], len(sequences.targets)
+    draws = Draws.random([np.random.default_rng(0)], [0], size, padded_length=length)
     diff, stop, gradients = learn(model, sequences, draws)
     assert (diff, stop) == (0, 0)
     assert not any(mx.any(gradient != 0).item() for gradient in gradients.values())
@@ -235,16 +235,16 @@ def test_times_are_drawn_as_the_config_says():
 
 
 def test_a_rows_draws_are_its_own():
-    """Whatever rows are beside it, and however far the batch is filled up."""
+    """Whatever rows are beside it, and however far the batch is padded."""
     counts, shape = [3, 5, 2], (4, 6)
 
-    def draw(rows: list[int], room: int | None = None) -> list[np.ndarray]:
+    def draw(rows: list[int], length: int | None = None) -> list[np.ndarray]:
         generators = [np.random.default_rng(row) for row in rows]
-        drawn = Draws.random(generators, [counts[row] for row in rows], shape, 0.5, room)
+        drawn = Draws.random(generators, [counts[row] for row in rows], shape, 0.5, length)
         return [np.array(drawn.times), np.array(drawn.noise), np.array(drawn.keep)]
 
-    together, filled = draw([0, 1, 2]), draw([2, 1], room=16)
-    for whole, more, alone in zip(together, filled, draw([1]), strict=True):
+    together, padded = draw([0, 1, 2]), draw([2, 1], length=16)
+    for whole, more, alone in zip(together, padded, draw([1]), strict=True):
         assert len(alone) == 5 and len(more) == 16
         assert np.array_equal(whole[3:8], alone)
         assert np.array_equal(more[2:7], alone)

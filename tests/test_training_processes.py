@@ -33,16 +33,12 @@ def together(tmp_path):
         for one in sockets:
             one.close()
         (tmp_path / "hosts.json").write_text(json.dumps(hosts))
-        processes = [
-            subprocess.Popen(
-                [sys.executable, "-m", "mlx_voxcpm2.train", *flags],
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                env=os.environ | {
-                    "MLX_RANK": str(rank), "MLX_HOSTFILE": str(tmp_path / "hosts.json"),
-                },
-            )
-            for rank, flags in enumerate(each)
-        ]  # fmt: skip
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        processes = []
+        for rank, flags in enumerate(each):
+            group = {"MLX_RANK": str(rank), "MLX_HOSTFILE": str(tmp_path / "hosts.json")}
+            command = [sys.executable, "-m", "mlx_voxcpm2.train", *flags]
+            processes.append(subprocess.Popen(command, env=os.environ | group, **pipes))
         try:
             said = [process.communicate(timeout=TIMEOUT)[0] for process in processes]
         finally:

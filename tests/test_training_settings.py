@@ -5,9 +5,9 @@ import sys
 import pytest
 from training_runs import run
 
-from mlx_voxcpm2.commands import train
+from mlx_voxcpm2.commands.train import TrainCommand, build_parser
+from mlx_voxcpm2.models.voxcpm2.lora import LoRASettings
 from mlx_voxcpm2.training.options import LossWeights, TrainingOptions
-from mlx_voxcpm2.weights.adapter_files import LoRASettings
 
 # The keys of upstream's conf/voxcpm_v2.
 UPSTREAM = """
@@ -51,14 +51,14 @@ lora:
 
 @pytest.fixture
 def settings(tmp_path):
-    """Of a YAML file's text and flags."""
+    """Parses a YAML file's text and flags."""
 
     def settings(text: str, *flags: str):
         file = tmp_path / "train.yaml"
         file.write_text(text)
-        return train.settings_of(
-            train.build_parser().parse_args(["--config", str(file), *flags])
-        )  # fmt: skip
+        args = build_parser().parse_args(["--config", str(file), *flags])
+        command = TrainCommand.parse(args)
+        return command.settings, command.output
 
     return settings
 
@@ -81,14 +81,22 @@ def refused(tmp_path, capsys):
 
 def test_upstreams_file_works_as_it_is(settings):
     found, output = settings(UPSTREAM + LORA)
-    assert (found.model, found.train, found.validation, output) == (
-        "/models/VoxCPM2/", "train.jsonl", None, "out",
-    )  # fmt: skip
+    paths = (found.model, found.train, found.validation, output)
+    assert paths == ("/models/VoxCPM2/", "train.jsonl", None, "out")
     assert found.options == TrainingOptions(
-        batch_size=4, grad_accum_steps=2, max_steps=300, log_interval=5, valid_interval=50,
-        save_interval=60, learning_rate=2e-4, weight_decay=0.02, warmup_steps=20,
-        max_batch_tokens=4096, max_grad_norm=0.5, lambdas=LossWeights(1.0, 0.5),
-    )  # fmt: skip
+        batch_size=4,
+        grad_accum_steps=2,
+        max_steps=300,
+        log_interval=5,
+        valid_interval=50,
+        save_interval=60,
+        learning_rate=2e-4,
+        weight_decay=0.02,
+        warmup_steps=20,
+        max_batch_tokens=4096,
+        max_grad_norm=0.5,
+        lambdas=LossWeights(1.0, 0.5),
+    )
     assert found.lora == LoRASettings(
         True, False, True, 16, 8, 0.1, ("q_proj", "v_proj"), ("q_proj",), ("lm_to_dit_proj",)
     )

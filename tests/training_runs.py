@@ -1,4 +1,4 @@
-"""What the tests of training runs share: clips with a manifest, the command, its log."""
+"""Helpers of the tests of training runs: clips with a manifest, the command, its log."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,7 @@ def write_data(folder: Path) -> Path:
 
 
 def arguments(model: Path, data: Path, output: Path, *flags: str) -> list[str]:
-    """Of the command."""
+    """Arguments of the command."""
     config = data.with_name("train.yaml")
     paths = {"model": model, "train": data, "output": output, "config": config}
     return [word for name in paths for word in (f"--{name}", str(paths[name]))] + list(flags)

@@ -34,8 +34,12 @@ class Prompt:
         text: list[int],
         reference: mx.array | None = None,
         prompt: mx.array | None = None,
+        audio_start: int = AUDIO_START,
     ) -> Prompt:
-        """Sequence of text ids, and of reference and prompt patches (N, P, D)."""
+        """Sequence of text ids, and of reference and prompt patches (N, P, D).
+
+        audio_start: the token between text and prompt; training has another for some clips.
+        """
         tokens, is_audio = [], []
 
         def add(ids: list[int], audio: bool = False) -> None:
@@ -46,7 +50,7 @@ class Prompt:
             add([REFERENCE_START])
             add([0] * len(reference), audio=True)
             add([REFERENCE_END])
-        add([*text, AUDIO_START])
+        add([*text, audio_start])
         if prompt is not None:
             add([0] * len(prompt), audio=True)
         audio = [patches for patches in (reference, prompt) if patches is not None]

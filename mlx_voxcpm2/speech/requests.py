@@ -54,13 +54,13 @@ class RequestBuilder:
         An array that MLX has not computed yet belongs to the thread that made it. Raises
         ValueError or FileNotFoundError.
         """
-        words_only = spoken_text(text, None, options.normalize)
+        words_only = self._folded(spoken_text(text, None, options.normalize))
         if self.known_words is not None:
             words_only = self.known_words.folded(words_only)
             self.known_words.warn(words_only)
         text = spoken_text(words_only, voice.instruct)
         voice = voice.resolved(self.clip_encoder)
-        tokens = self._tokens((voice.prompt_text or "") + text)
+        tokens = self._tokens(self._folded((voice.prompt_text or "") + text))
         reference = self.clip_encoder.prepare(voice.ref_audio, "ref_audio", "right")
         prompt = self.clip_encoder.prepare(voice.prompt_audio, "prompt_audio", "left")
         positions = Prompt.positions(len(tokens), reference.length, prompt.length)
@@ -101,6 +101,9 @@ class RequestBuilder:
 
         requests = starmap(request, enumerate(items))
         return list(requests) if isinstance(items, Sequence) else requests
+
+    def _folded(self, text: str) -> str:
+        return text if self.known_words is None else self.known_words.folded(text)
 
     def _tokens(self, text: str) -> list[int]:
         if self.known_words is not None:

@@ -1,4 +1,4 @@
-"""Clips -> the latents of the frozen AudioVAE, encoded once and kept on disk."""
+"""Cache on disk for the latents of clips, encoded by the frozen AudioVAE."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from ..files import atomic_write
 if TYPE_CHECKING:
     from ..model import VoxCPM2
 
-# In every fingerprint: another way of encoding needs another number.
-_ENCODING = "patches, filled up on the right, 1"
+# Cache version, part of every fingerprint. Change it when latents change.
+_VERSION = "patches, filled up on the right, 1"
 
 
 class LatentCache:
-    """`cache(path)` is what `model.encode_audio(path)` returns, kept in a folder.
+    """Latents of clips: `cache(path)` returns `model.encode_audio(path)`, and saves it in a folder.
 
-    An entry belongs to the bytes of a clip, the AudioVAE's encoder and the patch size: if one
-    changes, the clip is encoded anew, and one folder serves many models. Processes may share it.
-    Nothing is ever deleted: a folder that has grown too large may be.
+    The key is a hash of the clip's bytes, the AudioVAE's encoder and the patch size: if one
+    changes, the clip is encoded again, so that several models and processes can share a folder.
+    Entries are never deleted; the folder may be deleted at any time.
     """
 
     def __init__(self, folder: str | os.PathLike, model: VoxCPM2):
-        """The folder is made if it is missing. Raises OSError, in one line, if it can't be."""
+        """Creates the folder if it is missing. Raises OSError, in one line, on failure."""
         self.folder = Path(os.path.expanduser(folder))
         self._model = model
         self._fingerprint = _fingerprint(model)
@@ -44,32 +44,30 @@ class LatentCache:
             ) from None
 
     def __call__(self, path: str | os.PathLike) -> mx.array:
-        """The clip's patches (N, P, D), float32; the last one is filled up with silence.
+        """Patches of a clip (N, P, D), float32; the last one is padded with silence.
 
-        Raises what `encode_audio` raises, and OSError, in one line, if they can't be kept.
+        Raises the errors of `encode_audio`, and OSError, in one line, if they can't be saved.
         """
         entry = self._entry(path)
-        patches = self._kept(entry)
+        patches = self._read(entry)
         if patches is None:
             patches = np.array(self._model.encode_audio(path))
-            self._keep(entry, patches)
+            self._save(entry, patches)
         return mx.array(patches)
 
     def fill(self, paths: Iterable[str | os.PathLike]) -> dict[Path, np.ndarray]:
-        """Clips -> their patches, encoded if they are not there yet; with a bar on a terminal."""
+        """Patches by clip, encoded if they are not cached; with a progress bar on a terminal."""
         from tqdm import tqdm
 
-        held = {}
-        for path in tqdm(
-            list(dict.fromkeys(map(Path, paths))), desc="encoding clips", unit="clip",
-            disable=None, file=sys.stderr, leave=False,
-        ):  # fmt: skip
-            held[path] = np.array(self(path))
-            mx.clear_cache()  # the next clip's arrays have other lengths and can't use these
-        return held
+        clips, found = list(dict.fromkeys(map(Path, paths))), {}
+        bar = {"desc": "encoding clips", "unit": "clip", "disable": None, "leave": False}
+        for path in tqdm(clips, file=sys.stderr, **bar):
+            found[path] = np.array(self(path))
+            mx.clear_cache()  # the next clip's arrays have other lengths and can't reuse these
+        return found
 
     def _entry(self, path: str | os.PathLike) -> Path:
-        """The file of a clip's latents."""
+        """File of a clip's latents."""
         digest = self._fingerprint.copy()
         try:
             with open(os.path.expanduser(path), "rb") as clip:
@@ -81,8 +79,8 @@ class LatentCache:
             ) from None
         return self.folder / f"{digest.hexdigest()}.safetensors"
 
-    def _kept(self, entry: Path) -> np.ndarray | None:
-        """What an entry holds, or None if it is missing or damaged."""
+    def _read(self, entry: Path) -> np.ndarray | None:
+        """Patches of an entry, or None if it is missing or damaged."""
         from safetensors import SafetensorError
         from safetensors.numpy import load
 
@@ -95,23 +93,23 @@ class LatentCache:
         whole = fits and len(patches) and patches.dtype == np.float32
         return patches if whole and np.isfinite(patches).all() else None
 
-    def _keep(self, entry: Path, patches: np.ndarray) -> None:
+    def _save(self, entry: Path, patches: np.ndarray) -> None:
         from safetensors.numpy import save
 
         try:
             atomic_write(entry, save({"patches": patches}))
         except OSError as error:
             raise type(error)(
-                f"{self.folder}: latents can't be kept here ({one_line(error)}); make room, or "
+                f"{self.folder}: latents can't be saved here ({one_line(error)}); make room, or "
                 "choose another place"
             ) from None
 
 
 def _fingerprint(model: VoxCPM2):
-    """A hash, to be gone on with, of all that decides what a clip's latents are."""
+    """SHA-256 of the encoder's weights and settings, to be updated with a clip's bytes."""
     vae = model.audio_vae
     digest = hashlib.sha256(
-        repr((_ENCODING, model.config.patch_size, vae.config.sample_rate)).encode()
+        repr((_VERSION, model.config.patch_size, vae.config.sample_rate)).encode()
     )
     for name, weight in sorted(tree_flatten(vae.encoder.parameters())):
         digest.update(f"{name} {weight.shape} {weight.dtype}".encode())

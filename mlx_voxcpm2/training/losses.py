@@ -1,4 +1,4 @@
-"""What training makes small: the error of the velocity, and of when to stop.
+"""Training losses: error of the velocity, and cross entropy of the stop head.
 
 Upstream: model/voxcpm2.py (`forward`), modules/locdit/unified_cfm.py (`compute_loss`). The
 diffusion transformer runs at targets only, where upstream runs it everywhere and masks.
@@ -19,15 +19,15 @@ from .sequences import Sequences
 
 @dataclass(frozen=True)
 class Draws:
-    """The chance in a loss, for each of M targets."""
+    """Random numbers of a loss, for each of M targets."""
 
     times: mx.array
-    """(M,): how far towards noise, 0..1."""
+    """(M,) times of the flow, from 0, the patch, to 1, noise."""
     noise: mx.array
     """(M, P, D)."""
     keep: mx.array
-    """(M,) 1 or 0: whether the patch is drawn with what the language models say, which guidance
-    needs it to be able to do without."""
+    """(M,) 1 or 0: whether the language models' condition is kept. Dropping it sometimes trains
+    the unconditional velocity that guidance needs."""
 
     @classmethod
     def random(
@@ -36,13 +36,14 @@ class Draws:
         counts: Sequence[int],
         shape: tuple[int, int],
         drop: float = 0.1,
-        room: int | None = None,
+        padded_length: int | None = None,
         t_scheduler: str = "log-norm",
     ) -> Draws:
-        """A generator per row with so many targets, so that a row's chance is its own.
+        """Draws for rows with `counts` targets, each from its own generator.
 
-        shape: (P, D). drop: how often `keep` is 0. room: M, where it is more than all targets.
-        t_scheduler: of FlowConfig. Times are sigmoid(N(-0.4, 1)) by "log-norm", else uniform.
+        shape: (P, D). drop: probability that `keep` is 0. padded_length: M, if there are fewer
+        targets. t_scheduler: as in `FlowConfig`. Times are sigmoid(N(-0.4, 1)) with "log-norm",
+        else uniform.
         """
         rows = list(zip(generators, counts, strict=True))
         if t_scheduler == "log-norm":
@@ -52,21 +53,21 @@ class Draws:
         noise = [random.standard_normal((count, *shape)) for random, count in rows]
         keep = [random.random(count) >= drop for random, count in rows]
         times, noise, keep = (np.concatenate(drawn) for drawn in (times, noise, keep))
-        fill = (room or len(times)) - len(times)
+        padding = (padded_length or len(times)) - len(times)
         return cls(
-            mx.array(np.pad(times, (0, fill)).astype(np.float32)),
-            mx.array(np.pad(noise, ((0, fill), (0, 0), (0, 0))).astype(np.float32)),
-            mx.array(np.pad(keep, (0, fill)).astype(np.float32)),
+            mx.array(np.pad(times, (0, padding)).astype(np.float32)),
+            mx.array(np.pad(noise, ((0, padding), (0, 0), (0, 0))).astype(np.float32)),
+            mx.array(np.pad(keep, (0, padding)).astype(np.float32)),
         )
 
 
 def losses(
     model: VoxCPM2Model, sequences: Sequences, draws: Draws, count: int | mx.array | None = None
 ) -> tuple[mx.array, mx.array]:
-    """-> mean squared error of the velocity and cross entropy of the stop head, float32 scalars.
+    """Mean squared error of the velocity and cross entropy of the stop head, float32 scalars.
 
-    Both are sums over targets divided by `count`: by default that of the targets that are here,
-    else that of a batch of which these are a part.
+    Both are sums over targets, divided by `count`: by default the number of targets in
+    `sequences`; for a part of a batch, the number in the whole batch.
     """
     count = mx.maximum(mx.sum(sequences.weights), 1) if count is None else count
     embeddings = model.embed(sequences.tokens, sequences.is_audio, sequences.patches)
@@ -77,17 +78,17 @@ def losses(
     square = mx.square(_velocity_error(model, hidden, residual, sequences, draws))
     diff = mx.sum(mx.mean(square, axis=(1, 2)) * sequences.weights) / count
     logits = model.stop_logits(hidden).astype(mx.float32)
-    wrong = nn.losses.cross_entropy(logits, sequences.is_last)
-    return diff, mx.sum(wrong * sequences.weights) / count
+    cross_entropy = nn.losses.cross_entropy(logits, sequences.is_last)
+    return diff, mx.sum(cross_entropy * sequences.weights) / count
 
 
 def _velocity_error(
     model: VoxCPM2Model, hidden: mx.array, residual: mx.array, sequences: Sequences, draws: Draws
 ) -> mx.array:
-    """hidden, residual (M, H) -> (M, P, D), float32: learnt is the straight path's velocity."""
-    patches = sequences.patches[sequences.own]
-    earlier = sequences.patches[mx.maximum(sequences.before, 0)]
-    cond = mx.where((sequences.before < 0)[:, None, None], 0, earlier)
+    """hidden, residual (M, H) -> error (M, P, D), float32; the target is noise - patch."""
+    patches = sequences.patches[sequences.target_patch]
+    previous = sequences.patches[mx.maximum(sequences.previous_patch, 0)]
+    cond = mx.where((sequences.previous_patch < 0)[:, None, None], 0, previous)
     t = draws.times[:, None, None]
     mu = mx.concatenate([model.lm_to_dit_proj(hidden), model.res_to_dit_proj(residual)], axis=-1)
     mu = mu * draws.keep[:, None].astype(mu.dtype)

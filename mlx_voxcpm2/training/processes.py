@@ -1,4 +1,4 @@
-"""Several processes that train together, as `mlx.launch` starts them."""
+"""Agreement among the processes of one training run, started by `mlx.launch`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import mlx.core as mx
+import numpy as np
 
 
 @contextmanager
 def all_or_none(group: mx.distributed.Group) -> Iterator[None]:
-    """If the block fails in one process, it fails in all, so that none waits for another.
+    """Lets the block fail in all processes if it fails in one, so that none waits for another.
 
-    Only the first of those that failed raises its ValueError or OSError; the others leave with
-    SystemExit(2), since one line is enough.
+    The first process that failed raises its ValueError or OSError, the others SystemExit(2), since
+    one message is enough.
     """
     try:
         yield
@@ -26,6 +27,7 @@ def all_or_none(group: mx.distributed.Group) -> Iterator[None]:
 
 
 def _failures(group: mx.distributed.Group, failed: bool) -> list[bool]:
-    """By process, whether it failed."""
+    """Whether each process failed, by rank."""
     flags = [failed if rank == group.rank() else False for rank in range(group.size())]
-    return mx.distributed.all_sum(mx.array(flags, mx.float32), group=group).tolist()
+    sums = mx.distributed.all_sum(mx.array(flags, mx.float32), group=group)
+    return [bool(total > 0) for total in np.array(sums)]

@@ -1,12 +1,12 @@
-"""The folder of a training run: checkpoints, the log of losses and their plot, samples.
+"""Folder of a training run: checkpoints, the log of losses and their plot, samples.
 
-settings.json           what the run was begun with
-losses.jsonl            a line per logged step
-loss.png                both losses
-step_0000100/           as upstream names them; written whole or not at all
+settings.json           settings with which the run was started
+losses.jsonl            one line per logged step
+loss.png                plot of both losses
+step_0000100/           checkpoint, as upstream names it; written atomically
 latest -> step_0000100
-latents/                of the clips, see latents.py
-samples/step_0000100/   what the model said then
+latents/                latents of the clips, see latents.py
+samples/step_0000100/   speech after that step
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
@@ -25,19 +26,22 @@ from ..files import atomic_folder
 from ..weights.files import read_file
 from .trainer import Step, Trainer
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 _OPTIMIZER, _STATE = "optimizer.safetensors", "training_state.json"
 
 
 def latest_checkpoint(path: str | os.PathLike) -> Path | None:
-    """The newest one in a run's folder, if there is one."""
-    written_last = Path(os.path.expanduser(path)).glob(f"step_*/{_STATE}")
-    return max((file.parent for file in written_last), default=None)
+    """The newest checkpoint in a run's folder, if there is one."""
+    states = Path(os.path.expanduser(path)).glob(f"step_*/{_STATE}")
+    return max((file.parent for file in states), default=None)
 
 
 class RunFolder:
-    """The one process that writes in a folder, which is locked until `close`.
+    """Folder of a run, locked for this process until `close`.
 
-    settings: JSON by name, of all that decides what the run learns; a begun run needs the same.
+    settings: JSON values by name, `TrainingSettings.resume_key`; a started run must have the same.
 
     Raises OSError or ValueError, in one line, for a folder that can't be used.
     """
@@ -65,14 +69,14 @@ class RunFolder:
         if file.exists():
             self._compare(file, settings)
         else:
-            self._begin(file, settings)
+            self._start(file, settings)
         for left in (*self.path.glob(".step_*"), *self.path.glob("latents/.*")):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()  # by a kill
+            shutil.rmtree(left) if left.is_dir() else left.unlink()  # by a killed run
 
     def close(self) -> None:
         self._lock.close()
 
-    def _begin(self, file: Path, settings: dict) -> None:
+    def _start(self, file: Path, settings: dict) -> None:
         if any(entry for entry in self.path.iterdir() if not entry.name.startswith(".")):
             raise ValueError(
                 f"{self.path} holds other things than a training run; choose another --output"
@@ -81,16 +85,16 @@ class RunFolder:
 
     def _compare(self, file: Path, settings: dict) -> None:
         try:
-            begun = dict(json.loads(file.read_text(encoding="utf-8")))
+            started = dict(json.loads(file.read_text(encoding="utf-8")))
         except (ValueError, TypeError):
             raise ValueError(f"{file}: damaged; choose another --output") from None
         settings = json.loads(json.dumps(settings))
-        for name in sorted(begun.keys() | settings.keys()):
-            was, now = begun.get(name), settings.get(name)
-            if was != now:
+        for name in sorted(started.keys() | settings.keys()):
+            before, now = started.get(name), settings.get(name)
+            if before != now:
                 raise ValueError(
-                    f"{self.path}: the run here was begun with {name} {was!r}, not {now!r}; go on "
-                    "with that, or choose another --output"
+                    f"{self.path}: the run here was started with {name} {before!r}, not {now!r}; "
+                    "resume it with that, or choose another --output"
                 )
 
     @property
@@ -99,8 +103,10 @@ class RunFolder:
         return latest_checkpoint(self.path)
 
     def save(self, trainer: Trainer, write_weights: Callable[[Path], None], keep: int) -> None:
-        """A checkpoint of this step. Older ones go, but for `keep` (0 keeps all); those that stay
-        lose the optimizer's state, which is twice as large as what was learnt."""
+        """Saves a checkpoint of this step, and deletes all but the `keep` latest (0 keeps all).
+
+        Older ones lose the optimizer's state, which is twice as large as the trained weights.
+        """
         name = f"step_{trainer.step:07d}"
         try:
             with atomic_folder(self.path / name) as folder:
@@ -124,37 +130,44 @@ class RunFolder:
                 (checkpoint / _OPTIMIZER).unlink(missing_ok=True)
 
     def resume(self, trainer: Trainer) -> None:
-        """Goes on behind the newest checkpoint, if there is one, whose weights the trainer's model
-        has."""
+        """Restores step, optimizer and log of the newest checkpoint, if there is one.
+
+        The trainer's model has its weights already.
+        """
         checkpoint = self.latest
         if checkpoint is None:
-            kept = []
+            rows = []
         else:
             try:
                 step = int(json.loads((checkpoint / _STATE).read_text())["step"])
                 state = read_file(checkpoint / _OPTIMIZER)[0]
             except (ValueError, TypeError, KeyError, OSError) as error:
                 raise ValueError(
-                    f"{checkpoint}: no run can go on from here ({one_line(error)}); begin another "
+                    f"{checkpoint}: can't resume from here ({one_line(error)}); choose another "
                     "--output"
                 ) from None
             trainer.resume(step, state)
-            kept = [row for row in self.losses() if row["step"] <= step]
-        _write(self._log, "".join(json.dumps(row) + "\n" for row in kept))
+            rows = [row for row in self.losses() if row["step"] <= step]
+        _write(self._log, "".join(json.dumps(row) + "\n" for row in rows))
 
     def log(self, step: Step, validation: tuple[float, float] | None) -> None:
+        """Appends a step and the validation's losses to the log."""
         row = {
-            "step": step.number, "loss/diff": step.diff, "loss/stop": step.stop,
-            "grad_norm": step.grad_norm, "lr": step.learning_rate, "patches": step.targets,
+            "step": step.number,
+            "loss/diff": step.diff,
+            "loss/stop": step.stop,
+            "grad_norm": step.grad_norm,
+            "lr": step.learning_rate,
+            "patches": step.targets,
             "seconds": round(step.seconds, 3),
-        }  # fmt: skip
+        }
         if validation is not None:
             row |= {"valid/diff": validation[0], "valid/stop": validation[1]}
         with self._log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
     def losses(self) -> list[dict]:
-        """The log; a line that a kill cut short is left out."""
+        """Rows of the log; a line that a kill has truncated is skipped."""
         rows = []
         if self._log.exists():
             for line in self._log.read_text(encoding="utf-8").splitlines():
@@ -165,24 +178,28 @@ class RunFolder:
         return rows
 
     def plot(self) -> None:
-        """loss.png, from the log."""
+        """Writes loss.png from the log."""
         from matplotlib.figure import Figure
 
         rows, figure = self.losses(), Figure((10, 4), layout="constrained")
-        for axis, (name, title) in zip(
-            figure.subplots(1, 2), {"diff": "velocity", "stop": "stop head"}.items(), strict=True
-        ):
-            for kind, label in (("loss", "training"), ("valid", "validation")):
-                key = f"{kind}/{name}"
-                points = [(row["step"], row[key]) for row in rows if row.get(key, 0) > 0]
-                if points:
-                    axis.plot(*zip(*points, strict=True), marker=".", label=label)
-                    axis.set_yscale("log")
-                    axis.legend()
-            axis.set(title=title, xlabel="step", ylabel="loss")
+        left, right = figure.subplots(1, 2)
+        _plot_loss(left, rows, "diff", "velocity")
+        _plot_loss(right, rows, "stop", "stop head")
         unfinished = self.path / ".loss.png"
         figure.savefig(unfinished, dpi=100)
         unfinished.replace(self.path / "loss.png")
+
+
+def _plot_loss(axes: Axes, rows: list[dict], name: str, title: str) -> None:
+    """Draws one loss, of training and of validation, over the steps."""
+    for kind, label in (("loss", "training"), ("valid", "validation")):
+        key = f"{kind}/{name}"
+        points = [(row["step"], row[key]) for row in rows if row.get(key, 0) > 0]
+        if points:
+            axes.plot(*zip(*points, strict=True), marker=".", label=label)
+            axes.set_yscale("log")
+            axes.legend()
+    axes.set(title=title, xlabel="step", ylabel="loss")
 
 
 def _write(file: Path, text: str) -> None:

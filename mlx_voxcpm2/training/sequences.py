@@ -1,13 +1,13 @@
-"""Examples side by side, in the layouts that the model is trained on.
+"""Batches of examples in the layouts on which the model is trained.
 
-Upstream: training/packers.py (`AudioFeatureProcessingPacker`). A row is
+Upstream: training/packers.py (`AudioFeatureProcessingPacker`). A row is the sequence of
+`speech.prompt.Prompt`, ended by a token:
 
-    text, audio start, patches, audio end
-    reference start, reference, reference end, text, audio start, patches, audio end
+    [reference start, reference, reference end]?  text  audio start  speech  audio end
 
-and a clip that is only a prompt (`is_prompt`) stands between the reference's tokens instead of
-audio start and end, without being a target. Shorter rows are filled up on the right, where the
-causal language models see nothing of it.
+Without a reference, a clip that is only a prompt (`is_prompt`) has the reference's tokens in place
+of audio start and end, and is no target. Shorter rows are padded on the right, where the causal
+language models do not see it.
 """
 
 from __future__ import annotations
@@ -18,116 +18,129 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
+from ..speech.prompt import Prompt
 from ..text.tokenizer import AUDIO_END, AUDIO_START, REFERENCE_END, REFERENCE_START
 
 
 @dataclass(frozen=True)
 class Example:
+    """A text and its speech, to be learnt."""
+
     tokens: list[int]
-    """Of the text."""
+    """Token ids of the text."""
     patches: np.ndarray
-    """(A, P, D): the latents of its speech."""
+    """Latents of the speech (A, P, D)."""
     reference: np.ndarray | None = None
-    """(R, P, D): the latents of a clip in the same voice."""
+    """Latents of a clip in the same voice (R, P, D)."""
     is_prompt: bool = False
-    """Whether the speech is there to be heard, not to be learnt."""
+    """Whether the speech is only context, not a target."""
 
     @property
     def positions(self) -> int:
-        """In a row."""
-        before = 0 if self._reference is None else len(self._reference) + 2
-        return before + len(self.tokens) + 1 + len(self.patches) + 1
+        """Length of the row."""
+        reference = 0 if self.reference is None else len(self.reference)
+        return Prompt.positions(len(self.tokens), reference, len(self.patches)) + 1
 
     @property
     def targets(self) -> int:
-        """Patches that are learnt. As upstream has it, all are behind a reference."""
-        return 0 if self.is_prompt and self._reference is None else len(self.patches)
+        """Number of patches to learn. As upstream, a prompt with a reference is a target too."""
+        return 0 if self._is_context_only else len(self.patches)
 
     @property
-    def _reference(self) -> np.ndarray | None:
-        return self.reference if self.reference is not None and len(self.reference) else None
+    def _is_context_only(self) -> bool:
+        return self.is_prompt and not self._has_reference
 
-    def track(self) -> tuple[list[int], list[np.ndarray]]:
-        """The row's tokens, -1 at audio positions, and the pieces of audio in order."""
-        hole, reference = [-1], self._reference
-        if reference is not None:
-            before = [REFERENCE_START, *hole * len(reference), REFERENCE_END]
-            ends, pieces = (AUDIO_START, AUDIO_END), [reference, self.patches]
-        else:
-            before, pieces = [], [self.patches]
-            prompt = (REFERENCE_START, REFERENCE_END)
-            ends = prompt if self.is_prompt else (AUDIO_START, AUDIO_END)
-        speech = [ends[0], *hole * len(self.patches), ends[1]]
-        return [*before, *self.tokens, *speech], pieces
+    @property
+    def _has_reference(self) -> bool:
+        return self.reference is not None and len(self.reference) > 0
+
+    def sequence(self) -> Prompt:
+        """The whole row, with the token that ends the speech."""
+        start, end = AUDIO_START, AUDIO_END
+        if self._is_context_only:
+            start, end = REFERENCE_START, REFERENCE_END
+        reference = mx.array(self.reference) if self._has_reference else None
+        row = Prompt.build(self.tokens, reference, mx.array(self.patches), audio_start=start)
+        return Prompt([*row.tokens, end], [*row.is_audio, False], row.patches)
 
 
 @dataclass(frozen=True)
 class Sequences:
     """Rows of examples, and where in them the N patches and the M targets are.
 
-    What is learnt at a target is drawn from the hidden states of the position before it.
+    A target is predicted from the hidden states of the position before it.
     """
 
     tokens: mx.array
-    """(B, T), 0 at audio positions and where a row is filled up."""
+    """(B, T), 0 at audio positions and in the padding."""
     is_audio: mx.array
     """(B, T)."""
     patches: mx.array
     """(N, P, D) of the audio positions in order, row after row, float32."""
     targets: mx.array
-    """(M,): places among all B * T positions, row after row."""
-    own: mx.array
-    """(M,): which of the patches is there."""
-    before: mx.array
-    """(M,): which one is a position earlier, or -1 where that is text."""
+    """(M,): position of each target among all B * T, row after row."""
+    target_patch: mx.array
+    """(M,): index in `patches` of the target."""
+    previous_patch: mx.array
+    """(M,): index in `patches` of the position before it, or -1 for text."""
     is_last: mx.array
-    """(M,) 0 or 1: whether the speech ends with it, which the stop head learns."""
+    """(M,) 0 or 1: whether the speech ends with it, the label of the stop head."""
     weights: mx.array
-    """(M,) 1, or 0 for what only fills up."""
+    """(M,) 1, or 0 for padding."""
 
     @classmethod
     def of(cls, examples: Sequence[Example], multiple: int = 1) -> Sequences:
-        """With a `multiple`, T is filled up to multiples of it, N and M to those of twice as much:
-        fewer shapes to compile.
+        """Batch of the examples.
+
+        Above 1, T is padded to multiples of `multiple`, and N and M to multiples of twice that, so
+        that there are fewer shapes to compile.
         """
-        tracks = [example.track() for example in examples]
-        width = _up(max(len(tokens) for tokens, _ in tracks), multiple)
-        tokens = np.zeros((len(examples), width), np.int32)
-        is_audio = np.zeros((len(examples), width), bool)
-        is_target = np.zeros((len(examples), width), bool)
-        last = np.zeros((len(examples), width), np.int32)
-        for row, (example, (track, _)) in enumerate(zip(examples, tracks, strict=True)):
-            track = np.array(track)
-            tokens[row, : len(track)] = np.maximum(track, 0)
-            is_audio[row, : len(track)] = track < 0
-            end = len(track) - 1
-            is_target[row, end - example.targets : end] = True
-            last[row, end - 1] = 1
-        patches = np.concatenate([piece for _, pieces in tracks for piece in pieces])
-        number = np.cumsum(is_audio).reshape(is_audio.shape) - 1
+        rows = [example.sequence() for example in examples]
+        size = len(rows), _padded(max(len(row.tokens) for row in rows), multiple)
+        tokens, last = np.zeros(size, np.int32), np.zeros(size, np.int32)
+        is_audio, is_target = np.zeros(size, bool), np.zeros(size, bool)
+        for index, (example, row) in enumerate(zip(examples, rows, strict=True)):
+            length, end = len(row.tokens), len(row.tokens) - 1
+            tokens[index, :length] = row.tokens
+            is_audio[index, :length] = row.is_audio
+            is_target[index, end - example.targets : end] = True
+            last[index, end - 1] = 1
+        number = np.cumsum(is_audio).reshape(size) - 1
         previous = np.full_like(number, -1)
         previous[:, 1:] = np.where(is_audio, number, -1)[:, :-1]
-        room = multiple if multiple == 1 else 2 * multiple
+        multiple = multiple if multiple == 1 else 2 * multiple
         targets = int(is_target.sum())
-        # One at least, since attention takes no empty batch: there may be prompts only.
-        fill = _up(max(targets, 1), room) - targets
+        # At least 1: attention does not accept an empty batch, and all rows may be prompts.
+        missing = _padded(max(targets, 1), multiple) - targets
 
-        def chosen(values: np.ndarray) -> mx.array:
-            return mx.array(np.pad(values[is_target], (0, fill)).astype(np.int32))
+        def at_targets(values: np.ndarray) -> mx.array:
+            return mx.array(np.pad(values[is_target], (0, missing)).astype(np.int32))
 
-        more = _up(len(patches), room) - len(patches)
+        patches = mx.concatenate([row.patches for row in rows]).astype(mx.float32)
+        padding = _padded(len(patches), multiple) - len(patches)
+        positions = at_targets(np.arange(tokens.size).reshape(size))
         return cls(
-            mx.array(tokens),
-            mx.array(is_audio),
-            mx.array(np.pad(patches, ((0, more), (0, 0), (0, 0))).astype(np.float32)),
-            # What fills up reads the second position: the one before it has to exist.
-            mx.maximum(chosen(np.arange(tokens.size).reshape(tokens.shape)), 1),
-            chosen(number),
-            chosen(previous),
-            chosen(last),
-            mx.array(np.pad(np.ones(targets), (0, fill)).astype(np.float32)),
+            tokens=mx.array(tokens),
+            is_audio=mx.array(is_audio),
+            patches=mx.pad(patches, ((0, padding), (0, 0), (0, 0))),
+            # Padding points to the second position, since the one before it must exist.
+            targets=mx.maximum(positions, 1),
+            target_patch=at_targets(number),
+            previous_patch=at_targets(previous),
+            is_last=at_targets(last),
+            weights=mx.array(np.pad(np.ones(targets), (0, missing)).astype(np.float32)),
         )
 
 
-def _up(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple
+def padding_multiple(positions: int) -> int:
+    """Multiple to which lengths are padded, so that few shapes are compiled.
+
+    positions: of the longest row. A power of 2, at least 8, and above 64 positions less than an
+    eighth of them.
+    """
+    return max(8, (1 << (positions - 1).bit_length()) >> 4)
+
+
+def _padded(length: int, multiple: int) -> int:
+    """The next multiple."""
+    return -(-length // multiple) * multiple

@@ -1,4 +1,4 @@
-"""Steps down the losses' gradient, the same ones however many processes share a batch."""
+"""Optimisation steps, identical for any number of processes that share a batch."""
 
 from __future__ import annotations
 
@@ -16,36 +16,37 @@ from ..layers.transformer import MiniCPM
 from ..models.voxcpm2.network import VoxCPM2Model
 from .losses import Draws, losses
 from .options import TrainingOptions
-from .sequences import Example, Sequences
+from .sequences import Example, Sequences, padding_multiple
 
-# Graphs of so many shapes are kept, at some megabytes each for the released model's layers.
+_SHAPED = ("tokens", "target_patch", "patches")  # arrays whose sizes tell batches apart
 GRAPHS = 128
+"""Maximum number of compiled graphs, one per shape of a batch; some megabytes each."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What an update of the weights was made of."""
+    """Losses and measures of one update of the weights."""
 
     number: int
-    """From 1."""
+    """Number of the step, from 1."""
     diff: float
-    """The velocity's mean squared error, of all the step's targets alike within each batch."""
+    """Mean squared error of the velocity: of each batch's targets, averaged over the batches."""
     stop: float
-    """The stop head's cross entropy, likewise."""
+    """Cross entropy of the stop head, averaged likewise."""
     grad_norm: float
-    """Before it was clipped."""
+    """Norm of the gradient before clipping."""
     learning_rate: float
     targets: int
-    """Patches learnt."""
+    """Number of patches learnt."""
     seconds: float = field(compare=False)
-    """That it took."""
+    """Duration of the step."""
 
 
 class Trainer:
-    """Trains what is not frozen in `model`, whose trainable weights are float32.
+    """Trains the weights of `model` that are not frozen; they are float32.
 
-    All that chance decides follows from the seed and the number of the step, so that a run goes on
-    from saved weights and `state` as if it had never stopped.
+    All random numbers follow from the seed and the number of the step, so that a run resumed from
+    saved weights and `state` is identical to an uninterrupted one.
 
     group: the processes that share each batch, by default all that were launched together. Raises
     ValueError if there are more of them than examples in a batch.
@@ -74,29 +75,29 @@ class Trainer:
             if isinstance(module, MiniCPM):
                 module.recomputes = options.gradient_checkpointing
         self._orders: dict[int, np.ndarray] = {}
-        self._move = mx.compile(self._moved)
-        self._losses = mx.compile(self._computed_losses)
+        self._apply = mx.compile(self._apply_update)
+        self._losses = mx.compile(self._losses_of)
         self._shapes: set[tuple[int, int, int]] = set()
         self._compile()
 
     def _compile(self) -> None:
-        """Anew, since MLX never forgets a graph by itself."""
-        chance = [mx.random.state]  # dropout draws from it
-        self._add = mx.compile(self._added, inputs=chance, outputs=chance)
+        """Compiles again, without the old graphs, which MLX would never discard."""
+        state = [mx.random.state]  # of dropout
+        self._add = mx.compile(self._accumulate, inputs=state, outputs=state)
         self._shapes.clear()
 
     @property
     def state(self) -> dict[str, mx.array]:
-        """Of the optimizer, by name."""
+        """State of the optimizer, by name."""
         return dict(tree_flatten(self.optimizer.state))
 
     def resume(self, step: int, state: dict[str, mx.array]) -> None:
-        """Goes on behind `step` with the optimizer's `state` of then; the model has its weights."""
+        """Continues after `step` with its `state`; the model has its weights already."""
         self.step = step
         self.optimizer.state = tree_unflatten(list(state.items()))
 
     def follow_first(self) -> None:
-        """All processes take the first one's step and, unless it begins, its weights and state."""
+        """Copies the first process's step, and if it is not 0 its weights and state, to all."""
 
         def of_first(value: mx.array) -> mx.array:
             value = value if self.group.rank() == 0 else mx.zeros_like(value)
@@ -107,7 +108,7 @@ class Trainer:
         weights = tree_map(of_first, self.model.trainable_parameters())
         self.model.update(weights)
         state = self.state
-        # By name: where they were read from a file, their order is another.
+        # Sorted, since arrays read from a file are in another order.
         self.resume(step, {name: of_first(state[name]) for name in sorted(state)})
         mx.eval(weights, self.optimizer.state)
 
@@ -122,18 +123,18 @@ class Trainer:
             mx.random.seed(_mixed(options.seed, batch, self.group.rank()))
             rows, targets = self._share(batch)
             learnt += targets
-            # `average_gradients` divides by the processes once more.
+            # `average_gradients` divides by the number of processes too.
             count = max(targets, 1) * options.grad_accum_steps / self.group.size()
             arrays = self._arrays(rows, "training")
-            self._shapes.add(tuple(arrays[0][name].size for name in ("tokens", "own", "patches")))
+            self._shapes.add(tuple(arrays[0][name].size for name in _SHAPED))
             if len(self._shapes) > GRAPHS:
                 self._compile()
             sums = self._add(parameters, sums, *arrays, mx.array(count))
             mx.eval(sums)
         sums = nn.average_gradients(sums, self.group)
-        # Nothing but the graph knows the old arrays when it is computed, so that each new one can
-        # take the memory of an old one.
-        parameters, self.optimizer.state, norm = self._move(
+        # Only the graph refers to the old arrays when it is evaluated, so that each new one can
+        # reuse the memory of an old one.
+        parameters, self.optimizer.state, norm = self._apply(
             sums.pop("gradients"), parameters, self.optimizer.state
         )
         model.update(parameters)
@@ -149,7 +150,7 @@ class Trainer:
         return Step(self.step, diff, stop, norm, rate, learnt, seconds)
 
     def validate(self, examples: Sequence[Example]) -> tuple[float, float]:
-        """Both losses over all of the examples, with the same chance at each time."""
+        """Both losses over all examples, with the same random numbers each time."""
         self.model.eval()
         size, parameters = self.options.batch_size, self.model.trainable_parameters()
         totals, numbered = mx.zeros(2), list(enumerate(examples))
@@ -163,56 +164,61 @@ class Trainer:
         count = max(1, sum(example.targets for example in examples))
         return tuple((totals / count).tolist())
 
-    # The following three are compiled. While they are traced the model holds no numbers; whoever
-    # calls them gives it its weights back.
+    # The following three are compiled. While they are traced the model holds placeholders; the
+    # caller restores its weights.
 
-    def _computed_losses(
+    def _losses_of(
         self, parameters: dict, sequences: dict, draws: dict, count: mx.array
     ) -> tuple[mx.array, mx.array]:
+        """Losses with these parameters, computed in the run's precision."""
         dtype = getattr(mx, self.options.precision)
         self.model.update(tree_map(lambda value: value.astype(dtype), parameters))
         return losses(self.model, Sequences(**sequences), Draws(**draws), count)
 
-    def _added(
+    def _accumulate(
         self, parameters: dict, sums: dict, sequences: dict, draws: dict, count: mx.array
     ) -> dict:
-        """To the sums of earlier batches, so that no second set of gradients is ever there."""
+        """Sums with a batch added; there is never a second set of gradients in memory."""
         lambdas = self.options.lambdas
 
         def weighted(parameters: dict) -> tuple[mx.array, mx.array]:
-            diff, stop = self._computed_losses(parameters, sequences, draws, count)
+            diff, stop = self._losses_of(parameters, sequences, draws, count)
             return lambdas.diff * diff + lambdas.stop * stop, mx.stack([diff, stop])
 
         (_, parts), gradients = mx.value_and_grad(weighted)(parameters)
         return tree_map(mx.add, sums, {"losses": parts, "gradients": gradients})
 
-    def _moved(self, gradients: dict, parameters: dict, state: dict) -> tuple[dict, dict, mx.array]:
+    def _apply_update(
+        self, gradients: dict, parameters: dict, state: dict
+    ) -> tuple[dict, dict, mx.array]:
+        """New parameters and optimizer state, and the norm of the gradients before clipping."""
         gradients, norm = optim.clip_grad_norm(gradients, self.options.max_grad_norm)
         self.optimizer.state = state
         return self.optimizer.apply_gradients(gradients, parameters), self.optimizer.state, norm
 
     def _share(self, batch: int) -> tuple[list[tuple[int, Example]], int]:
-        """This process's rows of a batch, and how many targets the whole batch has."""
+        """Rows of a batch for this process, and the number of targets in the whole batch."""
         size = self.options.batch_size
-        rows = [(place, self._at(place)) for place in range(batch * size, (batch + 1) * size)]
+        rows = [(index, self._at(index)) for index in range(batch * size, (batch + 1) * size)]
         targets = sum(example.targets for _, example in rows)
         return rows[self.group.rank() :: self.group.size()], targets
 
-    def _at(self, place: int) -> Example:
-        """Number `place` of endless ones: each pass has its own order."""
-        epoch, index = divmod(place, len(self.examples))
+    def _at(self, index: int) -> Example:
+        """Example `index` of an endless series of epochs, each in its own order."""
+        epoch, index = divmod(index, len(self.examples))
         if epoch not in self._orders:
             random = np.random.default_rng([self.options.seed, epoch])
             self._orders = {epoch: random.permutation(len(self.examples))}
         return self.examples[self._orders[epoch][index]]
 
     def _arrays(self, rows: Sequence[tuple[int, Example]], purpose: str) -> tuple[dict, dict]:
-        """Sequences and Draws, as the compiled functions take them."""
+        """Fields of `Sequences` and `Draws`, the inputs of the compiled functions."""
         examples = [example for _, example in rows]
-        sequences = Sequences.of(examples, spacing(max(each.positions for each in examples)))
+        longest = max(example.positions for example in examples)
+        sequences = Sequences.of(examples, padding_multiple(longest))
         salt = ("training", "validation").index(purpose)
         draws = Draws.random(
-            [np.random.default_rng([self.options.seed, salt, place]) for place, _ in rows],
+            [np.random.default_rng([self.options.seed, salt, index]) for index, _ in rows],
             [example.targets for example in examples],
             sequences.patches.shape[1:],
             self.options.condition_dropout,
@@ -222,23 +228,15 @@ class Trainer:
         return vars(sequences), vars(draws)
 
 
-def spacing(positions: int) -> int:
-    """What lengths are filled up to multiples of, since a graph is traced for each shape.
-
-    A power of 2 from 8 on, and less than an eighth of the longest row above 64.
-    """
-    return max(8, (1 << (positions - 1).bit_length()) >> 4)
-
-
 def _mixed(*numbers: int) -> int:
-    """One seed from several."""
+    """Seed derived from several numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def schedule(options: TrainingOptions) -> Callable[[mx.array], mx.array]:
-    """The learning rate of a step, from 0."""
+    """Learning rate by step, from 0: linear warm-up, then cosine decay."""
     peak, warmup = options.learning_rate, options.warmup
-    fall = optim.cosine_decay(peak, options.max_steps - warmup)
+    decay = optim.cosine_decay(peak, options.max_steps - warmup)
     if not warmup:
-        return fall
-    return optim.join_schedules([optim.linear_schedule(0, peak, warmup), fall], [warmup])
+        return decay
+    return optim.join_schedules([optim.linear_schedule(0, peak, warmup), decay], [warmup])

@@ -1,1 +1,1 @@
-"""Checkpoint files: the hub, layouts, quantization, adapters."""
+"""Checkpoint files of all model families: the hub, tensors, quantisation, adapters."""

@@ -1,8 +1,7 @@
-"""An adapter's files, as upstream's training writes and reads them.
+"""Files of a LoRA adapter, as upstream's training writes and reads them.
 
 An adapter adds scale * B A, of low rank, to the weights of linear layers: Hu et al. 2021, arXiv
-2106.09685. Upstream: `LoRAConfig` and `load_lora_weights` of model/voxcpm2.py, and
-scripts/train_voxcpm_finetune.py.
+2106.09685. Upstream: `load_lora_weights` of model/voxcpm2.py, scripts/train_voxcpm_finetune.py.
 """
 
 from __future__ import annotations
@@ -19,81 +18,42 @@ import mlx.core as mx
 
 from ..errors import one_line
 from ..files import atomic_folder
-from ..schema import check_integer, check_number
-from .files import Weights, read_file
+from ..models.family import Weights
+from ..models.voxcpm2.lora import LoRASettings
+from .files import read_file
 from .hub import ADAPTER_FILES, find_adapter
 
 logger = logging.getLogger("mlx_voxcpm2")
 
 WEIGHTS_FILE, OLD_WEIGHTS_FILE, SETTINGS_FILE = ADAPTER_FILES
 
-_ATTENTION = ("q_proj", "v_proj", "k_proj", "o_proj")
-_PROJECTIONS = ("enc_to_lm_proj", "lm_to_dit_proj", "res_to_dit_proj", "fusion_concat_proj")
-
-
-@dataclass(frozen=True)
-class LoRASettings:
-    """Which layers an adapter changes, and how: upstream's LoRAConfig, field by field.
-
-    The defaults are those of upstream's recipe (conf/voxcpm_v2), not of its class (r 8, alpha 16,
-    nothing enabled). Raises ValueError for a value out of range.
-
-    enable_lm: layers of the language models (base_lm and residual_lm).
-    enable_dit: layers of the diffusion transformer (feat_decoder.estimator).
-    enable_proj: projections between the stacks.
-    r: rank of B A, at least 1.
-    alpha: a whole number, at least 1; at strength 1, alpha / r multiplies B A.
-    dropout: 0 to 0.99, in training only: of a layer's input (upstream: of what B A gives).
-    target_modules_lm, target_modules_dit: the layers' own names; target_proj_modules: paths.
-    """
-
-    enable_lm: bool = True
-    enable_dit: bool = True
-    enable_proj: bool = False
-    r: int = 32
-    alpha: int = 32
-    dropout: float = 0.0
-    target_modules_lm: tuple[str, ...] = _ATTENTION
-    target_modules_dit: tuple[str, ...] = _ATTENTION
-    target_proj_modules: tuple[str, ...] = _PROJECTIONS
-
-    def __post_init__(self):
-        check_integer("r", self.r, 1, None)
-        check_integer("alpha", self.alpha, 1, None)
-        check_number("dropout", self.dropout, 0, 0.99)
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name.startswith("enable") and not isinstance(value, bool):
-                raise ValueError(f"{field.name} is {value!r}; it must be true or false")
-            if field.name.startswith("target"):
-                if not isinstance(value, list | tuple) or {type(name) for name in value} - {str}:
-                    raise ValueError(f"{field.name} is {value!r}; it must be a list of names")
-                object.__setattr__(self, field.name, tuple(value))
-
 
 @dataclass(frozen=True)
 class StoredAdapter:
-    """An adapter that was read, and how strong it is to be."""
+    """An adapter read from its files."""
 
     source: Path
-    """The file of the weights."""
+    """File of the weights."""
     tensors: Weights
-    """By upstream's names: PATH.lora_A (r, in) and PATH.lora_B (out, r)."""
+    """Factors by upstream's names: PATH.lora_A (r, in) and PATH.lora_B (out, r)."""
     settings: LoRASettings | None
+    """Settings, or None if their file is missing, so that alpha is unknown."""
     strength: float
+    """Factor of the trained scale: 1 is as trained, 0 the base model."""
 
     @property
-    def unit(self) -> float:
-        """What multiplies B A at strength 1: alpha / r, or 1 where nobody knows alpha."""
-        return 1.0 if self.settings is None else self.settings.alpha / self.settings.r
+    def trained_scale(self) -> float:
+        """Factor of B A at strength 1: alpha / r, or 1 if alpha is unknown."""
+        return 1.0 if self.settings is None else self.settings.scale
 
     @property
     def scale(self) -> float:
-        return self.unit * self.strength
+        """Factor of B A."""
+        return self.trained_scale * self.strength
 
 
 def check_strength(strength: float) -> float:
-    """Raises ValueError unless it is a finite number."""
+    """Returns the strength as a float. Raises ValueError unless it is a finite number."""
     number = isinstance(strength, Real) and not isinstance(strength, bool)
     if not number or not math.isfinite(strength):
         raise ValueError(
@@ -104,7 +64,7 @@ def check_strength(strength: float) -> float:
 
 
 def split_strength(text: str) -> tuple[str, float | None]:
-    """PATH[:STRENGTH] of a command line -> both. What exists by the whole name is all path."""
+    """Splits PATH[:STRENGTH] of a command line; the name of an existing file is all path."""
     path, colon, last = text.rpartition(":")
     if not colon or os.path.exists(os.path.expanduser(text)):
         return text, None
@@ -116,13 +76,13 @@ def split_strength(text: str) -> tuple[str, float | None]:
 
 
 def read_adapter(path_or_repo: str | Path, strength: float | None = None) -> StoredAdapter:
-    """A folder with upstream's files, its file of weights, or a hub repository -> an adapter.
+    """Reads an adapter from a folder with upstream's files, its weights file or a hub repository.
 
-    strength: multiplies alpha / r; by default 1, as it was trained. Without lora_config.json,
-    which alone knows alpha, it must be given, and multiplies B A itself: for an adapter that was
-    trained with alpha 32 and r 32 that is the same, with alpha 16 and r 32 "as trained" is 0.5.
+    strength: factor of alpha / r; by default 1, as trained. Without lora_config.json, the only
+    file with alpha, it must be given and is the factor of B A itself: for an adapter trained with
+    alpha 32 and r 32 that is the same, with alpha 16 and r 32 "as trained" is 0.5.
 
-    Raises FileNotFoundError for what is not there and ValueError for what is no adapter.
+    Raises FileNotFoundError for a missing file and ValueError for one that is not an adapter's.
     """
     given = None if strength is None else check_strength(strength)
     file = _weights_file(find_adapter(path_or_repo))
@@ -130,8 +90,8 @@ def read_adapter(path_or_repo: str | Path, strength: float | None = None) -> Sto
     if not beside.is_file():
         if given is None:
             raise ValueError(
-                f"{file}: no {SETTINGS_FILE} beside it, so nobody knows how strong it was trained; "
-                "put that file there, or give a strength, which is then alpha / r"
+                f"{file}: no {SETTINGS_FILE} beside it, so alpha is unknown; put that file there, "
+                "or give a strength, which is then alpha / r"
             )
         settings = None
     else:
@@ -139,10 +99,10 @@ def read_adapter(path_or_repo: str | Path, strength: float | None = None) -> Sto
     return StoredAdapter(file, read_file(file)[0], settings, 1.0 if given is None else given)
 
 
-def read_adapter_if_any(
+def read_adapter_if_given(
     path_or_repo: str | Path | None, strength: float | None
 ) -> StoredAdapter | None:
-    """The same, where None is no adapter, which then can have no strength."""
+    """`read_adapter`, or None without a path. Raises ValueError for a strength alone."""
     if path_or_repo is not None:
         return read_adapter(path_or_repo, strength)
     if strength is not None:
@@ -151,6 +111,7 @@ def read_adapter_if_any(
 
 
 def _weights_file(path: Path) -> Path:
+    """File of the weights in an adapter's folder, or the path itself if it is such a file."""
     if path.is_dir():
         for name in (WEIGHTS_FILE, OLD_WEIGHTS_FILE):
             if (path / name).is_file():
@@ -167,7 +128,7 @@ def _read_settings(file: Path) -> LoRASettings:
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: not valid JSON ({one_line(error)}); take it anew") from None
+        raise ValueError(f"{file}: not valid JSON ({one_line(error)}); copy it again") from None
     data = data.get("lora_config") if isinstance(data, dict) else None
     if not isinstance(data, dict) or not {"r", "alpha"} <= data.keys():
         raise ValueError(f"{file}: no lora_config with r and alpha in it; take the original file")
@@ -187,11 +148,11 @@ def save_adapter(
     base_model: str = "",
     overwrite: bool = False,
 ) -> Path:
-    """Writes a folder that upstream's and this package's loaders take: all of it or nothing.
+    """Writes, atomically, a folder that upstream's and this package's loaders read.
 
-    tensors: by upstream's names, as `adapters.lora_tensors` gives them; written in float32.
-    base_model: what was trained on, a path or hub id. overwrite: whether to replace an adapter's
-    folder. Raises FileExistsError or OSError.
+    tensors: by upstream's names, from `adapters.lora_tensors`; written in float32.
+    base_model: path or hub id of the model that was fine-tuned. overwrite: whether to replace an
+    adapter's folder. Raises FileExistsError or OSError.
     """
     folder = Path(os.path.expanduser(folder))
     if os.path.lexists(folder) and not (overwrite and (folder / WEIGHTS_FILE).is_file()):
@@ -205,7 +166,7 @@ def save_adapter(
 def write_adapter(
     folder: Path, tensors: Weights, settings: LoRASettings, base_model: str = ""
 ) -> None:
-    """`save_adapter`'s files, into a folder that is there, beside others."""
+    """Writes the files of `save_adapter` into an existing folder. Raises OSError."""
     values = {name: mx.contiguous(value.astype(mx.float32)) for name, value in tensors.items()}
     try:
         mx.save_safetensors(str(folder / WEIGHTS_FILE), values)

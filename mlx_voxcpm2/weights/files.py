@@ -1,4 +1,4 @@
-"""The files of a checkpoint -> its tensors, still on disk, by the names that they have there."""
+"""Tensors of a checkpoint's files, lazily, by their names in the files."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import json
 from pathlib import Path
 
 import mlx.core as mx
+from mlx.utils import tree_flatten
 
 from ..errors import one_line
+from ..models.family import Family, Network, Weights
 from .torch_file import load_torch_file
 
-Weights = dict[str, mx.array]
 
-
-def read_weights(folder: Path) -> tuple[Weights, bool]:
-    """All tensors, and whether an MLX program wrote them.
+def read_weights(folder: Path, family: Family) -> tuple[Weights, bool]:
+    """All tensors of a checkpoint, and whether an MLX program wrote them.
 
     Raises FileNotFoundError or ValueError with one line that names the file.
     """
@@ -24,25 +24,25 @@ def read_weights(folder: Path) -> tuple[Weights, bool]:
         tensors, metadata = read_file(file)
         weights.update(tensors)
         written_by_mlx |= metadata.get("format") == "mlx"
-    has_vae = any(name.startswith("audio_vae.") for name in weights)
-    if has_vae and written_by_mlx:
-        return weights, True
-    for name in ("audiovae.safetensors", "audiovae.pth"):
-        if (folder / name).is_file():
-            # Upstream takes this file's even where the other has some too.
-            weights = {
-                key: value for key, value in weights.items() if not key.startswith("audio_vae.")
-            }
-            tensors, _ = read_file(folder / name)
-            return weights | {f"audio_vae.{key}": value for key, value in tensors.items()}, False
-    if has_vae:
-        return weights, False
-    raise FileNotFoundError(
-        f"{folder}: no audiovae.pth or audiovae.safetensors here; download the whole checkpoint"
-    )
+    for prefix, names in family.separate_files.items():
+        is_included = any(name.startswith(prefix) for name in weights)
+        if is_included and written_by_mlx:
+            continue
+        file = next((folder / name for name in names if (folder / name).is_file()), None)
+        if file is None and not is_included:
+            raise FileNotFoundError(
+                f"{folder}: no {' or '.join(reversed(names))} here; download the whole checkpoint"
+            )
+        if file is not None:
+            # Upstream prefers this file even where the others have the part too.
+            weights = {name: x for name, x in weights.items() if not name.startswith(prefix)}
+            weights |= {f"{prefix}{name}": value for name, value in read_file(file)[0].items()}
+            written_by_mlx = False
+    return weights, written_by_mlx
 
 
 def _model_files(folder: Path) -> list[Path]:
+    """Files of the model itself: one, or the shards that an index lists."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         try:
@@ -62,21 +62,50 @@ def _model_files(folder: Path) -> list[Path]:
 
 
 def read_file(file: Path) -> tuple[Weights, dict]:
-    """Its tensors and its metadata. Raises what `read_weights` raises."""
+    """Tensors and metadata of one file. Raises what `read_weights` raises."""
     if file.suffix != ".safetensors":
         return load_torch_file(file), {}
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(file, framework="numpy") as header:  # compares it with the file's length
-            for name in header.keys():
-                if header.get_slice(name).get_dtype() == "F64":
-                    raise ValueError(
-                        f"{file}: tensor {name} is float64, which MLX can't read; save it as "
-                        "float32"
-                    )
+            types = {name: header.get_slice(name).get_dtype() for name in header.keys()}
+        if wide := [name for name, type_ in types.items() if type_ == "F64"]:
+            raise ValueError(
+                f"{file}: tensor {wide[0]} is float64, which MLX can't read; save it as float32"
+            )
         return mx.load(str(file), return_metadata=True)
     except (SafetensorError, OSError, RuntimeError) as error:
         raise ValueError(
             f"{file}: damaged or incomplete ({one_line(error)}); download it again"
         ) from None
+
+
+def is_float(array: mx.array) -> bool:
+    """Whether these are floating-point numbers, rather than quantised ones or indices."""
+    return mx.issubdtype(array.dtype, mx.floating)
+
+
+def check_tensors(model: Network, weights: Weights, folder: Path) -> None:
+    """Raises ValueError naming the first tensor that is missing, unknown, mis-shaped or mistyped.
+
+    folder: of the checkpoint, for the message.
+    """
+    expected = dict(tree_flatten(model.parameters()))
+
+    def refuse(problem: str, names: list[str], detail: str = "") -> None:
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        raise ValueError(
+            f"{folder}: {problem} tensor {names[0]}{more}{detail}; the checkpoint does not fit its "
+            "config.json, download it again"
+        )
+
+    if missing := [name for name in expected if name not in weights]:
+        refuse("missing", missing)
+    if unknown := [name for name in weights if name not in expected]:
+        refuse("unknown", unknown)
+    if wrong := [name for name in expected if weights[name].shape != expected[name].shape]:
+        shapes = f" has shape {weights[wrong[0]].shape} instead of {expected[wrong[0]].shape}"
+        refuse("mis-shaped", wrong, f": it{shapes}")
+    if wrong := [name for name in expected if is_float(weights[name]) != is_float(expected[name])]:
+        refuse("mistyped", wrong, f": it is {weights[wrong[0]].dtype}")

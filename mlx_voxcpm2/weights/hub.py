@@ -1,4 +1,4 @@
-"""A folder, or a repository of the Hugging Face hub -> a folder."""
+"""Local folders of checkpoints, adapters and recognisers, downloaded from the hub if needed."""
 
 from __future__ import annotations
 
@@ -10,25 +10,37 @@ from pathlib import Path
 
 from ..errors import one_line
 
-_HUB_FILES = [
-    "config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors",
-    "model-?????-of-?????.safetensors", "model.safetensors.index.json",
-    "audiovae.safetensors", "audiovae.pth",
-]  # fmt: skip
-# The voice that comes with the package; a folder of that name is ./demo.
+_CHECKPOINT_FILES = [
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "model.safetensors",
+    "model-?????-of-?????.safetensors",
+    "model.safetensors.index.json",
+    "audiovae.safetensors",
+    "audiovae.pth",
+]
 DEMO = "demo"
+"""Name of the voice that comes with the package; a folder of that name is ./demo."""
 DEMO_FOLDER = Path(__file__).parent.parent / "demo"
 
 _RECOGNISER_FILES = [
-    "*.json", "*.safetensors", "*.npz", "*.model", "*.tiktoken", "*.txt", "*.jinja", "*.yaml",
-]  # fmt: skip
+    "*.json",
+    "*.safetensors",
+    "*.npz",
+    "*.model",
+    "*.tiktoken",
+    "*.txt",
+    "*.jinja",
+    "*.yaml",
+]
 ADAPTER_FILES = ["lora_weights.safetensors", "lora_weights.ckpt", "lora_config.json"]
 
 
 def find_checkpoint(path_or_repo: str | Path, revision: str | None = None) -> Path:
-    """The folder itself, or the hub's snapshot of a repository such as "openbmb/VoxCPM2".
+    """Folder of a checkpoint: the given one, or the snapshot of a hub repository.
 
-    "demo" is the folder of the package's own small voice.
+    "demo" is the small voice that comes with the package. Raises FileNotFoundError or ValueError.
     """
     if path_or_repo == "":  # to Path it would be the folder we are in
         raise ValueError("the checkpoint's name is empty; give a folder or a hub repository")
@@ -52,7 +64,7 @@ def find_checkpoint(path_or_repo: str | Path, revision: str | None = None) -> Pa
 
 
 def find_adapter(path_or_repo: str | Path) -> Path:
-    """The folder or file itself, or the hub's snapshot of an adapter's repository."""
+    """Folder or file of an adapter: the given one, or the snapshot of a hub repository."""
     if path_or_repo == "":
         raise ValueError("the adapter's name is empty; give a folder or a hub repository")
     path = Path(os.path.expanduser(path_or_repo))
@@ -63,7 +75,7 @@ def find_adapter(path_or_repo: str | Path) -> Path:
 
 
 def check_recogniser_name(path_or_repo: str | Path) -> None:
-    """Raises ValueError or FileNotFoundError for what is no folder and can't be a repository."""
+    """Raises ValueError or FileNotFoundError unless this is a folder or may be a repository."""
     path = Path(os.path.expanduser(path_or_repo))
     if path_or_repo == "" or path.is_file():
         raise ValueError(f"{path_or_repo!r} is no recogniser; give its folder or a hub repository")
@@ -72,26 +84,26 @@ def check_recogniser_name(path_or_repo: str | Path) -> None:
 
 
 def find_recogniser(path_or_repo: str | Path) -> Path:
-    """The folder itself, or the hub's snapshot of a repository for mlx-audio."""
+    """Folder of a recogniser for mlx-audio: the given one, or the snapshot of a hub repository."""
     check_recogniser_name(path_or_repo)
     path = Path(os.path.expanduser(path_or_repo))
     return path if path.is_dir() else _download(str(path_or_repo), None, _RECOGNISER_FILES)
 
 
 def _check_repository(path: Path, name: str) -> None:
-    """Raises FileNotFoundError unless what is no path here could be a repository."""
+    """Raises FileNotFoundError if the name, which is no local path, can't be a repository's."""
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
         raise FileNotFoundError(f"{name}: no such folder; check the path")
 
 
 def _snapshot(repo: str, revision: str | None) -> Path:
-    folder = _download(repo, revision, _HUB_FILES)
+    folder = _download(repo, revision, _CHECKPOINT_FILES)
     for file in ("config.json", "tokenizer.json"):
-        if not (folder / file).is_file():  # without a connection a part passes for the whole
+        if not (folder / file).is_file():  # offline, an incomplete snapshot is returned
             raise FileNotFoundError(
                 f"{repo}: no {file} in {folder}; if it is a checkpoint, connect and run again"
             )
-    if not any(folder.glob("model*.safetensors")):  # where both exist, they hold the same weights
+    if not any(folder.glob("model*.safetensors")):  # the same weights, if both exist
         _download(repo, revision, ["pytorch_model.bin"])
     return folder
 
@@ -104,12 +116,12 @@ def _download(repo: str, revision: str | None, files: list[str]) -> Path:
 
     try:
         return _interruptible(download)
-    except Exception as error:  # its own, httpx's, requests', Xet's: they have no common ancestor
+    except Exception as error:  # of httpx, requests, Xet …: no common base class
         raise FileNotFoundError(f"{repo}: {_why_not(error, revision)}") from None
 
 
 def _interruptible(work: Callable[[], Path]) -> Path:
-    """In another thread: an interrupted `snapshot_download` waits until its files are complete."""
+    """Runs `work` in a thread, since `snapshot_download` finishes its files when interrupted."""
     future: Future[Path] = Future()
 
     def run() -> None:
@@ -123,7 +135,7 @@ def _interruptible(work: Callable[[], Path]) -> Path:
 
 
 def _why_not(error: Exception, revision: str | None) -> str:
-    """What went wrong with a download and what to do, in one line."""
+    """Reason why a download failed and what to do, in one line."""
     from huggingface_hub import errors as hub
 
     cause = error.__cause__ or error
@@ -140,7 +152,7 @@ def _why_not(error: Exception, revision: str | None) -> str:
         return "the hub does not know your token; log in again, or correct HF_TOKEN"
     if not isinstance(error, hub.LocalEntryNotFoundError):
         reason = f"{type(error).__name__}: {one_line(error)}"
-        return f"the download failed ({reason}); run again, what is complete is kept"
+        return f"the download failed ({reason}); run again to resume it"
     partly = isinstance(error, getattr(hub, "IncompleteSnapshotError", ()))
     found = "only a part is in the cache" if partly else "no such folder here, not in the cache"
     if isinstance(cause, hub.OfflineModeIsEnabled):

@@ -1,4 +1,4 @@
-"""Which layers are quantised and how, in the form that mlx-lm gives it in config.json."""
+"""Which layers are quantised and how, written into config.json as mlx-lm writes it."""
 
 from __future__ import annotations
 
@@ -10,32 +10,29 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..errors import one_line
-from ..models.voxcpm2.network import VoxCPM2Model
+from ..models.family import Family, Network, Weights
 
 logger = logging.getLogger("mlx_voxcpm2")
 
-# mode: the bits it has by default, and the group sizes to try, the best first.
+# mode: its default number of bits, and the group sizes to try, the preferred one first.
 _MODES = {"affine": (4, (64, 32)), "mxfp4": (4, (32,)), "mxfp8": (8, (32,)), "nvfp4": (4, (16,))}
-_EMBEDDING = "base_lm.embed_tokens"
-_DIT = "feat_decoder.estimator."
-_ENCODER = "feat_encoder."
 FULL = 16
-"""As many bits as leave a layer as it is."""
+"""Number of bits that stands for an unquantised layer."""
 
 
 @dataclass(frozen=True)
 class Quantization:
-    """How to quantise the four transformer stacks. What their layers do not hold stays as it is.
+    """How to quantise the layers of the transformer stacks; all other layers stay as they are.
 
     mode: "affine" (1 to 6 or 8 bits in groups of 32, 64 or 128), "mxfp4", "mxfp8" or "nvfp4".
     bits: of the weights; by default 4, or the mode's own number.
-    group_size: of the weights that share a scale; by default the largest of 64 and 32 that
+    group_size: number of weights that share a scale; by default the largest of 64 and 32 that
         divides every layer's inputs, or the mode's own.
-    dit_bits: of the diffusion transformer, if others; 16 leaves it as it is.
-    down_bits: of the MLPs' `down_proj`, if others, where dit_bits or encoder_bits say nothing.
-    encoder_bits: of the local encoder, if others.
+    dit_bits: of the diffusion transformer, if different; 16 leaves it unquantised.
+    down_bits: of the MLPs' `down_proj`, if different and neither dit_bits nor encoder_bits apply.
+    encoder_bits: of the local encoder, if different.
 
-    Raises ValueError for what this MLX does not offer.
+    Raises ValueError for a setting that this MLX does not support.
     """
 
     bits: int | None = None
@@ -60,7 +57,7 @@ class Quantization:
     def _check(self, bits: int) -> None:
         group = _MODES[self.mode][1][0] if self.group_size is None else self.group_size
         for name, number in (("group size", group), ("number of bits", bits)):
-            if type(number) is not int or number < 1:  # MLX divides by it before it looks
+            if type(number) is not int or number < 1:  # MLX divides by it before it checks it
                 raise ValueError(f"{name} is {number!r}; it must be a positive integer")
         try:  # only the arguments are checked: nothing is computed
             mx.quantize(mx.zeros((1, 256 * group)), group, bits, mode=self.mode)
@@ -68,38 +65,40 @@ class Quantization:
             reason = one_line(error).removeprefix("[quantize] ")
             raise ValueError(f"MLX {mx.__version__} can't quantise so: {reason}") from None
 
-    def bits_of(self, path: str) -> int:
-        """Of a layer of a stack."""
-        if path.startswith(_DIT):
+    def bits_of(self, path: str, family: Family) -> int:
+        """Number of bits for a layer of a stack."""
+        if path.startswith(family.diffusion):
             return self.dit_bits or self.bits
-        if path.startswith(_ENCODER) and self.encoder_bits is not None:
+        if path.startswith(family.encoder) and self.encoder_bits is not None:
             return self.encoder_bits
         return self.down_bits or self.bits if path.endswith(".down_proj") else self.bits
 
-    def entry(self, model: VoxCPM2Model) -> dict:
-        """config.json's "quantization": the settings of most layers, and by path those of others.
+    def entry(self, model: Network) -> dict:
+        """config.json's "quantization" for a family's network.
 
-        False is a layer that stays as it is. Raises ValueError for a group size that does not fit.
+        It has the settings of most layers and, by path, those of the others; False is a layer that
+        is not quantised. Raises ValueError for a group size that does not divide a layer's inputs.
         """
-        smallest = min(_MODES[self.mode][1])
-        widths = {path: module.weight.shape[1] for path, module in linear_layers(model)}
-        fitting = {path: w for path, w in widths.items() if _is_large(path) and w % smallest == 0}
+        embedding, smallest = model.family.embedding, min(_MODES[self.mode][1])
+        widths = {path: module.weight.shape[1] for path, module in quantizable_layers(model)}
+        large = [path for path in widths if ".layers." in path or path == embedding]
+        fitting = {path: widths[path] for path in large if widths[path] % smallest == 0}
         if not fitting:
             raise ValueError(f"no layer's inputs are a multiple of {smallest}; nothing to quantise")
         group = self._choose_group(fitting)
         common = {"group_size": group, "bits": self.bits, "mode": self.mode}
         entry: dict = dict(common)
         for path in widths:
-            bits = self.bits_of(path)
+            bits = self.bits_of(path, model.family)
             own: dict | bool = {**common, "bits": bits}
-            if path == _EMBEDDING:
-                # One row is read for each token, so bits cost little here, and errors reach all.
+            if path == embedding:
+                # One row is read per token, so bits cost little here, and errors reach all layers.
                 own = {"group_size": max(group, 32), "bits": 8, "mode": "affine"}
             if path not in fitting or bits == FULL or widths[path] % own["group_size"]:
                 own = False
             if own != common:
                 entry[path] = own
-        if narrow := sum(_is_large(path) for path in widths) - len(fitting):
+        if narrow := len(large) - len(fitting):
             logger.warning(
                 "%d layers stay as they are: their inputs are no multiple of %d", narrow, smallest
             )
@@ -120,33 +119,33 @@ class Quantization:
         return self.group_size
 
 
-# Errors are those of the latents against float32 on a small network of random weights
-# (benchmarks/quantisation.py), where bfloat16 itself errs by 0.034.
+# Errors: relative RMS of VoxCPM2's latents against float32, on a small network of random weights
+# (benchmarks/quantisation.py); bfloat16 itself has 0.034.
 RECIPES = {
-    # As published: the reference for all others.
+    # As published.
     "bf16": None,
-    # Hardly further from float32 than bfloat16 is (0.035), in half of the bytes.
+    # Error 0.035, hardly more than bfloat16's, in half of the bytes.
     "8bit": Quantization(8),
-    # The diffusion transformer untouched, for those who hear a difference with 8bit.
+    # Diffusion transformer unquantised, if 8bit is audibly different.
     "8bit-dit16": Quantization(8, dit_bits=FULL),
-    # A third of 4bit's error (0.090) for a third more bytes; no mixed recipe of 4 bits comes near.
+    # Error 0.090: a third of 4bit's for a third more bytes; no mixed recipe of 4 bits comes near.
     "6bit": Quantization(6),
-    # The smallest of these (0.31).
+    # Error 0.31; the smallest of these.
     "4bit": Quantization(4),
-    # The language models are what 4 bits make smaller; the rest in 8 costs little (0.25). The
-    # local encoder's own output errs by 0.33 at 4 bits and 0.023 at 8 (at the released size).
+    # Error 0.25. The language models have most of the bytes, so 8 bits for the rest cost little.
+    # The local encoder's output has an error of 0.33 at 4 bits, 0.023 at 8 (at the released size).
     "4bit-dit8": Quantization(4, dit_bits=8, encoder_bits=8),
-    # As small as can be without touching the diffusion transformer.
+    # The smallest with an unquantised diffusion transformer.
     "4bit-dit16": Quantization(4, dit_bits=FULL, encoder_bits=8),
-    # 4bit-dit8 (0.24 so); down_proj, which mlx-lm's mixed recipes spare too, joins no other layer.
+    # Error 0.24. mlx-lm's mixed recipes give down_proj more bits too, and it joins no other layer.
     "4bit-down6-dit8": Quantization(4, dit_bits=8, down_bits=6, encoder_bits=8),
 }
 MODE_RECIPES = ("mxfp4", "mxfp8", "nvfp4")
-"""Further recipes: 4 or 8 bits as floating-point numbers, where this MLX offers them."""
+"""Further recipes: floating-point formats of 4 or 8 bits, if this MLX has them."""
 
 
 def find_recipe(quantize: str | Quantization | None) -> Quantization | None:
-    """A recipe by its name. Raises ValueError for an unknown one."""
+    """Settings of a recipe by its name; None for "bf16". Raises ValueError for an unknown one."""
     if quantize is None or isinstance(quantize, Quantization):
         return quantize
     if quantize in MODE_RECIPES:
@@ -157,27 +156,22 @@ def find_recipe(quantize: str | Quantization | None) -> Quantization | None:
     return RECIPES[quantize]
 
 
-def _is_large(path: str) -> bool:
-    """Whether to quantise a linear layer: those of the stacks, and the text embedding.
+def quantizable_layers(model: Network) -> Iterator[tuple[str, nn.Module]]:
+    """Linear layers and embeddings that could be quantised, by path.
 
-    The others (FSQ, stop predictor, projections between the stacks, the local stacks' own, time
-    embeddings) are 2 % of the bytes, and nothing behind them averages their errors out.
+    Recipes choose those of the stacks (`.layers.`) and the text embedding. In VoxCPM2 the others
+    (FSQ, stop predictor, projections between the stacks, the local stacks' own, time embeddings)
+    are 2 % of the bytes, and no later layer averages their errors out.
     """
-    return ".layers." in path or path == _EMBEDDING
-
-
-def linear_layers(model: VoxCPM2Model) -> Iterator[tuple[str, nn.Module]]:
-    """What could be quantised, by path. The AudioVAE never is."""
     for path, module in model.named_modules():
-        if isinstance(module, nn.Linear | nn.Embedding) and not path.startswith("audio_vae."):
+        is_matrix = isinstance(module, nn.Linear | nn.Embedding)
+        if is_matrix and not path.startswith(model.family.float32):
             yield path, module
 
 
-def quantize_weights(
-    model: VoxCPM2Model, weights: dict[str, mx.array], entry: dict
-) -> dict[str, mx.array]:
-    """The weights that `Quantization.entry` selects become packed ones with scales; lazily."""
-    chosen = {path for path, _ in linear_layers(model) if entry.get(path) is not False}
+def quantize_weights(model: Network, weights: Weights, entry: dict) -> Weights:
+    """Quantises, lazily, the weights that `Quantization.entry` selects."""
+    chosen = {path for path, _ in quantizable_layers(model) if entry.get(path) is not False}
     result = {}
     for name, value in weights.items():
         path = name.removesuffix(".weight")
@@ -190,8 +184,44 @@ def quantize_weights(
     return result
 
 
+def has_scales(weights: Weights) -> bool:
+    """Whether any of the tensors are quantised."""
+    return any(name.endswith(".scales") for name in weights)
+
+
+def quantize_layers(model: Network, weights: Weights, entry: dict) -> None:
+    """Replaces the layers whose weights have scales by quantised ones, without their weights."""
+
+    def settings(path: str, module: nn.Module) -> dict | bool:
+        is_quantized = hasattr(module, "to_quantized") and f"{path}.scales" in weights
+        return settings_of(path, entry) if is_quantized else False
+
+    if has_scales(weights):
+        try:
+            nn.quantize(model, class_predicate=settings)
+        except RuntimeError as error:
+            raise ValueError(f"config.json: quantization: {one_line(error)}") from None
+
+
+def dequantize_weights(weights: Weights, prefixes: tuple[str, ...], entry: dict) -> Weights:
+    """Dequantises, lazily, the weights whose names begin with one of the prefixes.
+
+    Other converters quantise layers that this package computes with in float32.
+    """
+    result = dict(weights)
+    for name in weights:
+        path = name.removesuffix(".scales")
+        is_chosen = path != name and name.startswith(prefixes)
+        if not is_chosen or f"{path}.weight" not in weights:
+            continue
+        settings, weight = settings_of(path, entry), result[f"{path}.weight"]
+        scales, biases = result.pop(name), result.pop(f"{path}.biases", None)
+        result[f"{path}.weight"] = mx.dequantize(weight, scales, biases, **settings)
+    return result
+
+
 def quantization_entry(data: dict) -> dict:
-    """What config.json says of quantisation, by either name; {} if nothing."""
+    """Quantisation settings in config.json, by either of its names; {} if there are none."""
     entry = data.get("quantization") or data.get("quantization_config") or {}
     if not isinstance(entry, dict):
         raise ValueError(
@@ -201,7 +231,10 @@ def quantization_entry(data: dict) -> dict:
 
 
 def settings_of(path: str, entry: dict) -> dict:
-    """A layer's group size, bits and mode, its own ones first; older files have no mode."""
+    """Group size, bits and mode of one layer: its own, else the common ones.
+
+    Older files have no mode. Raises ValueError for a setting that is missing or mistyped.
+    """
     own = entry.get(path)
     settings = own if isinstance(own, dict) else entry
     settings = {"mode": "affine", **settings}

@@ -16,7 +16,8 @@ import numpy as np
 from golden.cases import OUR_ADAPTER
 from safetensors.numpy import save_file
 
-from mlx_voxcpm2.weights.adapter_files import LoRASettings, save_adapter
+from mlx_voxcpm2.models.voxcpm2.lora import LoRASettings
+from mlx_voxcpm2.weights.adapter_files import save_adapter
 from mlx_voxcpm2.weights.adapters import add_lora, lora_tensors
 
 FOLDER = Path(__file__).parent / "adapters"
@@ -52,10 +53,8 @@ def main() -> None:
     adapter = add_lora(model, settings)
     for layer in adapter.layers.values():
         layer.lora_b = mx.random.uniform(-0.3, 0.3, layer.lora_b.shape)
-    save_adapter(
-        FOLDER / "ours", lora_tensors(model), settings, "openbmb/VoxCPM2",
-        overwrite=(FOLDER / "ours").exists(),
-    )  # fmt: skip
+    ours, tensors = FOLDER / "ours", lora_tensors(model)
+    save_adapter(ours, tensors, settings, "openbmb/VoxCPM2", overwrite=ours.exists())
     found = {name: np.array(value) for name, value in values(model).items()}
     save_file(found, FOLDER / "ours.safetensors")
 

@@ -6,11 +6,9 @@ Fields, names and defaults follow the official package (`MiniCPM4Config`, `CfmCo
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from ...layers.config import TransformerConfig
 from ...schema import read_dataclass, require, require_positive
@@ -182,8 +180,6 @@ class VoxCPM2Config:
     @classmethod
     def from_dict(cls, data: dict) -> VoxCPM2Config:
         """Raises ValueError for another architecture and for any field that cannot be honoured."""
-        if not isinstance(data, dict):
-            raise ValueError("config.json: expected an object; take the file of a VoxCPM2 release")
         architecture = str(data.get("architecture", data.get("model_type", "voxcpm"))).lower()
         if architecture == "voxcpm":
             raise ValueError(
@@ -203,12 +199,3 @@ class VoxCPM2Config:
         if unknown:
             logger.warning("config.json: not fields of VoxCPM2, not used: %s", ", ".join(unknown))
         return config
-
-    @classmethod
-    def from_file(cls, path: Path) -> tuple[VoxCPM2Config, dict]:
-        """The config, and the file's whole content for what is not the network's (quantisation)."""
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path}: not valid JSON ({error}); download the file again") from None
-        return cls.from_dict(data), data

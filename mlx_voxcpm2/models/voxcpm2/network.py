@@ -14,8 +14,10 @@ import mlx.nn as nn
 from ...layers.joined_linear import Evaluate
 from ...layers.kv_cache import KVCache
 from ...layers.transformer import EVERYTHING, MiniCPM
+from ..family import Network
 from .audio_vae import AudioVAE
 from .config import VoxCPM2Config
+from .family import VOXCPM2
 from .flow import FlowMatching, Schedule
 from .local_dit import LocalDiT
 from .local_encoder import LocalEncoder
@@ -46,7 +48,9 @@ class ScalarQuantization(nn.Module):
         return self.out_proj(to_levels(self.in_proj(x), self.levels))
 
 
-class VoxCPM2Model(nn.Module):
+class VoxCPM2Model(Network):
+    family = VOXCPM2
+
     def __init__(self, config: VoxCPM2Config):
         super().__init__()
         self.config = config
@@ -66,7 +70,6 @@ class VoxCPM2Model(nn.Module):
         self.stop_proj = nn.Linear(hidden, hidden)
         self.stop_head = nn.Linear(hidden, 2, bias=False)
         self.audio_vae = AudioVAE(config.audio_vae_config)
-        self.adapter = None  # see `weights.adapters`
 
     @property
     def sample_rate(self) -> int:

@@ -1,25 +1,26 @@
-"""One model, three layouts of its tensors: upstream's, mlx-audio's and this package's.
+"""The three layouts of VoxCPM2's tensors in files: upstream's, mlx-audio's and this package's.
 
-This package keeps upstream's names and stores convolutions as `models.conv` computes with them.
-Tensors are told apart by name and by who wrote them, never by shape: a kernel may be as wide as
-its channels.
+This package keeps upstream's names and stores convolutions as `layers.conv` computes with them.
+Layouts are told apart by names and by which program wrote the file, never by shape: a kernel may
+be as wide as its channels.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from ..layers.conv import CausalConv1d, CausalDepthwiseConv1d, CausalTransposeConv1d, Snake1d
-from ..models.voxcpm2.config import AudioVAEConfig
-from ..models.voxcpm2.network import VoxCPM2Model
-from .files import Weights
-from .quantization import settings_of
+from ...layers.conv import CausalConv1d, CausalDepthwiseConv1d, CausalTransposeConv1d, Snake1d
+from ..family import Export, Weights
+from .config import AudioVAEConfig
 
-# Training reads the variance; mlx-audio stores its RoPE tables.
+if TYPE_CHECKING:
+    from .network import VoxCPM2Model
+
+# The variance is for training only; mlx-audio stores its RoPE tables.
 _UNUSED = re.compile(r"^audio_vae\.encoder\.fc_logvar\.|\.rope\.(inv_freq|(long|short)_factor)$")
 
 _CONVOLUTIONS = (CausalConv1d, CausalDepthwiseConv1d, CausalTransposeConv1d)
@@ -31,41 +32,29 @@ _MLX_AUDIO_UNITS = {
 _MLX_AUDIO_RESIDUAL = ("snake1", "conv1", "snake2", "conv2")
 
 
-def is_mlx_audio(weights: Weights) -> bool:
+def has_mlx_audio_layout(weights: Weights) -> bool:
+    """Whether these are mlx-audio's names."""
     return "audio_vae.encoder.conv_in.weight" in weights
 
 
-def from_upstream(model: VoxCPM2Model, weights: Weights) -> Weights:
-    """PyTorch's convolutions: weight norm is folded, axes are turned."""
-    weights = _fold_weight_norm(_without_unused(weights))
-    return _turned(model, weights)
+def sanitize(model: VoxCPM2Model, weights: Weights, written_by_mlx: bool) -> Weights:
+    """Tensors of any of the three layouts -> by this package's names and axes.
+
+    written_by_mlx: whether the file is from an MLX program; else it is upstream's. Raises
+    ValueError for a weight norm that does not fit.
+    """
+    if has_mlx_audio_layout(weights):
+        return _from_mlx_audio(model, _without_unused(weights))
+    if written_by_mlx:
+        return weights
+    return _transposed(model, _fold_weight_norm(_without_unused(weights)))
 
 
-def from_mlx_audio(model: VoxCPM2Model, weights: Weights, quantization: dict) -> Weights:
-    """mlx-audio's names, and its AudioVAE as it may have quantised that too."""
-    weights = _dequantize_vae(_without_unused(weights), quantization)
-    config = model.config.audio_vae_config
-    ours = {_mlx_audio_name(name, config): name for name, _ in tree_flatten(model.parameters())}
-    weights = {ours.get(name, name): value for name, value in weights.items()}
-    for path, module in model.audio_vae.named_modules():
-        name = f"audio_vae.{path}.weight"
-        if isinstance(module, _CONVOLUTIONS) and name in weights:
-            # It keeps all as (out, kernel, in).
-            transposed = isinstance(module, CausalTransposeConv1d)
-            weights[name] = weights[name].transpose(*((2, 0, 1) if transposed else (0, 2, 1)))
-    boundaries = config.sr_bin_boundaries
-    if boundaries is not None:
-        weights.setdefault(
-            "audio_vae.decoder.sr_bin_boundaries", mx.array(boundaries, dtype=mx.int32)
-        )
-    return _turned(model, weights)
-
-
-def to_mlx_audio(model: VoxCPM2Model) -> Callable[[str, mx.array], tuple[str, mx.array]]:
-    """The way back: a function of a tensor's name and value here that gives mlx-audio's."""
+def to_mlx_audio(model: VoxCPM2Model) -> Export:
+    """The function that gives a tensor the name and axes of mlx-audio's layout."""
     modules = dict(model.named_modules())
 
-    def store(name: str, value: mx.array) -> tuple[str, mx.array]:
+    def export(name: str, value: mx.array) -> tuple[str, mx.array]:
         module = modules.get(name.rpartition(".")[0])
         if isinstance(module, _CONVOLUTIONS) and name.endswith(".weight"):
             value = module.to_torch(value)
@@ -75,7 +64,25 @@ def to_mlx_audio(model: VoxCPM2Model) -> Callable[[str, mx.array], tuple[str, mx
             value = value.reshape(1, 1, -1)
         return _mlx_audio_name(name, model.config.audio_vae_config), value
 
-    return store
+    return export
+
+
+def _from_mlx_audio(model: VoxCPM2Model, weights: Weights) -> Weights:
+    config = model.config.audio_vae_config
+    ours = {_mlx_audio_name(name, config): name for name, _ in tree_flatten(model.parameters())}
+    weights = {ours.get(name, name): value for name, value in weights.items()}
+    for path, module in model.audio_vae.named_modules():
+        name = f"audio_vae.{path}.weight"
+        if isinstance(module, _CONVOLUTIONS) and name in weights:
+            # mlx-audio stores all of them as (out, kernel, in).
+            transposed = isinstance(module, CausalTransposeConv1d)
+            weights[name] = weights[name].transpose(*((2, 0, 1) if transposed else (0, 2, 1)))
+    boundaries = config.sr_bin_boundaries
+    if boundaries is not None:
+        weights.setdefault(
+            "audio_vae.decoder.sr_bin_boundaries", mx.array(boundaries, dtype=mx.int32)
+        )
+    return _transposed(model, weights)
 
 
 def _without_unused(weights: Weights) -> Weights:
@@ -102,14 +109,14 @@ def _fold_weight_norm(weights: Weights) -> Weights:
         direction, scale = direction.astype(mx.float32), value.astype(mx.float32)
         norm = mx.sqrt(mx.sum(direction * direction, axis=axes, keepdims=True))
         folded[stem + ".weight"] = direction * (scale / norm)
-    for name in weights:  # a direction that lost its length is unknown, not silently dropped
+    for name in weights:  # a direction without its length is reported later, as unknown
         if name.endswith(".weight_v") and name[:-1] + "g" not in weights:
             folded[name] = weights[name]
     return folded
 
 
-def _turned(model: VoxCPM2Model, weights: Weights) -> Weights:
-    """PyTorch's convolutions and (1, C, 1) slopes as the modules compute with them."""
+def _transposed(model: VoxCPM2Model, weights: Weights) -> Weights:
+    """PyTorch's convolutions and (1, C, 1) slopes -> as the modules compute with them."""
     for path, module in model.audio_vae.named_modules():
         weight, alpha = f"audio_vae.{path}.weight", f"audio_vae.{path}.alpha"
         if isinstance(module, _CONVOLUTIONS) and weight in weights and weights[weight].ndim == 3:
@@ -117,19 +124,6 @@ def _turned(model: VoxCPM2Model, weights: Weights) -> Weights:
         elif isinstance(module, Snake1d) and alpha in weights:
             weights[alpha] = weights[alpha].reshape(-1)
     return weights
-
-
-def _dequantize_vae(weights: Weights, quantization: dict) -> Weights:
-    result = dict(weights)
-    for name in weights:
-        stem = name.removesuffix(".scales")
-        if stem == name or not name.startswith("audio_vae."):
-            continue
-        result[stem + ".weight"] = mx.dequantize(
-            result[stem + ".weight"], result.pop(name), result.pop(stem + ".biases", None),
-            **settings_of(stem, quantization),
-        )  # fmt: skip
-    return result
 
 
 def _mlx_audio_name(name: str, config: AudioVAEConfig) -> str:

@@ -1,0 +1,76 @@
+"""The names of a model family that loading, quantisation, adapters and model cards need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import mlx.core as mx
+import mlx.nn as nn
+
+Weights = dict[str, mx.array]
+Export = Callable[[str, mx.array], tuple[str, mx.array]]
+"""Name and value of one of the network's tensors -> name and value in a file."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Names and functions of a model family, for the code that all families share.
+
+    Prefixes are of the network's tensor names, such as "audio_vae.".
+    """
+
+    title: str
+    """Name of the family, with which its files in `model_cards/` begin."""
+    architectures: tuple[str, ...]
+    """Values of config.json's `architecture` or `model_type`, in lower case; the first is written
+    into converted checkpoints."""
+    read_config: Callable[[dict], Any]
+    """config.json's object -> the network's configuration, whose `dtype` names the original type.
+    Raises ValueError for a field that cannot be honoured."""
+    original: str
+    """Hub repository of the original checkpoint."""
+
+    sanitize: Callable[[Any, Weights, bool], Weights]
+    """Network, tensors of any known layout, whether an MLX program wrote them -> the network's
+    tensors."""
+    has_mlx_audio_layout: Callable[[Weights], bool]
+    """Whether tensors are in mlx-audio's layout rather than in this package's."""
+    to_mlx_audio: Callable[[Any], Export]
+    """Network -> the function that stores a tensor in mlx-audio's layout."""
+
+    reference_tensor: str
+    """Tensor that is never quantised; its type is that of the activations."""
+    embedding: str
+    """Path of the text embedding, which recipes quantise to 8 bits."""
+    float32: tuple[str, ...] = ()
+    """Prefixes of tensors that stay float32 and are never quantised."""
+    separate_files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Prefix of a part that the original keeps in a file of its own -> names of that file, the
+    preferred one first."""
+    diffusion: tuple[str, ...] = ()
+    """Prefixes of the diffusion transformer's layers, see `Quantization.dit_bits`."""
+    encoder: tuple[str, ...] = ()
+    """Prefixes of the local encoder's layers, see `Quantization.encoder_bits`."""
+
+    parts: Mapping[str, str] = field(default_factory=dict)
+    """First component of a tensor's name -> name of that part in a model card."""
+    other_parts: str = "others"
+    """Name of all other tensors in a model card."""
+    main_parts: tuple[str, ...] = ()
+    """Keys of `parts` by whose bits a quantised checkpoint is called "4bit" or "8bit"."""
+
+
+class Network(nn.Module):
+    """Base class of the families' networks."""
+
+    family: ClassVar[Family]
+
+    def __init__(self):
+        super().__init__()
+        self.adapter: Any = None
+        """The attached LoRA adapter, see `weights.adapters`."""
+
+    def join(self, evaluate: Callable[..., None]) -> None:
+        """Prepares the final weights for generation, if the family can. evaluate: `mx.eval`."""

@@ -1,0 +1,33 @@
+"""VoxCPM2's names, for the code that all families share."""
+
+from __future__ import annotations
+
+from ..family import Family
+from .config import VoxCPM2Config
+from .layouts import has_mlx_audio_layout, sanitize, to_mlx_audio
+
+VOXCPM2 = Family(
+    title="VoxCPM2",
+    # "voxcpm" are VoxCPM 1.x, and files that name no architecture: the config refuses them.
+    architectures=("voxcpm2", "voxcpm"),
+    read_config=VoxCPM2Config.from_dict,
+    original="openbmb/VoxCPM2",
+    sanitize=sanitize,
+    has_mlx_audio_layout=has_mlx_audio_layout,
+    to_mlx_audio=to_mlx_audio,
+    reference_tensor="base_lm.norm.weight",
+    embedding="base_lm.embed_tokens",
+    float32=("audio_vae.",),
+    separate_files={"audio_vae.": ("audiovae.safetensors", "audiovae.pth")},
+    diffusion=("feat_decoder.estimator.",),
+    encoder=("feat_encoder.",),
+    parts={
+        "base_lm": "language model",
+        "residual_lm": "residual language model",
+        "feat_encoder": "local encoder",
+        "feat_decoder": "diffusion transformer",
+        "audio_vae": "AudioVAE",
+    },
+    other_parts="scalar quantiser, projections, stop head",
+    main_parts=("base_lm", "feat_decoder"),
+)

@@ -1,0 +1,72 @@
+"""Configuration of a training run in YAML, with upstream's keys or this package's."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+# Upstream's keys without use here: clips are resampled and read ahead, and files written, without
+# settings.
+_UNUSED = {
+    "sample_rate",
+    "out_sample_rate",
+    "num_workers",
+    "tensorboard",
+    "config_path",
+    "hf_model_id",
+    "distribute",
+}
+_RENAMED = {
+    "pretrained_path": "model",
+    "train_manifest": "train",
+    "val_manifest": "validation",
+    "save_path": "output",
+    "num_iters": "max_steps",
+}
+
+
+def read_config_file(path: str) -> dict:
+    """Settings by this package's names. Raises ValueError or FileNotFoundError, in one line."""
+    data = _read_yaml(path)
+    steps = {data.get(name) for name in ("num_iters", "max_steps")} - {None, 0}
+    if len(steps) > 1:
+        raise ValueError(f"{path}: num_iters and max_steps differ; leave one out")
+    settings = {}
+    for name, value in data.items():
+        if name in _UNUSED or value in ("", None) or (name == "max_steps" and not value):
+            continue
+        settings[_RENAMED.get(name, name)] = _parse_exponents(value)
+    if isinstance(lambdas := settings.get("lambdas"), dict):
+        settings["lambdas"] = {str(k).removeprefix("loss/"): v for k, v in lambdas.items()}
+    if "pretrained_path" in data and "lora" not in settings:
+        settings["full"] = True  # as upstream without a lora section
+    return settings
+
+
+def _read_yaml(path: str) -> dict:
+    try:
+        import yaml
+    except ImportError:
+        raise ValueError(
+            "--config needs PyYAML, which is not installed; install 'mlx-voxcpm2[train]'"
+        ) from None
+    try:
+        data = yaml.safe_load(Path(os.path.expanduser(path)).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file; check the path") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: not a YAML file ({error}); write `key: value` lines") from None
+    data = {} if data is None else data
+    if not isinstance(data, dict):
+        raise ValueError(f"{path}: not a list of settings; write `key: value` lines")
+    return data
+
+
+def _parse_exponents(value: object) -> object:
+    """Converts texts such as 1e-4 to numbers: YAML 1.1 requires 1.0e-4."""
+    if isinstance(value, dict):
+        return {name: _parse_exponents(item) for name, item in value.items()}
+    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
+        return float(value)
+    return value

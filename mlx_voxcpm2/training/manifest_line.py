@@ -1,0 +1,83 @@
+"""One line of a manifest: its content, its problems, and its fields, parsed and checked."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..errors import one_line
+
+FIELDS = ("audio", "text", "ref_audio", "is_prompt", "duration", "ref_duration", "dataset_id")
+
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One example of the data set; its files hold audio."""
+
+    number: int
+    """Number of the line in the file, from 1."""
+    audio: Path
+    text: str
+    ref_audio: Path | None = None
+    is_prompt: bool = False
+    """Whether the audio is only context, not a target."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An error, which makes a line unusable, or a warning."""
+
+    number: int
+    """Number of the line, from 1; 0 for the whole manifest."""
+    message: str
+    severity: Severity
+
+    def __str__(self) -> str:
+        return f"line {self.number}: {self.message}" if self.number else self.message
+
+
+def parse_object(data: bytes) -> dict:
+    """JSON object of a line. Raises ValueError if it is anything else."""
+    try:
+        entry = json.loads(data.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise ValueError("not UTF-8 text; save the manifest as UTF-8") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON ({one_line(error)}); write one object per line") from None
+    if not isinstance(entry, dict):
+        raise ValueError(f"JSON of type {type(entry).__name__}; write one object per line")
+    return entry
+
+
+def check_text(field: str, value: object) -> str:
+    """Returns a text that is not empty. Raises ValueError."""
+    if not isinstance(value, str):
+        raise ValueError(f"{field} is of type {type(value).__name__}; it must be a string")
+    if not value.strip():
+        raise ValueError(f"{field} is empty; it must say something")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{field} holds half of a surrogate pair; write it as UTF-8") from None
+    return value
+
+
+def check_flag(field: str, value: object) -> bool:
+    """Returns a boolean, also from 0 or 1. Raises ValueError."""
+    if value not in (False, True):
+        raise ValueError(f"{field} is {value!r}; it must be true or false")
+    return bool(value)
+
+
+def check_path(field: str, value: object) -> str:
+    """Returns a path, also from an object of the `datasets` library. Raises ValueError."""
+    if isinstance(value, dict):
+        value = value.get("path")
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{field} is no path; give that of an audio file")
+    return value
