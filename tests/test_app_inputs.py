@@ -8,6 +8,7 @@ from mlx_voxcpm2.app.history import HISTORY_LENGTH, HistoryEntry, with_entry, wr
 from mlx_voxcpm2.app.inputs import FIELDS, MODES, PageRequest, new_voice_name
 from mlx_voxcpm2.app.live_audio import MAX_STREAMS, LiveAudio
 from mlx_voxcpm2.long_form.speak import SpokenSegment
+from mlx_voxcpm2.settings import settings_of
 
 PROMPT = {"prompt_audio": "prompt.wav", "prompt_text": "What it says."}
 INSTRUCT = {"instruct": "An old man"}
@@ -139,3 +140,24 @@ def test_history_has_the_newest_entries_and_removes_the_files_of_others(tmp_path
     assert len(list(tmp_path.glob("speech-*"))) == HISTORY_LENGTH
     number = HISTORY_LENGTH + 1
     assert history[0].label == f"Text {number}. … (zero-shot, 0.0 s, seed {number})"
+
+
+def test_widgets_have_the_options_limits_and_the_command_lines_values():
+    pytest.importorskip("gradio", reason="needs the extra 'app'")
+    from mlx_voxcpm2.app.widgets import SETTINGS, setting_widgets
+
+    given = {"seed": 5, "fade_in": 0.3, "trim_silence": True, "cfg_value": None}
+    made = dict(zip(SETTINGS, setting_widgets(given), strict=True))
+    assert {name: widget.value for name, widget in made.items()} == {
+        "seed": "5",
+        "cfg_value": 2.0,
+        "inference_timesteps": 10,
+        "temperature": 1.0,
+        "fade_in": 0.3,
+        "trim_silence": True,
+    }
+    described = settings_of(GenerationOptions)
+    for name in ("cfg_value", "inference_timesteps", "temperature"):
+        limits = made[name].minimum, made[name].maximum
+        assert limits == (described[name].low, described[name].high)
+    assert made["fade_in"].maximum == 0.3

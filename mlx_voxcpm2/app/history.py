@@ -33,7 +33,7 @@ class HistoryEntry:
     duration: float
     """Seconds of audio."""
     finish_reason: str
-    """As in `GenerationResult`, or "stopped" by the listener."""
+    """Reason as in `GenerationResult`, or "stopped" by the visitor."""
     notes: tuple[str, ...] = ()
     """Warnings of the library, and what its guards did."""
     processing_seconds: float = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -59,8 +60,7 @@ class SegmentQueue:
         """Raises ValueError or OSError for a voice that can't be used."""
         self.request, self.model = request, model
         text = request.text
-        self._segments = iter([Segment(text)] if is_one_segment(text) else split_text(text))
-        self._upcoming: Segment | None = next(self._segments)
+        self._segments = deque([Segment(text)] if is_one_segment(text) else split_text(text))
         self._index, self._segment = -1, Segment("")
         self._voice = self._resolved_voice(voices)
         self._has_voice = self._voice.has_clip
@@ -76,7 +76,7 @@ class SegmentQueue:
 
     @property
     def is_empty(self) -> bool:
-        return self._upcoming is None
+        return not self._segments
 
     @property
     def finish_reason(self) -> FinishReason | None:
@@ -85,7 +85,7 @@ class SegmentQueue:
 
     def next_request(self) -> Request | None:
         """Request for the next segment; None if it is only silence."""
-        self._segment, self._upcoming = self._upcoming, next(self._segments, None)
+        self._segment = self._segments.popleft()
         self._index += 1
         if not self._segment.text:
             return None
