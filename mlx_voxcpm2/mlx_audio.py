@@ -55,7 +55,7 @@ def register() -> None:
     except ImportError as error:
         raise missing(error) from None
     module = module_from_spec(ModuleSpec(_MODULE, None))
-    module.Model = module.ModelConfig = Checkpoint
+    module.Model = module.ModelConfig = EmptyModel
     sys.modules[_MODULE] = module
     if not mx.is_available(mx.gpu):
         # Its broker asks for a stream of the GPU; without one, its thread would end at once.
@@ -72,7 +72,7 @@ def missing(error: ImportError) -> ValueError:
     )
 
 
-class Checkpoint(nn.Module):
+class EmptyModel(nn.Module):
     """Empty module for mlx-audio's loader: `load_model` reads the weights itself."""
 
     def __init__(self, config: dict):
@@ -86,7 +86,7 @@ class Checkpoint(nn.Module):
         return {}
 
     @staticmethod
-    def post_load_hook(model: Checkpoint, path: Path) -> PluginModel:
+    def post_load_hook(model: EmptyModel, path: Path) -> PluginModel:
         """Replace the empty module by the model that mlx-audio uses."""
         return PluginModel(load_model(path))
 

@@ -63,7 +63,7 @@ def test_lists_and_mlx_arrays_are_written(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg"])
-def test_what_is_too_loud_is_clipped(suffix, tmp_path):
+def test_samples_beyond_full_scale_are_clipped(suffix, tmp_path):
     write_audio(tmp_path / f"loud{suffix}", np.repeat([2.0, -2.0], 20_000), RATE)
     samples = soundfile.read(tmp_path / f"loud{suffix}")[0]
     assert abs(samples[10_000] - 1) < 0.05 and abs(samples[30_000] + 1) < 0.05
@@ -147,7 +147,7 @@ def test_the_suffix_names_the_format():
             output_format(path)
 
 
-def test_where_nothing_can_be_written_is_said_before_the_work(tmp_path):
+def test_a_place_that_cannot_be_written_is_an_error_before_the_work(tmp_path):
     (tmp_path / "folder.wav").mkdir()
     (tmp_path / "file").touch()
     os.mkfifo(tmp_path / "pipe.wav")
@@ -167,7 +167,7 @@ def test_where_nothing_can_be_written_is_said_before_the_work(tmp_path):
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="not Linux")
-def test_a_folder_that_takes_no_files_is_said_before_the_work():
+def test_a_folder_without_write_access_is_an_error_before_the_work():
     with pytest.raises(OSError, match=r"^output: '/proc/a.wav' cannot be written .*$"):
         check_output("/proc/a.wav")
 
@@ -223,7 +223,7 @@ def test_messages_are_one_line(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "opus", "mp3", "aiff"])
-def test_chunks_become_the_whole_file_when_all_are_there(tmp_path, suffix):
+def test_chunks_become_a_file_when_all_are_written(tmp_path, suffix):
     sound = np.sin(np.arange(100_000) / 20).astype(np.float32) * 1.1
     write_audio(tmp_path / f"whole.{suffix}", sound, 48000)
     grown = tmp_path / f"grown.{suffix}"

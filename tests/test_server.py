@@ -136,7 +136,7 @@ def test_a_header_says_that_a_limit_cut_the_speech(server):
     assert answer.headers["x-finish-reason"] == "length"
 
 
-def test_server_sent_events(speak):
+def test_server_sent_events_have_the_audio_in_base64(speak):
     lines = speak(response_format="pcm", stream_format="sse").decode().split("\n\n")
     events = [json.loads(line.removeprefix("data: ")) for line in lines if line]
     assert events[-1]["type"] == "speech.audio.done"
@@ -144,12 +144,12 @@ def test_server_sent_events(speak):
     assert b"".join(deltas) == speak(response_format="pcm")
 
 
-def test_instructions_are_the_librarys_instruct(speak, case):
+def test_instructions_have_the_effect_of_instruct(speak, case):
     sound = decoded(speak(instructions="An old man"))
     assert_same_audio(sound, generated(case.model, instruct="An old man"))
 
 
-def test_options_are_the_librarys(speak, case):
+def test_options_have_the_effect_that_they_have_in_the_library(speak, case):
     options = {"cfg_value": 1.5, "inference_timesteps": 3, "seed": 9, "temperature": 0.7}
     sound = decoded(speak(body={**SHORT, **options}))
     assert_same_audio(sound, generated(case.model, **options))

@@ -1,4 +1,4 @@
-"""Command line of the page: `mlx-voxcpm2 app`."""
+"""The command line: `python -m mlx_voxcpm2.app`, a page in the browser."""
 
 from __future__ import annotations
 
@@ -26,21 +26,25 @@ HOST, PORT = "127.0.0.1", 7860
 def build_parser(prog: str | None = None) -> Parser:
     parser = Parser(
         prog=prog,
-        description="Speak on a web page. Only this machine sees it, unless --host or --share says "
-        "otherwise. Flags may be spelled with - for _.",
+        description="Speak on a page in the browser. It is seen on this machine only, unless "
+        "--host or --share says otherwise. Flags may be spelled with - for _.",
     )
-    where = parser.add_argument_group("address of the page")
-    network = "0.0.0.0 shows it to the network, without a password (default %(default)s)"
-    flag(where, "host", "server_name", default=HOST, help=network)
+    where = parser.add_argument_group("where the page is")
+    flag(
+        where, "host", "server_name", default=HOST,
+        help="0.0.0.0 shows it to the network, without a password (default %(default)s)",
+    )  # fmt: skip
     flag(where, "port", "server_port", type=int, default=PORT, help="(default %(default)s)")
-    public = "show it at a public address, through a server of Gradio's"
-    flag(where, "share", action="store_true", help=public)
+    flag(
+        where, "share", action="store_true",
+        help="show it to whoever knows a public address, by a server of Gradio's",
+    )  # fmt: skip
     add_model_flags(parser)
     return parser
 
 
 def check(args: argparse.Namespace) -> None:
-    """Check everything that needs no model. Raises ValueError or OSError."""
+    """All that can be found wrong before a model is loaded. Raises ValueError or OSError."""
     if importlib.util.find_spec("gradio") is None:
         raise ValueError("the page needs Gradio; pip install 'mlx-voxcpm2[app]'")
     chosen_options(args)
@@ -49,11 +53,11 @@ def check(args: argparse.Namespace) -> None:
 
 
 def check_port(host: str, port: int) -> None:
-    """Raise OSError unless a server can listen there."""
+    """Raises OSError unless a server can listen there."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, socket.SOCK_STREAM) as listener:
-            # As the server does, so that a page that has just ended does not block the port.
+            # As the server does it, so that a page that just ended is in nobody's way.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
     except socket.gaierror:
@@ -68,7 +72,7 @@ def check_port(host: str, port: int) -> None:
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """Yields a folder for recordings, uploads and speech; removed when the page ends."""
+    """For what is recorded, uploaded and spoken; it goes when the page ends."""
     with tempfile.TemporaryDirectory(prefix="mlx-voxcpm2-", ignore_cleanup_errors=True) as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
         yield Path(folder)
@@ -91,7 +95,7 @@ def show(args: argparse.Namespace) -> None:
 
 
 def end_sharing() -> None:
-    """Stop Gradio's tunnel, a process of its own that would not end with this one."""
+    """Gradio's tunnel is a process of its own, which would outlive us."""
     from gradio.tunneling import CURRENT_TUNNELS
 
     for tunnel in CURRENT_TUNNELS:
