@@ -14,7 +14,7 @@ from .streams import AudioStream
 
 _CHUNKS_AHEAD = 64
 _BLOCK = 4_800  # samples between two checks whether to stop
-_TAIL = 0.3  # seconds of silence after the end
+_TAIL = 0.3  # seconds of silence at the end, beyond the latency of the device
 
 
 class Loudspeaker(AudioStream):
