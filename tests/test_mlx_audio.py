@@ -82,6 +82,13 @@ def test_every_option_of_the_library_is_a_keyword(name, plugin, monkeypatch):
     assert given == {"stream": False}
 
 
+def test_a_name_of_the_library_wins_over_its_alias(plugin, monkeypatch):
+    given = {}
+    monkeypatch.setattr(plugin.model, "generate", lambda text, **options: given.update(options))
+    plugin.generate(TEXT, cfg_value=1.5, cfg_scale=3.0)
+    assert given["cfg_value"] == 1.5
+
+
 def test_every_part_of_a_voice_is_a_keyword(plugin, monkeypatch):
     given = {}
     monkeypatch.setattr(plugin.model, "generate", lambda text, **options: given.update(options))
