@@ -1,4 +1,4 @@
-"""mlx-audio with this implementation of VoxCPM2: its commands, its server, its library.
+"""Plug-in for mlx-audio: its commands, server and library speak with this package's VoxCPM2.
 
     python -m mlx_voxcpm2.mlx_audio tts.generate --model openbmb/VoxCPM2 --text "Hello."
 
@@ -22,8 +22,11 @@ import numpy as np
 
 from .errors import one_line
 from .load import load_model
+from .settings import accepted_names
+from .speech.keywords import with_speech_keywords
 from .speech.live_batch import LiveBatch
 from .speech.options import GenerationOptions
+from .voices.inputs import VOICE_FIELDS
 from .voices.registry import VoiceRegistry
 
 if TYPE_CHECKING:
@@ -38,9 +41,12 @@ COMMANDS = ("tts.generate", "server")
 
 _MODULE = "mlx_audio.tts.models.voxcpm2"
 
+# Accepted keyword -> name of the argument of `VoxCPM2.generate`.
+KEYWORDS = {name: name for name in VOICE_FIELDS} | accepted_names(GenerationOptions)
+
 
 def register() -> None:
-    """From now on mlx-audio speaks VoxCPM2 checkpoints with this package, in this process.
+    """Make mlx-audio load VoxCPM2 checkpoints with this package, in this process.
 
     Raises ValueError, in one line, if mlx-audio is missing.
     """
@@ -49,26 +55,25 @@ def register() -> None:
     except ImportError as error:
         raise missing(error) from None
     module = module_from_spec(ModuleSpec(_MODULE, None))
-    module.Model = module.ModelConfig = Checkpoint
+    module.Model = module.ModelConfig = EmptyModel
     sys.modules[_MODULE] = module
     if not mx.is_available(mx.gpu):
         # Its broker asks for a stream of the GPU; without one, its thread would end at once.
-        server_inference.mx = SimpleNamespace(
-            cpu=mx.cpu, gpu=mx.cpu, new_stream=mx.new_stream,
-            set_default_stream=mx.set_default_stream, clear_cache=mx.clear_cache,
-        )  # fmt: skip
+        names = ("cpu", "new_stream", "set_default_stream", "clear_cache")
+        used = {name: getattr(mx, name) for name in names}
+        server_inference.mx = SimpleNamespace(**used, gpu=mx.cpu)
 
 
 def missing(error: ImportError) -> ValueError:
-    """For what mlx-audio, or what it needs, does not give us."""
+    """Error for a missing mlx-audio or one of its dependencies."""
     return ValueError(
         f"this needs mlx-audio ({one_line(error)}); install the extra: pip install "
         "'mlx-voxcpm2[server]'"
     )
 
 
-class Checkpoint(nn.Module):
-    """What mlx-audio fills with weights; it stays empty, since `load_model` reads them itself."""
+class EmptyModel(nn.Module):
+    """Empty module for mlx-audio's loader: `load_model` reads the weights itself."""
 
     def __init__(self, config: dict):
         super().__init__()
@@ -81,72 +86,46 @@ class Checkpoint(nn.Module):
         return {}
 
     @staticmethod
-    def post_load_hook(model: Checkpoint, path: Path) -> Speaker:
-        """The model that mlx-audio goes on with."""
-        return Speaker(load_model(path))
+    def post_load_hook(model: EmptyModel, path: Path) -> PluginModel:
+        """Replace the empty module by the model that mlx-audio uses."""
+        return PluginModel(load_model(path))
 
 
-class Speaker:
-    """A model as mlx-audio's commands and server use them."""
+class PluginModel:
+    """Model with the interface that mlx-audio's commands and server use."""
 
     model_type = "voxcpm2"
-    # So that clips come as paths, and nobody transcribes them: no Whisper is downloaded.
+    # Then clips come as paths and are not transcribed, which would download Whisper.
     preserve_ref_audio_path = True
-    # Where a request says nothing, the server would take the 0.7 of other models.
+    # Without this, mlx-audio's server would use other models' default of 0.7.
     generate_config = {"temperature": GenerationOptions.temperature}  # noqa: RUF012
 
     def __init__(self, model: VoxCPM2):
-        self.model = model
+        self.model, self.sample_rate = model, model.sample_rate
         self.voices = VoiceRegistry()
 
-    @property
-    def sample_rate(self) -> int:
-        return self.model.sample_rate
-
+    @with_speech_keywords
     def generate(
-        self,
-        text: str,
-        *,
-        voice: str | None = None,
-        instruct: str | None = None,
-        ref_audio: AudioSource | mx.array | None = None,
-        prompt_audio: AudioSource | mx.array | None = None,
-        prompt_text: str | None = None,
-        speed: float | None = 1.0,
-        stream: bool = False,
-        max_tokens: int | None = None,
-        min_tokens: int | None = None,
-        temperature: float | None = None,
-        cfg_scale: float | None = None,
-        cfg_value: float | None = None,
-        ddpm_steps: int | None = None,
-        inference_timesteps: int | None = None,
-        solver: str | None = None,
-        seed: int | None = None,
-        **of_other_models: object,
+        self, text: str, *, speed: float | None = 1.0, stream: bool = False, **keywords: object
     ) -> ResultIterator:
-        """As `VoxCPM2.generate`, by mlx-audio's names; an array is sound at `sample_rate`.
+        """Speak a text: `VoxCPM2.generate` with mlx-audio's names; None is the default.
 
-        of_other_models: lang_code, gender, top_p and whatever else mlx-audio hands to all models.
-        With ref_text among them, as with mlx-audio's own VoxCPM2: it does nothing.
+        keywords: fields of `VoiceInputs`, and settings of `GenerationOptions` by name or alias. An
+        array of audio has `sample_rate`. Others, which mlx-audio gives to all models (lang_code,
+        gender, top_p), are ignored, and so is ref_text, as in mlx-audio's own VoxCPM2.
         """
         _check_speed(speed)
-        given = {
-            "max_tokens": max_tokens, "min_tokens": min_tokens, "temperature": temperature,
-            "cfg_value": cfg_scale if cfg_value is None else cfg_value, "solver": solver,
-            "inference_timesteps": ddpm_steps if inference_timesteps is None
-            else inference_timesteps,
-        }  # fmt: skip
-        return self.model.generate(
-            text, voice=voice, instruct=instruct, ref_audio=self._sound(ref_audio),
-            prompt_audio=self._sound(prompt_audio), prompt_text=prompt_text, seed=seed,
-            stream=stream, **{name: value for name, value in given.items() if value is not None},
-        )  # fmt: skip
+        named = ((name, keywords.get(keyword)) for keyword, name in KEYWORDS.items())
+        given = {name: value for name, value in named if value is not None}
+        for name in ("ref_audio", "prompt_audio"):
+            if name in given:
+                given[name] = self._audio(given[name])
+        return self.model.generate(text, stream=stream, **given)
 
     def supports_tts_batch(
         self, *, ref_audio: object = None, speed: float | None = 1.0, **request: object
     ) -> bool:
-        """Whether a request can be spoken together with others: not with a clip of its own."""
+        """Whether a request can be spoken in a batch with others: not with a clip of its own."""
         return ref_audio is None and speed in (None, 1)
 
     supports_tts_continuous_batch = supports_tts_batch
@@ -154,78 +133,77 @@ class Speaker:
     def create_tts_batch_session(self, options: TTSBatchOptions) -> BatchSession:
         return BatchSession(self, options)
 
-    def _sound(self, audio: AudioSource | mx.array | None) -> AudioSource | None:
+    def _audio(self, audio: AudioSource | mx.array) -> AudioSource:
         if isinstance(audio, list):
             raise ValueError(f"{len(audio)} clips are given; VoxCPM2 takes one ref_audio")
-        is_sound = isinstance(audio, mx.array | np.ndarray) and audio.ndim == 1
-        return (np.array(audio), self.sample_rate) if is_sound else audio
+        is_samples = isinstance(audio, mx.array | np.ndarray) and audio.ndim == 1
+        return (np.array(audio), self.sample_rate) if is_samples else audio
 
 
 class BatchSession:
-    """mlx-audio's TTSBatchSession: requests with the same options, spoken together."""
+    """mlx-audio's TTSBatchSession: requests with the same options, generated together."""
 
-    def __init__(self, speaker: Speaker, options: TTSBatchOptions):
+    def __init__(self, plugin: PluginModel, options: TTSBatchOptions):
         """Raises ValueError for options out of range."""
-        self.speaker, self.size = speaker, options.max_batch_size
+        self.plugin, self.size, self.is_stream = plugin, options.max_batch_size, options.stream
         chosen = GenerationOptions(temperature=options.temperature, max_tokens=options.max_tokens)
         self.options = chosen.without_retries() if options.stream else chosen
         # In a stream each event becomes a file of its own, which should not be too short.
         interval = options.streaming_interval if options.stream else float("inf")
-        self.least = interval * speaker.sample_rate
-        self.batch = LiveBatch(speaker.model, self.size)
-        self.pieces: dict[int, list[np.ndarray]] = {}
-        """Of those who speak or wait: what mlx-audio has not been given yet."""
-        self.failed: dict[int, Exception] = {}
+        self.min_samples = interval * plugin.sample_rate
+        self.batch = LiveBatch(plugin.model, self.size)
+        self.chunks: dict[int, list[np.ndarray]] = {}
+        """Audio that mlx-audio has not received yet, by the number of the active request."""
+        self.errors: dict[int, Exception] = {}
 
     @property
     def idle(self) -> bool:
-        return not self.pieces and not self.failed and self.batch.is_idle
+        return not self.chunks and not self.errors and self.batch.is_idle
 
     @property
     def available_slots(self) -> int:
-        return max(0, self.size - len(self.pieces))
+        return max(0, self.size - len(self.chunks))
 
     def add(self, items: list[TTSBatchItem]) -> None:
-        """What is wrong with one is the error of its next event."""
+        """Add requests. The error of an invalid one is its next event."""
         for item in items:
             try:
                 self.batch.add(item.sequence_id, self._request(item))
-                self.pieces[item.sequence_id] = []
+                self.chunks[item.sequence_id] = []
             except (ValueError, OSError) as error:
-                self.failed[item.sequence_id] = error
+                self.errors[item.sequence_id] = error
 
     def _request(self, item: TTSBatchItem) -> Request:
         _check_speed(item.speed)
         if item.ref_audio is not None:
-            raise ValueError("a batch takes no ref_audio; keep it by `mlx-voxcpm2 voice add`")
-        model = self.speaker.model
-        voice = self.speaker.voices.inputs(item.voice, item.instruct, model.clip_encoder)
+            raise ValueError("a batch takes no ref_audio; save it by `mlx-voxcpm2 voice add`")
+        model = self.plugin.model
+        voice = self.plugin.voices.inputs(item.voice, item.instruct, model.clip_encoder)
         return model.request(item.text, options=self.options, **voice.given())
 
     def cancel(self, sequence_id: int) -> None:
         self.batch.cancel(sequence_id)
-        self.pieces.pop(sequence_id, None)
-        self.failed.pop(sequence_id, None)
+        self.chunks.pop(sequence_id, None)
+        self.errors.pop(sequence_id, None)
 
     def step(self) -> list[TTSBatchEvent]:
+        """Generate the next patch of every request; errors, and the audio that is long enough."""
         from mlx_audio.tts.continuous import TTSBatchEvent
 
-        failed, self.failed = self.failed, {}
-        events = [TTSBatchEvent(key, done=True, error=error) for key, error in failed.items()]
-        for spoken in self.batch.step():
-            pieces, done = self.pieces[spoken.number], spoken.finish_reason is not None
-            pieces.append(spoken.audio)
-            samples = sum(len(piece) for piece in pieces)
-            if not done and samples < self.least:
+        errors, self.errors = self.errors, {}
+        events = [TTSBatchEvent(key, done=True, error=error) for key, error in errors.items()]
+        for chunk in self.batch.step():
+            number, done = chunk.number, chunk.finish_reason is not None
+            self.chunks[number].append(chunk.audio)
+            samples = sum(map(len, self.chunks[number]))
+            if not done and samples < self.min_samples:
                 continue
-            events.append(TTSBatchEvent(
-                spoken.number, np.concatenate(pieces), self.speaker.sample_rate, samples,
-                token_count=samples // self.speaker.model.patch_samples, done=done,
-                is_streaming_chunk=self.least < float("inf"), is_final_chunk=done,
-            ))  # fmt: skip
-            pieces.clear()
-            if done:
-                del self.pieces[spoken.number]
+            audio, rate = np.concatenate(self.chunks.pop(number)), self.plugin.sample_rate
+            if not done:
+                self.chunks[number] = []
+            patches = samples // self.plugin.model.patch_samples
+            state = {"done": done, "is_final_chunk": done, "is_streaming_chunk": self.is_stream}
+            events.append(TTSBatchEvent(number, audio, rate, samples, token_count=patches, **state))
         if self.idle:
             mx.clear_cache()
         return events
@@ -237,7 +215,7 @@ def _check_speed(speed: float | None) -> None:
 
 
 def main() -> None:
-    """Runs a command of mlx-audio."""
+    """Run a command of mlx-audio."""
     if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
         names = " | ".join(COMMANDS)
         sys.exit(f"usage: python -m mlx_voxcpm2.mlx_audio {names} [flags of mlx-audio]")
@@ -250,16 +228,16 @@ def main() -> None:
     try:
         runpy.run_module(f"mlx_audio.{name}", run_name="__main__", alter_sys=True)
     except KeyboardInterrupt:
-        leave(130 if name != "server" else 0)  # a server is stopped in no other way
+        leave(130 if name != "server" else 0)  # Ctrl-C is the way to stop a server
     if name == "server":
         leave(0)
 
 
 def leave(status: int) -> NoReturn:
-    """Ends a process in which another thread has had the model.
+    """End a process in which another thread has run the model.
 
-    What MLX keeps for a thread is freed after Python has seen it end. If Python itself has ended
-    by then, the process is aborted (MLX 0.32).
+    MLX frees a thread's data after Python has seen the thread end. If Python itself has ended by
+    then, the process is aborted (MLX 0.32).
     """
     sys.stdout.flush()
     sys.stderr.flush()

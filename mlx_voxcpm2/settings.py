@@ -59,6 +59,15 @@ def settings_of(cls: Any) -> dict[str, Setting]:
     }
 
 
+def accepted_names(cls: Any) -> dict[str, str]:
+    """Every accepted name of a dataclass's settings -> the setting's name; aliases come first."""
+    return {
+        accepted: name
+        for name, described in settings_of(cls).items()
+        for accepted in (*described.aliases, name)
+    }
+
+
 def check_settings(instance: Any) -> None:
     """Raise ValueError for the first setting of an instance that is out of range."""
     for each in fields(instance):

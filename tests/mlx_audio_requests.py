@@ -1,16 +1,19 @@
-"""Asks mlx-audio's own server code, after `register()`, as its HTTP route does; writes what it
-answers. A process of its own: python mlx_audio_requests.py CHECKPOINT FOLDER"""
+"""Sends requests to mlx-audio's own server code, after `register()`, as its HTTP route does.
+
+Writes the responses to files in FOLDER, and prints their names or errors as JSON. A process of its
+own: python mlx_audio_requests.py CHECKPOINT FOLDER
+"""
 
 import json
 import os
 import sys
 from pathlib import Path
 
-from mlx_voxcpm2.mlx_audio import Speaker, register
+from mlx_voxcpm2.mlx_audio import PluginModel, register
 
 
 def answers(handle) -> list:
-    """Of one request: the files it sends, or the error's message."""
+    """Responses to one request: the contents of files, or the error's message."""
     found = []
     while (chunk := handle.result_queue.get(timeout=60)).kind != "done":
         found.append(str(chunk.error) if chunk.kind == "error" else chunk.payload)
@@ -24,13 +27,11 @@ def main(checkpoint: str, folder: str) -> None:
     broker = server.get_inference_broker()
 
     def ask(text: str, **fields: object):
-        payload = server.SpeechRequest(
+        request = server.SpeechRequest(
             model=checkpoint, input=text, response_format="wav", **fields
         )
-        return broker.submit(
-            endpoint_kind="tts", model_name=checkpoint,
-            payload=server.SpeechTaskPayload(request=payload),
-        )  # fmt: skip
+        payload = server.SpeechTaskPayload(request=request)
+        return broker.submit(endpoint_kind="tts", model_name=checkpoint, payload=payload)
 
     asked = {
         "plain": ask("Hello there.", max_tokens=3),
@@ -54,8 +55,8 @@ def main(checkpoint: str, folder: str) -> None:
                 file.write_bytes(answer)
                 answer = str(file)
             report[name].append(answer)
-    speaker = server.model_provider.models[checkpoint]
-    report["is_ours"] = isinstance(speaker, Speaker)
+    plugin = server.model_provider.models[checkpoint]
+    report["is_ours"] = isinstance(plugin, PluginModel)
     print(json.dumps(report), flush=True)
     os._exit(0)  # the broker's thread has the model
 

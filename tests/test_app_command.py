@@ -1,4 +1,4 @@
-"""`mlx-voxcpm2 app` on the command line: what is found wrong before a model is loaded."""
+"""`mlx-voxcpm2 app` on the command line: errors that are found before a model is loaded."""
 
 import importlib.util
 import os
@@ -12,7 +12,7 @@ from mlx_voxcpm2.app import __main__ as command
 
 @pytest.fixture
 def run(monkeypatch, capsys, tmp_path):
-    """Runs it; status and what it says on stderr. No model, and no page, is reached."""
+    """Function that runs the command: its status and its line on stderr. It loads no model."""
     monkeypatch.setattr(command, "load", lambda _: pytest.fail("a model is loaded"))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
 
@@ -30,17 +30,19 @@ def run(monkeypatch, capsys, tmp_path):
 
 @pytest.fixture
 def gradio(monkeypatch):
-    """As if it were there, or not."""
+    """Function that makes Gradio appear installed, or not."""
 
-    def is_there(answer: bool):
+    def is_installed(answer: bool):
         find = importlib.util.find_spec
-        monkeypatch.setattr(
-            importlib.util, "find_spec",
-            lambda name, *rest: (find("json") if answer else None) if name == "gradio"
-            else find(name, *rest),
-        )  # fmt: skip
 
-    return is_there
+        def find_gradio(name, *rest):
+            if name == "gradio":
+                return find("json") if answer else None
+            return find(name, *rest)
+
+        monkeypatch.setattr(importlib.util, "find_spec", find_gradio)
+
+    return is_installed
 
 
 def test_without_gradio_a_line_names_the_extra(run, gradio):
@@ -75,14 +77,14 @@ def test_bad_flags_are_a_line(run, gradio, arguments, words):
     assert status == 2 and words in line
 
 
-def test_the_page_is_seen_here_only_unless_it_is_said():
+def test_only_this_machine_sees_the_page_by_default():
     args = command.build_parser().parse_args([])
     assert (args.host, args.port, args.share) == ("127.0.0.1", 7860, False)
     args = command.build_parser().parse_args(["--server-name", "0.0.0.0", "--share"])
     assert (args.host, args.share) == ("0.0.0.0", True)
 
 
-def test_what_is_recorded_and_spoken_goes_when_the_page_ends(monkeypatch, tmp_path):
+def test_the_temporary_folder_is_removed_when_the_page_ends(monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setenv("GRADIO_TEMP_DIR", "elsewhere")
     with pytest.raises(KeyboardInterrupt), command.temporary_folder() as folder:

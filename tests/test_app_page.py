@@ -1,4 +1,4 @@
-"""The page, from starting the command to sound, in a Chromium without a window.
+"""Page in a headless Chromium, from starting the command to audio.
 
 Skipped where Gradio, Playwright or a Chromium is missing. To run it:
 
@@ -31,13 +31,13 @@ playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is no
 PATIENCE = 150
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# Remembers what is played, and when; what else is on the machine stays silent.
+# Records what is played, and when.
 LISTEN = """
-window.heard = [];
+window.played = [];
 const start = AudioBufferSourceNode.prototype.start;
 AudioBufferSourceNode.prototype.start = function (when) {
   if (this.context instanceof AudioContext && window.listening)
-    window.heard.push([when, Array.from(this.buffer.getChannelData(0))]);
+    window.played.push([when, Array.from(this.buffer.getChannelData(0))]);
   return start.apply(this, arguments);
 };
 """
@@ -55,7 +55,7 @@ def temporary_folders() -> set[Path]:
 
 @contextlib.contextmanager
 def counting_proxy():
-    """Its address, and who asked it for anything outside this machine."""
+    """Yields the address of a proxy, and the list of requests that it received."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         callers = []
 
@@ -71,28 +71,24 @@ def counting_proxy():
 
 
 class Command:
-    """The process that shows the page."""
+    """Process that serves the page."""
 
     def __init__(self, model: Path, folder: Path, proxy: str, *flags: str):
         self.folder, self.port = folder, free_port()
         self.before = temporary_folders()
         folder.mkdir(exist_ok=True)
-        proxies = {f"{kind}_{case}" for kind in ("http", "https", "all") for case in ("proxy",)}
-        environment = {
-            **os.environ, "MLX_VOXCPM2_VOICES": str(folder / "voices"),
-            **{name: proxy for each in proxies for name in (each, each.upper())},
-        }  # fmt: skip
+        environment = {**os.environ, "MLX_VOXCPM2_VOICES": str(folder / "voices")}
+        for name in ("http_proxy", "https_proxy", "all_proxy"):
+            environment |= {name: proxy, name.upper(): proxy}
         for name in ("no_proxy", "NO_PROXY"):
             environment.pop(name, None)
         self.errors = folder / "stderr.txt"
+        command = [sys.executable, "-m", "mlx_voxcpm2.app", "--model", str(model)]
+        command += ["--dtype", "float32", "--port", str(self.port), *flags]
         with open(self.errors, "w") as errors:
             self.process = subprocess.Popen(
-                [
-                    sys.executable, "-m", "mlx_voxcpm2.app", "--model", str(model), "--dtype",
-                    "float32", "--port", str(self.port), *flags,
-                ],
-                env=environment, stdout=subprocess.PIPE, stderr=errors,
-            )  # fmt: skip
+                command, env=environment, stdout=subprocess.PIPE, stderr=errors
+            )
         end = time.monotonic() + PATIENCE
         while "shows the page" not in self.said():
             assert self.process.poll() is None and time.monotonic() < end, self.said()
@@ -109,20 +105,17 @@ def browser():
         found = next(filter(None, map(shutil.which, BROWSERS)), None)
         if not own.exists() and found is None:
             pytest.skip("no Chromium; playwright install chromium")
+        fakes = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
         browser = started.chromium.launch(
-            executable_path=None if own.exists() else found,
-            args=[
-                "--no-sandbox", "--use-fake-device-for-media-stream",
-                "--use-fake-ui-for-media-stream",
-            ],
-        )  # fmt: skip
+            executable_path=None if own.exists() else found, args=["--no-sandbox", *fakes]
+        )
         yield browser
         browser.close()
 
 
 @pytest.fixture(scope="module")
 def command(browser, make_case, tmp_path_factory):
-    """Speaks 6 to 10 patches, 1 to 1.6 s."""
+    """Running command that generates 6 to 10 patches, 1 to 1.6 s."""
     with counting_proxy() as (proxy, callers):
         flags = "--min_tokens", "6", "--max_tokens", "10", "--inference_timesteps", "2"
         folder = tmp_path_factory.mktemp("page")
@@ -135,7 +128,7 @@ def command(browser, make_case, tmp_path_factory):
 
 
 class Visitor:
-    """Whoever looks at the page, and what they find there."""
+    """Visitor of the page in a browser."""
 
     def __init__(self, page: "playwright.Page", command: Command):
         self.page, self.command = page, command
@@ -145,7 +138,7 @@ class Visitor:
         page.on("request", self._request)
         page.add_init_script(LISTEN)
         page.goto(f"http://127.0.0.1:{command.port}/")
-        page.get_by_label("What to say").wait_for()
+        page.get_by_label("Text to speak").wait_for()
 
     def _console(self, message: "playwright.ConsoleMessage") -> None:
         if message.type == "error":
@@ -162,7 +155,7 @@ class Visitor:
         self.page.get_by_role("button", name=name).click()
 
     def player(self, place: str) -> "playwright.Locator":
-        """Its button; it is there when there is a sound."""
+        """Button of a player; present when it has audio."""
         return self.page.locator(place).get_by_role("button", name="Play", exact=True)
 
     def write(self, label: str, text: str) -> None:
@@ -182,32 +175,32 @@ class Visitor:
         return self.status()
 
     def speak(self, text: str = "Hello there, how do you do?") -> str:
-        self.page.evaluate("window.heard = []; window.listening = true")
-        self.write("What to say", text)
+        self.page.evaluate("window.played = []; window.listening = true")
+        self.write("Text to speak", text)
         self.button("Speak")
         status = self.wait_for(" s of speech in ")
         self.page.evaluate("window.listening = false")
         return status
 
     def clear_status(self) -> None:
-        """By an error, so that the next words are those of what comes next."""
-        self.write("What to say", "")
+        """Replace the status by an error's, so that the next one is new."""
+        self.write("Text to speak", "")
         self.button("Speak")
         self.wait_for("text is empty")
 
-    def take(self) -> np.ndarray:
-        """The whole take, as the player's button saves it."""
+    def audio(self) -> np.ndarray:
+        """Complete audio, as the player's button saves it."""
         with self.page.expect_download() as download:
-            self.page.locator("#take").get_by_label("Download").click()
+            self.page.locator("#speech").get_by_label("Download").click()
         file = download.value.path()
         samples, rate = soundfile.read(file, dtype="float32")
         assert rate == 48000
         return samples
 
-    def pieces(self) -> list[tuple[float, np.ndarray]]:
-        """When each was played, in seconds, and its samples."""
-        heard = self.page.evaluate("window.heard")
-        return [(when, np.array(samples, np.float32)) for when, samples in heard]
+    def chunks(self) -> list[tuple[float, np.ndarray]]:
+        """Playback time of each chunk, in seconds, and its samples."""
+        played = self.page.evaluate("window.played")
+        return [(when, np.array(samples, np.float32)) for when, samples in played]
 
 
 @pytest.fixture
@@ -228,35 +221,35 @@ def clip(tmp_path) -> Path:
     return tmp_path / "clip.wav"
 
 
-def test_what_is_played_while_it_is_spoken_is_the_take_without_a_gap(visitor):
+def test_live_playback_is_the_complete_audio_without_gaps(visitor):
     assert "(zero-shot, seed " in visitor.speak()
-    pieces = visitor.pieces()
-    joined = np.concatenate([samples for _, samples in pieces])
-    take = visitor.take()
-    assert len(pieces) > 1 and len(joined) == len(take) >= 6 * 7680
-    assert np.abs(joined - take).max() < 2e-4 and np.sqrt(np.mean(take**2)) > 0.01
-    ends = [when + len(samples) / 48000 for when, samples in pieces]
-    late = sum(abs(begin - end) > 1e-6 for (begin, _), end in zip(pieces[1:], ends, strict=False))
-    assert all(begin > end - 1e-6 for (begin, _), end in zip(pieces[1:], ends, strict=False))
-    assert late < len(pieces) / 2  # a busy machine may be late, not always
-    assert visitor.player("#take").is_visible()
+    chunks = visitor.chunks()
+    joined = np.concatenate([samples for _, samples in chunks])
+    audio = visitor.audio()
+    assert len(chunks) > 1 and len(joined) == len(audio) >= 6 * 7680
+    assert np.abs(joined - audio).max() < 2e-4 and np.sqrt(np.mean(audio**2)) > 0.01
+    ends = [when + len(samples) / 48000 for when, samples in chunks]
+    late = sum(abs(begin - end) > 1e-6 for (begin, _), end in zip(chunks[1:], ends, strict=False))
+    assert all(begin > end - 1e-6 for (begin, _), end in zip(chunks[1:], ends, strict=False))
+    assert late < len(chunks) / 2  # a busy machine may be late, not always
+    assert visitor.player("#speech").is_visible()
 
 
-def test_a_mode_shows_what_it_uses_and_nothing_else(visitor):
+def test_a_mode_shows_only_the_fields_that_it_uses(visitor):
     page = visitor.page
     places = {
-        "instruct": page.get_by_label("The voice, such as").or_(page.get_by_label("The manner")),
+        "instruct": page.get_by_label("The voice, such as").or_(page.get_by_label("The style")),
         "ref_audio": page.locator("#ref_audio"),
         "prompt_audio": page.locator("#prompt_audio"),
         "prompt_text": page.get_by_label("word for word"),
-        "voice": page.get_by_label("Kept voices"),
+        "voice": page.get_by_label("Saved voices"),
     }
     for mode, used in {
         "Design": {"instruct"},
         "Reference": {"ref_audio", "instruct"},
         "Continuation": {"prompt_audio", "prompt_text"},
         "Combined": {"ref_audio", "prompt_audio", "prompt_text"},
-        "A kept voice": {"voice", "instruct"},
+        "Saved voice": {"voice", "instruct"},
         "Zero-shot": set(),
     }.items():
         visitor.choose(mode)
@@ -283,66 +276,66 @@ def test_every_mode_speaks_from_files_and_from_the_microphone(visitor, clip):
     page.wait_for_timeout(2500)
     recorder.get_by_role("button", name="Stop", exact=True).first.click()
     visitor.player("#prompt_audio").wait_for()
-    visitor.write("What that clip says", "Beep, beep.")
+    visitor.write("Transcript of that clip", "Beep, beep.")
     visitor.clear_status()
     assert "(continuation, seed " in (status := visitor.speak())
-    assert "the clip to go on from holds only" in status  # the browser's microphone only beeps
+    assert "the clip to continue holds only" in status  # the browser's microphone only beeps
 
     visitor.choose("Combined")
-    visitor.write("What the clip to go on from says", "Beep, beep.")
+    visitor.write("Transcript of the clip to continue", "Beep, beep.")
     visitor.clear_status()
     assert "(combined, seed " in visitor.speak()
 
-    takes = page.locator("label", has_text="how do you do?")
-    modes = [takes.nth(index).inner_text().split("(")[1].split(",")[0] for index in range(4)]
+    entries = page.locator("label", has_text="how do you do?")
+    modes = [entries.nth(index).inner_text().split("(")[1].split(",")[0] for index in range(4)]
     assert modes == ["combined", "continuation", "reference", "design"]
 
 
-def test_a_seed_makes_the_same_take_again(visitor):
+def test_a_seed_makes_the_same_speech_again(visitor):
     visitor.speak()
-    first = visitor.take()
-    visitor.button("Use this take's seed again")
+    first = visitor.audio()
+    visitor.button("Use this seed again")
     visitor.page.wait_for_timeout(500)
-    visitor.page.get_by_label("Play while it is spoken").uncheck()
+    visitor.page.get_by_label("Play while generating").uncheck()
     visitor.clear_status()
     visitor.speak()
-    assert visitor.pieces() == []  # it was asked to be quiet
-    second = visitor.take()
+    assert visitor.chunks() == []
+    second = visitor.audio()
     assert np.array_equal(first[: len(second)], second)
     visitor.page.locator("label", has_text="how do you do?").nth(1).click()
     visitor.page.wait_for_timeout(500)
-    assert np.array_equal(visitor.take(), first)
+    assert np.array_equal(visitor.audio(), first)
 
 
-def test_voices_are_kept_and_spoken_in(visitor, clip):
+def test_voices_are_saved_and_used(visitor, clip):
     page = visitor.page
     visitor.speak()
-    visitor.unfold("Keep this take's voice")
-    visitor.write("Name of the take's voice", "grandpa")
-    visitor.button("Keep the take's voice")
-    visitor.wait_for("The voice grandpa is kept")
+    visitor.unfold("Save this voice")
+    visitor.write("Name of the voice", "grandpa")
+    visitor.button("Save voice")
+    visitor.wait_for("The voice grandpa is saved")
     visitor.choose("Reference")
     page.locator("#ref_audio input[type=file]").set_input_files(clip)
     visitor.player("#ref_audio").wait_for()
-    visitor.unfold("Keep this clip's voice")
+    visitor.unfold("Save this clip's voice")
     visitor.write("Name of the clip's voice", "grandpa")
-    visitor.button("Keep the clip's voice")
+    visitor.button("Save clip's voice")
     visitor.wait_for("exists already; give the voice another name")
     visitor.write("Name of the clip's voice", "anna")
-    visitor.button("Keep the clip's voice")
-    visitor.wait_for("The voice anna is kept")
+    visitor.button("Save clip's voice")
+    visitor.wait_for("The voice anna is saved")
     files = sorted(file.name for file in (visitor.command.folder / "voices").iterdir())
     assert files == ["anna.safetensors", "grandpa.safetensors"]
-    visitor.choose("A kept voice")
-    page.get_by_label("Kept voices").click()
+    visitor.choose("Saved voice")
+    page.get_by_label("Saved voices").click()
     page.get_by_role("option", name="grandpa").click()
     assert "(voice, seed " in visitor.speak()
 
 
-def test_what_is_wrong_is_a_line_on_the_page(visitor, tmp_path):
+def test_errors_are_one_line_on_the_page(visitor, tmp_path):
     visitor.button("Speak")
     visitor.wait_for("text is empty; give the words to speak")
-    visitor.write("What to say", "Hello.")
+    visitor.write("Text to speak", "Hello.")
     visitor.choose("Reference")
     visitor.button("Speak")
     visitor.wait_for("no clip; record the voice or choose a file")
@@ -352,31 +345,31 @@ def test_what_is_wrong_is_a_line_on_the_page(visitor, tmp_path):
     visitor.button("Speak")
     line = visitor.wait_for("the voice's clip")
     assert "\n" not in line and "Traceback" not in line
-    visitor.faults.clear()  # the browser's player says, too, that it is no sound
+    visitor.faults.clear()  # the browser's player logs, too, that it is no audio
     visitor.choose("Zero-shot")
     visitor.speak()
 
 
-def test_stop_and_ctrl_c_end_at_once_and_leave_nothing(browser, make_case, tmp_path):
-    """Of a text that would take more than 50 s of speech."""
+def test_stop_and_ctrl_c_end_the_work_at_once_and_leave_no_files(browser, make_case, tmp_path):
+    """With texts of more than 50 s of speech."""
     flags = "--min_tokens", "2000", "--inference_timesteps", "20", "--silence_limit", "0"
     command = Command(make_case("released").folder, tmp_path / "run", "", *flags)
     try:
         context = browser.new_context()
         visitor = Visitor(context.new_page(), command)
-        visitor.write("What to say", "Word " * 50)
+        visitor.write("Text to speak", "Word " * 50)
         visitor.button("Speak")
         visitor.wait_for("Speaking … ")
         visitor.button("Stop")
         status = visitor.wait_for(" s of speech in ")
         assert "You stopped it" in status and float(status.split()[0]) < 40
-        visitor.write("What to say", "More " * 50)
+        visitor.write("Text to speak", "More " * 50)
         visitor.button("Speak")
         visitor.wait_for("Speaking … ")
-        context.close()  # that speech is for nobody any more, and the next one begins
+        context.close()  # cancels that speech, and the next one begins
         context = browser.new_context()
         visitor = Visitor(context.new_page(), command)
-        visitor.write("What to say", "Most " * 50)
+        visitor.write("Text to speak", "Most " * 50)
         visitor.button("Speak")
         visitor.wait_for("Speaking … ")
         command.process.send_signal(signal.SIGINT)

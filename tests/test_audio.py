@@ -51,7 +51,7 @@ def test_paths_bytes_and_file_objects_read_the_same(wav, monkeypatch):
         np.testing.assert_array_equal(read_audio(source, 24000), TONE)
 
 
-def test_a_file_object_is_read_from_where_it_stands_and_left_open(wav):
+def test_a_file_object_is_read_from_its_position_and_left_open(wav):
     file = io.BytesIO(b"something else" + wav.read_bytes())
     file.seek(len(b"something else"))
     np.testing.assert_array_equal(read_audio(file, 24000), TONE)
@@ -118,7 +118,7 @@ class TwoLines:
 
 
 def refusals(folder: Path) -> dict[str, tuple]:
-    """What read_audio refuses: a name -> (source, type of the error, words of its message)."""
+    """Invalid sources by name: (source, type of the error, words of its message)."""
     files = {"empty.wav": b"", "text.wav": b"words " * 99, "line\nbreak.wav": b"?"}
     for name, data in files.items():
         (folder / name).write_bytes(data)
@@ -179,7 +179,7 @@ def refusals(folder: Path) -> dict[str, tuple]:
     }
 
 
-def test_what_is_no_audio_is_refused_in_one_line(tmp_path):
+def test_invalid_sources_are_refused_in_one_line(tmp_path):
     for what, (source, kind, words) in refusals(tmp_path).items():
         with pytest.raises(kind) as caught:
             read_audio(source, 16000, "ref_audio")

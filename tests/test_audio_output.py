@@ -13,15 +13,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from mlx_voxcpm2.audio import writing as audio_output
-from mlx_voxcpm2.audio.writing import (
-    FORMATS,
-    AudioFileStream,
-    check_output,
-    output_format,
-    write_audio,
-    write_audio_to,
-)
+from mlx_voxcpm2.audio import streams, writing
+from mlx_voxcpm2.audio.formats import FORMATS, output_format
+from mlx_voxcpm2.audio.streams import AtomicFile, GrowingFile
+from mlx_voxcpm2.audio.writing import check_output, write_audio, write_audio_to
 
 RATE = 48000
 TONE = (0.5 * np.sin(np.arange(30_000) * 0.05)).astype(np.float32)
@@ -68,7 +63,7 @@ def test_lists_and_mlx_arrays_are_written(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg"])
-def test_what_is_too_loud_is_clipped(suffix, tmp_path):
+def test_samples_beyond_full_scale_are_clipped(suffix, tmp_path):
     write_audio(tmp_path / f"loud{suffix}", np.repeat([2.0, -2.0], 20_000), RATE)
     samples = soundfile.read(tmp_path / f"loud{suffix}")[0]
     assert abs(samples[10_000] - 1) < 0.05 and abs(samples[30_000] + 1) < 0.05
@@ -94,7 +89,7 @@ def test_a_new_file_has_the_usual_permissions(tmp_path):
 def test_a_link_is_followed_not_replaced(tmp_path):
     (tmp_path / "link.wav").symlink_to(tmp_path / "real.wav")
     write_audio(tmp_path / "link.wav", TONE, RATE)
-    with AudioFileStream(tmp_path / "link.wav", RATE) as stream:
+    with GrowingFile(tmp_path / "link.wav", RATE) as stream:
         stream.write(TONE[:100])
     assert (tmp_path / "link.wav").is_symlink()
     assert soundfile.info(tmp_path / "real.wav").frames == 100
@@ -109,10 +104,11 @@ def test_a_failure_while_writing_leaves_the_old_file_and_nothing_else(
         raise failure
 
     (tmp_path / "a.wav").write_bytes(b"old")
-    monkeypatch.setattr(audio_output, "_write_all", write_half)
+    for module in (writing, streams):
+        monkeypatch.setattr(module, "write_all", write_half)
     with pytest.raises(type(failure)):
         write_audio(tmp_path / "a.wav", TONE, RATE)
-    with pytest.raises(type(failure)), AudioFileStream(tmp_path / "a.wav", RATE) as stream:
+    with pytest.raises(type(failure)), GrowingFile(tmp_path / "a.wav", RATE) as stream:
         stream.write(TONE)
     assert only_file(tmp_path).read_bytes() == b"old"
 
@@ -125,7 +121,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path):
         with pytest.raises(OSError, match=r"^output: .*a.wav' cannot be .*File too large.*$"):
             write_audio(tmp_path / "a.wav", TONE, RATE)
         with pytest.raises(OSError, match=r"^output: .*a.wav' cannot be .*File too large.*$"):
-            with audio_output.WholeFile(tmp_path / "a.wav", RATE) as file:
+            with AtomicFile(tmp_path / "a.wav", RATE) as file:
                 file.write(TONE)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -151,7 +147,7 @@ def test_the_suffix_names_the_format():
             output_format(path)
 
 
-def test_where_nothing_can_be_written_is_said_before_the_work(tmp_path):
+def test_a_place_that_cannot_be_written_is_an_error_before_the_work(tmp_path):
     (tmp_path / "folder.wav").mkdir()
     (tmp_path / "file").touch()
     os.mkfifo(tmp_path / "pipe.wav")
@@ -164,14 +160,14 @@ def test_where_nothing_can_be_written_is_said_before_the_work(tmp_path):
         (tmp_path / ("a" * 999 + ".wav"), OSError, "cannot be written .File name too long."),
         (tmp_path / "a.txt", ValueError, "txt files cannot be written"),
     ]:
-        for check in (check_output, lambda path: AudioFileStream(path, RATE)):
+        for check in (check_output, lambda path: GrowingFile(path, RATE)):
             with pytest.raises(kind, match=rf"^output: .*{words}.*$"):
                 check(path)
     assert set(tmp_path.iterdir()) == before
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="not Linux")
-def test_a_folder_that_takes_no_files_is_said_before_the_work():
+def test_a_folder_without_write_access_is_an_error_before_the_work():
     with pytest.raises(OSError, match=r"^output: '/proc/a.wav' cannot be written .*$"):
         check_output("/proc/a.wav")
 
@@ -185,10 +181,10 @@ def test_a_protected_file_is_refused(tmp_path, monkeypatch):
 
 def test_a_check_leaves_no_trace(tmp_path):
     check_output(tmp_path / "a.wav", stream=True)
-    AudioFileStream(tmp_path / "a.wav", RATE).close()
+    GrowingFile(tmp_path / "a.wav", RATE).close()
     assert not list(tmp_path.iterdir())
     (tmp_path / "a.wav").write_bytes(b"old")
-    with AudioFileStream(tmp_path / "a.wav", RATE):
+    with GrowingFile(tmp_path / "a.wav", RATE):
         pass
     assert only_file(tmp_path).read_bytes() == b"old"
 
@@ -227,28 +223,28 @@ def test_messages_are_one_line(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "opus", "mp3", "aiff"])
-def test_chunks_become_the_whole_file_when_all_are_there(tmp_path, suffix):
+def test_chunks_become_a_file_when_all_are_written(tmp_path, suffix):
     sound = np.sin(np.arange(100_000) / 20).astype(np.float32) * 1.1
-    audio_output.write_audio(tmp_path / f"whole.{suffix}", sound, 48000)
+    write_audio(tmp_path / f"whole.{suffix}", sound, 48000)
     grown = tmp_path / f"grown.{suffix}"
     grown.write_bytes(b"older")
-    with audio_output.WholeFile(grown, 48000) as file:
+    with AtomicFile(grown, 48000) as file:
         for start in range(0, len(sound), 7680):
             file.write(sound[start : start + 7680])
             assert grown.read_bytes() == b"older" and len(os.listdir(tmp_path)) == 2
     ours, theirs = soundfile.read(grown)[0], soundfile.read(tmp_path / f"whole.{suffix}")[0]
     # Vorbis depends on how much it gets at a time.
     np.testing.assert_allclose(ours, theirs, atol=0.1 if suffix == "ogg" else 0)
-    with pytest.raises(KeyError), audio_output.WholeFile(tmp_path / f"new.{suffix}", 48000) as file:
+    with pytest.raises(KeyError), AtomicFile(tmp_path / f"new.{suffix}", 48000) as file:
         file.write(sound)
         raise KeyError
-    with audio_output.WholeFile(tmp_path / f"new.{suffix}", 48000):
+    with AtomicFile(tmp_path / f"new.{suffix}", 48000):
         pass
     assert len(os.listdir(tmp_path)) == 2
 
 
 def test_a_wav_file_that_would_be_too_long_is_refused_in_time(tmp_path):
-    with audio_output.WholeFile(tmp_path / "a.wav", 48000) as file:
+    with AtomicFile(tmp_path / "a.wav", 48000) as file:
         file._data_bytes = 2**32 - 100
         with pytest.raises(ValueError, match="ends at 4 GB; write a FLAC"):
             file.write(np.zeros(100, np.float32))

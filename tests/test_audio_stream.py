@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from mlx_voxcpm2.audio import writing as audio_output
-from mlx_voxcpm2.audio.writing import AudioFileStream, PipeStream, write_audio
+from mlx_voxcpm2.audio import streams
+from mlx_voxcpm2.audio.streams import GrowingFile, PipeStream
+from mlx_voxcpm2.audio.writing import write_audio
 
 RATE = 48000
 TONE = (0.5 * np.sin(np.arange(30_000) * 0.05)).astype(np.float32)
@@ -28,7 +29,7 @@ def as_soundfile_stores(samples: np.ndarray) -> np.ndarray:
 
 
 def test_a_streamed_file_equals_a_whole_one(tmp_path):
-    with AudioFileStream(tmp_path / "stream.wav", RATE) as stream:
+    with GrowingFile(tmp_path / "stream.wav", RATE) as stream:
         for chunk in CHUNKS:
             stream.write(chunk)
     stream.close()
@@ -43,11 +44,11 @@ def test_a_growing_file_is_whole_after_every_write_to_disk(tmp_path, monkeypatch
     expected = as_soundfile_stores(TONE)
     written, states = 0, 0
 
-    def write_in_pieces(stream, data):
+    def write_in_parts(stream, data):
         nonlocal states
-        pieces = [data] if len(data) == 44 else [data[:1000], data[1000:2001], data[2001:]]
-        for piece in pieces:
-            stream.write(piece)
+        parts = [data] if len(data) == 44 else [data[:1000], data[1000:2001], data[2001:]]
+        for part in parts:
+            stream.write(part)
             states += 1
             if path.read_bytes() == b"old":
                 assert written == 0
@@ -58,8 +59,8 @@ def test_a_growing_file_is_whole_after_every_write_to_disk(tmp_path, monkeypatch
             with wave.open(str(path)) as other_reader:
                 assert other_reader.getnframes() == len(samples)
 
-    monkeypatch.setattr(audio_output, "_write_all", write_in_pieces)
-    with AudioFileStream(path, RATE) as stream:
+    monkeypatch.setattr(streams, "write_all", write_in_parts)
+    with GrowingFile(path, RATE) as stream:
         for chunk in CHUNKS:
             stream.write(chunk)
             written += len(chunk)
@@ -73,7 +74,7 @@ def test_a_full_disk_ends_a_stream_with_what_was_written(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, hard))
     try:
         with pytest.raises(OSError, match=r"^output: .*a.wav' cannot be .*File too large.*$"):
-            with AudioFileStream(path, RATE) as stream:
+            with GrowingFile(path, RATE) as stream:
                 for chunk in CHUNKS:
                     stream.write(chunk)
     finally:
@@ -84,7 +85,7 @@ def test_a_full_disk_ends_a_stream_with_what_was_written(tmp_path):
 
 
 def test_a_wav_file_ends_at_four_gigabytes(tmp_path):
-    with AudioFileStream(tmp_path / "a.wav", RATE) as stream:
+    with GrowingFile(tmp_path / "a.wav", RATE) as stream:
         stream.write(CHUNKS[0])
         stream._data_bytes = 2**32 - 2000
         with pytest.raises(ValueError, match=r"^output: a WAV file ends at 4 GB; .*$"):
@@ -95,8 +96,8 @@ def test_a_wav_file_ends_at_four_gigabytes(tmp_path):
 
 ENDLESS = """
 import os, sys, numpy
-from mlx_voxcpm2.audio_output import AudioFileStream
-with AudioFileStream(sys.argv[1], 48000) as stream:
+from mlx_voxcpm2.audio.streams import GrowingFile
+with GrowingFile(sys.argv[1], 48000) as stream:
     for index in range(100_000):
         stream.write(numpy.full(480, index % 1000 / 1024, "f4"))
         os.write(1, b".")

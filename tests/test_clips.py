@@ -1,4 +1,4 @@
-"""What is said about a clip that is to give a voice, and what is mended."""
+"""Problems that are found in a clip of a voice, and how clips are cleaned."""
 
 import mlx.core as mx
 import numpy as np
@@ -17,12 +17,12 @@ def silence(seconds: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("level", [0.05, USUAL, 0.2])
-def test_nothing_is_said_about_a_good_clip_and_nothing_is_changed(level):
+def test_a_good_clip_has_no_problems_and_is_not_changed(level):
     samples = np.concatenate([silence(0.3), speech(level=level), silence(0.3)])
     clip = clip_of(samples)
     assert clip.problems() == []
-    mended, done = clip.mended()
-    assert done == [] and np.array_equal(mended.samples, samples)
+    cleaned, changes = clip.cleaned()
+    assert changes == [] and np.array_equal(cleaned.samples, samples)
     assert clip.loudness() == pytest.approx(level, rel=0.05)
 
 
@@ -42,7 +42,7 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("fault", SPOILT)
-def test_each_fault_is_named_alone(fault):
+def test_each_problem_is_named_alone(fault):
     samples, words = SPOILT[fault]
     (problem,) = clip_of(samples).problems()
     assert words in problem
@@ -74,40 +74,40 @@ def test_a_wave_that_only_touches_full_scale_is_not_clipped():
 
 def test_a_quiet_clip_is_raised_to_the_usual_level():
     quiet = clip_of(speech(level=0.01))
-    mended, (done,) = quiet.mended()
-    assert mended.loudness() == pytest.approx(USUAL, rel=1e-3) and "18 dB louder" in done
-    gain = mended.samples / quiet.samples
-    assert np.allclose(gain, gain[0]) and mended.problems() == []
+    cleaned, (change,) = quiet.cleaned()
+    assert cleaned.loudness() == pytest.approx(USUAL, rel=1e-3) and "18 dB louder" in change
+    gain = cleaned.samples / quiet.samples
+    assert np.allclose(gain, gain[0]) and cleaned.problems() == []
 
 
 def test_no_peak_is_raised_to_full_scale():
     samples = speech(level=0.02)
     samples[500] = 0.5
-    mended, _ = clip_of(samples).mended()
-    assert np.abs(mended.samples).max() == pytest.approx(0.95)
+    cleaned, _ = clip_of(samples).cleaned()
+    assert np.abs(cleaned.samples).max() == pytest.approx(0.95)
     samples[500] = 0.99
-    assert np.array_equal(clip_of(samples).mended()[0].samples, samples)
+    assert np.array_equal(clip_of(samples).cleaned()[0].samples, samples)
 
 
 def test_long_silence_at_the_ends_is_cut_off():
     words = speech()
     samples = np.concatenate([silence(2), words, silence(3)])
-    mended, (done,) = clip_of(samples).mended()
-    assert "silence" in done
-    begin = np.flatnonzero(mended.samples)[0]
+    cleaned, (change,) = clip_of(samples).cleaned()
+    assert "silence" in change
+    begin = np.flatnonzero(cleaned.samples)[0]
     assert begin == pytest.approx(0.2 * RATE, abs=320)
-    assert mended.seconds == pytest.approx(2.5 + 0.4, abs=0.06)
-    assert np.array_equal(mended.samples[begin : begin + len(words)], words)
+    assert cleaned.seconds == pytest.approx(2.5 + 0.4, abs=0.06)
+    assert np.array_equal(cleaned.samples[begin : begin + len(words)], words)
 
 
-def test_silence_itself_can_be_asked_about():
+def test_silence_is_not_cleaned():
     for samples in (silence(3), silence(0.001)):
-        mended, done = clip_of(samples).mended()
-        assert done == [] and np.array_equal(mended.samples, samples)
+        cleaned, changes = clip_of(samples).cleaned()
+        assert changes == [] and np.array_equal(cleaned.samples, samples)
         assert clip_of(samples).is_silent
 
 
-def test_modes_warn_of_a_poor_clip_and_take_it_as_it_is(released, caplog):
+def test_generation_warns_of_a_poor_clip_and_uses_it_as_it_is(released, caplog):
     model, quick = released.model, {"seed": 1, "max_tokens": 1, "inference_timesteps": 1}
     clip = (np.concatenate([silence(1), speech(level=0.01)]), RATE)
     patches = {side: model.encode_audio(clip, side) for side in ("right", "left")}

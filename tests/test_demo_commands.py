@@ -78,10 +78,13 @@ def test_the_server_is_heard_through_openais_client(tmp_path):
     with SpeechServer("demo", voices) as server:
         for speaker in ("bass", "soprano"):
             answer = server.client().audio.speech.with_raw_response.create(
-                model="demo", input="good morning please", voice="default",
-                instructions=SPEAKERS[speaker].description, response_format="flac",
+                model="demo",
+                input="good morning please",
+                voice="default",
+                instructions=SPEAKERS[speaker].description,
+                response_format="flac",
                 extra_body={"seed": 1},
-            )  # fmt: skip
+            )
             assert "x-finish-reason" not in answer.headers  # it says all of its text
             sound, rate = soundfile.read(io.BytesIO(answer.content), dtype="float32")
             assert slips(["good", "morning", "please"], sound, rate) == 0
@@ -90,24 +93,22 @@ def test_the_server_is_heard_through_openais_client(tmp_path):
 
 def test_the_pages_speaker_is_heard_and_tells_what_the_voice_cannot_say(tmp_path):
     from mlx_voxcpm2 import load_model
-    from mlx_voxcpm2.app.inputs import asked_speech
-    from mlx_voxcpm2.app.speaker import Speaker
+    from mlx_voxcpm2.app.inputs import PageRequest
+    from mlx_voxcpm2.app.worker import SpeechWorker
 
-    speaker, pieces = Speaker(lambda: load_model("demo"), tmp_path), []
+    worker, chunks = SpeechWorker(lambda: load_model("demo"), tmp_path), []
     try:
         given, settings = {"instruct": "high voice"}, {"seed": "1"}
-        job = speaker.speak(
-            asked_speech("design", "one two three", given, settings, True), pieces.append
-        )
+        request = PageRequest.parse("design", "one two three", given, settings, True)
+        job = worker.speak(request, chunks.append)
         assert job.has_ended(60)
-        take = job.take()
-        other = speaker.speak(
-            asked_speech("zero-shot", "one potato", {}, settings, True), pieces.append
-        )
-        assert other.has_ended(60) and "'potato'" in other.take().report
+        entry = job.result()
+        request = PageRequest.parse("zero-shot", "one potato", {}, settings, True)
+        other = worker.speak(request, chunks.append)
+        assert other.has_ended(60) and "'potato'" in other.result().report
     finally:
-        speaker.close()
-    assert heard_wrong(take.file, "one two three") == 0 and take.reason == "stop"
-    sound, rate = soundfile.read(take.file, dtype="float32")
+        worker.close()
+    assert heard_wrong(entry.file, "one two three") == 0 and entry.finish_reason == "stop"
+    sound, rate = soundfile.read(entry.file, dtype="float32")
     assert pitch(sound, rate) == pytest.approx(SPEAKERS["soprano"].hertz, rel=0.15)
     assert np.abs(sound).max() > 0.05

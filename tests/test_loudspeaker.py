@@ -1,4 +1,4 @@
-"""Playing audio: all of it and in order, with a stand-in for the sound device."""
+"""Playing audio: all of it and in order, with a stand-in for the audio device."""
 
 import os
 import signal
@@ -20,13 +20,13 @@ class PortAudioError(Exception):
 
 
 class Device:
-    """Keeps what is played. Like PortAudio on Linux, it drops its last 0.1 s when it is stopped."""
+    """Device that records its input. As with PortAudio on Linux, stopping drops the last 0.1 s."""
 
     latency = 0.1
 
     def __init__(self, samplerate, channels, dtype):
         assert (samplerate, channels, dtype) == (RATE, 1, "float32")
-        self.pieces, self.closed, self.broken = [], False, False
+        self.blocks, self.closed, self.broken = [], False, False
         self.played = threading.Event()
 
     def start(self):
@@ -36,12 +36,12 @@ class Device:
         if self.broken:
             raise PortAudioError("Unanticipated\nhost error [-9999]")
         assert samples.dtype == np.float32 and samples.shape[1] == 1 and not self.closed
-        self.pieces.append(samples[:, 0])
+        self.blocks.append(samples[:, 0])
         time.sleep(0.001)
         self.played.set()
 
     def stop(self):
-        self.heard = np.concatenate([*self.pieces, []])[: -int(self.latency * RATE)]
+        self.played_audio = np.concatenate([*self.blocks, []])[: -int(self.latency * RATE)]
 
     def close(self):
         self.closed = True
@@ -54,15 +54,15 @@ def sounddevice(monkeypatch):
     return module
 
 
-def test_everything_is_heard_in_order(sounddevice):
+def test_all_chunks_are_played_in_order(sounddevice):
     audio = np.random.default_rng(0).uniform(-1, 1, 100_000).astype(np.float32)
     with Loudspeaker(RATE) as speaker:
         for chunk in np.array_split(audio, 100):
             speaker.write(chunk)
     speaker.close()
-    heard = speaker._device.heard
-    np.testing.assert_array_equal(heard[: len(audio)], audio)
-    assert not heard[len(audio) :].any()
+    played = speaker._device.played_audio
+    np.testing.assert_array_equal(played[: len(audio)], audio)
+    assert not played[len(audio) :].any()
     assert speaker._device.closed
 
 
@@ -71,27 +71,27 @@ def test_the_writer_may_change_its_array_afterwards(sounddevice):
     with Loudspeaker(RATE) as speaker:
         speaker.write(chunk)
         chunk[:] = 0
-    assert speaker._device.heard[8] == 0.5
+    assert speaker._device.played_audio[8] == 0.5
 
 
-def test_an_error_falls_silent_at_once(sounddevice):
+def test_an_error_stops_the_playback_at_once(sounddevice):
     with pytest.raises(KeyboardInterrupt), Loudspeaker(RATE) as speaker:
         speaker.write(np.zeros(1_000_000))
         assert speaker._device.played.wait(5)
         raise KeyboardInterrupt
-    assert len(speaker._device.pieces) < 100
+    assert len(speaker._device.blocks) < 100
     assert speaker._device.closed
 
 
-def test_ctrl_c_ends_the_wait_for_the_end(sounddevice):
+def test_ctrl_c_interrupts_the_wait_for_the_end(sounddevice):
     speaker = Loudspeaker(RATE)
     speaker.write(np.zeros(5_000_000))
     threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
         speaker.close()
-    pieces = len(speaker._device.pieces)
+    blocks = len(speaker._device.blocks)
     time.sleep(0.05)
-    assert pieces == len(speaker._device.pieces) < 500
+    assert blocks == len(speaker._device.blocks) < 500
     assert speaker._device.closed
     speaker.close()
 

@@ -1,9 +1,10 @@
-"""mlx-audio's commands and server speak with this model after `register()`."""
+"""mlx-audio's commands and server with this model, after `register()`."""
 
 import json
 import os
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import checkpoints
@@ -11,12 +12,15 @@ import mlx.core as mx
 import numpy as np
 import pytest
 import soundfile
+from changed_options import CHANGED
 
 pytest.importorskip("mlx_audio", reason="needs the extra 'server'")
 
-from mlx_voxcpm2 import load_model
+from mlx_voxcpm2 import GenerationOptions, load_model
 from mlx_voxcpm2.mlx_audio import BatchSession, register
-from mlx_voxcpm2.server.routes import mlx_audio_server
+from mlx_voxcpm2.server.broker import mlx_audio_server
+from mlx_voxcpm2.settings import settings_of
+from mlx_voxcpm2.voices.inputs import VoiceInputs
 
 TEXT = "Hello there."
 SHORT = {"max_tokens": 4, "seed": 3, "ddpm_steps": 2, "cfg_scale": 1.5}
@@ -40,12 +44,12 @@ def folder(case, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ours(case):
-    """As mlx-audio loads it: at 16 bits."""
+    """The model at 16 bits, as mlx-audio loads it."""
     return load_model(case.folder)
 
 
 @pytest.fixture
-def speaker(case, monkeypatch, folder):
+def plugin(case, monkeypatch, folder):
     monkeypatch.setenv("MLX_VOXCPM2_VOICES", str(folder / "voices"))
     register()
     from mlx_audio.utils import load_model as load
@@ -53,37 +57,65 @@ def speaker(case, monkeypatch, folder):
     return load(str(case.folder))
 
 
-def sound(results) -> np.ndarray:
+def joined(results) -> np.ndarray:
     return np.concatenate([np.array(result.audio) for result in results])
 
 
-def test_its_loader_gives_this_model(speaker, ours):
-    result = sound(speaker.generate(TEXT, **SHORT, verbose=True, lang_code="en", gender="male"))
+def test_mlx_audios_loader_returns_this_model(plugin, ours):
+    result = joined(plugin.generate(TEXT, **SHORT, verbose=True, lang_code="en", gender="male"))
     options = {"max_tokens": 4, "seed": 3, "inference_timesteps": 2, "cfg_value": 1.5}
-    assert np.array_equal(result, sound(ours.generate(TEXT, **options)))
-    streamed = sound(speaker.generate(TEXT, **SHORT, stream=True, streaming_interval=2.0))
+    assert np.array_equal(result, joined(ours.generate(TEXT, **options)))
+    streamed = joined(plugin.generate(TEXT, **SHORT, stream=True, streaming_interval=2.0))
     assert np.array_equal(result, streamed)
 
 
-def test_a_clip_may_be_a_path_or_sound(speaker, folder):
+@pytest.mark.parametrize("name", [each.name for each in fields(GenerationOptions)])
+def test_every_option_of_the_library_is_a_keyword(name, plugin, monkeypatch):
+    given, value = {}, CHANGED[name]
+    monkeypatch.setattr(plugin.model, "generate", lambda text, **options: given.update(options))
+    for keyword in (name, *settings_of(GenerationOptions)[name].aliases):
+        given.clear()
+        plugin.generate(TEXT, **{keyword: value})
+        assert given == {name: value, "stream": False}
+    given.clear()
+    plugin.generate(TEXT, **{name: None})
+    assert given == {"stream": False}
+
+
+def test_a_name_of_the_library_wins_over_its_alias(plugin, monkeypatch):
+    given = {}
+    monkeypatch.setattr(plugin.model, "generate", lambda text, **options: given.update(options))
+    plugin.generate(TEXT, cfg_value=1.5, cfg_scale=3.0)
+    assert given["cfg_value"] == 1.5
+
+
+def test_every_part_of_a_voice_is_a_keyword(plugin, monkeypatch):
+    given = {}
+    monkeypatch.setattr(plugin.model, "generate", lambda text, **options: given.update(options))
+    voice = {each.name: "a" for each in fields(VoiceInputs)}
+    plugin.generate(TEXT, **voice)
+    assert given == {**voice, "stream": False}
+
+
+def test_a_clip_may_be_a_path_or_samples(plugin, folder):
     samples, rate = soundfile.read(folder / "clip.wav", dtype="float32")
-    by_path = sound(speaker.generate(TEXT, **SHORT, ref_audio=str(folder / "clip.wav")))
-    assert len(by_path) and not np.array_equal(by_path, sound(speaker.generate(TEXT, **SHORT)))
+    by_path = joined(plugin.generate(TEXT, **SHORT, ref_audio=str(folder / "clip.wav")))
+    assert len(by_path) and not np.array_equal(by_path, joined(plugin.generate(TEXT, **SHORT)))
     # At the model's rate, as mlx-audio's server reads it.
-    times = np.arange(0, len(samples), rate / speaker.sample_rate)
+    times = np.arange(0, len(samples), rate / plugin.sample_rate)
     resampled = mx.array(np.interp(times, np.arange(len(samples)), samples).astype(np.float32))
-    by_sound = sound(speaker.generate(TEXT, **SHORT, ref_audio=resampled))
-    assert by_sound.shape == by_path.shape
+    by_samples = joined(plugin.generate(TEXT, **SHORT, ref_audio=resampled))
+    assert by_samples.shape == by_path.shape
     with pytest.raises(ValueError, match="2 clips are given"):
-        speaker.generate(TEXT, ref_audio=["a.wav", "b.wav"])
+        plugin.generate(TEXT, ref_audio=["a.wav", "b.wav"])
 
 
-def test_a_speed_is_refused(speaker):
+def test_a_speed_is_refused(plugin):
     with pytest.raises(ValueError, match="say how fast"):
-        speaker.generate(TEXT, speed=1.5)
+        plugin.generate(TEXT, speed=1.5)
 
 
-def test_its_command_writes_a_file(case, folder, ours):
+def test_mlx_audios_command_writes_a_file(case, folder, ours):
     command = [sys.executable, "-m", "mlx_voxcpm2.mlx_audio", "tts.generate"]
     flags = ["--model", str(case.folder), "--text", TEXT, "--file_prefix", "said"]
     flags += ["--ref_audio", "clip.wav", "--max_tokens", "4", "--ddpm_steps", "2"]
@@ -93,13 +125,13 @@ def test_its_command_writes_a_file(case, folder, ours):
     assert "Transcribing" not in done.stdout  # nobody asked for Whisper
 
 
-def test_its_command_leaves_clips_to_us(speaker, folder, monkeypatch):
-    """It would resample them in another way, and write down what they say."""
+def test_mlx_audios_command_passes_clips_on_as_paths(plugin, folder, monkeypatch):
+    """It would resample them in another way, and transcribe them."""
     from mlx_audio.tts.generate import generate_audio
 
     given = {}
-    monkeypatch.setattr(speaker, "generate", lambda **fields: given.update(fields) or [])
-    generate_audio(TEXT, model=speaker, ref_audio=str(folder / "clip.wav"))
+    monkeypatch.setattr(plugin, "generate", lambda **fields: given.update(fields) or [])
+    generate_audio(TEXT, model=plugin, ref_audio=str(folder / "clip.wav"))
     assert given["ref_audio"] == str(folder / "clip.wav") and given["ref_text"] is None
 
 
@@ -112,31 +144,29 @@ def test_other_commands_are_refused():
 
 @pytest.fixture(scope="module")
 def answers(case, folder):
-    """What mlx-audio's own server code sends."""
+    """Responses of mlx-audio's own server code, by the name of the request."""
     script = Path(__file__).parent / "mlx_audio_requests.py"
     environment = {**os.environ, "MLX_VOXCPM2_VOICES": str(folder / "voices")}
-    done = subprocess.run(
-        [sys.executable, str(script), str(case.folder), str(folder)],
-        capture_output=True, text=True, env=environment,
-    )  # fmt: skip
+    command = [sys.executable, str(script), str(case.folder), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_its_server_speaks_with_this_model(answers, ours):
+def test_mlx_audios_server_speaks_with_this_model(answers, ours):
     assert answers["is_ours"]
     for name in ("plain", "beside", "design", "clip"):
         (file,) = answers[name]
         assert soundfile.info(file).frames == 3 * ours.patch_samples, name
 
 
-def test_its_server_streams(answers, ours):
+def test_mlx_audios_server_streams(answers, ours):
     frames = [soundfile.info(file).frames for file in answers["stream"]]
     patch = ours.patch_samples
     assert frames == [2 * patch, patch]  # of at least 0.2 s, but for the last
 
 
-def test_its_server_says_what_is_wrong(answers):
+def test_mlx_audios_server_reports_errors(answers):
     for name, words in (
         ("unknown", "there is no voice 'alloy'; there are: default, anna"),
         ("path", "there is no voice"),
@@ -147,23 +177,23 @@ def test_its_server_says_what_is_wrong(answers):
         assert words in message
 
 
-def test_its_server_takes_this_models_temperature_where_a_request_has_none(speaker):
+def test_mlx_audios_server_uses_this_models_default_temperature(plugin):
     server = mlx_audio_server()
-    for fields, temperature in (({}, 1.0), ({"temperature": 0.3}, 0.3)):
-        request = server.SpeechRequest(model="m", input=TEXT, **fields)
-        assert server._resolve_sampling_params(speaker, request)["temperature"] == temperature
+    for options, temperature in (({}, 1.0), ({"temperature": 0.3}, 0.3)):
+        request = server.SpeechRequest(model="m", input=TEXT, **options)
+        assert server._resolve_sampling_params(plugin, request)["temperature"] == temperature
 
 
-def test_which_requests_share_a_batch(speaker):
-    assert speaker.supports_tts_batch(stream=True, voice="anna", instruct="old", speed=1.0)
-    assert not speaker.supports_tts_continuous_batch(ref_audio="clip.wav")
+def test_requests_without_a_clip_share_a_batch(plugin):
+    assert plugin.supports_tts_batch(stream=True, voice="anna", instruct="old", speed=1.0)
+    assert not plugin.supports_tts_continuous_batch(ref_audio="clip.wav")
 
 
-def test_a_session_speaks_several_at_once(speaker, ours):
+def test_a_session_generates_several_requests_at_once(plugin, ours):
     from mlx_audio.tts.continuous import TTSBatchItem, TTSBatchOptions
 
     options = TTSBatchOptions(temperature=1.0, max_tokens=3, max_batch_size=2)
-    session = speaker.create_tts_batch_session(options)
+    session = plugin.create_tts_batch_session(options)
     assert isinstance(session, BatchSession) and session.idle and session.available_slots == 2
     session.add([TTSBatchItem(key, TEXT) for key in (10, 11, 12)])
     assert not session.idle and session.available_slots == 0

@@ -1,4 +1,4 @@
-"""`mlx-voxcpm2 serve`, as the official OpenAI client sees it."""
+"""`mlx-voxcpm2 serve`, tested with the official OpenAI client."""
 
 import base64
 import io
@@ -9,11 +9,14 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields, replace
+from types import SimpleNamespace
 
 import checkpoints
 import numpy as np
 import pytest
 import soundfile
+from changed_options import CHANGED
 
 pytest.importorskip("mlx_audio", reason="needs the extra 'server'")
 pytest.importorskip("openai", reason="needs the extra 'test'")
@@ -22,7 +25,13 @@ import openai
 from openai import BadRequestError, InternalServerError
 from speech_server import SpeechServer
 
+from mlx_voxcpm2 import GenerationOptions
 from mlx_voxcpm2.audio.encoding import MEDIA_TYPES
+from mlx_voxcpm2.server.jobs import SegmentQueue
+from mlx_voxcpm2.server.request import Limits, SpeechRequest
+from mlx_voxcpm2.settings import settings_of
+from mlx_voxcpm2.speech.results import Chunk
+from mlx_voxcpm2.voices.inputs import VoiceInputs
 
 SHORT = {"max_tokens": 5, "seed": 5, "inference_timesteps": 2}
 TEXT = "Hello there, how do you do?"
@@ -36,7 +45,7 @@ def case(make_case):
 
 @pytest.fixture(scope="module")
 def clip(case, tmp_path_factory):
-    """A WAV file's content."""
+    """Content of a WAV file."""
     samples, rate = case.waveform("ref")
     path = tmp_path_factory.mktemp("clips") / "clip.wav"
     return checkpoints.write_wav(path, samples, rate).read_bytes()
@@ -58,78 +67,76 @@ def server(case, voices):
 
 @pytest.fixture(scope="module")
 def speak(server):
-    """The bytes of a request's answer."""
-    client = server.client()
+    """Function that returns the content of a response."""
+    create = server.client().audio.speech.create
 
     def speak(text=TEXT, voice="default", response_format="wav", body=SHORT, **fields) -> bytes:
-        return client.audio.speech.create(
-            model=server.model, input=text, voice=voice, response_format=response_format,
-            extra_body=body, **fields,
-        ).content  # fmt: skip
+        fields |= {"voice": voice, "response_format": response_format, "extra_body": body}
+        return create(model=server.model, input=text, **fields).content
 
     return speak
 
 
-def heard(content: bytes) -> np.ndarray:
+def decoded(content: bytes) -> np.ndarray:
     return soundfile.read(io.BytesIO(content), dtype="float32")[0]
 
 
-def alone(model, text=TEXT, **options) -> np.ndarray:
-    """What the library says, by the options SHORT."""
+def generated(model, text=TEXT, **options) -> np.ndarray:
+    """Audio that the library generates with the options SHORT."""
     (result,) = model.generate(text, **{**SHORT, **options})
     return np.array(result.audio).clip(-1, 1)
 
 
-def assert_same_sound(ours: np.ndarray, theirs: np.ndarray):
-    """But for 16 bits."""
+def assert_same_audio(ours: np.ndarray, theirs: np.ndarray):
+    """Equal up to the rounding to 16 bits."""
     assert len(ours) == len(theirs)
     assert np.abs(ours - theirs).max() < 1e-3
 
 
 @pytest.mark.parametrize("name", MEDIA_TYPES)
-def test_every_format_holds_what_the_library_says(name, speak, case):
-    content, whole = speak(response_format=name), alone(case.model)
+def test_every_format_has_the_librarys_audio(name, speak, case):
+    content, whole = speak(response_format=name), generated(case.model)
     rate = case.model.sample_rate
     if name == "pcm":  # as OpenAI's: 24 kHz, 16 bits
         samples = np.frombuffer(content, "<i2") / 2**15
         assert len(samples) == len(whole) // 2
         assert soundfile.info(io.BytesIO(speak())).samplerate == rate == 48000
         return
-    samples = heard(content)
+    samples = decoded(content)
     assert abs(len(samples) - len(whole)) < 0.05 * rate
     if name in ("wav", "flac"):
-        assert_same_sound(samples, whole)
+        assert_same_audio(samples, whole)
 
 
 @pytest.mark.parametrize("name", ["wav", "pcm", "mp3"])
-def test_a_stream_comes_in_pieces_and_is_the_same_speech(name, server, speak):
+def test_a_stream_comes_in_chunks_and_is_the_same_speech(name, server, speak):
     body = {**SHORT, "max_tokens": 12, "stream": True}
     create = server.client().audio.speech.with_streaming_response.create
     with create(
         model=server.model, input=LONG, voice="default", response_format=name, extra_body=body
     ) as answer:
-        pieces = list(answer.iter_bytes())
+        chunks = list(answer.iter_bytes())
         assert answer.headers["content-type"] == MEDIA_TYPES[name]
         assert answer.headers["x-seed"] == "5"
-    assert len(pieces) > 5
+    assert len(chunks) > 5
     whole = speak(LONG, response_format=name, body={**body, "stream": False})
-    streamed = b"".join(pieces)
+    streamed = b"".join(chunks)
     if name == "wav":
         assert streamed[44:] == whole[44:]
     elif name == "pcm":
         assert streamed == whole
     else:
-        assert abs(len(heard(streamed)) - len(heard(whole))) < 5000
+        assert abs(len(decoded(streamed)) - len(decoded(whole))) < 5000
 
 
-def test_a_limit_that_cut_it_short_is_said(server):
+def test_a_header_says_that_a_limit_cut_the_speech(server):
     answer = server.client().audio.speech.with_raw_response.create(
         model=server.model, input=TEXT, voice="default", extra_body=SHORT
     )
     assert answer.headers["x-finish-reason"] == "length"
 
 
-def test_server_sent_events(speak):
+def test_server_sent_events_have_the_audio_in_base64(speak):
     lines = speak(response_format="pcm", stream_format="sse").decode().split("\n\n")
     events = [json.loads(line.removeprefix("data: ")) for line in lines if line]
     assert events[-1]["type"] == "speech.audio.done"
@@ -137,24 +144,24 @@ def test_server_sent_events(speak):
     assert b"".join(deltas) == speak(response_format="pcm")
 
 
-def test_instructions_are_the_librarys_instruct(speak, case):
-    sound = heard(speak(instructions="An old man"))
-    assert_same_sound(sound, alone(case.model, instruct="An old man"))
+def test_instructions_have_the_effect_of_instruct(speak, case):
+    sound = decoded(speak(instructions="An old man"))
+    assert_same_audio(sound, generated(case.model, instruct="An old man"))
 
 
-def test_options_are_the_librarys(speak, case):
+def test_options_have_the_effect_that_they_have_in_the_library(speak, case):
     options = {"cfg_value": 1.5, "inference_timesteps": 3, "seed": 9, "temperature": 0.7}
-    sound = heard(speak(body={**SHORT, **options}))
-    assert_same_sound(sound, alone(case.model, **options))
+    sound = decoded(speak(body={**SHORT, **options}))
+    assert_same_audio(sound, generated(case.model, **options))
 
 
-def test_a_kept_voice_speaks_by_its_name(speak, case, voices):
-    sound = heard(speak(voice="Anna"))
-    assert_same_sound(sound, alone(case.model, voice=voices / "anna.safetensors"))
-    assert np.abs(sound - heard(speak())).max() > 0.01
+def test_a_saved_voice_is_chosen_by_its_name(speak, case, voices):
+    sound = decoded(speak(voice="Anna"))
+    assert_same_audio(sound, generated(case.model, voice=voices / "anna.safetensors"))
+    assert np.abs(sound - decoded(speak())).max() > 0.01
 
 
-def test_a_voice_that_is_kept_later_is_there(speak, server, case, clip, voices):
+def test_a_voice_that_is_saved_later_is_offered(speak, server, case, clip, voices):
     file = case.model.make_voice(clip).save(voices / "ben.safetensors")
     try:
         listing = server.client().get("/audio/voices", cast_to=object)
@@ -164,22 +171,44 @@ def test_a_voice_that_is_kept_later_is_there(speak, server, case, clip, voices):
         file.unlink()
 
 
-def test_a_request_may_bring_a_voice_along(speak, case, clip):
+def test_a_request_may_contain_a_clip(speak, case, clip):
     encoded = "data:audio/wav;base64," + base64.b64encode(clip).decode()
-    sound = heard(speak(body={**SHORT, "ref_audio": encoded}))
-    assert_same_sound(sound, alone(case.model, voice=case.model.make_voice(clip)))
+    sound = decoded(speak(body={**SHORT, "ref_audio": encoded}))
+    assert_same_audio(sound, generated(case.model, voice=case.model.make_voice(clip)))
+
+
+def test_a_clip_with_its_transcript_is_a_prompt_unless_there_are_instructions(speak, case, clip):
+    encoded = base64.b64encode(clip).decode()
+    body = {**SHORT, "ref_audio": encoded, "ref_text": "What it says."}
+    voice = case.model.make_voice(clip, prompt_text="What it says.")
+    assert_same_audio(decoded(speak(body=body)), generated(case.model, voice=voice))
+    steered = generated(case.model, voice=voice, instruct="sad")
+    assert_same_audio(decoded(speak(body=body, instructions="sad")), steered)
+
+
+def test_the_first_fault_of_a_segment_is_the_finish_reason():
+    voices = SimpleNamespace(inputs=lambda *_: VoiceInputs(voice="anna"))
+    model = SimpleNamespace(clip_encoder=None, sample_rate=10, request=lambda text, **_: text)
+    body = {"input": "One. [pause:1] Two. [pause:1] Three."}
+    request = SpeechRequest.parse(body, Limits("m", 100, GenerationOptions()))
+    segments = SegmentQueue(request, model, voices)
+    for text, reason in (("One.", "stop"), ("Two.", "length"), ("Three.", "silence")):
+        assert segments.finish_reason is None
+        assert segments.next_request() == text
+        segments.add_speech(Chunk(0, np.zeros(10, np.float32), reason))
+    assert segments.is_empty and segments.finish_reason == "length"
 
 
 def test_a_long_text_is_spoken_in_segments(speak, case):
     text = "Hello there. [pause:0.25] How do you do?"
-    sound = heard(speak(text))
-    first = alone(case.model, "Hello there.")
+    sound = decoded(speak(text))
+    first = generated(case.model, "Hello there.")
     silence = case.model.sample_rate // 4
-    assert_same_sound(sound[: len(first)], first)
+    assert_same_audio(sound[: len(first)], first)
     assert not sound[len(first) : len(first) + silence].any()
     voice = case.model.encode_audio((first, case.model.sample_rate))
-    second = alone(case.model, "How do you do?", seed=8, ref_audio=voice)
-    assert_same_sound(sound[len(first) + silence :], second)
+    second = generated(case.model, "How do you do?", seed=8, ref_audio=voice)
+    assert_same_audio(sound[len(first) + silence :], second)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +222,10 @@ def test_a_long_text_is_spoken_in_segments(speak, case):
         ({"response_format": "aac"}, "it must be one of mp3, wav"),
         ({"body": {"cfg_value": 99}}, "cfg_value is 99"),
         ({"body": {"max_tokens": 10**6}}, "4096 is the limit"),
-        ({"body": {"sead": 1}}, "'sead' is not known"),
+        ({"body": {"sead": 1}}, "sead is not known; did you mean seed?"),
+        ({"body": {"cfg": 2}}, "cfg is cfg_value here"),
+        ({"body": {"fade_in": 2}}, "fade_in is 2"),
+        ({"body": {"retry_badcase": True, "stream": True}}, "no effect on a stream"),
         ({"body": {"stream": "yes"}}, "stream is 'yes'"),
         ({"body": {"model": "other"}}, "there is no model 'other'"),
         ({"body": {"ref_audio": "/etc/hostname"}}, "no file of the server is read"),
@@ -201,7 +233,7 @@ def test_a_long_text_is_spoken_in_segments(speak, case):
         ({"body": {"ref_text": "words"}}, "without ref_audio"),
     ],
 )
-def test_what_cannot_be_spoken_is_refused_in_plain_words(fields, words, speak):
+def test_invalid_requests_are_refused_in_plain_words(fields, words, speak):
     with pytest.raises(BadRequestError) as refused:
         speak(**fields)
     message = refused.value.body["message"]
@@ -221,7 +253,7 @@ def test_a_clip_is_never_read_by_its_path(speak, clip, tmp_path):
             speak(body={**SHORT, "ref_audio": name})
 
 
-def test_what_is_no_json_or_too_large_is_refused(server):
+def test_a_body_that_is_not_json_or_too_large_is_refused(server):
     client = server.client()._client
     url = f"{server.url}/audio/speech"
     assert client.post(url, content=b"{").status_code == 400
@@ -229,27 +261,36 @@ def test_what_is_no_json_or_too_large_is_refused(server):
     assert client.post(url, content=b" " * (21 * 2**20)).status_code == 413
 
 
-def test_the_rest_of_mlx_audios_server_is_not_there(server):
-    """It would load models, and read files, that requests name."""
+def test_other_routes_of_mlx_audios_server_are_removed(server):
+    """They load models, and read files, that requests name."""
     assert [model.id for model in server.client().models.list()] == [server.model]
     client = server.client()._client
     assert client.post(f"{server.url}/models?model_name=x").status_code == 405
     assert client.post(f"{server.url}/audio/transcriptions").status_code == 404
 
 
-def test_fifty_at_once_each_as_alone(speak, case):
+def test_fifty_requests_at_once_sound_as_they_do_alone(speak, case):
     def one(seed: int) -> bytes:
         return speak(body={**SHORT, "max_tokens": 2 + seed % 5, "seed": seed})
 
     with ThreadPoolExecutor(50) as pool:
         sounds = list(pool.map(one, range(50)))
     for seed in (0, 17, 49):
-        theirs = alone(case.model, max_tokens=2 + seed % 5, seed=seed)
-        assert_same_sound(heard(sounds[seed]), theirs)
+        theirs = generated(case.model, max_tokens=2 + seed % 5, seed=seed)
+        assert_same_audio(decoded(sounds[seed]), theirs)
+
+
+@pytest.mark.parametrize("name", [each.name for each in fields(GenerationOptions)])
+def test_every_option_of_the_library_is_a_field(name):
+    defaults = GenerationOptions(seed=1)
+    limits, value = Limits("m", 100, defaults), CHANGED[name]
+    for accepted in (name, *settings_of(GenerationOptions)[name].aliases):
+        parsed = SpeechRequest.parse({"input": "Hello.", accepted: value}, limits)
+        assert parsed.options == replace(defaults, **{name: value})
 
 
 def busy(server) -> int:
-    """How many are waited for or spoken to, whichever is more."""
+    """Number of requests that the event loop or the model's thread has, the larger one."""
     health = server.client().get("../health", cast_to=object)
     return max(health["requests"], health["unfinished"])
 
@@ -264,37 +305,33 @@ def wait_until_free(server, seconds: float = 10):
 ENDLESS = {"max_tokens": 4096, "min_tokens": 4000, "stream": True}
 
 
-def test_who_hangs_up_is_not_spoken_to(server):
+def test_disconnecting_cancels_a_stream(server):
     create = server.client().audio.speech.with_streaming_response.create
-    with create(
-        model=server.model, input=LONG * 4, voice="anna", response_format="pcm",
-        extra_body=ENDLESS,
-    ) as answer:  # fmt: skip
-        pieces = answer.iter_bytes()
-        next(pieces)
+    fields = {"voice": "anna", "response_format": "pcm", "extra_body": ENDLESS}
+    with create(model=server.model, input=LONG * 4, **fields) as response:
+        chunks = response.iter_bytes()
+        next(chunks)
         assert busy(server) == 1
     wait_until_free(server)
 
 
-def test_who_waits_for_the_whole_and_hangs_up_is_not_spoken_to(server):
-    client = server.client().with_options(timeout=1)
+def test_disconnecting_cancels_a_request_for_a_whole_file(server):
+    create = server.client().with_options(timeout=1).audio.speech.create
+    fields = {"voice": "anna", "extra_body": {**ENDLESS, "stream": False}}
     with pytest.raises(openai.APITimeoutError):
-        client.audio.speech.create(
-            model=server.model, input=LONG * 4, voice="anna",
-            extra_body={**ENDLESS, "stream": False},
-        )  # fmt: skip
+        create(model=server.model, input=LONG * 4, **fields)
     wait_until_free(server)
 
 
-def test_overload_is_said_in_plain_words_and_passes_and_ctrl_c_ends_all(case, voices):
+def test_overload_is_an_error_that_passes_and_ctrl_c_stops_the_server(case, voices):
     flags = ["--batch_size", "1", "--max_queue", "0", "--voices", "anna", "--voice", "anna"]
     with SpeechServer(case.folder, voices, *flags, "--max_text_length", "3000") as server:
         client = server.client()
         create = client.audio.speech.with_streaming_response.create
         fields = {"model": "tts-1", "voice": "default"}
         with create(input=LONG * 4, response_format="pcm", extra_body=ENDLESS, **fields) as answer:
-            pieces = answer.iter_bytes()
-            next(pieces)
+            chunks = answer.iter_bytes()
+            next(chunks)
             with pytest.raises(InternalServerError, match="try later") as refused:
                 client.audio.speech.create(input=TEXT, **fields)
             assert refused.value.status_code == 503
@@ -303,13 +340,13 @@ def test_overload_is_said_in_plain_words_and_passes_and_ctrl_c_ends_all(case, vo
         content = client.audio.speech.create(
             input=TEXT, response_format="wav", extra_body=SHORT, **fields
         ).content
-        expected = alone(case.model, voice=voices / "anna.safetensors")
-        assert_same_sound(heard(content), expected)
+        expected = generated(case.model, voice=voices / "anna.safetensors")
+        assert_same_audio(decoded(content), expected)
         with create(input=LONG * 4, response_format="pcm", extra_body=ENDLESS, **fields) as answer:
-            pieces = answer.iter_bytes()
-            next(pieces)
+            chunks = answer.iter_bytes()
+            next(chunks)
             assert server.stop(signal.SIGINT) == 0
-        assert len(server.said) == 1, server.said
+        assert len(server.messages) == 1, server.messages
 
 
 def serve(*flags: str) -> subprocess.CompletedProcess:
@@ -328,7 +365,7 @@ def test_a_port_in_use_is_one_line(case):
         assert_one_line(serve("--model", str(case.folder), "--port", port), "give another --port")
 
 
-def test_what_cannot_be_served_is_one_line(tmp_path):
+def test_a_missing_model_or_voice_is_one_line(tmp_path):
     assert_one_line(serve("--model", str(tmp_path / "none")), "no such folder")
     assert_one_line(serve("--voice", str(tmp_path / "x.safetensors")), "no such voice file")
 

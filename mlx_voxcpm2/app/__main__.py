@@ -81,12 +81,12 @@ def temporary_folder() -> Iterator[Path]:
 def show(args: argparse.Namespace) -> None:
     check(args)
     with stopped_by_signals(), temporary_folder() as folder:
-        from .page import serve
-        from .speaker import Speaker
+        from .serving import serve
+        from .worker import SpeechWorker
 
         with messages_on_success():
-            speaker = Speaker(lambda: load(args), folder)
-        address = serve(speaker, option_values(args), args.host, args.port, args.share)
+            worker = SpeechWorker(lambda: load(args), folder)
+        address = serve(worker, option_values(args), args.host, args.port, args.share)
         print(f"{address} shows the page; Ctrl-C ends it", file=sys.stderr, flush=True)
         try:
             threading.Event().wait()

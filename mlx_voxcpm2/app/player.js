@@ -1,18 +1,18 @@
-// Plays what is spoken while it is spoken: 16-bit samples of one channel, one after the other
-// without a gap. `speechRate`, their rate, stands before this.
+// Plays speech while it is generated: 16-bit samples of one channel, without gaps. `speechRate`, in
+// Hz, is defined before this script.
 const speechPlayer = (() => {
-  const FIRST_LEAD = 0.1; // seconds between a piece's arrival and its sound
+  const FIRST_LEAD = 0.1; // seconds between a chunk's arrival and its playback
   const LONGEST_LEAD = 3;
   let context = null;
 
-  // Returns the token under which the sound is asked for. Called in a click: else it is muted.
+  // Returns the token of the stream. Called by a click, since the browser mutes it otherwise.
   function start() {
     stop();
     context = new AudioContext({ sampleRate: speechRate });
     context.resume();
     const numbers = crypto.getRandomValues(new Uint32Array(4));
     const token = Array.from(numbers, (number) => number.toString(16).padStart(8, "0")).join("");
-    play(context, token).catch(() => {}); // the whole take can be played in any case
+    play(context, token).catch(() => {}); // the complete speech can be played in any case
     return token;
   }
 
@@ -23,8 +23,8 @@ const speechPlayer = (() => {
 
   async function play(own, token) {
     const reader = (await fetch(`speech/${token}`)).body.getReader();
-    let odd = new Uint8Array(0); // half a sample, where the network cut there
-    let frame = 0; // of the next piece, on the context's clock
+    let odd = new Uint8Array(0); // half a sample, if the network cut there
+    let frame = 0; // start of the next chunk on the context's clock
     let lead = FIRST_LEAD;
     for (;;) {
       const { done, value } = await reader.read();
@@ -38,7 +38,7 @@ const speechPlayer = (() => {
       if (count === 0) continue;
       const now = Math.ceil(own.currentTime * speechRate);
       if (frame < now) {
-        // The first piece, or one that is late: the more of them, the more is kept in hand.
+        // The first chunk, or a late one: each late one increases the lead.
         frame = now + Math.round(lead * speechRate);
         lead = Math.min(2 * lead, LONGEST_LEAD);
       }

@@ -1,1 +1,1 @@
-"""Sound in files and devices: reading, cleaning, writing, encoding, playback."""
+"""Audio files and devices: reading, cleaning, writing, encoding, playback."""

@@ -1,7 +1,7 @@
-"""Is a clip fit to give a voice? What is wrong with it, and what can be mended.
+"""Clips that voices are cloned from: their level, their faults, and cleaning.
 
-Upstream takes clips as they are, so the modes only warn. A voice that is kept is levelled and
-trimmed: VoxCPM2 clones a quiet clip as a whisper, and others who run it scale to the same level.
+Upstream uses clips as they are, so generation only warns. A voice that is saved is levelled and
+trimmed: VoxCPM2 clones a quiet clip as a whisper, and other programs scale to the same level.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from .reading import AudioSource, one_channel, read_channels
 
 FRAME_SECONDS = 0.02
 
-# Root mean squares of the frames that speak; full scale is 1.
+# RMS levels of the frames with speech; full scale is 1.
 SILENT = 0.001
 QUIET = 0.04
 USUAL = 0.08
 HIGHEST_PEAK = 0.95
 
-# A frame speaks if it is less than 30 dB below the loudest.
+# A frame has speech if it is less than 30 dB below the loudest.
 SPEAKING = 10 ** (-30 / 20)
-# Between words the room is heard; speech should be 15 dB above it.
+# Speech should be 15 dB above the noise between the words.
 NOISY = 10 ** (-15 / 20)
 
 SHORTEST, LONGEST = 2.0, 60.0
 LEAST_SPEECH = 0.4
 LONG_SILENCE, KEPT_SILENCE = 0.5, 0.2
 
-# So many neighbouring samples at the same highest value are no wave any more.
+# Number of successive samples at the peak value that count as clipped.
 FLAT_SAMPLES = 4
 
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """A clip as the encoder hears it, with what only the original could tell."""
+    """Clip at the encoder's rate, with the number of places at which the original is clipped."""
 
     samples: np.ndarray
     """float32 (L,), nominally -1..1."""
@@ -47,7 +47,7 @@ class Clip:
         return len(self.samples) / self.sample_rate
 
     def loudness(self) -> float:
-        """Root mean square of the frames that speak, 0..1; 0 where nothing does."""
+        """RMS level of the frames with speech, 0..1; 0 if there are none."""
         frames = self._frames()
         speaking = np.minimum(frames, highest_level(frames))[self._speaking(frames)]
         return float(np.sqrt(np.mean(speaking**2))) if len(speaking) else 0.0
@@ -57,13 +57,13 @@ class Clip:
         return self.loudness() < SILENT
 
     def problems(self) -> list[str]:
-        """What makes it a poor voice, each as a clause that says what to do."""
+        """Faults that make a poor voice, each as a clause that says what to do."""
         loudness = self.loudness()
         if self.is_silent:
             return ["holds nothing but silence; give clear speech"]
         frames = self._frames()
         speaking = self._speaking(frames)
-        spoken = speaking.sum() * FRAME_SECONDS
+        seconds = speaking.sum() * FRAME_SECONDS
         found = []
         if self.clipped_places:
             found.append(
@@ -75,8 +75,8 @@ class Clip:
                 f"is quiet ({_decibels(loudness):.0f} dB, usual are {_decibels(USUAL):.0f}) and "
                 "may be cloned as a whisper; make it louder"
             )
-        if spoken < SHORTEST:
-            found.append(f"holds only {spoken:.1f} s of speech; 5 to 30 s are best")
+        if seconds < SHORTEST:
+            found.append(f"holds only {seconds:.1f} s of speech; 5 to 30 s are best")
         if self.seconds > LONGEST:
             found.append(f"is {self.seconds:.0f} s long; 5 to 30 s are best, cut it")
         if speaking.mean() < LEAST_SPEECH:
@@ -85,25 +85,28 @@ class Clip:
             found.append("is noisy between the words, or has no pauses; a clean clip is better")
         return found
 
-    def mended(self) -> tuple[Clip, list[str]]:
-        """Without long silence at its ends and at a usual level; and what was done, in words."""
-        clip, done = self, []
+    def cleaned(self) -> tuple[Clip, list[str]]:
+        """Trim long silence at both ends and raise a low level; the clip, and a line per change."""
+        clip, changes = self, []
         frames = self._frames()
         at = np.flatnonzero(self._speaking(frames)) * round(FRAME_SECONDS * self.sample_rate)
         if len(at):
             clip, seconds = self._trimmed(at[0], at[-1])
             if seconds:
-                done.append(f"{seconds:.1f} s of silence at its ends were cut off")
+                changes.append(f"{seconds:.1f} s of silence at its ends were cut off")
         loudness = clip.loudness()
         if SILENT <= loudness < QUIET:
             gain = min(USUAL / loudness, HIGHEST_PEAK / float(np.abs(clip.samples).max()))
             if gain > 1:
                 clip = replace(clip, samples=clip.samples * np.float32(gain))
-                done.append(f"it was quiet, and is now {_decibels(gain):.0f} dB louder")
-        return clip, done
+                changes.append(f"it was quiet, and is now {_decibels(gain):.0f} dB louder")
+        return clip, changes
 
     def _trimmed(self, first: int, last: int) -> tuple[Clip, float]:
-        """first, last: where the first and the last frame begins that speaks."""
+        """The clip from speech to speech, and the seconds cut off.
+
+        first, last: index of the first sample of the first and of the last frame with speech.
+        """
         long, kept = (round(s * self.sample_rate) for s in (LONG_SILENCE, KEPT_SILENCE))
         last += round(FRAME_SECONDS * self.sample_rate)
         start = first - kept if first > long else 0
@@ -112,31 +115,34 @@ class Clip:
         return trimmed, self.seconds - trimmed.seconds
 
     def _frames(self) -> np.ndarray:
-        """Root mean squares of frames of 20 ms; of the whole where it is shorter."""
+        """RMS levels of frames of 20 ms; one frame if the clip is shorter."""
         length = min(round(FRAME_SECONDS * self.sample_rate), len(self.samples))
         whole = self.samples[: len(self.samples) // length * length].reshape(-1, length)
         return np.sqrt(np.mean(whole.astype(np.float64) ** 2, axis=1))
 
     def _speaking(self, frames: np.ndarray) -> np.ndarray:
-        """Whether each frame does."""
+        """Whether each frame has speech."""
         return (frames > 0) & (frames >= SPEAKING * highest_level(frames))
 
 
 def highest_level(frames: np.ndarray, seconds: float = 0.5) -> float:
-    """What so many seconds of frames reach, or half of them: clicks don't count."""
+    """RMS level that at least `seconds` of the frames, or half of them, reach: clicks don't count.
+
+    frames: RMS levels of `FRAME_SECONDS` each.
+    """
     count = min(round(seconds / FRAME_SECONDS), (len(frames) + 1) // 2)
     return float(np.partition(frames, -count)[-count])
 
 
 def read_clip(source: AudioSource, sample_rate: int, name: str = "audio") -> Clip:
-    """Any audio -> a clip at the encoder's rate. source, name, errors: see `read_channels`."""
+    """Reads audio as a clip at `sample_rate` Hz. source, name, errors: see `read_channels`."""
     channels, rate = read_channels(source, name)
     places = sum(_flat_tops(side * channel) for channel in channels.T for side in (1, -1))
     return Clip(one_channel(channels, rate, sample_rate), sample_rate, places)
 
 
 def _flat_tops(samples: np.ndarray) -> int:
-    """samples (L,) -> how often they stay at full scale, which is near 1."""
+    """Number of places at which samples (L,) stay at full scale, which is near 1."""
     top = samples.max()
     if top < 0.98:
         return 0

@@ -1,4 +1,4 @@
-"""Playing audio while it is made."""
+"""Playing audio on the default device while it is generated."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import one_line
-from .writing import AudioStream, mono_samples
+from .formats import mono_samples
+from .streams import AudioStream
 
 _CHUNKS_AHEAD = 64
-_PIECE = 4_800  # samples between two looks at whether to fall silent
-_TAIL = 0.3  # seconds
+_BLOCK = 4_800  # samples between two checks whether to stop
+_TAIL = 0.3  # seconds of silence at the end, beyond the latency of the device
 
 
 class Loudspeaker(AudioStream):
-    """The default sound device, by the package sounddevice (the extra `play`).
+    """Default audio device, by the package sounddevice (the extra `play`).
 
-    A thread feeds the device, which holds less than a chunk: one that comes late is heard as a gap
-    only when all before it have been played. `write` waits while 64 chunks lie ahead, `close` until
-    everything has been heard; an error inside `with` and Ctrl-C end the sound at once. Raises
-    ValueError if sounddevice, its library PortAudio or a device is missing, OSError if playing
-    fails.
+    A thread feeds the device, whose buffer is shorter than a chunk: a late chunk leaves a gap only
+    after all earlier ones have been played. `write` waits while 64 chunks are queued, `close` until
+    everything has been played; an error inside `with` and Ctrl-C stop it at once. Raises ValueError
+    if sounddevice, its library PortAudio or a device is missing, OSError if playing fails.
     """
 
     def __init__(self, sample_rate: int) -> None:
@@ -45,32 +45,32 @@ class Loudspeaker(AudioStream):
             raise ValueError(
                 f"loudspeaker: no device plays {sample_rate} Hz ({one_line(error)}); write a file"
             ) from None
-        # On Linux, PortAudio drops what the device still holds when it is stopped: let that be
-        # silence, of more than the device can hold.
+        # On Linux, PortAudio drops what the device still holds when it is stopped: that should be
+        # silence, more than the device can hold.
         self._tail = np.zeros(int((self._device.latency + _TAIL) * sample_rate), np.float32)
         self._chunks: queue.Queue[np.ndarray | None] = queue.Queue(_CHUNKS_AHEAD)
-        self._silenced = threading.Event()
+        self._stopped = threading.Event()
         self._error: Exception | None = None
         self._finished = threading.Event()  # waiting for it survives Ctrl-C, Thread.join does not
         threading.Thread(target=self._play, daemon=True).start()
 
     def _play(self) -> None:
-        """Play the chunks that come until None does; once silenced, only take them."""
+        """Play the queued chunks up to None; once stopped, discard them."""
         while (chunk := self._chunks.get()) is not None:
             self._play_chunk(chunk)
         self._play_chunk(self._tail)
         self._finished.set()
 
     def _play_chunk(self, chunk: np.ndarray) -> None:
-        """Play samples [L]; what goes wrong is kept for the thread that writes."""
+        """Play samples (L,); an error is stored for the thread that writes."""
         try:
-            for start in range(0, len(chunk), _PIECE):
-                if self._silenced.is_set():
+            for start in range(0, len(chunk), _BLOCK):
+                if self._stopped.is_set():
                     return
-                self._device.write(chunk[start : start + _PIECE, None])
+                self._device.write(chunk[start : start + _BLOCK, None])
         except Exception as error:
             self._error = error
-            self._silenced.set()
+            self._stopped.set()
 
     def _check(self) -> None:
         if self._error is not None:
@@ -88,7 +88,7 @@ class Loudspeaker(AudioStream):
             self._chunks.put(None)
             self._finished.wait()
         except KeyboardInterrupt:
-            self._silenced.set()
+            self._stopped.set()
             self._chunks.put(None)
             self._finished.wait()
             raise
@@ -99,5 +99,5 @@ class Loudspeaker(AudioStream):
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         if kind is not None:
-            self._silenced.set()
+            self._stopped.set()
         self.close()

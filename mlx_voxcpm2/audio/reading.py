@@ -1,4 +1,4 @@
-"""Reading audio: a file, bytes, a file object or an array -> mono float32 at the wanted rate.
+"""Reading audio: a file, bytes, a file object or an array to mono float32 at a given rate.
 
 The samples equal those of `librosa.load(path, sr=rate, mono=True)`, which upstream uses, without
 librosa and the packages it needs: soundfile decodes, channels are averaged, soxr resamples.
@@ -25,7 +25,7 @@ _INTEGERS = {"uint8": (128, 128), "int16": (0, 2**15), "int32": (0, 2**31)}  # z
 
 
 def _checked_rate(rate: int, name: str) -> int:
-    """The rate as an int; ValueError if it is not a whole number of Hz that audio can have."""
+    """Sample rate in Hz as an int. Raises ValueError unless it is whole and in `_RATES`."""
     if not isinstance(rate, numbers.Integral):
         shown = repr(rate) if isinstance(rate, float) else f"of type {type(rate).__name__}"
         raise ValueError(
@@ -39,7 +39,7 @@ def _checked_rate(rate: int, name: str) -> int:
 
 
 def _floats(samples: np.ndarray, name: str) -> np.ndarray:
-    """Samples of any accepted type -> float32, integers scaled to [-1, 1) as libsndfile does."""
+    """Convert samples to float32, integers scaled to [-1, 1) as libsndfile does."""
     if np.issubdtype(samples.dtype, np.floating):
         with np.errstate(over="ignore"):  # becomes infinite, which read_audio refuses
             return samples.astype(np.float32)
@@ -52,7 +52,7 @@ def _floats(samples: np.ndarray, name: str) -> np.ndarray:
 
 
 def _from_pair(pair: tuple[ArrayLike, int], name: str) -> tuple[np.ndarray, int]:
-    """(samples, rate in Hz) -> (float32 samples [L, channels], rate)."""
+    """Convert (samples, rate in Hz) to (float32 samples (L, channels), rate)."""
     if len(pair) != 2:
         raise ValueError(f"{name}: a tuple of {len(pair)} values; give (samples, sample_rate)")
     rate = _checked_rate(pair[1], name)
@@ -74,7 +74,7 @@ def _from_pair(pair: tuple[ArrayLike, int], name: str) -> tuple[np.ndarray, int]
 
 
 def _decode(data: bytes, shown: str, name: str) -> tuple[np.ndarray, int]:
-    """The bytes of an audio file -> (float32 samples [L, channels], rate in Hz)."""
+    """Decode the bytes of an audio file: (float32 samples (L, channels), rate in Hz)."""
     if not data:
         raise ValueError(f"{name}: {shown} is empty; give audio")
     try:
@@ -91,7 +91,7 @@ def _decode(data: bytes, shown: str, name: str) -> tuple[np.ndarray, int]:
 
 
 def _rest_of(file: BinaryIO, name: str) -> bytes:
-    """A binary file object -> the bytes from where it stands to its end."""
+    """Bytes of a binary file object from its position to its end."""
     try:
         data = file.read()
     except (OSError, ValueError) as error:
@@ -104,7 +104,7 @@ def _rest_of(file: BinaryIO, name: str) -> bytes:
 
 
 def _contents(path: str, name: str) -> bytes:
-    """The bytes of the file at `path`."""
+    """Bytes of the file at `path`."""
     if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://?", path):  # pathlib makes one slash of two
         raise ValueError(f"{name}: {path!r} is a URL; download it and give the path of the file")
     try:
@@ -125,24 +125,24 @@ def _contents(path: str, name: str) -> bytes:
 
 
 def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
-    """float32 samples [L] at `from_rate` Hz -> [ceil(L * to_rate / from_rate)] at `to_rate` Hz."""
+    """Resample float32 samples (L,) to (ceil(L * to_rate / from_rate),). Rates in Hz."""
     if from_rate == to_rate:
         return samples
-    # In floats and in this order: where librosa's rounding adds a sample, so does this.
+    # In floats and in this order, so that rounding adds a sample whenever librosa's does.
     length = math.ceil(len(samples) * (float(to_rate) / from_rate))
     resampled = soxr.resample(samples, from_rate, to_rate, quality="HQ")[:length]
     return np.pad(resampled, (0, length - len(resampled)))
 
 
 def read_channels(source: AudioSource, name: str = "audio") -> tuple[np.ndarray, int]:
-    """Any audio -> float32 samples [L, channels], nominally in [-1, 1], and their rate in Hz.
+    """Read audio as float32 samples (L, channels), nominally -1..1, and their rate in Hz.
 
     `source` is one of:
     - a path (`~` is expanded) to a file that libsndfile reads: WAV, FLAC, OGG, Opus, MP3, AIFF, ...
     - the bytes of such a file;
-    - a binary file object: read from where it stands to its end, and left open;
-    - a pair (samples, rate in Hz): [L], [L, channels] or [channels, L], the longer axis being time;
-      floats are taken as they are, uint8, int16 and int32 are scaled to [-1, 1).
+    - a binary file object: read from its position to its end, and left open;
+    - a pair (samples, rate in Hz): (L,), (L, channels) or (channels, L), the longer axis being
+      time; floats are used as they are, uint8, int16 and int32 are scaled to [-1, 1).
 
     Raises FileNotFoundError, PermissionError or ValueError: one line, beginning with `name`, that
     says what is wrong and what to do.
@@ -169,12 +169,12 @@ def read_channels(source: AudioSource, name: str = "audio") -> tuple[np.ndarray,
 
 
 def one_channel(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
-    """float32 samples [L, channels] -> the mean of their channels [L] at another rate in Hz."""
+    """Average the channels of float32 samples (L, channels) and resample; (L,) at `to_rate` Hz."""
     return resample(samples.mean(axis=1), from_rate, to_rate)
 
 
 def read_audio(source: AudioSource, sample_rate: int, name: str = "audio") -> np.ndarray:
-    """Any audio -> float32 samples [L] of one channel at `sample_rate` Hz, nominally in [-1, 1].
+    """Read audio as float32 samples (L,) of one channel at `sample_rate` Hz, nominally -1..1.
 
     source, name and errors: see `read_channels`.
     """

@@ -28,7 +28,8 @@ class Sinks:
         """Yields what takes chunks (samples,); a whole file is written when all went well."""
         import numpy as np
 
-        from ..audio.writing import AudioFileStream, PipeStream, WholeFile, write_audio_to
+        from ..audio.streams import AtomicFile, GrowingFile, PipeStream
+        from ..audio.writing import write_audio_to
 
         chunks: list = []
         with ExitStack() as stack:
@@ -42,7 +43,7 @@ class Sinks:
             elif self.output == "-":
                 takers.append(chunks.append)
             elif self.output is not None:
-                file = (AudioFileStream if self.stream else WholeFile)(self.output, sample_rate)
+                file = (GrowingFile if self.stream else AtomicFile)(self.output, sample_rate)
                 takers.append(stack.enter_context(file).write)
 
             def take(chunk: np.ndarray) -> None:

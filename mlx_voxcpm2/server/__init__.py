@@ -1,1 +1,1 @@
-"""An HTTP server with OpenAI's speech API."""
+"""HTTP server with OpenAI's speech API."""

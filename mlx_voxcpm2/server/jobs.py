@@ -1,11 +1,12 @@
-"""Between a server's event loop and the thread that owns the model."""
+"""Requests in progress, between a server's event loop and the thread that runs the model."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
@@ -14,177 +15,180 @@ import numpy as np
 from ..errors import one_line
 from ..speech.generation import ATTEMPTS
 from ..speech.live_batch import LiveBatch
-from ..speech.results import Chunk
+from ..speech.results import Chunk, FinishReason
 from ..text.segments import Segment, is_one_segment, split_text
 from ..voices.inputs import VoiceInputs
 
 if TYPE_CHECKING:
+    from mlx_audio.server_inference import InferenceRequest
+
     from ..model import VoxCPM2
     from ..speech.batch import Request
     from ..voices.registry import VoiceRegistry
-    from .request import SpeechOrder
+    from .request import SpeechRequest
 
-# Seconds of the speech so far that the rest of a long text is cloned from, without another voice.
-ENOUGH_VOICE = 5.0
-
-
-@dataclass(frozen=True, eq=False)
-class Piece:
-    audio: np.ndarray
-    """float32 (samples,)."""
-    seed: int
-    fault: str | None = None
-    """Why it ended before its text did: "length" or "silence"."""
-    is_last: bool = False
+# Seconds of generated speech that suffice as the reference of the later segments.
+ENOUGH_REFERENCE = 5.0
 
 
-class Job:
-    """One request; what is said of it comes through `pieces`, an Exception being the last."""
+class PendingRequest:
+    """Request whose audio arrives in a queue: chunks, or an Exception that ends it.
 
-    def __init__(self, order: SpeechOrder):
-        """In the event loop that waits for it."""
-        self.order = order
-        self.pieces: asyncio.Queue[Piece | Exception] = asyncio.Queue()
+    Made in the event loop that reads the queue.
+    """
+
+    def __init__(self, request: SpeechRequest):
+        self.request = request
+        self.chunks: asyncio.Queue[Chunk | Exception] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
 
-    def tell(self, what: Piece | Exception) -> None:
-        """From any thread."""
+    def put(self, item: Chunk | Exception) -> None:
+        """Add to the queue, from any thread."""
         try:
-            self._loop.call_soon_threadsafe(self.pieces.put_nowait, what)
+            self._loop.call_soon_threadsafe(self.chunks.put_nowait, item)
         except RuntimeError:
-            pass  # the loop has ended, and nobody listens
+            pass  # the event loop has ended, and nobody reads
 
 
-class Script:
-    """What is still to be said for an order: one segment after the other, all in one voice."""
+class SegmentQueue:
+    """Segments of a request's text that are still to be spoken, all in one voice.
 
-    def __init__(self, order: SpeechOrder, model: VoxCPM2, voices: VoiceRegistry):
-        """Raises ValueError or OSError."""
-        self.order, self.model = order, model
-        self.options = order.options.with_seed()
-        text = order.text
-        self._segments = iter([Segment(text)] if is_one_segment(text) else split_text(text))
-        self._upcoming: Segment | None = next(self._segments)
-        self.index, self.segment = -1, Segment("")
-        self.voice = self._voice(voices)
-        self.has_voice = self.voice.has_clip
-        self.heard: list[np.ndarray] = []
+    Without a voice, the first segments are the reference of the later ones.
+    """
 
-    def _voice(self, voices: VoiceRegistry) -> VoiceInputs:
-        order = self.order
-        if order.clip is None:
-            return voices.inputs(order.voice, order.instruct, self.model.clip_encoder)
-        voice = self.model.make_voice(order.clip, prompt_text=order.clip_text)
-        return VoiceInputs.of(voice, order.instruct)
+    def __init__(self, request: SpeechRequest, model: VoxCPM2, voices: VoiceRegistry):
+        """Raises ValueError or OSError for a voice that can't be used."""
+        self.request, self.model = request, model
+        text = request.text
+        self._segments = deque([Segment(text)] if is_one_segment(text) else split_text(text))
+        self._index, self._segment = -1, Segment("")
+        self._voice = self._resolved_voice(voices)
+        self._has_voice = self._voice.has_clip
+        self._reference: list[np.ndarray] = []
+        self._fault: FinishReason | None = None
+
+    def _resolved_voice(self, voices: VoiceRegistry) -> VoiceInputs:
+        voice = self.request.voice
+        if voice.ref_audio is None:
+            return voices.inputs(voice.voice, voice.instruct, self.model.clip_encoder)
+        made = self.model.make_voice(voice.ref_audio, prompt_text=voice.prompt_text)
+        return VoiceInputs.of(made, voice.instruct)
 
     @property
-    def is_over(self) -> bool:
-        return self._upcoming is None
+    def is_empty(self) -> bool:
+        return not self._segments
 
-    def next(self) -> Request | None:
-        """The next segment; None if it is only silence."""
-        self.segment, self._upcoming = self._upcoming, next(self._segments, None)
-        self.index += 1
-        if not self.segment.text:
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        """Why the whole speech ends, at the end of its last segment: the first fault, or "stop"."""
+        return (self._fault or "stop") if self.is_empty else None
+
+    def next_request(self) -> Request | None:
+        """Request for the next segment; None if it is only silence."""
+        self._segment = self._segments.popleft()
+        self._index += 1
+        if not self._segment.text:
             return None
-        seed = (self.options.seed + ATTEMPTS * self.index) % 2**64
-        return self.model.request(
-            self.segment.text, options=replace(self.options, seed=seed), **self.voice.given()
-        )
+        options = self.request.options
+        seed = (options.seed + ATTEMPTS * self._index) % 2**64
+        options = replace(options, seed=seed)
+        return self.model.request(self._segment.text, options=options, **self._voice.given())
 
     def pause(self) -> np.ndarray:
-        """The silence after this segment (samples,)."""
-        return np.zeros(round(self.segment.pause * self.model.sample_rate), np.float32)
+        """Silence after the current segment, (samples,)."""
+        return np.zeros(round(self._segment.pause * self.model.sample_rate), np.float32)
 
-    def hear(self, audio: np.ndarray, ends: bool) -> None:
-        """Where there is no other, takes the voice of what was said. ends: whether the segment."""
-        if self.has_voice or self.is_over:
+    def add_speech(self, chunk: Chunk) -> None:
+        """Use generated speech as the reference of the later segments, if there is no other."""
+        is_end = chunk.finish_reason is not None
+        if is_end and chunk.finish_reason != "stop":
+            self._fault = self._fault or chunk.finish_reason
+        if self._has_voice or self.is_empty:
             return
-        self.heard.append(audio)
-        if ends:
-            rate, heard = self.model.sample_rate, np.concatenate(self.heard)
-            reference = self.model.encode_audio((heard, rate))
-            self.voice = VoiceInputs(self.order.instruct, ref_audio=reference)
-            self.has_voice = len(heard) >= ENOUGH_VOICE * rate
+        self._reference.append(chunk.audio)
+        if is_end:
+            rate, reference = self.model.sample_rate, np.concatenate(self._reference)
+            patches = self.model.encode_audio((reference, rate))
+            self._voice = VoiceInputs(self.request.voice.instruct, patches)
+            self._has_voice = len(reference) >= ENOUGH_REFERENCE * rate
 
 
 class SpeechSession:
-    """Speaks the jobs that mlx-audio's broker hands it, in the broker's thread."""
+    """mlx-audio's continuous batch session, called in the broker's thread.
+
+    Speaks the requests whose payload is a PendingRequest.
+    """
 
     def __init__(self, model: VoxCPM2, voices: VoiceRegistry, size: int):
         self.model, self.voices = model, voices
         self.batch = LiveBatch(model, size)
-        self.requests: dict[int, object] = {}
-        """Of mlx-audio, whose payload is a Job; by our numbers."""
-        self.scripts: dict[int, Script] = {}
+        self.requests: dict[int, InferenceRequest] = {}
+        """Requests by the batch's numbers."""
+        self.segments: dict[int, SegmentQueue] = {}
         self.count = 0
 
     @property
     def idle(self) -> bool:
         return not self.requests and self.batch.is_idle
 
-    def submit(self, request: object) -> None:
-        """request: mlx-audio's InferenceRequest."""
+    def submit(self, request: InferenceRequest) -> None:
         number, self.count = self.count, self.count + 1
         self.requests[number] = request
-        with self._answered(number):
-            self.scripts[number] = Script(request.payload.order, self.model, self.voices)
-            self._go_on(number)
+        with self._errors_sent(number):
+            pending: PendingRequest = request.payload
+            self.segments[number] = SegmentQueue(pending.request, self.model, self.voices)
+            self._continue(number)
 
     def step(self) -> None:
-        """The next patch of everyone; those whose clients have gone are left."""
+        """Generate the next patch of every request; drop those that were cancelled."""
         for number, request in list(self.requests.items()):
             if request.cancel_event.is_set():
-                self._forget(number)
-        for spoken in self.batch.step():
-            with self._answered(spoken.number):
-                self._tell(spoken)
+                self._drop(number)
+        for chunk in self.batch.step():
+            with self._errors_sent(chunk.number):
+                self._send(chunk)
         if self.idle:
             mx.clear_cache()
 
     def fail(self, error: BaseException) -> None:
-        """As the broker says when all is lost."""
+        """Fail all requests. Called by the broker when its worker has failed."""
         for number in list(self.requests):
-            self._refuse(number, RuntimeError(one_line(error)))
+            self._fail_one(number, RuntimeError(one_line(error)))
 
-    def _go_on(self, number: int) -> None:
-        """The next segment with words waits for its turn; silence is said at once."""
-        job, script = self.requests[number].payload, self.scripts[number]
-        while not script.is_over:
-            request = script.next()
+    def _continue(self, number: int) -> None:
+        """Queue the next segment that has words; silence before it is sent at once."""
+        pending, segments = self.requests[number].payload, self.segments[number]
+        while not segments.is_empty:
+            request = segments.next_request()
             if request is not None:
                 self.batch.add(number, request)
                 return
-            job.tell(Piece(script.pause(), script.options.seed, is_last=script.is_over))
-        self._forget(number)
+            pending.put(Chunk(number, segments.pause(), segments.finish_reason))
+        self._drop(number)
 
-    def _tell(self, spoken: Chunk) -> None:
-        job, script = self.requests[spoken.number].payload, self.scripts[spoken.number]
-        ends, audio = spoken.finish_reason is not None, spoken.audio
-        script.hear(audio, ends)
-        if ends:
-            audio = np.concatenate([audio, script.pause()])
-        is_last, fault = (
-            ends and script.is_over,
-            None if spoken.finish_reason == "stop" else spoken.finish_reason,
-        )
-        job.tell(Piece(audio, script.options.seed, fault, is_last))
-        if ends:
-            self._go_on(spoken.number)
+    def _send(self, chunk: Chunk) -> None:
+        pending, segments = self.requests[chunk.number].payload, self.segments[chunk.number]
+        segments.add_speech(chunk)
+        if chunk.finish_reason is None:
+            pending.put(chunk)
+            return
+        audio = np.concatenate([chunk.audio, segments.pause()])
+        pending.put(Chunk(chunk.number, audio, segments.finish_reason))
+        self._continue(chunk.number)
 
-    def _forget(self, number: int) -> None:
+    def _drop(self, number: int) -> None:
         self.batch.cancel(number)
         self.requests.pop(number, None)
-        self.scripts.pop(number, None)
+        self.segments.pop(number, None)
 
     @contextmanager
-    def _answered(self, number: int) -> Iterator[None]:
-        """What goes wrong with one request is its client's, and nobody else's."""
+    def _errors_sent(self, number: int) -> Iterator[None]:
+        """Send errors to the request's client; other requests continue."""
         try:
             yield
         except Exception as error:
-            self._refuse(number, error)
+            self._fail_one(number, error)
 
-    def _refuse(self, number: int, error: Exception) -> None:
-        self.requests[number].payload.tell(error)
-        self._forget(number)
+    def _fail_one(self, number: int, error: Exception) -> None:
+        self.requests[number].payload.put(error)
+        self._drop(number)

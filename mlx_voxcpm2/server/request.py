@@ -1,6 +1,6 @@
-"""What a client asks for: the JSON of POST /v1/audio/speech, checked.
+"""JSON body of POST /v1/audio/speech: parsing and checks.
 
-OpenAI's fields, mlx-audio's, and the options of `GenerationOptions` by their names.
+Its fields are OpenAI's, mlx-audio's, and the settings of `GenerationOptions` by name or alias.
 """
 
 from __future__ import annotations
@@ -9,10 +9,14 @@ import base64
 import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from ..audio.encoding import MEDIA_TYPES
-from ..speech.options import GenerationOptions
+from ..settings import accepted_names, unknown_name
+from ..speech.keywords import ADVICE, COUNTERPARTS
+from ..speech.options import RETRIES, GenerationOptions
 from ..text.spoken import spoken_text
+from ..voices.inputs import VoiceInputs
 
 DEFAULT_FORMAT = "mp3"
 STREAM_FORMATS = ("audio", "sse")
@@ -20,53 +24,52 @@ STREAM_FORMATS = ("audio", "sse")
 # One model is served. Programs that were written for OpenAI's service can't always name it.
 OPENAI_MODELS = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
 
-# Spellings of other servers and of mlx-audio's command.
-_OTHER_NAMES = {"instructions": "instruct", "cfg_scale": "cfg_value"}
-_OTHER_NAMES |= {"ddpm_steps": "inference_timesteps"}
-_OPTIONS = (
-    "cfg_value", "inference_timesteps", "solver", "temperature", "min_tokens", "max_tokens", "seed",
-)  # fmt: skip
+_OPTIONS = accepted_names(GenerationOptions)
+_ALIASES = {"instructions": "instruct", **_OPTIONS}
 _TEXTS = ("model", "input", "instruct", "response_format", "stream_format", "ref_audio", "ref_text")
-# mlx-audio's, which other models understand and this one has no use for.
-_UNUSED = (
-    "gender", "pitch", "lang_code", "top_p", "top_k", "repetition_penalty", "verbose",
-    "streaming_interval",
-)  # fmt: skip
-_KNOWN = {*_OPTIONS, *_TEXTS, *_UNUSED, "voice", "speed", "stream"}
+
+# Fields of mlx-audio that other models use; accepted without effect.
+_UNUSED = {"gender", "pitch", "lang_code", "top_p", "top_k", "repetition_penalty", "verbose"}
+_UNUSED |= {"streaming_interval"}
+
+FIELDS = tuple(
+    sorted({*_ALIASES, *_ALIASES.values(), *_TEXTS, *_UNUSED, "voice", "speed", "stream"})
+)
+"""Names of the fields that a body may have."""
+
+_COUNTERPARTS = {other: name for other, name in COUNTERPARTS.items() if name in FIELDS}
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What clients may ask for."""
+    """Limits and defaults of requests."""
 
     model: str
-    """Its name."""
+    """Name of the model."""
     text_length: int
-    """Characters, of text and instruction together."""
+    """Maximum number of characters of text and instruction together."""
     options: GenerationOptions
-    """Where a request says nothing. Its max_tokens is the most that one may say."""
+    """Defaults of requests. Its max_tokens is also the maximum."""
 
 
 @dataclass(frozen=True)
-class SpeechOrder:
+class SpeechRequest:
+    """Checked request for speech."""
+
     text: str
-    instruct: str | None
-    voice: str | None
-    """A name."""
-    clip: bytes | None
-    """A voice that the request brings along, an audio file's content."""
-    clip_text: str | None
-    """What it says."""
+    voice: VoiceInputs
+    """Voice by its name in the `VoiceRegistry`, never by a path, or the bytes of a clip."""
+    options: GenerationOptions
+    """Options with a seed."""
     format_name: str
     """One of MEDIA_TYPES."""
-    stream: str | None
-    """One of STREAM_FORMATS, or None for a whole file."""
-    options: GenerationOptions
+    stream: Literal["audio", "sse"] | None
+    """Form of the stream, or None for a complete file."""
 
     @classmethod
-    def read(cls, data: object, limits: Limits) -> SpeechOrder:
-        """data: what the JSON holds. Raises ValueError for what can't be spoken."""
-        fields = _known_fields(data)
+    def parse(cls, body: object, limits: Limits) -> SpeechRequest:
+        """Parse decoded JSON. Raises ValueError, in one line, for what can't be spoken."""
+        fields = _known_fields(body)
         _check_model(fields.get("model"), limits.model)
         text, instruct = fields.get("input"), fields.get("instruct")
         length = len(text or "") + len(instruct or "")
@@ -75,36 +78,26 @@ class SpeechOrder:
                 f"the input has {length} characters, {limits.text_length} is the limit here; send "
                 "it in parts"
             )
-        spoken_text(text, instruct)
+        spoken_text(text, instruct)  # raises for an empty text
         if fields.get("speed", 1) != 1:
             raise ValueError(
                 f"speed is {fields['speed']!r}; VoxCPM2 has none, say how fast in the instructions"
             )
         stream = _stream(fields)
-        options = _options(fields, limits.options)
-        if stream:
-            options = options.without_retries()  # what was heard can't be taken back
-        voice, clip = _voice(fields.get("voice")), fields.get("ref_audio")
-        if clip is not None:
-            voice = None  # clients that must name a voice do so beside it
-        elif fields.get("ref_text") is not None:
-            raise ValueError("ref_text is given without ref_audio, whose words it is; leave it out")
-        return cls(
-            text, instruct, voice, None if clip is None else _clip(clip), fields.get("ref_text"),
-            _format(fields.get("response_format")), stream, options,
-        )  # fmt: skip
+        options = _options(fields, limits.options, stream is not None)
+        return cls(text, _voice(fields), options, _format(fields.get("response_format")), stream)
 
 
-def _known_fields(data: object) -> dict:
-    if not isinstance(data, Mapping):
-        raise ValueError("the body is no JSON object; send one, with input and voice")
+def _known_fields(body: object) -> dict:
+    """Fields that are not null, by name. Raises ValueError for an unknown one."""
+    if not isinstance(body, Mapping):
+        raise ValueError("the body is not a JSON object; send one, with input and voice")
     fields = {}
-    for name, value in data.items():
-        name = _OTHER_NAMES.get(name, name)
-        if name not in _KNOWN:
-            raise ValueError(f"{name[:100]!r} is not known here; leave it out")
+    for name, value in body.items():
+        if name not in FIELDS:
+            raise ValueError(unknown_name(name[:100], FIELDS, _COUNTERPARTS, ADVICE))
         if value is not None:
-            fields[name] = value
+            fields[_ALIASES.get(name, name)] = value
     for name in _TEXTS:
         if not isinstance(fields.get(name, ""), str):
             raise ValueError(f"{name} is {fields[name]!r:.100}; it must be a string")
@@ -116,34 +109,56 @@ def _check_model(name: str | None, served: str) -> None:
         raise ValueError(f"there is no model {name[:200]!r} here; there is: {served}")
 
 
-def _stream(fields: Mapping) -> str | None:
-    stream, kind = fields.get("stream", False), fields.get("stream_format")
+def _stream(fields: Mapping) -> Literal["audio", "sse"] | None:
+    stream, stream_format = fields.get("stream", False), fields.get("stream_format")
     if not isinstance(stream, bool):
         raise ValueError(f"stream is {stream!r:.100}; it must be true or false")
-    if kind is not None and kind not in STREAM_FORMATS:
+    if stream_format is not None and stream_format not in STREAM_FORMATS:
         names = " or ".join(STREAM_FORMATS)
-        raise ValueError(f"stream_format is {kind[:100]!r}; it must be {names}")
-    return kind or ("audio" if stream else None)
+        raise ValueError(f"stream_format is {stream_format[:100]!r}; it must be {names}")
+    return stream_format or ("audio" if stream else None)
 
 
-def _options(fields: Mapping, defaults: GenerationOptions) -> GenerationOptions:
-    options = replace(defaults, **{name: fields[name] for name in _OPTIONS if name in fields})
+def _options(fields: Mapping, defaults: GenerationOptions, is_stream: bool) -> GenerationOptions:
+    """Options of a request. A stream has no retries: audio that was sent can't be taken back."""
+    given = {name: fields[name] for name in set(_OPTIONS.values()) & fields.keys()}
+    options = replace(defaults, **given)
     if options.max_tokens > defaults.max_tokens:
         raise ValueError(
             f"max_tokens is {options.max_tokens}; {defaults.max_tokens} is the limit here"
         )
-    return options
+    if not is_stream:
+        return options.with_seed()
+    for name in RETRIES:
+        if given.get(name):
+            raise ValueError(f"{name} has no effect on a stream; leave it out, or stream")
+    return options.without_retries().with_seed()
 
 
-def _voice(voice: object) -> str | None:
-    if isinstance(voice, Mapping):  # as OpenAI's service names voices that users have made
+def _voice(fields: Mapping) -> VoiceInputs:
+    """Voice of a request. Clients that must name a voice may do so beside a clip, which wins."""
+    name, instruct = _voice_name(fields.get("voice")), fields.get("instruct")
+    clip, transcript = fields.get("ref_audio"), fields.get("ref_text")
+    if clip is None:
+        if transcript is not None:
+            raise ValueError("ref_text is given without ref_audio, its clip; leave it out")
+        return VoiceInputs(instruct, voice=name)
+    audio = _decoded(clip)
+    if transcript is None or (instruct or "").strip():  # a prompt can't follow an instruction
+        return VoiceInputs(instruct, audio)
+    return VoiceInputs(instruct, audio, audio, transcript)
+
+
+def _voice_name(voice: object) -> str | None:
+    if isinstance(voice, Mapping):  # OpenAI's form for voices that users have made
         voice = voice.get("id")
     if voice is not None and not isinstance(voice, str):
         raise ValueError(f"voice is {voice!r:.100}; give a name")
     return voice
 
 
-def _clip(encoded: str) -> bytes:
+def _decoded(encoded: str) -> bytes:
+    """Bytes of a clip in base64, or of a data URL."""
     content = encoded.partition(",")[2] if encoded.startswith("data:") else encoded
     try:
         clip = base64.b64decode(content, validate=True)
@@ -151,7 +166,7 @@ def _clip(encoded: str) -> bytes:
         clip = b""
     if not clip:
         raise ValueError(
-            "ref_audio is no audio in base64; send the clip itself, no file of the server is read"
+            "ref_audio is not audio in base64; send the clip itself, no file of the server is read"
         )
     return clip
 

@@ -54,7 +54,7 @@ def _read(source: AudioSource, sample_rate: int, as_is: bool, name: str) -> np.n
     from ..audio.clips import read_clip
 
     clip = read_clip(source, sample_rate, name)
-    clip, changes = (clip, []) if as_is else clip.mended()
+    clip, changes = (clip, []) if as_is else clip.cleaned()
     if clip.seconds > LONGEST_CLIP:
         raise ValueError(
             f"{name}: {clip.seconds:.0f} s are too long for a voice; cut it to 5 to 30 s"

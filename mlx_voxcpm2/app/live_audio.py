@@ -1,6 +1,6 @@
-"""Sound on its way to the browser while it is spoken, sample for sample.
+"""Audio streamed to the browser while it is generated, sample for sample.
 
-Gradio's own streaming player needs ffmpeg, which a Mac has not, and hears AAC.
+Gradio's own streaming player needs ffmpeg, which a Mac does not have, and sends lossy AAC.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-# A browser that never comes for its sound, or whose take never begins, is forgotten.
-MOST_STREAMS = 20
-LONGEST_WAIT = 1800.0  # seconds
+# Streams that no browser reads, or that never begin, are dropped.
+MAX_STREAMS = 20
+TIMEOUT = 1800.0  # seconds
 
 
-class LiveSounds:
-    """Streams by the token that the browser made up. Either side may come first."""
+class LiveAudio:
+    """Streams by tokens that browsers make up. Writer and reader may come in either order."""
 
     def __init__(self):
         self._streams: OrderedDict[str, queue.SimpleQueue] = OrderedDict()
@@ -27,25 +27,25 @@ class LiveSounds:
     def _stream(self, token: str) -> queue.SimpleQueue:
         with self._lock:
             stream = self._streams.setdefault(token, queue.SimpleQueue())
-            while len(self._streams) > MOST_STREAMS:
+            while len(self._streams) > MAX_STREAMS:
                 self._streams.popitem(last=False)[1].put(None)
             return stream
 
     def write(self, token: str, samples: np.ndarray) -> None:
-        """samples: float32 (L,), nominally -1..1. A token of "" is that of nobody."""
+        """Add float32 samples (L,), nominally -1..1. Without a token ("") they are discarded."""
         if token:
             self._stream(token).put((samples.clip(-1, 1) * 32767).round().astype("<i2").tobytes())
 
     def close(self, token: str) -> None:
-        """Nothing more will come."""
+        """End a stream."""
         if token:
             self._stream(token).put(None)
 
     def read(self, token: str) -> Iterator[bytes]:
-        """16-bit little-endian samples of one channel, until the stream is closed."""
+        """Yields 16-bit little-endian samples of one channel until the stream is closed."""
         stream = self._stream(token)
         try:
-            while (data := stream.get(timeout=LONGEST_WAIT)) is not None:
+            while (data := stream.get(timeout=TIMEOUT)) is not None:
                 yield data
         except queue.Empty:
             return
