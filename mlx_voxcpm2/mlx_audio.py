@@ -50,6 +50,7 @@ def register() -> None:
 
     Raises ValueError, in one line, if mlx-audio is missing.
     """
+    _allow_missing_portaudio()
     try:
         from mlx_audio import server_inference
     except ImportError as error:
@@ -62,6 +63,26 @@ def register() -> None:
         names = ("cpu", "new_stream", "set_default_stream", "clear_cache")
         used = {name: getattr(mx, name) for name in names}
         server_inference.mx = SimpleNamespace(**used, gpu=mx.cpu)
+
+
+def _allow_missing_portaudio() -> None:
+    """Let mlx-audio be imported where the sound library PortAudio is missing.
+
+    Its modules import sounddevice for their player, which few machines without PortAudio need.
+    """
+    try:
+        import sounddevice  # noqa: F401
+    except OSError as error:
+        message = one_line(error)
+
+        def unavailable(name: str) -> NoReturn:
+            raise AttributeError(f"{name}: {message}; install PortAudio to play audio")
+
+        stand_in = module_from_spec(ModuleSpec("sounddevice", None))
+        stand_in.__getattr__ = unavailable
+        sys.modules["sounddevice"] = stand_in
+    except ImportError:
+        pass  # reported with the other dependencies
 
 
 def missing(error: ImportError) -> ValueError:

@@ -206,3 +206,15 @@ def test_a_session_generates_several_requests_at_once(plugin, ours):
         assert event.done and event.error is None
         assert event.samples == len(event.audio) == 3 * ours.patch_samples
         assert (event.token_count, event.sample_rate) == (3, ours.sample_rate)
+
+
+def test_mlx_audios_command_needs_no_portaudio(case, tmp_path):
+    (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')")
+    command = [sys.executable, "-m", "mlx_voxcpm2.mlx_audio", "tts.generate"]
+    flags = ["--model", str(case.folder), "--text", TEXT, "--max_tokens", "2"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [*command, *flags], capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert soundfile.info(tmp_path / "audio_000.wav").frames == 2 * case.model.patch_samples
