@@ -192,12 +192,11 @@ def build_model(dtype: str) -> tuple[VoxCPM2, dict[str, mx.array]]:
 
     model.update(tree_map_with_path(weight, model.parameters()))
     prepared = []
-    model.join(lambda *trees: prepared.extend(cut(trees)))
-    model.audio_vae.derive(cut)
+    model.prepare(lambda *trees: prepared.extend(cut(trees)))
     weights = dict(tree_flatten(model.parameters()))
     known = {id(value) for value in weights.values()}
-    joined = {f"joined {i}": a for i, a in enumerate(prepared) if id(a) not in known}
-    return model, weights | joined
+    matrices = [array for array in prepared if array.ndim == 2 and id(array) not in known]
+    return model, weights | {f"fused {i}": matrix for i, matrix in enumerate(matrices)}
 
 
 def watch(model: VoxCPM2, weights: dict[str, mx.array]) -> Counts:

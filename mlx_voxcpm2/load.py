@@ -12,7 +12,7 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from .layers import backend
+from .layers import device, kernels
 from .model import VoxCPM2
 from .models.family import Family, Weights
 from .models.voxcpm2.config import VoxCPM2Config
@@ -85,15 +85,14 @@ def load_model(
     stored = read_adapter_if_given(adapter, adapter_strength)
     checkpoint = read_checkpoint(find_checkpoint(path_or_repo, revision), precision)
     model, weights = checkpoint.model, checkpoint.weights
-    if dtype is None and backend.on_cpu():
+    if dtype is None and device.on_cpu():
         small = {name: value for name, value in weights.items() if not _is_matrix(name, value)}
         weights |= _cast(small, mx.float32, model.family)
     _assign(model, weights)
-    model.join(mx.eval)
-    model.audio_vae.derive(mx.eval)
+    model.prepare(mx.eval)
     if stored is not None:
         adapters.attach(model, stored)
-    for hint in backend.slowness_hints(model.dtype):
+    for hint in device.slowness_hints(model.dtype):
         logger.warning(hint)
     model.eval()
     return model
@@ -239,7 +238,7 @@ def _assign(model: VoxCPM2, weights: Weights) -> None:
         value = weights.pop(name)
         is_linear = _is_matrix(name, value) and "embed" not in name
         if is_linear and not name.startswith(float32):
-            value = backend.arrange(value)
+            value = kernels.matrix_layout(value)
         else:
             value = mx.contiguous(value)  # a transposed array would be copied at each use
         mx.eval(value)

@@ -85,7 +85,7 @@ class VoxCPM2(VoxCPM2Model):
         for start in range(0, len(latents), PATCHES_AT_ONCE):
             flat = latents[start : start + PATCHES_AT_ONCE].reshape(1, -1, size)
             chunks.append(self.audio_vae.decode(flat, condition_sample_rate, cache)[0])
-            mx.eval(chunks[-1], self.audio_vae.held(cache))
+            mx.eval(chunks[-1], self.audio_vae.cache_arrays(cache))
         return mx.concatenate(chunks) if chunks else mx.zeros(0)
 
     @with_speech_keywords

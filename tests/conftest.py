@@ -100,10 +100,10 @@ def same(ours: dict[str, mx.array], theirs: dict[str, mx.array]) -> bool:
 
 @pytest.fixture
 def as_on_a_gpu(monkeypatch):
-    """A case's model in float32, its projections joined as on a GPU."""
+    """A case's model in float32, its projections fused as on a GPU."""
 
     def load(case: Case):
-        monkeypatch.setattr("mlx_voxcpm2.layers.transformer.joins_gate_and_up", lambda: True)
+        monkeypatch.setattr("mlx_voxcpm2.layers.kernels.fuses_gate_and_up", lambda: True)
         return load_model(case.folder, dtype="float32")
 
     return load

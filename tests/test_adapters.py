@@ -123,13 +123,13 @@ def test_strength_0_and_no_adapter_are_the_base_to_the_last_bit(exchange, wide_a
     model = load_model(exchange, quantize=quantize)
     base = {**parameters(model), **everything(model)}
     attention = model.base_lm.layers[0].self_attn
-    assert attention.is_joined
+    assert attention.fused is not None
     model.load_adapter(wide_adapter)
-    assert not attention.is_joined
+    assert attention.fused is None
     changed = everything(model)
     assert all(relative_error(changed[name], base[name]) > 0.01 for name in changed)
     model.set_adapter_strength(0)
-    assert attention.is_joined and type(attention.o_proj) is type(attention.joined.layers[0])
+    assert attention.fused is not None and type(attention.o_proj) is type(attention.q_proj)
     assert same({**parameters(model), **everything(model)}, base)
     model.set_adapter_strength(1)
     assert same(everything(model), changed)
@@ -218,7 +218,7 @@ def test_fused_it_is_the_same_and_costs_nothing(released, as_on_a_gpu, golden, a
     near(model, golden, 7)
     assert model.adapter is None and parameters(model).keys() == names
     layer = model.base_lm.layers[0]
-    assert layer.self_attn.is_joined and layer.mlp.is_joined == as_gpu
+    assert layer.self_attn.fused is not None and (layer.mlp.fused is not None) == as_gpu
 
 
 def test_fusing_rounds_once_and_keeps_the_type(released):

@@ -218,7 +218,7 @@ def test_padding_is_never_looked_at(released):
         both = mx.concatenate([x, filled])
         pieces = [model.base_lm(both[:, a:b], cache) for a, b in ((0, 7), (7, 30), (30, 39))]
         for layer in cache:
-            layer.keep([1])
+            layer.select([1])
         assert cache[0].offset == 26 and not cache[0].padding
         pieces = [piece[1:] for piece in pieces] + [model.base_lm(both[1:, 39:], cache)]
         hidden = mx.concatenate(pieces, axis=1)

@@ -16,9 +16,9 @@ NEEDS_OPENBLAS = pytest.mark.skipif(
     reason="OpenBLAS is not installed",
 )
 REPORT = """
-from mlx_voxcpm2 import backend, blas
+from mlx_voxcpm2.layers import blas, device
 import mlx.core as mx
-print(blas.FAST_BLAS, *backend.slowness_hints(mx.float32))
+print(blas.FAST_BLAS, *device.slowness_hints(mx.float32))
 """
 # As on a machine without it.
 NO_OPENBLAS = """
@@ -83,7 +83,8 @@ def test_speech_is_the_official_one_without_a_fast_blas_too(make_case):
 import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
 import mlx.core as mx
 from conftest import GOLDEN, relative_error
-from mlx_voxcpm2 import blas, load_model
+from mlx_voxcpm2 import load_model
+from mlx_voxcpm2.layers import blas
 golden = mx.load(str(GOLDEN / "released.safetensors"))
 noise = golden["gen.zero_shot.noise"]
 options = dict(noise=noise, min_tokens=len(noise), max_tokens=len(noise), inference_timesteps=8)

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from torch_files import Call, Global, save, save_state_dict
 
 from mlx_voxcpm2 import load_model
-from mlx_voxcpm2.layers import backend
+from mlx_voxcpm2.layers import device
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_dtype_chooses_the_precision_of_all_but_the_audio_vae(folder, dtype, wan
 def test_bfloat16_is_the_default_and_says_so_where_the_file_asks_for_another(
     folder, caplog, monkeypatch
 ):
-    monkeypatch.setattr(backend, "on_cpu", lambda: False)
+    monkeypatch.setattr(device, "on_cpu", lambda: False)
     model = load_model(folder)
     assert model.dtype == mx.bfloat16
     assert model.audio_vae.encoder.fc_mu.weight.dtype == mx.float32
@@ -135,7 +135,7 @@ def test_a_cpu_computes_in_float32_and_keeps_matrices_as_they_are(
     (wanted,) = asked.generate("Hi.", **options)
     assert relative_error(spoken.audio, wanted.audio) < 1e-5
     assert relative_error(rounded.audio, wanted.audio) > 1e-3
-    monkeypatch.setattr(backend, "on_cpu", lambda: False)
+    monkeypatch.setattr(device, "on_cpu", lambda: False)
     assert load_model(source, quantize=recipe).dtype == mx.bfloat16 and caplog.text.count(hint) == 1
 
 

@@ -1,9 +1,11 @@
 """Every module against the official package, in float32, for each kind of configuration."""
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import pytest
-from conftest import relative_error
+from conftest import parameters, relative_error
+from mlx.utils import tree_unflatten
 
 from mlx_voxcpm2.models.voxcpm2.flow import Schedule
 
@@ -20,7 +22,7 @@ def test_language_models_give_the_official_hidden_states(case):
 @pytest.mark.parametrize(
     ("variant", "length"), [("released", 300), ("long_rope", 300), ("long_rope", 1100)]
 )
-def test_far_positions_are_turned_as_upstream_turns_them(make_case, variant, length):
+def test_far_positions_are_rotated_as_upstream_rotates_them(make_case, variant, length):
     case = make_case(variant)
     name = f"base_lm.{length}"
     x = case.given(name, 1, length, case.config["lm_config"]["hidden_size"])
@@ -28,13 +30,13 @@ def test_far_positions_are_turned_as_upstream_turns_them(make_case, variant, len
 
 
 def test_a_step_over_the_cache_equals_the_whole_sequence(case):
-    """In pieces, one of them longer than a block of the cache."""
+    """In chunks, one of them longer than a block of the cache."""
     for stack in (case.model.base_lm, case.model.residual_lm):
         x = case.given("cache", 1, 280, case.config["lm_config"]["hidden_size"])
-        cache, pieces = stack.make_cache(), []
+        cache, chunks = stack.make_cache(), []
         for start, end in ((0, 5), (5, 6), (6, 7), (7, 270), (270, 271), (271, 280)):
-            pieces.append(stack(x[:, start:end], cache))
-        assert relative_error(mx.concatenate(pieces, axis=1), stack(x)) < 1e-6
+            chunks.append(stack(x[:, start:end], cache))
+        assert relative_error(mx.concatenate(chunks, axis=1), stack(x)) < 1e-6
 
 
 def test_local_encoder_gives_the_official_embeddings(case):
@@ -90,14 +92,14 @@ def test_scalar_quantisation_and_stop_head_are_the_official_ones(case):
     assert relative_error(ours, case.golden["stop"]) < MODULE_ERROR
 
 
-def test_recorded_sound_becomes_the_official_latents(case):
+def test_recorded_audio_becomes_the_official_latents(case):
     for pad in ("left", "right"):
         ours = case.model.encode_audio(case.waveform("own"), pad)
         assert relative_error(ours, case.golden[f"vae.encode.{pad}"]) < MODULE_ERROR
 
 
 @pytest.mark.parametrize("name", ["ref", "prompt", "short", "whole", "stereo"])
-def test_sound_of_other_rates_and_lengths_becomes_the_official_latents(case, name):
+def test_audio_of_other_rates_and_lengths_becomes_the_official_latents(case, name):
     for pad in ("left", "right"):
         key = f"encode.{name}.{pad}"
         ours = case.model.encode_audio(case.waveform(name), pad)
@@ -109,12 +111,12 @@ def latents_for(case, name, length):
     return case.given(name, length, case.config["feat_dim"])[:, None]
 
 
-def test_latents_become_the_official_sound(case):
+def test_latents_become_the_official_audio(case):
     ours = case.model.decode_latents(latents_for(case, "vae.decode", 6))
     assert relative_error(ours, case.golden["vae.decode"]) < MODULE_ERROR
 
 
-def test_sample_rates_condition_the_sound_as_upstream_does(case):
+def test_sample_rates_condition_the_audio_as_upstream_does(case):
     """On a boundary, just above it, and elsewhere."""
     rates = [int(key.split(".")[-1]) for key in case.golden if key.startswith("vae.decode.")]
     assert bool(rates) == bool(case.config["audio_vae_config"]["sr_bin_boundaries"])
@@ -137,7 +139,7 @@ def test_chunks_of_latents_give_the_samples_of_the_whole(case):
         assert relative_error(mx.concatenate(chunks, axis=1), whole) < 1e-5
 
 
-def test_joined_projections_are_the_separate_ones(case, as_on_a_gpu):
+def test_fused_projections_are_the_separate_ones(case, as_on_a_gpu):
     """They share memory with the layers, whose names and values stay."""
     layer = as_on_a_gpu(case).base_lm.layers[0]
     x = case.given("joined", 1, 5, case.config["lm_config"]["hidden_size"])
@@ -145,13 +147,11 @@ def test_joined_projections_are_the_separate_ones(case, as_on_a_gpu):
         (layer.self_attn, ("q_proj", "k_proj", "v_proj")),
         (layer.mlp, ("gate_proj", "up_proj")),
     ):
-        layers = [part[name] for name in names]
-        assert part.joined.holds(layers)
-        separate = mx.concatenate([layer(x) for layer in layers], axis=-1)
-        assert relative_error(part.joined(x), separate) < 1e-6
+        separate = mx.concatenate([part[name](x) for name in names], axis=-1)
+        assert relative_error(part.fused(x), separate) < 1e-6
 
 
-def test_gate_and_up_joined_give_the_official_hidden_states(case, as_on_a_gpu):
+def test_fused_gate_and_up_give_the_official_hidden_states(case, as_on_a_gpu):
     hidden = case.config["lm_config"]["hidden_size"]
     ours = as_on_a_gpu(case).base_lm(case.given("base_lm", 1, 20, hidden))[0]
     assert relative_error(ours, case.golden["base_lm"]) < MODULE_ERROR
@@ -160,74 +160,104 @@ def test_gate_and_up_joined_give_the_official_hidden_states(case, as_on_a_gpu):
 def test_query_heads_stacked_or_not_give_the_official_embeddings(case, monkeypatch):
     patch, latents = case.config["patch_size"], case.config["feat_dim"]
     patches = case.given("feat_encoder", 1, 3, patch, latents)
-    stacks = "mlx_voxcpm2.layers.transformer.stacks_query_heads"
+    stacks = "mlx_voxcpm2.layers.kernels.stacks_query_heads"
     for stacked in (True, False):
         monkeypatch.setattr(stacks, lambda *_, stacked=stacked: stacked)
         ours = case.model.feat_encoder(patches)[0]
         assert relative_error(ours, case.golden["feat_encoder"]) < MODULE_ERROR
 
 
-def test_other_weights_are_heard_though_the_old_ones_were_joined(case, as_on_a_gpu, monkeypatch):
-    stack, x = (
-        as_on_a_gpu(case).base_lm,
-        case.given("x", 1, 5, case.config["lm_config"]["hidden_size"]),
-    )
-    before = stack(x)
-    for part, name in ((stack.layers[0].self_attn, "v_proj"), (stack.layers[0].mlp, "up_proj")):
-        with monkeypatch.context() as patch:
-            patch.setitem(part[name], "weight", part[name].weight * 2)
-            assert relative_error(stack(x), before) > 1e-3
-    assert mx.array_equal(stack(x), before)
+def assert_follows_its_weights(model, path: str, compute, prepare: bool) -> None:
+    """Whether what `compute` gives changes with the parameter at `path`, and back again.
+
+    prepare: whether the model is prepared anew for each of its weights.
+    """
+    before = compute()
+    value = parameters(model)[path]
+    for wanted in (value * 2, value):
+        model.update(tree_unflatten([(path, wanted)]))
+        if prepare or wanted is value:
+            model.prepare(mx.eval)
+        assert (relative_error(compute(), before) > 1e-3) == (wanted is not value), path
+    assert mx.array_equal(compute(), before), path
 
 
+@pytest.mark.parametrize("prepare", [False, True])
+def test_replaced_weights_are_used_though_the_old_ones_were_fused(case, as_on_a_gpu, prepare):
+    model = as_on_a_gpu(case)
+    x = case.given("x", 1, 5, case.config["lm_config"]["hidden_size"])
+    for name in ("self_attn.v_proj", "mlp.up_proj"):
+        path = f"base_lm.layers.0.{name}.weight"
+        assert_follows_its_weights(model, path, lambda: model.base_lm(x), prepare)
+
+
+@pytest.mark.parametrize("prepare", [False, True])
 @pytest.mark.parametrize("path", ["self_attn.q_proj", "self_attn.o_proj", "mlp.up_proj"])
-def test_the_compiled_solver_hears_other_weights(released, as_on_a_gpu, path, monkeypatch):
-    """And the old ones again."""
-    decoder, schedule = as_on_a_gpu(released).feat_decoder, Schedule.sway(4)
+def test_the_compiled_solver_uses_replaced_weights(released, as_on_a_gpu, path, prepare):
+    model, schedule = as_on_a_gpu(released), Schedule.sway(4)
     arguments = (
         released.given("solve.mu", 1, 2, 56),
         released.given("solve.cond", 1, 4, 16),
         released.given("solve.noise", 1, 4, 16),
         schedule,
-        decoder.time_tokens(schedule),
+        model.feat_decoder.time_tokens(schedule),
         2.0,
     )
-    before = decoder(*arguments)
-    assert decoder.estimator.decoder.layers[0].mlp.is_joined
-    layer = decoder.estimator.decoder.layers[0]
-    for name in path.split("."):
-        layer = layer[name]
-    with monkeypatch.context() as patch:
-        patch.setitem(layer, "weight", layer.weight * 2)
-        assert relative_error(decoder(*arguments), before) > 1e-3
-    assert mx.array_equal(decoder(*arguments), before)
+    assert model.feat_decoder.estimator.decoder.layers[0].mlp.fused is not None
+    path = f"feat_decoder.estimator.decoder.layers.0.{path}.weight"
+    assert_follows_its_weights(model, path, lambda: model.feat_decoder(*arguments), prepare)
 
 
-def test_the_other_compiled_parts_hear_other_weights(released, monkeypatch):
-    """The local encoder of one patch, and the AudioVAE's stream."""
-    model = released.model
-    patch = released.given("patch", 1, 1, 4, 16)
+@pytest.mark.parametrize("prepare", [False, True])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "decoder.model.8.alpha",
+        "decoder.model.2.block.2.block.3.bias",
+        "decoder.model.2.block.3.block.1.weight",
+        "decoder.sr_cond_model.2.bias_embed.weight",
+    ],
+)
+def test_the_compiled_stream_of_audio_uses_replaced_weights(released, as_on_a_gpu, path, prepare):
+    model = as_on_a_gpu(released)
+    patch = released.given("patch", 1, 1, 4, 16)[0]
 
-    def sound() -> mx.array:
-        cache, pieces = model.audio_vae.make_cache(), []
+    def audio() -> mx.array:
+        cache, chunks = model.audio_vae.make_cache(), []
         for _ in range(3):
-            pieces.append(model.audio_vae.decode(patch[0], cache=cache))
-            mx.eval(pieces)  # as speech is: one piece is computed before the next is compiled
-        return mx.concatenate(pieces)
+            chunks.append(model.audio_vae.decode(patch, cache=cache))
+            mx.eval(chunks)  # as in generation: one chunk is computed before the next is compiled
+        return mx.concatenate(chunks)
 
-    alpha = model.audio_vae.decoder.model[-2]
-    for compute, owner, name in (
-        (lambda: model.feat_encoder(patch), model.feat_encoder.in_proj, "weight"),
-        (sound, alpha, "alpha"),
+    assert_follows_its_weights(model, f"audio_vae.{path}", audio, prepare)
+
+
+@pytest.mark.parametrize("prepare", [False, True])
+def test_the_compiled_local_encoder_uses_replaced_weights(released, as_on_a_gpu, prepare):
+    model, patch = as_on_a_gpu(released), released.given("patch", 1, 1, 4, 16)
+    path = "feat_encoder.in_proj.weight"
+    assert_follows_its_weights(model, path, lambda: model.feat_encoder(patch), prepare)
+
+
+def test_every_way_to_replace_a_weight_discards_what_was_computed_of_it(released, as_on_a_gpu):
+    def is_prepared(model) -> bool:
+        return model.base_lm.layers[0].mlp.fused is not None
+
+    for replace in (
+        lambda model: model.load_weights(list(parameters(model).items())),
+        lambda model: model.apply(lambda value: value),
+        lambda model: model.update(model.parameters()),
+        lambda model: nn.quantize(
+            model, 32, class_predicate=lambda path, _: path == "base_lm.embed_tokens"
+        ),
     ):
-        before = compute()
-        with monkeypatch.context() as changed:
-            changed.setitem(owner, name, owner[name] * 2)
-            assert relative_error(compute(), before) > 1e-3
-        assert mx.array_equal(compute(), before)
+        model = as_on_a_gpu(released)
+        assert is_prepared(model)
+        replace(model)
+        assert not is_prepared(model)
 
 
-def test_both_ways_to_turn_are_the_same(case):
+def test_both_rotations_are_the_same(case):
     """`mx.fast.rope` is used on a GPU only, and computes its angles in another order."""
     rope = case.model.base_lm.rope
     x = case.given("rope", 1, 2, 40, rope.size)
@@ -237,7 +267,7 @@ def test_both_ways_to_turn_are_the_same(case):
     assert relative_error(rope(x, 7), other) < 1e-5
 
 
-def test_pieces_of_a_clip_are_the_whole(case):
+def test_chunks_of_a_clip_are_the_whole(case):
     """Encoded and decoded a few patches at a time, in memory that does not grow with the clip."""
     model, vae = case.model, case.model.audio_vae
     samples = 19 * case.config["patch_size"] * vae.config.encoder_hop

@@ -94,15 +94,15 @@ def test_in_memory_it_is_what_the_converted_file_holds(exchange, tmp_path, recip
 
 
 def test_projections_of_one_input_stay_one_product(exchange, original, monkeypatch):
-    """Recipes give them the same bits, so that they can be joined, as on a GPU."""
-    monkeypatch.setattr("mlx_voxcpm2.layers.transformer.joins_gate_and_up", lambda: True)
+    """Recipes give them the same bits, so that they can be fused, as on a GPU."""
+    monkeypatch.setattr("mlx_voxcpm2.layers.kernels.fuses_gate_and_up", lambda: True)
     x = mx.random.normal((1, 3, 64), key=mx.random.key(0)).astype(mx.bfloat16)
     for recipe in ("4bit-down6-dit8", "mxfp4"):
         layer = load_model(exchange, quantize=recipe).base_lm.layers[0]
-        assert layer.self_attn.is_joined and layer.mlp.is_joined
+        assert layer.self_attn.fused and layer.mlp.fused
         separate = mx.concatenate([layer.mlp.gate_proj(x), layer.mlp.up_proj(x)], axis=-1)
-        joined = layer.mlp.joined(x)
-        assert relative_error(joined.astype(mx.float32), separate.astype(mx.float32)) < 1e-2
+        fused = layer.mlp.fused(x)
+        assert relative_error(fused.astype(mx.float32), separate.astype(mx.float32)) < 1e-2
 
 
 def test_eight_bits_speak_nearly_the_same(exchange, original):

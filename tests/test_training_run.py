@@ -19,7 +19,7 @@ from mlx_voxcpm2 import load_model
 from mlx_voxcpm2.commands import shell as command
 from mlx_voxcpm2.commands import train
 from mlx_voxcpm2.convert import convert
-from mlx_voxcpm2.layers.transformer import Joinable
+from mlx_voxcpm2.layers.fused_linear import FusedProjections
 from mlx_voxcpm2.training import run as training
 from mlx_voxcpm2.training.checkpoint import load_trainable
 from mlx_voxcpm2.training.options import TrainingSettings
@@ -106,11 +106,11 @@ def test_a_learnt_model_is_loaded_and_speaks(unbroken, released):
 
 
 def test_to_learn_a_model_its_weights_are_in_memory_once(released, data):
-    """Joined projections would keep the first ones."""
+    """Fused projections would keep the first ones."""
     settings = TrainingSettings(str(released.folder), str(data), lora=None)
     model = load_trainable(settings, released.folder, None)
-    joinable = [module for module in model.modules() if isinstance(module, Joinable)]
-    assert joinable and not [module for module in joinable if module.joined is not None]
+    found = [module for module in model.modules() if isinstance(module, FusedProjections)]
+    assert found and all(module.fused is None for module in found)
 
 
 def test_what_mlx_wrote_can_be_learnt_and_is_loaded_again(released, data, tmp_path):

@@ -1,7 +1,4 @@
-"""Sizes of a transformer stack.
-
-Fields, names and defaults follow upstream's `MiniCPM4Config`.
-"""
+"""Sizes and options of a transformer stack, with the names of Hugging Face's config.json."""
 
 from __future__ import annotations
 
@@ -13,6 +10,11 @@ from ..schema import require, require_positive
 
 @dataclass(frozen=True)
 class RopeScaling:
+    """LongRoPE: a factor per frequency, one set for short contexts and one for long ones.
+
+    Ding et al. 2024, arXiv 2402.13753.
+    """
+
     long_factor: tuple[float, ...]
     short_factor: tuple[float, ...]
     original_max_position_embeddings: int
@@ -25,81 +27,92 @@ class RopeScaling:
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """A MiniCPM-4 stack: the language model's entry, and what the other stacks derive from it."""
+    """Raises ValueError, when made, for sizes that do not fit each other."""
 
     hidden_size: int
     intermediate_size: int
-    max_position_embeddings: int
-    num_attention_heads: int
     num_hidden_layers: int
+    num_attention_heads: int
     num_key_value_heads: int
+    max_position_embeddings: int
     rms_norm_eps: float
-    rope_scaling: RopeScaling
-    vocab_size: int
-    scale_emb: float
-    dim_model_base: int
-    scale_depth: float
-    rope_theta: float
-    bos_token_id: int
-    eos_token_id: int
-    use_mup: bool = True
-    kv_channels: int | None = None
-    no_rope: bool = False
+    vocab_size: int = 0
+    """Tokens with an embedding; 0 for a stack that is given embeddings only."""
+    head_dim: int | None = None
+    """By default hidden_size / num_attention_heads."""
+    qkv_bias: bool = False
+    """Whether the projections to queries, keys and values have biases, as Qwen2's."""
+    rope_theta: float | None = 10000.0
+    """Base of the rotary frequencies; None for attention without positions."""
+    rope_scaling: RopeScaling | None = None
+    """None for plain RoPE."""
+    tie_word_embeddings: bool = True
+    """Whether `CausalLM` computes its logits with the embedding matrix."""
+    embedding_scale: float = 1.0
+    residual_scale: float = 1.0
+    """Factor on what each attention and MLP adds to the residual stream."""
 
     def __post_init__(self):
         require_positive(
-            self, "hidden_size", "intermediate_size", "max_position_embeddings",
-            "num_attention_heads", "num_hidden_layers", "num_key_value_heads", "rope_theta",
-        )  # fmt: skip
-        if self.kv_channels is not None:
-            require_positive(self, "kv_channels")
-        require(
-            self.num_attention_heads % self.num_key_value_heads == 0,
-            "num_attention_heads", self.num_attention_heads,
-            f"a multiple of num_key_value_heads ({self.num_key_value_heads})",
-        )  # fmt: skip
-        if not self.no_rope:
-            self._check_rope()
+            self,
+            *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
+            *("num_key_value_heads", "max_position_embeddings"),
+        )
+        if self.head_dim is not None:
+            require_positive(self, "head_dim")
+        multiple = f"a multiple of num_key_value_heads ({self.num_key_value_heads})"
+        fits = self.num_attention_heads % self.num_key_value_heads == 0
+        require(fits, "num_attention_heads", self.num_attention_heads, multiple)
+        if self.rope_theta is not None:
+            require_positive(self, "rope_theta")
+            require(self.head_size % 2 == 0, "head size", self.head_size, "even")
+            if self.rope_scaling is not None:
+                self._check_rope_scaling(self.rope_scaling)
 
-    def _check_rope(self):
-        require(self.head_dim % 2 == 0, "head size", self.head_dim, "even")
+    def _check_rope_scaling(self, scaling: RopeScaling) -> None:
+        pairs = self.head_size // 2
+        wanted = f"{pairs} values, one per pair of a head's {self.head_size} channels"
         for name in ("long_factor", "short_factor"):
-            length = len(getattr(self.rope_scaling, name))
-            require(
-                length == self.head_dim // 2,
-                f"rope_scaling.{name}", f"{length} values",
-                f"{self.head_dim // 2} values, one per pair of a head's {self.head_dim} channels",
-            )  # fmt: skip
+            length = len(getattr(scaling, name))
+            require(length == pairs, f"rope_scaling.{name}", f"{length} values", wanted)
+        original = scaling.original_max_position_embeddings
         require(
-            self.rope_scaling.original_max_position_embeddings > 1 and self._rope_scale_squared > 0,
-            "max_position_embeddings", self.max_position_embeddings,
+            original > 1 and self._rope_scale_squared > 0,
+            "max_position_embeddings",
+            self.max_position_embeddings,
             "in proportion to rope_scaling.original_max_position_embeddings",
-        )  # fmt: skip
+        )
 
     @property
-    def head_dim(self) -> int:
-        return self.kv_channels or self.hidden_size // self.num_attention_heads
+    def head_size(self) -> int:
+        """Channels of a head."""
+        return self.head_dim or self.hidden_size // self.num_attention_heads
 
     @property
     def _rope_scale_squared(self) -> float:
+        if self.rope_scaling is None:
+            return 1.0
         original = self.rope_scaling.original_max_position_embeddings
         return 1 + math.log(self.max_position_embeddings / original) / math.log(original)
 
     @property
-    def rope_scale(self) -> float:
-        """The factor on cos and sin, `MiniCPMLongRoPE.scaling_factor`."""
-        return math.sqrt(self._rope_scale_squared)
+    def attention_scale(self) -> float:
+        """Factor on the product of query and key.
+
+        LongRoPE's factor on cosines and sines, upstream's `MiniCPMLongRoPE.scaling_factor`, occurs
+        twice in that product.
+        """
+        rope_scale_squared = 1.0 if self.rope_theta is None else self._rope_scale_squared
+        return rope_scale_squared * self.head_size**-0.5
 
     @property
     def rope_factors(self) -> tuple[float, ...]:
-        """Upstream chooses once, by the model's longest context and not by the sequence."""
-        longer = self.max_position_embeddings > self.rope_scaling.original_max_position_embeddings
-        return self.rope_scaling.long_factor if longer else self.rope_scaling.short_factor
+        """Factor on the period of each frequency, (head_size / 2,).
 
-    @property
-    def embedding_scale(self) -> float:
-        return self.scale_emb if self.use_mup else 1.0
-
-    @property
-    def residual_scale(self) -> float:
-        return self.scale_depth / math.sqrt(self.num_hidden_layers) if self.use_mup else 1.0
+        LongRoPE's are chosen once, by the model's longest context and not by the sequence's length.
+        """
+        scaling = self.rope_scaling
+        if scaling is None:
+            return (1.0,) * (self.head_size // 2)
+        longer = self.max_position_embeddings > scaling.original_max_position_embeddings
+        return scaling.long_factor if longer else scaling.short_factor

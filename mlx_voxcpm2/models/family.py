@@ -72,5 +72,25 @@ class Network(nn.Module):
         self.adapter: Any = None
         """The attached LoRA adapter, see `weights.adapters`."""
 
-    def join(self, evaluate: Callable[..., None]) -> None:
-        """Prepares the final weights for generation, if the family can. evaluate: `mx.eval`."""
+    def prepare(self, evaluate: Callable[..., None]) -> None:
+        """Computes in advance what generation needs of the final weights alone.
+
+        Without it generation is slower and otherwise the same. evaluate: `mx.eval`, or a stand-in.
+        """
+
+    def discard_prepared(self) -> None:
+        """Undoes `prepare`, and discards compiled functions, which hold the weights too.
+
+        To be called before a weight or layer is replaced by assignment; `update`, `update_modules`
+        and what is built on them (`load_weights`, `apply`, `nn.quantize`) call it.
+        """
+
+    def update(self, parameters: dict, strict: bool = True) -> nn.Module:
+        """Replaces parameters, see `nn.Module.update`, and calls `discard_prepared`."""
+        self.discard_prepared()
+        return super().update(parameters, strict)
+
+    def update_modules(self, modules: dict, strict: bool = True) -> nn.Module:
+        """Replaces layers, see `nn.Module.update_modules`, and calls `discard_prepared`."""
+        self.discard_prepared()
+        return super().update_modules(modules, strict)

@@ -128,9 +128,8 @@ class Batch:
         )
         for start in range(0, length, PREFILL_POSITIONS):
             chunk = slice(start, start + PREFILL_POSITIONS)
-            hidden, residual = self.model(
-                embeddings[:, chunk], is_audio[:, chunk], self.cache, read=slice(-1, None)
-            )
+            part, last = (embeddings[:, chunk], is_audio[:, chunk]), slice(-1, None)
+            hidden, residual = self.model(*part, self.cache, output_positions=last)
             self.hidden, self.residual = hidden.squeeze(1), residual.squeeze(1)
             mx.async_eval(self.hidden, self.residual)
 
@@ -218,7 +217,7 @@ class Batch:
         self.patches = self.patches[chosen]
         for stack in self.cache:
             for layer in stack:
-                layer.keep(rows)
+                layer.select(rows)
         self._rows_changed()
 
 

@@ -62,7 +62,7 @@ class Scheduler:
         if self.batch is None:
             return chunks
         self.audio = self.model.audio_vae.decode(self.batch.draw(), cache=self.cache)
-        mx.async_eval(self.audio, self.model.audio_vae.held(self.cache))
+        mx.async_eval(self.audio, self.model.audio_vae.cache_arrays(self.cache))
         return self._end() if is_first and not chunks else chunks
 
     def cancel(self, number: int) -> None:
@@ -87,8 +87,8 @@ class Scheduler:
         if not active:
             self.batch, self.cache = None, []
         elif len(active) < len(reasons):
-            self.model.audio_vae.keep(self.cache, active)
-            mx.async_eval(self.model.audio_vae.held(self.cache))
+            self.model.audio_vae.select(self.cache, active)
+            mx.async_eval(self.model.audio_vae.cache_arrays(self.cache))
         self.numbers = [self.numbers[index] for index in active]
         self.guards = {number: self.guards[number] for number in self.numbers}
         return chunks

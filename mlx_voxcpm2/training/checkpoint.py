@@ -9,7 +9,6 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from ..layers.transformer import Joinable
 from ..load import load_model
 from ..model import VoxCPM2
 from ..weights.adapter_files import read_adapter, write_adapter
@@ -35,8 +34,7 @@ def load_trainable(settings: TrainingSettings, source: Path, checkpoint: Path | 
                 f"{source} is quantised, and rounded numbers can't be learnt; train an adapter "
                 f"(--lora), or take the original, such as {model.family.original}"
             )
-        if isinstance(module, Joinable):
-            module.joined = None  # it would keep the first weights in memory
+    model.discard_prepared()  # it would keep the first weights in memory
     model.audio_vae.freeze()
     return model
 

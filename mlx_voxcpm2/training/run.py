@@ -152,6 +152,7 @@ def _write(run: _Run, folder: RunFolder, step: Step, losses: Losses) -> None:
 def _speak(model: VoxCPM2, texts: Sequence[str], seed: int, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model.eval()
+    model.prepare(mx.eval)
     for number, text in enumerate(texts, start=1):
         [result] = model.generate(
             text, seed=seed, retry_badcase=False, retry_by_ear=False, max_tokens=500

@@ -12,7 +12,7 @@ import mlx.optimizers as optim
 import numpy as np
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
-from ..layers.transformer import MiniCPM
+from ..layers.transformer import Transformer
 from ..models.voxcpm2.network import VoxCPM2Model
 from .losses import Draws, losses
 from .options import TrainingOptions
@@ -72,7 +72,7 @@ class Trainer:
         )
         self.optimizer.init(model.trainable_parameters())
         for module in model.modules():
-            if isinstance(module, MiniCPM):
+            if isinstance(module, Transformer):
                 module.recomputes = options.gradient_checkpointing
         self._orders: dict[int, np.ndarray] = {}
         self._apply = mx.compile(self._apply_update)

@@ -124,5 +124,5 @@ class ClipEncoder:
         for start in range(0, len(samples), chunk):
             audio = mx.array(samples[start : start + chunk])[None]
             latents.append(self.audio_vae.encode(audio, cache))
-            mx.eval(latents[-1], self.audio_vae.held(cache))
+            mx.eval(latents[-1], self.audio_vae.cache_arrays(cache))
         return mx.concatenate(latents, axis=1).reshape(-1, *self.patch_shape)

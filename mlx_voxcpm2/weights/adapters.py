@@ -11,7 +11,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
-from ..layers import backend
+from ..layers import kernels
 from ..models.family import Network, Weights
 from ..models.voxcpm2.lora import LoRASettings
 from .adapter_files import StoredAdapter, check_strength, read_adapter
@@ -69,7 +69,8 @@ def attach(model: Network, stored: StoredAdapter) -> Adapter:
     factors, skipped = match(layers, stored)
     scale = stored.trained_scale
     made = loaded_layers(layers, factors, scale)
-    remove_adapter(model)
+    if model.adapter is not None:
+        _replace(model, _base_layers(model.adapter))
     model.adapter = Adapter(made, scale, source=stored.source, skipped=skipped)
     set_strength(model, stored.strength)
     return model.adapter
@@ -81,8 +82,9 @@ def set_strength(model: Network, strength: float) -> None:
     adapter.strength = check_strength(strength)
     scale = adapter.trained_scale * adapter.strength
     adapter.layers = {path: with_scale(layer, scale) for path, layer in adapter.layers.items()}
-    # At 0 the base layers themselves, joined as they were: the same kernels and the same bits.
+    # At 0 the base layers themselves, fused as they were: the same kernels and the same bits.
     _replace(model, adapter.layers if adapter.strength else _base_layers(adapter))
+    model.prepare(mx.eval)
 
 
 def remove_adapter(model: Network) -> None:
@@ -90,6 +92,7 @@ def remove_adapter(model: Network) -> None:
     if model.adapter is not None:
         _replace(model, _base_layers(model.adapter))
         model.adapter = None
+        model.prepare(mx.eval)
 
 
 def fuse_adapter(model: Network) -> None:
@@ -101,15 +104,14 @@ def fuse_adapter(model: Network) -> None:
                 f"{path} is quantised and would round the adapter away; leave it unfused, or "
                 "convert the original with --adapter"
             )
-    remove_adapter(model)
-    if not adapter.strength:
-        return
-    for layer in adapter.layers.values():
+    _replace(model, _base_layers(adapter))
+    model.adapter = None
+    for layer in adapter.layers.values() if adapter.strength else ():
         weight = layer.linear.weight
         fused = fused_weight(weight, layer.lora_a.T, layer.lora_b.T, layer.scale)
-        layer.linear.weight = backend.arrange(fused.astype(weight.dtype))
+        layer.linear.weight = kernels.matrix_layout(fused.astype(weight.dtype))
         mx.eval(layer.linear.weight)  # so that only one is in memory in float32
-    model.join(mx.eval)
+    model.prepare(mx.eval)
 
 
 def fuse_weights(model: Network, weights: Weights, stored: StoredAdapter) -> Weights:
@@ -131,7 +133,7 @@ def add_lora(
     """Attaches LoRA layers to be trained, and freezes all other weights.
 
     Output is unchanged up to rounding, since B starts at 0, and projections of the same input are
-    no longer joined. Until `remove_adapter` it is the model's adapter like any other, also for
+    no longer fused. Until `remove_adapter` it is the model's adapter like any other, also for
     `set_adapter_strength`.
 
     stored: an adapter with the same settings, whose training is continued.

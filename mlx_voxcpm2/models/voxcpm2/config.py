@@ -12,66 +12,29 @@ from dataclasses import dataclass, replace
 
 from ...layers.config import TransformerConfig
 from ...schema import read_dataclass, require, require_positive
+from .stack_configs import DiTConfig, EncoderConfig, LanguageModelConfig
 
 logger = logging.getLogger("mlx_voxcpm2")
 
-# Written beside upstream's fields by the hub's libraries and by MLX converters; load.py reads
-# the quantisation, the rest says nothing about the network.
+# Fields that the hub's libraries and MLX converters add to upstream's; load.py reads the
+# quantisation, the others do not concern the network.
 _FOREIGN_FIELDS = {
-    "_name_or_path", "architecture", "architectures", "auto_map", "model_type", "quantization",
-    "quantization_config", "torch_dtype", "transformers_version",
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class EncoderConfig:
-    hidden_dim: int = 1024
-    ffn_dim: int = 4096
-    num_heads: int = 16
-    num_layers: int = 4
-    kv_channels: int | None = None
-
-
-@dataclass(frozen=True)
-class FlowConfig:
-    """`CfmConfig`. Upstream solves with Euler whatever `solver` says; the rest is for training."""
-
-    sigma_min: float = 1e-6
-    solver: str = "euler"
-    t_scheduler: str = "log-norm"
-    training_cfg_rate: float = 0.1
-    inference_cfg_rate: float = 1.0
-    reg_loss_type: str = "l1"
-    ratio_r_neq_t_range: tuple[float, ...] = (0.25, 0.75)
-    noise_cond_prob_range: tuple[float, ...] = (0.0, 0.0)
-    noise_cond_scale: float = 0.0
-
-    def __post_init__(self):
-        require(self.solver == "euler", "cfm_config.solver", self.solver, "'euler'")
-        known = ("log-norm", "uniform")
-        require(
-            self.t_scheduler in known, "cfm_config.t_scheduler", self.t_scheduler, f"one of {known}"
-        )
-
-
-@dataclass(frozen=True)
-class DiTConfig(EncoderConfig):
-    # The released file spells the first, upstream reads the second.
-    mean_mode: bool = False
-    dit_mean_mode: bool = False
-    cfm_config: FlowConfig = FlowConfig()
-
-    def __post_init__(self):
-        even = self.hidden_dim >= 4 and self.hidden_dim % 2 == 0
-        require(even, "dit_config.hidden_dim", self.hidden_dim, "even, and 4 or more")
-        require(not self.mean_mode, "dit_config.mean_mode", True, "false: it is not implemented")
-        require(
-            not self.dit_mean_mode, "dit_config.dit_mean_mode", True, "false: it is not implemented"
-        )
+    "_name_or_path",
+    "architecture",
+    "architectures",
+    "auto_map",
+    "model_type",
+    "quantization",
+    "quantization_config",
+    "torch_dtype",
+    "transformers_version",
+}
 
 
 @dataclass(frozen=True)
 class AudioVAEConfig:
+    """Channels double with each encoder rate and halve with each decoder rate."""
+
     encoder_dim: int = 128
     encoder_rates: tuple[int, ...] = (2, 5, 8, 8)
     latent_dim: int | None = 64
@@ -91,11 +54,9 @@ class AudioVAEConfig:
         for name in ("encoder_rates", "decoder_rates"):
             rates = getattr(self, name)
             require(bool(rates) and min(rates) > 0, name, list(rates), "positive integers")
-        smallest = 2 ** len(self.decoder_rates)
-        require(
-            self.decoder_dim >= smallest, "decoder_dim", self.decoder_dim,
-            f"{smallest} or more, since it is halved once per rate",
-        )  # fmt: skip
+        channels, smallest = self.decoder_dim, 2 ** len(self.decoder_rates)
+        wanted = f"{smallest} or more, since it is halved once per rate"
+        require(channels >= smallest, "decoder_dim", channels, wanted)
         require(not self.use_noise_block, "use_noise_block", True, "false: it is not implemented")
         if self.sr_bin_boundaries is not None:
             # "…_init" differs from "scale_bias" in how training starts, not in what it computes.
@@ -105,6 +66,7 @@ class AudioVAEConfig:
 
     @property
     def latent_channels(self) -> int:
+        """Channels of a latent, D."""
         return self.latent_dim or self.encoder_dim * 2 ** len(self.encoder_rates)
 
     @property
@@ -120,7 +82,9 @@ class AudioVAEConfig:
 
 @dataclass(frozen=True)
 class VoxCPM2Config:
-    lm_config: TransformerConfig
+    """`VoxCPMConfig`, the whole of config.json."""
+
+    lm_config: LanguageModelConfig
     encoder_config: EncoderConfig
     dit_config: DiTConfig
     audio_vae_config: AudioVAEConfig = AudioVAEConfig()
@@ -136,50 +100,60 @@ class VoxCPM2Config:
     dtype: str = "bfloat16"
 
     def __post_init__(self):
-        require_positive(
-            self, "patch_size", "feat_dim", "residual_lm_num_layers", "max_length",
-            "scalar_quantization_latent_dim", "scalar_quantization_scale",
-        )  # fmt: skip
+        require_positive(self, "patch_size", "feat_dim", "residual_lm_num_layers", "max_length")
+        require_positive(self, "scalar_quantization_latent_dim", "scalar_quantization_scale")
         latents = self.audio_vae_config.latent_channels
-        require(
-            self.feat_dim == latents, "feat_dim", self.feat_dim,
-            f"{latents}, the AudioVAE's latent_dim",
-        )  # fmt: skip
-        for stack in (self.residual_config, self.local_encoder_config, self.local_dit_config):
-            if not stack.no_rope:
-                stack._check_rope()
+        wanted = f"{latents}, the AudioVAE's latent_dim"
+        require(self.feat_dim == latents, "feat_dim", self.feat_dim, wanted)
+        # Each checks its sizes when it is made.
+        _ = self.residual_config, self.local_encoder_config, self.local_dit_config
 
     @property
     def context_length(self) -> int:
-        """Positions there are: upstream's cache ends at one limit, its RoPE at the other."""
+        """Number of positions: upstream's cache ends at one limit, its RoPE at the other."""
         return min(self.max_length, self.lm_config.max_position_embeddings)
 
     @property
+    def base_config(self) -> TransformerConfig:
+        """The base language model."""
+        return self.lm_config.transformer()
+
+    @property
     def residual_config(self) -> TransformerConfig:
-        return replace(
-            self.lm_config, num_hidden_layers=self.residual_lm_num_layers,
-            vocab_size=0, no_rope=self.residual_lm_no_rope,
-        )  # fmt: skip
+        """The residual language model."""
+        layers, no_rope = self.residual_lm_num_layers, self.residual_lm_no_rope
+        changes = {"num_hidden_layers": layers, "vocab_size": 0, "no_rope": no_rope}
+        return replace(self.lm_config, **changes).transformer()
 
     @property
     def local_encoder_config(self) -> TransformerConfig:
+        """The local encoder's stack."""
         return self._local(self.encoder_config)
 
     @property
     def local_dit_config(self) -> TransformerConfig:
+        """The local diffusion transformer's stack."""
         return self._local(self.dit_config)
 
     def _local(self, local: EncoderConfig) -> TransformerConfig:
         """Key-value heads, RoPE and muP are the language model's, as upstream copies them."""
-        return replace(
-            self.lm_config, hidden_size=local.hidden_dim, intermediate_size=local.ffn_dim,
-            num_attention_heads=local.num_heads, num_hidden_layers=local.num_layers,
-            kv_channels=local.kv_channels, vocab_size=0,
-        )  # fmt: skip
+        changed = replace(
+            self.lm_config,
+            hidden_size=local.hidden_dim,
+            intermediate_size=local.ffn_dim,
+            num_attention_heads=local.num_heads,
+            num_hidden_layers=local.num_layers,
+            kv_channels=local.kv_channels,
+            vocab_size=0,
+        )
+        return changed.transformer()
 
     @classmethod
     def from_dict(cls, data: dict) -> VoxCPM2Config:
-        """Raises ValueError for another architecture and for any field that cannot be honoured."""
+        """Reads config.json's object.
+
+        Raises ValueError for another architecture and for any field that cannot be honoured.
+        """
         architecture = str(data.get("architecture", data.get("model_type", "voxcpm"))).lower()
         if architecture == "voxcpm":
             raise ValueError(

@@ -1,12 +1,12 @@
-"""From noise to a patch along a learned velocity: the schedule, guidance and the solvers.
+"""Flow matching: the schedule, guidance and solvers that turn noise into a patch of latents.
 
 Upstream: modules/locdit/unified_cfm.py. Flow matching: Lipman et al. 2022, arXiv 2210.02747;
 CFG-Zero*: Fan et al. 2025, arXiv 2503.18886; sway sampling: Chen et al. 2024, arXiv 2410.06885;
 Adams-Bashforth: Hairer, Nørsett, Wanner 1993, Solving Ordinary Differential Equations I, III.5.
 
-What the solvers approach: upstream takes the velocity for zero in the first twenty-fifth of its
-grid, and in one step at least. With ever more steps that is the path that starts with the noise at
-`PATH_START`, 0.983, not at 1. Ten Euler steps start at 0.956, five at 0.909.
+Upstream sets the velocity to zero in the first twenty-fifth of its grid, at least in one step. In
+the limit of many steps the path therefore starts from the noise at `PATH_START`, 0.983, not at 1;
+ten Euler steps start at 0.956, five at 0.909.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from ...layers.backend import multiplies_on_one_core, on_two_cores
-from ...layers.compiled import CompiledGraphs
+from ...layers.compiled import CompiledFunctions
+from ...layers.kernels import map_rows
 from .local_dit import LocalDiT
 
 # The sway grid after a twenty-fifth of its steps.
@@ -30,27 +30,28 @@ PATH_START = 2 * 0.96 + math.cos(math.pi / 2 * 0.96) - 1
 
 @dataclass(frozen=True)
 class Schedule:
-    """Steps from t = 1 (noise) to t = 0 (a patch), and the solver that takes them.
-
-    Each step costs one evaluation of the network, but the first `zero_steps` none.
-    """
+    """Steps from t = 1 (noise) to t = 0 (a patch), and the solver that takes them."""
 
     times: tuple[float, ...]
     sizes: tuple[float, ...]
-    # During the first steps CFG-Zero* takes the velocity for zero.
     zero_steps: int
+    """Number of first steps in which CFG-Zero* sets the velocity to zero.
+
+    Each of the other steps costs one evaluation of the network.
+    """
     solver: str = "euler"
+    """A name in `SOLVERS`."""
 
     @classmethod
     def of(cls, solver: str, steps: int) -> Schedule:
-        """The grid that goes with a solver of `SOLVERS`: upstream's with upstream's."""
+        """The grid of a solver: upstream's for Euler's, which is upstream's solver."""
         return cls.sway(steps) if solver == "euler" else cls.even(steps, solver)
 
     @classmethod
     def sway(cls, steps: int) -> Schedule:
-        """Even steps, moved towards the noise by the cosine.
+        """Sway sampling: even steps, shifted towards the noise by a cosine.
 
-        Rounded to float32 where upstream rounds, since the network sees sinusoids of 1000 t.
+        Rounded to float32 as upstream rounds, since the network's input is sinusoids of 1000 t.
         """
         index, size = np.arange(steps + 1), float(np.float32(-1 / steps))
         # torch.linspace counts from the nearer end.
@@ -70,27 +71,28 @@ class Schedule:
 
     @classmethod
     def even(cls, steps: int, solver: str) -> Schedule:
-        """A first step without velocity to `PATH_START`, then even ones."""
+        """A first step with zero velocity to `PATH_START`, then even steps."""
         grid = np.append(1, np.linspace(PATH_START, 0, steps)) if steps > 1 else np.array([1, 0])
         return cls(tuple(grid[:-1].tolist()), tuple((grid[:-1] - grid[1:]).tolist()), 1, solver)
 
 
-def guide(velocities: mx.array, strength: mx.array) -> mx.array:
-    """Velocities with the condition and without (2, B, P, D), strength (B, 1, 1) -> (B, P, D).
+def guide(velocities: mx.array, cfg_value: mx.array) -> mx.array:
+    """Conditional and unconditional velocities (2, B, P, D) -> the guided ones (B, P, D).
 
-    Guided from the unconditional one's best multiple (CFG-Zero*).
+    CFG-Zero*: extrapolates, by cfg_value (B, 1, 1), from the multiple of the unconditional velocity
+    that is nearest to the conditional one.
     """
     conditional, unconditional = velocities
     flat = velocities.flatten(2)
     dot, norm = flat[:, :, None] @ flat[1, :, :, None]
     base = unconditional * (dot / (norm + 1e-8))
-    return base + strength * (conditional - base)
+    return base + cfg_value * (conditional - base)
 
 
-def _each(numbers: Sequence[float], dtype: mx.Dtype) -> list[mx.array]:
-    """As arrays (1,): a number would become part of a kernel, and each step another one to build.
+def _scalars(numbers: Sequence[float], dtype: mx.Dtype) -> list[mx.array]:
+    """The numbers as arrays (1,), views of one array, where indexing would be a kernel each.
 
-    Views of one array, where an index would be a kernel each.
+    As Python numbers they would become part of the kernels, and each step compile another one.
     """
     return mx.split(mx.array(numbers, dtype=dtype), len(numbers))
 
@@ -98,8 +100,11 @@ def _each(numbers: Sequence[float], dtype: mx.Dtype) -> list[mx.array]:
 def solve_euler(
     velocity: Callable[[mx.array, int], mx.array], noise: mx.array, schedule: Schedule
 ) -> mx.array:
-    """noise (B, P, D) -> the end of its path (B, P, D). `velocity(x, step)` gives the slope."""
-    x, sizes = noise, _each(schedule.sizes, noise.dtype)
+    """Euler's method: noise (B, P, D) -> the end of its path (B, P, D).
+
+    velocity: a function of x (B, P, D) and the step's number -> the slope (B, P, D).
+    """
+    x, sizes = noise, _scalars(schedule.sizes, noise.dtype)
     for step in range(schedule.zero_steps, len(schedule.times)):
         x = x - sizes[step] * velocity(x, step)
     return x
@@ -108,19 +113,19 @@ def solve_euler(
 def solve_adams(
     velocity: Callable[[mx.array, int], mx.array], noise: mx.array, schedule: Schedule
 ) -> mx.array:
-    """As `solve_euler`, but of second order (Adams-Bashforth), at the same price.
+    """The two-step Adams-Bashforth method: as `solve_euler`, but of second order at the same cost.
 
-    A step takes the slope of its middle, on the line through this slope and the one before. The
-    first step has none before, and is Euler's.
+    A step takes the slope at its middle, extrapolated from this slope and the previous one. The
+    first step, which has no previous slope, is Euler's.
     """
-    x, before, sizes = noise, None, _each(schedule.sizes, noise.dtype)
+    x, previous, sizes = noise, None, _scalars(schedule.sizes, noise.dtype)
     halves = np.array(schedule.sizes[1:]) / schedule.sizes[:-1] / 2
-    halves = _each([0.0, *halves.tolist()], noise.dtype)
+    halves = _scalars([0.0, *halves.tolist()], noise.dtype)
     for step in range(schedule.zero_steps, len(schedule.times)):
         slope = velocity(x, step)
-        middle = slope if before is None else slope + halves[step] * (slope - before)
+        middle = slope if previous is None else slope + halves[step] * (slope - previous)
         x = x - sizes[step] * middle
-        before = slope
+        previous = slope
     return x
 
 
@@ -128,15 +133,15 @@ SOLVERS = {"euler": solve_euler, "adams": solve_adams}
 
 
 class FlowMatching(nn.Module):
-    """Upstream's `UnifiedCFM`."""
+    """Conditional flow matching, upstream's `UnifiedCFM`."""
 
     def __init__(self, estimator: LocalDiT):
         super().__init__()
         self.estimator = estimator
-        self.compiled = CompiledGraphs(estimator)
+        self.compiled = CompiledFunctions()
 
     def time_tokens(self, schedule: Schedule) -> mx.array:
-        """One token per step (steps, H): the same for every patch, so computed once."""
+        """One token per step (steps, H), the same for every patch."""
         times = mx.array(schedule.times, dtype=mx.float32)
         return self.estimator.time_tokens(times, mx.zeros_like(times))
 
@@ -149,15 +154,15 @@ class FlowMatching(nn.Module):
         time_tokens: mx.array,
         cfg_value: float | mx.array,
     ) -> mx.array:
-        """mu (B, 2, H), cond (B, P, D), noise (B, P, D), cfg_value () or (B,) -> patches (B, P, D).
+        """mu (B, 2, H), cond and noise (B, P, D), cfg_value: a number or (B,) -> patches (B, P, D).
 
         The whole solver is one compiled graph.
         """
         if not isinstance(cfg_value, mx.array):
             cfg_value = mx.array(cfg_value)
-        strength = cfg_value.astype(noise.dtype).reshape(-1, 1, 1)
+        cfg_value = cfg_value.astype(noise.dtype).reshape(-1, 1, 1)
         solve = partial(self._solve, schedule)
-        return self.compiled(schedule, solve, mu, cond, noise, time_tokens, strength)
+        return self.compiled(schedule, solve, mu, cond, noise, time_tokens, cfg_value)
 
     def _solve(
         self,
@@ -166,12 +171,12 @@ class FlowMatching(nn.Module):
         cond: mx.array,
         noise: mx.array,
         time_tokens: mx.array,
-        strength: mx.array,
+        cfg_value: mx.array,
     ) -> mx.array:
-        """Conditional and unconditional run as one batch of 2 B; without a condition mu is 0."""
+        """Conditional and unconditional velocities are a batch of 2 B; unconditional mu is 0."""
         mu = mu * mx.array([1, 0], dtype=mu.dtype)[:, None, None, None]
         cond = self.estimator.cond_proj(cond)
-        # All that the noisy patch sees, of all steps: one copy, not one for each step.
+        # The context of the noisy patch in all steps: one copy, not one for each step.
         cases = (len(schedule.times), *mu.shape[:2])
         contexts = mx.concatenate(
             [
@@ -181,11 +186,9 @@ class FlowMatching(nn.Module):
             axis=-2,
         )
         steps = mx.split(contexts, len(schedule.times))
-        shared = multiplies_on_one_core(noise.dtype)
 
         def velocity(x: mx.array, step: int) -> mx.array:
-            both = steps[step].squeeze(0)
             estimate = partial(self.estimator.velocity, x)
-            return guide(on_two_cores(estimate, both) if shared else estimate(both), strength)
+            return guide(map_rows(estimate, steps[step].squeeze(0)), cfg_value)
 
         return SOLVERS[schedule.solver](velocity, noise, schedule)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from ...layers.conv import CausalConv1d, CausalDepthwiseConv1d, CausalTransposeConv1d, Snake1d
+from ...layers.conv import CausalConv1d, CausalDepthwiseConv1d, CausalTransposeConv1d
 from ..family import Export, Weights
+from .audio_vae_blocks import Snake1d
 from .config import AudioVAEConfig
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from ...layers.transformer import MiniCPM
-from .config import TransformerConfig
+from ...layers.config import TransformerConfig
+from ...layers.transformer import Transformer
 
 
 class TimestepEmbedding(nn.Module):
@@ -32,8 +32,8 @@ class LocalDiT(nn.Module):
         self.out_proj = nn.Linear(hidden, latents)
         self.time_mlp = TimestepEmbedding(hidden)
         self.delta_time_mlp = TimestepEmbedding(hidden)
-        # Two tokens from the language models, one for the time, the patch before, the noisy one.
-        self.decoder = MiniCPM(config, positions=2 + 1 + 2 * patch_size)
+        # Two tokens from the language models, one for the time, the last patch, the noisy patch.
+        self.decoder = Transformer(config, positions=2 + 1 + 2 * patch_size)
         half = hidden // 2
         decay = np.float32(-math.log(10000) / (half - 1))
         exponents = np.arange(half, dtype=np.float32) * decay
@@ -56,14 +56,15 @@ class LocalDiT(nn.Module):
     def velocity(self, x: mx.array, context: mx.array) -> mx.array:
         """x (B, P, D) and the tokens before it, context (..., B, 3 + P, H) -> (..., B, P, D).
 
-        The context is the two tokens of mu, the one of the time, and the condition's, projected.
-        Its leading axes are cases of the same x, such as with a condition and without.
+        The context is the two tokens of mu, the token of the time and the projected condition. Its
+        leading axes are cases of the same x, such as conditional and unconditional.
         """
         noisy = self.in_proj(x)
         noisy = mx.broadcast_to(noisy, (*context.shape[:-2], *noisy.shape[-2:]))
         tokens = mx.concatenate([context, noisy], axis=-2)
-        read = slice(context.shape[-2], None)
-        hidden = self.decoder(tokens.reshape(-1, *tokens.shape[-2:]), causal=False, read=read)
+        tokens = tokens.reshape(-1, *tokens.shape[-2:])
+        last = slice(context.shape[-2], None)
+        hidden = self.decoder(tokens, causal=False, output_positions=last)
         return self.out_proj(hidden).reshape(*noisy.shape[:-1], -1)
 
     def __call__(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import mlx.core as mx
 import mlx.nn as nn
 
-from ...layers.compiled import CompiledGraphs
-from ...layers.transformer import MiniCPM
-from .config import TransformerConfig
+from ...layers.compiled import CompiledFunctions
+from ...layers.config import TransformerConfig
+from ...layers.transformer import Transformer
 
 
 class LocalEncoder(nn.Module):
@@ -15,14 +15,14 @@ class LocalEncoder(nn.Module):
         super().__init__()
         self.special_token = mx.zeros((1, 1, 1, config.hidden_size))
         self.in_proj = nn.Linear(latents, config.hidden_size)
-        self.encoder = MiniCPM(config, positions=patch_size + 1)
-        self.compiled = CompiledGraphs(self)
+        self.encoder = Transformer(config, positions=patch_size + 1)
+        self.compiled = CompiledFunctions()
 
     def __call__(self, patches: mx.array) -> mx.array:
         """patches (B, T, P, D) -> embeddings (B, T, H)."""
         flat = patches.reshape(-1, *patches.shape[2:])
-        # One patch is what every step of speech encodes; a clip's number of them is always another.
-        if patches.shape[1] == 1:
+        # Every step of generation encodes one patch, but each clip another number of them.
+        if patches.shape[1] == 1 and not self.training:
             embedded = self.compiled("patch", self._embed, flat)
         else:
             embedded = self._embed(flat)
@@ -33,4 +33,4 @@ class LocalEncoder(nn.Module):
         x = self.in_proj(patches)
         first = mx.broadcast_to(self.special_token.squeeze(0), (len(x), 1, x.shape[-1]))
         x = mx.concatenate([first, x], axis=1)
-        return self.encoder(x, causal=False, read=slice(1))
+        return self.encoder(x, causal=False, output_positions=slice(1))

@@ -11,9 +11,9 @@ from functools import partial
 import mlx.core as mx
 import mlx.nn as nn
 
-from ...layers.joined_linear import Evaluate
+from ...layers.fused_linear import Evaluate
 from ...layers.kv_cache import KVCache
-from ...layers.transformer import EVERYTHING, MiniCPM
+from ...layers.transformer import ALL, Transformer
 from ..family import Network
 from .audio_vae import AudioVAE
 from .config import VoxCPM2Config
@@ -29,7 +29,7 @@ def _to_levels(x: mx.array, levels: int) -> mx.array:
 
 
 def _through_levels(x: mx.array, levels: int) -> mx.array:
-    """The same, but its gradient is tanh's: rounding has none (Bengio et al., arXiv 1308.3432)."""
+    """`_to_levels` with tanh's gradient: rounding has none (Bengio et al., arXiv 1308.3432)."""
     return mx.tanh(x) + mx.stop_gradient(_to_levels(x, levels) - mx.tanh(x))
 
 
@@ -56,8 +56,8 @@ class VoxCPM2Model(Network):
         self.config = config
         hidden, latents = config.lm_config.hidden_size, config.feat_dim
         patch = config.patch_size
-        self.base_lm = MiniCPM(config.lm_config, config.context_length)
-        self.residual_lm = MiniCPM(config.residual_config, config.context_length)
+        self.base_lm = Transformer(config.base_config, config.context_length)
+        self.residual_lm = Transformer(config.residual_config, config.context_length)
         self.feat_encoder = LocalEncoder(config.local_encoder_config, latents, patch)
         self.feat_decoder = FlowMatching(LocalDiT(config.local_dit_config, latents, patch))
         self.fsq_layer = ScalarQuantization(
@@ -83,19 +83,32 @@ class VoxCPM2Model(Network):
 
     @property
     def dtype(self) -> mx.Dtype:
-        """Of the activations. Norms are never quantised, so they tell."""
+        """Type of the activations: that of the norms, which are never quantised."""
         return self.base_lm.norm.weight.dtype
 
-    def join(self, evaluate: Evaluate) -> None:
-        """See `MiniCPM.join`."""
-        estimator = self.feat_decoder.estimator
-        for stack in (
-            self.base_lm, self.residual_lm, self.feat_encoder.encoder, estimator.decoder
-        ):  # fmt: skip
-            stack.join(evaluate)
+    @property
+    def stacks(self) -> tuple[Transformer, ...]:
+        """The four transformers."""
+        local = self.feat_encoder.encoder, self.feat_decoder.estimator.decoder
+        return self.base_lm, self.residual_lm, *local
+
+    def prepare(self, evaluate: Evaluate) -> None:
+        """Fuses projections of the same input, and computes the AudioVAE's constants."""
+        self.discard_prepared()
+        for stack in self.stacks:
+            stack.fuse(evaluate)
+        self.audio_vae.precompute(evaluate)
+
+    def discard_prepared(self) -> None:
+        """Undoes `prepare`, see `Network.discard_prepared`."""
+        for stack in self.stacks:
+            stack.unfuse()
+        self.feat_encoder.compiled.clear()
+        self.feat_decoder.compiled.clear()
+        self.audio_vae.discard()
 
     def make_cache(self, padding: Sequence[int] = ()) -> tuple[list[KVCache], list[KVCache]]:
-        """Of the language model and of the residual one; see `MiniCPM.make_cache`."""
+        """Caches of the base and the residual language model; see `Transformer.make_cache`."""
         return self.base_lm.make_cache(padding), self.residual_lm.make_cache(padding)
 
     def embed_patches(self, patches: mx.array) -> mx.array:
@@ -105,8 +118,11 @@ class VoxCPM2Model(Network):
     def embed(
         self, tokens: mx.array, is_audio: mx.array, patches: mx.array | None = None
     ) -> mx.array:
-        """tokens (B, T), is_audio (B, T), patches (N, P, D) of the N audio positions in order, row
-        after row -> embeddings (B, T, H). Only audio positions pass the local encoder."""
+        """tokens (B, T), is_audio (B, T) -> embeddings (B, T, H).
+
+        patches (N, P, D): those of the N audio positions, row after row. The local encoder
+        computes these positions only.
+        """
         text = self.base_lm.embed(tokens)
         if patches is None:
             return text
@@ -119,12 +135,12 @@ class VoxCPM2Model(Network):
         embeddings: mx.array,
         is_audio: mx.array | None = None,
         cache: tuple[list[KVCache], list[KVCache]] | None = None,
-        read: slice = EVERYTHING,
+        output_positions: slice = ALL,
     ) -> tuple[mx.array, mx.array]:
-        """embeddings (B, T, H), is_audio (B, T) or None where all are -> hidden states of the
-        language model (quantised at audio positions) and of the residual one, (B, R, H) each.
+        """embeddings (B, T, H) -> hidden states of the base and the residual LM, (B, R, H) each.
 
-        `read` selects the R positions that are wanted, the last ones or all.
+        is_audio (B, T), or None if all positions are audio; there the base LM's are quantised.
+        output_positions: the R positions to return, the last ones or all.
         """
         base_cache, residual_cache = cache or (None, None)
         hidden = self.base_lm(embeddings, base_cache)
@@ -135,10 +151,11 @@ class VoxCPM2Model(Network):
             hidden = mx.where(is_audio[..., None], quantised, hidden)
             embeddings = mx.where(is_audio[..., None], embeddings, mx.zeros_like(embeddings))
         fused = self.fusion_concat_proj(mx.concatenate([hidden, embeddings], axis=-1))
-        return hidden[:, read], self.residual_lm(fused, residual_cache, read=read)
+        residual = self.residual_lm(fused, residual_cache, output_positions=output_positions)
+        return hidden[:, output_positions], residual
 
     def stop_logits(self, hidden: mx.array) -> mx.array:
-        """hidden (B, H) of the language model -> (B, 2): go on, stop after this patch."""
+        """hidden (B, H) of the base LM -> (B, 2): continue, or stop after this patch."""
         return self.stop_head(nn.silu(self.stop_proj(hidden)))
 
     def sample_patch(
@@ -151,9 +168,10 @@ class VoxCPM2Model(Network):
         time_tokens: mx.array,
         cfg_value: float | mx.array,
     ) -> mx.array:
-        """hidden and residual (B, H), the patch before and noise (B, P, D) -> a patch (B, P, D).
+        """hidden and residual (B, H) -> the next patch (B, P, D).
 
-        `time_tokens` are `feat_decoder.time_tokens(schedule)`, cfg_value is one or (B,).
+        cond: the previous patch (B, P, D); noise (B, P, D); time_tokens:
+        `feat_decoder.time_tokens(schedule)`; cfg_value: a number or (B,).
         """
         mu = mx.stack([self.lm_to_dit_proj(hidden), self.res_to_dit_proj(residual)], axis=1)
         return self.feat_decoder(mu, cond, noise, schedule, time_tokens, cfg_value)

@@ -1,4 +1,4 @@
-"""What differs between backends computes the same."""
+"""Kernels of both backends compute the same functions, each in the form that makes it fast."""
 
 import gc
 import io
@@ -11,21 +11,21 @@ import numpy as np
 import pytest
 from conftest import relative_error
 
-from mlx_voxcpm2.layers import backend
+from mlx_voxcpm2.layers import device, kernels, kernels_cpu, kernels_gpu
 
 
 @pytest.fixture(params=[True, False], ids=["CPU", "GPU"])
 def backends(request, monkeypatch):
-    """Each backend's way in turn, wherever the tests run."""
-    monkeypatch.setattr(backend, "on_cpu", lambda: request.param)
+    """Each backend's kernels in turn, wherever the tests run."""
+    monkeypatch.setattr(device, "on_cpu", lambda: request.param)
 
 
 def test_cores_are_shared_where_a_product_has_but_one(monkeypatch):
     def shared(platform: str, cpu: bool, fast_blas: str | None) -> list[bool]:
         monkeypatch.setattr(sys, "platform", platform)
-        monkeypatch.setattr(backend, "on_cpu", lambda: cpu)
-        monkeypatch.setattr(backend, "FAST_BLAS", fast_blas)
-        return [backend.multiplies_on_one_core(dtype) for dtype in (mx.float32, mx.bfloat16)]
+        monkeypatch.setattr(device, "on_cpu", lambda: cpu)
+        monkeypatch.setattr(device, "FAST_BLAS", fast_blas)
+        return [device.multiplies_on_one_core(dtype) for dtype in (mx.float32, mx.bfloat16)]
 
     assert shared("linux", True, "OpenBLAS") == [False, True]
     assert shared("linux", True, None) == [True, True]
@@ -36,13 +36,17 @@ def test_cores_are_shared_where_a_product_has_but_one(monkeypatch):
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("outputs", [10, 1030])
 @pytest.mark.parametrize("dtype", [mx.bfloat16, mx.float16, mx.float32])
-def test_weights_of_sixteen_bits_multiply_as_the_same_ones_of_thirty_two(rows, outputs, dtype):
+@pytest.mark.parametrize("bias", [False, True])
+def test_weights_of_sixteen_bits_multiply_as_the_same_ones_of_thirty_two(
+    backends, rows, outputs, dtype, bias
+):
     """Large ones in blocks."""
     random = np.random.RandomState(0)
-    layer = nn.Linear(1024, outputs, bias=False)
+    layer = nn.Linear(1024, outputs, bias=bias)
     layer.weight = mx.array(random.normal(size=(outputs, 1024))).astype(dtype)
     x = mx.array(random.normal(size=(rows, 1024)).astype(np.float32))
-    found, wanted = backend.project(layer, x), x @ layer.weight.astype(mx.float32).T
+    found, wanted = kernels.linear(layer, x), x @ layer.weight.astype(mx.float32).T
+    wanted = wanted + layer.bias if bias else wanted
     assert found.dtype == mx.float32 and found.shape == wanted.shape
     assert relative_error(found, wanted) < 1e-6
 
@@ -51,21 +55,22 @@ def test_weights_of_sixteen_bits_multiply_as_the_same_ones_of_thirty_two(rows, o
 @pytest.mark.parametrize(("outputs", "inputs"), [(96, 64), (1033, 1024)])
 @pytest.mark.parametrize("stored", [mx.float32, mx.bfloat16])
 @pytest.mark.parametrize("form", [("affine", 8, 64), ("affine", 4, 32), ("mxfp4", 4, 32)])
+@pytest.mark.parametrize("bias", [False, True])
 def test_a_quantised_product_of_many_rows_is_that_of_each(
-    backends, form, stored, outputs, inputs, rows
+    backends, form, stored, outputs, inputs, rows, bias
 ):
     mode, bits, group = form
     random = np.random.RandomState(0)
-    layer = nn.Linear(inputs, outputs, bias=False)
+    layer = nn.Linear(inputs, outputs, bias=bias)
     layer.weight = mx.array(random.normal(size=(outputs, inputs)).astype(np.float32))
     layer = layer.to_quantized(group, bits, mode)
     layer.set_dtype(stored)
     x = mx.array(random.normal(size=(rows, inputs)).astype(np.float32))
     separate = mx.concatenate([layer(row) for row in mx.split(x, rows)])
-    assert relative_error(backend.project(layer, x), separate) < 1e-6
+    assert relative_error(kernels.linear(layer, x), separate) < 1e-6
     nodes = io.StringIO()
-    mx.export_to_dot(nodes, backend.project(layer, x))
-    assert ('label ="Matmul"' in nodes.getvalue()) == (backend.on_cpu() and rows > 2)
+    mx.export_to_dot(nodes, kernels.linear(layer, x))
+    assert ('label ="Matmul"' in nodes.getvalue()) == (device.on_cpu() and rows > 2)
 
 
 def test_two_cores_compute_what_one_does_in_any_thread():
@@ -76,7 +81,7 @@ def test_two_cores_compute_what_one_does_in_any_thread():
         return mx.cumsum(half, axis=-1) + 1
 
     def compute() -> list:
-        return mx.compile(lambda x: backend.on_two_cores(function, x))(x).tolist()
+        return mx.compile(lambda x: kernels_cpu.on_two_cores(function, x))(x).tolist()
 
     with ThreadPoolExecutor(1) as other:
         results = [compute(), other.submit(compute).result(), compute()]
@@ -86,7 +91,7 @@ def test_two_cores_compute_what_one_does_in_any_thread():
 
 
 def snake(x: mx.array, bias: mx.array, alpha: mx.array) -> mx.array:
-    return backend.snake(x, bias, backend.SnakeFactors.of(alpha))
+    return kernels.snake(x, bias, kernels.SnakeConstants.of(alpha))
 
 
 def test_snake(backends):
@@ -105,7 +110,7 @@ def test_snake(backends):
 def test_rms_norm(backends):
     random = np.random.RandomState(0)
     x, weight = random.normal(size=(3, 5, 64)), random.normal(size=64)
-    ours = backend.rms_norm(
+    ours = kernels.rms_norm(
         mx.array(x.astype(np.float32)), mx.array(weight.astype(np.float32)), 0.1
     )
     exact = x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + 0.1) * weight
@@ -116,7 +121,7 @@ def test_rms_norm(backends):
 def test_weighted_sum(backends, count):
     random = np.random.RandomState(0)
     weights, terms = random.normal(size=(count, 8)), random.normal(size=(count, 2, 5, 8))
-    ours = backend.weighted_sum(
+    ours = kernels.weighted_sum(
         [mx.array(each.astype(np.float32)) for each in weights],
         [mx.array(each.astype(np.float32)) for each in terms],
     )
@@ -127,14 +132,14 @@ def test_both_swiglus_are_the_same_function():
     gate = np.concatenate([np.linspace(-200, 200, 20001), [0, -1e9, 1e9, 88, -88]])
     gate = gate.astype(np.float32)
     exact = gate / (1 + np.exp(-np.clip(gate.astype(np.float64), -700, 700)))
-    for variant in (backend._swiglu, backend._swiglu_polynomial):
+    for variant in (kernels_gpu.swiglu, kernels_cpu.swiglu):
         ours = np.array(variant(mx.array(gate), mx.ones(len(gate))))
         assert np.isfinite(ours).all()
         assert (np.abs(ours - exact) <= 4e-6 * np.abs(exact) + 1e-7).all()
 
 
 def derivative(function, *inputs: np.ndarray) -> list[np.ndarray]:
-    """Of an elementwise function, by each of its inputs."""
+    """Derivatives of an elementwise function with respect to each of its inputs."""
     arrays = [mx.array(x.astype(np.float32)) for x in inputs]
     found = mx.grad(lambda *x: function(*x).sum(), argnums=tuple(range(len(arrays))))(*arrays)
     return [np.array(x, np.float64) for x in found]
@@ -145,7 +150,7 @@ def test_both_swiglus_have_its_derivative():
     up = np.random.RandomState(0).uniform(-3, 3, len(gate))
     sigmoid = 1 / (1 + np.exp(-np.clip(gate, -700, 700)))
     by_gate, by_up = up * sigmoid * (1 + gate * (1 - sigmoid)), gate * sigmoid
-    for variant in (backend._swiglu, backend._swiglu_polynomial):
+    for variant in (kernels_gpu.swiglu, kernels_cpu.swiglu):
         ours = derivative(variant, gate, up)
         for made, exact in zip(ours, (by_gate, by_up), strict=True):
             assert np.isfinite(made).all()
@@ -172,15 +177,15 @@ def fused_kernels(function, *arrays: mx.array) -> int:
 
 def test_a_snake_is_one_kernel_and_is_not_written_over_its_input(backends):
     """Deeper, or where the two are the same memory, a CPU has no vector code for it."""
-    bias, factors = mx.ones(8), backend.SnakeFactors.of(mx.ones(8))
+    bias, constants = mx.ones(8), kernels.SnakeConstants.of(mx.ones(8))
     x, matrix = mx.ones((1, 1000, 8)), mx.eye(8)
-    mx.eval(bias, factors, x, matrix)
+    mx.eval(bias, constants, x, matrix)
 
     def function(x: mx.array) -> mx.array:
-        return backend.snake(x @ matrix, bias, factors)
+        return kernels.snake(x @ matrix, bias, constants)
 
     assert fused_kernels(function, x) == 1
-    if backend.on_cpu():
+    if device.on_cpu():
         gc.collect()  # what other tests left must not go away meanwhile
         mx.reset_peak_memory()
         before, result = mx.get_active_memory(), mx.compile(function)(x)

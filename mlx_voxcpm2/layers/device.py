@@ -1,0 +1,38 @@
+"""Facts about the device that MLX computes on by default, asked anew at each call."""
+
+from __future__ import annotations
+
+import sys
+
+from .blas import FAST_BLAS  # isort: skip  before MLX
+
+import mlx.core as mx  # isort: skip
+
+
+def on_cpu() -> bool:
+    """Whether MLX's default device is the CPU."""
+    return mx.default_device() == mx.Device(mx.cpu)
+
+
+def has_slow_blas() -> bool:
+    """Whether matrices are multiplied by the reference BLAS in MLX's Linux wheel."""
+    return sys.platform == "linux" and not FAST_BLAS and on_cpu()
+
+
+def multiplies_on_one_core(dtype: mx.Dtype) -> bool:
+    """Whether a matrix product of this type uses one core only."""
+    return has_slow_blas() or (on_cpu() and dtype != mx.float32)
+
+
+def slowness_hints(dtype: mx.Dtype) -> list[str]:
+    """Advice, one line each, that would make a model of this type faster on this machine."""
+    hints = []
+    if has_slow_blas():
+        hints.append(
+            "MLX multiplies matrices with its slow BLAS here: install a fast one (apt install "
+            "libopenblas0-pthread, or pip install mkl) and import mlx_voxcpm2 before mlx, or start "
+            "with LD_PRELOAD=libopenblas.so.0"
+        )
+    if on_cpu() and dtype != mx.float32:
+        hints.append("a CPU is slow at 16 bits: leave out --dtype (dtype=), to compute in float32")
+    return hints

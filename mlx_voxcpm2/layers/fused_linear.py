@@ -1,0 +1,78 @@
+"""Linear layers of the same input computed as one matrix product, such as q, k and v."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+from functools import partial
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from . import kernels
+
+Evaluate = Callable[..., None]
+"""`mx.eval`, or a stand-in for it."""
+
+
+class FusedProjections(nn.Module):
+    """A module whose linear layers named in `projections` have the same input.
+
+    `fuse` concatenates their weights once they are final. The layers keep their names, for saving
+    and for adapters, and their weights become views of the whole, so nothing is in memory twice.
+    Whoever replaces one of the layers or of their weights has to `unfuse` first.
+    """
+
+    projections: tuple[str, ...]
+
+    def __init__(self):
+        super().__init__()
+        self.unfuse()
+
+    def fuse(self, evaluate: Evaluate) -> None:
+        """Nothing happens to layers of several kinds, or to those that hold an adapter.
+
+        `evaluate` is called at once, so that only these weights are ever in memory twice.
+        """
+        layers = [self[name] for name in self.projections]
+        if _can_be_fused(layers):
+            # A function, since a submodule would be saved too.
+            self.fused = partial(kernels.linear, _concatenated(layers, evaluate))
+
+    def unfuse(self) -> None:
+        """Has each layer compute for itself again."""
+        self.fused: Callable[[mx.array], mx.array] | None = None
+
+    def project(self, x: mx.array) -> list[mx.array]:
+        """x (N, in) -> each layer's output (N, out), or one with all outputs side by side."""
+        if self.fused is not None:
+            return [self.fused(x)]
+        return [kernels.linear(self[name], x) for name in self.projections]
+
+
+def _can_be_fused(layers: list[nn.Module]) -> bool:
+    kinds = {(type(layer), "bias" in layer) for layer in layers}
+    if len(kinds) > 1 or type(layers[0]) not in (nn.Linear, nn.QuantizedLinear):
+        return False
+    if type(layers[0]) is nn.Linear:
+        return len({layer.weight.dtype for layer in layers}) == 1
+    return len({(layer.group_size, layer.bits, layer.mode) for layer in layers}) == 1
+
+
+def _concatenated(layers: list[nn.Module], evaluate: Evaluate) -> nn.Linear | nn.QuantizedLinear:
+    """One layer of the same kind; the layers' own arrays become views of its arrays."""
+    whole = copy(layers[0])
+    sizes = [layer.weight.shape[0] for layer in layers]
+    ends = [sum(sizes[:count]) for count in range(1, len(sizes))]
+    for name in ("weight", "scales", "biases", "bias"):
+        if layers[0].get(name) is None:
+            continue
+        joined = mx.concatenate([layer[name] for layer in layers])
+        if name == "weight" and isinstance(whole, nn.Linear):
+            joined = kernels.matrix_layout(joined)
+        parts = mx.split(joined, ends)
+        evaluate(joined, parts)
+        whole[name] = joined
+        for layer, part in zip(layers, parts, strict=True):
+            layer[name] = part
+    return whole

@@ -1,0 +1,132 @@
+"""Kernels by name, chosen by the device at each call: `kernels_cpu` or `kernels_gpu`.
+
+Every variant computes the same function up to rounding, and the tests hold them to it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from . import device, kernels_cpu, kernels_gpu  # isort: skip  before MLX: a fast BLAS is loaded
+
+import mlx.core as mx  # isort: skip
+import mlx.nn as nn  # isort: skip
+
+
+def linear(layer: nn.Module, x: mx.array) -> mx.array:
+    """layer(x) for x (N, in) -> (N, out), in x's type even if the weights have fewer bits."""
+    kernels = kernels_cpu if device.on_cpu() else kernels_gpu
+    return kernels.linear(layer, x)
+
+
+def matrix_layout(weight: mx.array) -> mx.array:
+    """The matrix (out, in), laid out in memory as `x @ weight.T` reads it fastest.
+
+    The reference BLAS walks along columns: it is twice as fast if they are contiguous.
+    """
+    return mx.contiguous(weight.T).T if device.has_slow_blas() else mx.contiguous(weight)
+
+
+def rms_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array:
+    """x (..., H) over its root mean square, times the weight (arXiv 1910.07467)."""
+    return _kernels(x.dtype).rms_norm(x, weight, eps)
+
+
+def swiglu(gate: mx.array, up: mx.array) -> mx.array:
+    """silu(gate) * up, elementwise."""
+    return _kernels(gate.dtype).swiglu(gate, up)
+
+
+class SnakeConstants(NamedTuple):
+    """Factors of `snake` that depend on alpha (C,) alone."""
+
+    alpha: mx.array
+    frequency: mx.array
+    """alpha / pi."""
+    amplitude: mx.array
+    """1 / alpha, with upstream's 1e-9 against a division by zero."""
+
+    @classmethod
+    def of(cls, alpha: mx.array) -> SnakeConstants:
+        return cls(alpha, alpha * (1 / math.pi), mx.reciprocal(alpha + 1e-9))
+
+
+def snake(x: mx.array, bias: mx.array, constants: SnakeConstants) -> mx.array:
+    """y + sin(alpha y)^2 / alpha with y = x + bias, elementwise; float32.
+
+    Ziyin et al. 2020, arXiv 2006.08195.
+    """
+    if device.on_cpu():
+        return kernels_cpu.snake(x, bias, constants.frequency, constants.amplitude)
+    return kernels_gpu.snake(x, bias, constants.alpha, constants.amplitude)
+
+
+def weighted_sum(weights: list[mx.array], terms: list[mx.array]) -> mx.array:
+    """Sum of each weight times its term, elementwise; float32."""
+    kernels = kernels_cpu if device.on_cpu() else kernels_gpu
+    return kernels.weighted_sum(weights, terms)
+
+
+def map_rows(function: Callable[[mx.array], mx.array], rows: mx.array) -> mx.array:
+    """function(rows), which treats each row alone: halves on two cores if a product uses one."""
+    if device.multiplies_on_one_core(rows.dtype):
+        return kernels_cpu.on_two_cores(function, rows)
+    return function(rows)
+
+
+def rope(
+    x: mx.array, start: int | mx.array, periods: mx.array, table: tuple[mx.array, mx.array]
+) -> mx.array:
+    """x (B, heads, L, size) rotated by its positions from `start` on, an int or (B,).
+
+    periods (size / 2,): positions per radian; table: cosines and sines (positions, size / 2) of
+    the angles. Negative positions, which are padding, count as 0 in the table.
+
+    A GPU takes `mx.fast.rope`, one kernel. On a CPU that falls back to primitives, which take 1.1
+    times as long as the table; and in float32 the table has upstream's angles to the last digit.
+    """
+    if x.dtype != mx.float32 and not device.on_cpu():
+        size = x.shape[-1]
+        settings = {"traditional": False, "base": None, "scale": 1.0}
+        return mx.fast.rope(x, size, **settings, offset=start, freqs=periods)
+    if isinstance(start, int):
+        positions = slice(start, start + x.shape[2])
+    else:
+        positions = mx.maximum(start[:, None, None] + mx.arange(x.shape[2]), 0)
+    cos, sin = (each[positions] for each in table)
+    halves = _rotate(*mx.split(x.astype(mx.float32), 2, axis=-1), cos, sin)
+    return mx.concatenate(halves, axis=-1).astype(x.dtype)
+
+
+@partial(mx.compile, shapeless=True)
+def _rotate(
+    first: mx.array, second: mx.array, cos: mx.array, sin: mx.array
+) -> tuple[mx.array, mx.array]:
+    return first * cos - second * sin, second * cos + first * sin
+
+
+def fuses_gate_and_up() -> bool:
+    """Whether the MLP's two projections of one input are one product.
+
+    A GPU saves a kernel. A CPU's `swiglu` reads whole rows in vectors, but the halves of a row
+    number by number.
+    """
+    return not device.on_cpu()
+
+
+def stacks_query_heads(length: int, group: int) -> bool:
+    """Whether the `group` query heads of one key head are one head of `length * group` queries.
+
+    A CPU then has fewer products to compute. Metal's fused attention takes up to eight queries per
+    head only if those of a key head are at most 32, and any number above eight: unstacked, the
+    local encoder's five queries of eight heads would take four kernels for one.
+    """
+    return device.on_cpu() or (length <= 8 and length * group > 32)
+
+
+def _kernels(dtype: mx.Dtype):
+    """The module for this type: those for a CPU are written for float32."""
+    return kernels_cpu if device.on_cpu() and dtype == mx.float32 else kernels_gpu

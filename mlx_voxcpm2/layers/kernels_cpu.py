@@ -1,0 +1,164 @@
+"""Kernels for MLX's CPU backend, in float32 unless said otherwise.
+
+MLX compiles elementwise operations into vector code, but calls the C library's sine and exponential
+number by number. A fused kernel is vector code if it is at most eleven operations deep, reads at
+most ten arrays and does not write over one of them.
+
+Gains are against the functions of `kernels_gpu`, on two cores of a Zen 4 server with MLX 0.32 and
+OpenBLAS: medians of calls in turn, by `benchmarks/kernels.py`.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from functools import partial
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from . import kernels_gpu
+
+# One block's float32 weights, 2 MB, fit the cache and memory that was just in use.
+_BLOCK_WEIGHTS = 2**19
+# Smaller products take less time than a second core takes to start.
+_TWO_CORE_WEIGHTS = 2**18
+# Rows up to which MLX's quantized_matmul, which dequantises once per row, is the faster one.
+_FEW_ROWS = 2
+
+
+def linear(layer: nn.Module, x: mx.array) -> mx.array:
+    """Any type. Weights of 16 bits are widened to x's type rather than x narrowed to theirs."""
+    if type(layer) is nn.QuantizedLinear:
+        y = _quantized_product(layer, x)
+    elif type(layer) is nn.Linear and layer.weight.dtype != x.dtype:
+        y = _product_in_blocks(x, lambda weight: weight.astype(x.dtype), layer.weight)
+    else:
+        return layer(x)
+    return y + layer.bias if "bias" in layer else y
+
+
+def _quantized_product(layer: nn.QuantizedLinear, x: mx.array) -> mx.array:
+    """Many rows: the matrix is dequantised once and multiplied by BLAS. GAIN_MANY.
+
+    One or two rows: each core computes half of the outputs. GAIN_FEW.
+    """
+    names = ("weight", "scales", "biases")
+    stored = [layer[name] for name in names if layer.get(name) is not None]
+    settings = {"group_size": layer.group_size, "bits": layer.bits, "mode": layer.mode}
+    if len(x) > _FEW_ROWS and x.dtype == mx.float32:
+        if layer.mode == "affine":  # the scales of other modes are codes
+            stored[1:] = [each.astype(x.dtype) for each in stored[1:]]
+        return _product_in_blocks(x, partial(mx.dequantize, **settings), *stored)
+    multiply = partial(mx.quantized_matmul, x, **settings)
+    if len(x) <= _FEW_ROWS and len(layer.weight) * x.shape[-1] > _TWO_CORE_WEIGHTS:
+        return on_two_cores(multiply, *stored, axis=-1)
+    return multiply(*stored)
+
+
+def _product_in_blocks(x: mx.array, widen: Callable[..., mx.array], *stored: mx.array) -> mx.array:
+    """x (N, in) times the transpose of `widen(*stored)`, some rows of the matrix at a time.
+
+    A large matrix widened at once would be new memory, which takes ten times as long as the
+    product. GAIN_BLOCKS.
+    """
+    outputs, blocks = len(stored[0]), len(stored[0]) * x.shape[-1] // _BLOCK_WEIGHTS
+    if blocks < 2:
+        return x @ widen(*stored).T
+    ends = [outputs * block // blocks for block in range(1, blocks)]
+    parts = zip(*(mx.split(each, ends) for each in stored), strict=True)
+    return mx.concatenate([x @ widen(*part).T for part in parts], axis=-1)
+
+
+def on_two_cores(function: Callable[..., mx.array], *arrays: mx.array, axis: int = 0) -> mx.array:
+    """function(*arrays), in any type, with each core taking half of every array's first axis.
+
+    The halves of the result are concatenated along `axis`.
+    """
+    if not hasattr(_this_thread, "stream"):
+        _this_thread.stream = mx.new_stream(mx.cpu)  # which no other thread may use
+    halves = [mx.split(each, [len(each) // 2]) for each in arrays]
+    here, there = zip(*halves, strict=True)
+    first = function(*here)
+    with mx.stream(_this_thread.stream):
+        second = function(*there)
+    return mx.concatenate([first, second], axis=axis)
+
+
+_this_thread = threading.local()
+
+
+def rms_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array:
+    """Three nodes where `mx.fast.rms_norm` falls back to a dozen. GAIN_NORM."""
+    squares = mx.sum(mx.square(x), axis=-1, keepdims=True)
+    return _normalise(x, squares, weight, 1 / x.shape[-1], eps)
+
+
+@partial(mx.compile, shapeless=True)
+def _normalise(
+    x: mx.array, squares: mx.array, weight: mx.array, share: float, eps: float
+) -> mx.array:
+    return x * mx.rsqrt(squares * share + eps) * weight
+
+
+_EXPONENTIAL = tuple(1 / math.factorial(power) for power in range(7))
+
+
+@partial(mx.compile, shapeless=True)
+def swiglu(gate: mx.array, up: mx.array) -> mx.array:
+    """exp(-gate) as the Taylor series of its 64th root, squared six times. GAIN_SWIGLU."""
+    root = mx.clip(gate * (-1 / 64), -1.3, 1.3)
+    *lower, power = _EXPONENTIAL
+    for coefficient in reversed(lower):
+        power = power * root + coefficient
+    for _ in range(6):
+        power = power * power
+    return gate * up / (1 + power)
+
+
+def snake(x: mx.array, bias: mx.array, frequency: mx.array, amplitude: mx.array) -> mx.array:
+    """As a polynomial of the angle within half a period. GAIN_SNAKE.
+
+    frequency: alpha / pi, the periods of the squared sine per unit of x.
+    """
+    return _in_new_memory(_snake(x, bias, frequency, amplitude), x)
+
+
+# sin(pi f)^2 / f^2 in powers of f^2 on 0 <= |f| <= 1 / 2, fitted at Chebyshev nodes: error 3e-8.
+_SINE_SQUARED = (
+    (9.869604311707747, -32.46967117171981),
+    (42.72719633650807, -30.10146584120783),
+    (13.050098919785349, -3.3565926209364774),
+)
+# Added and subtracted again, 1.5 * 2**23 rounds to a whole number; mx.round is a call per number.
+_ROUNDING = 12582912.0
+
+
+@partial(mx.compile, shapeless=True)
+def _snake(x: mx.array, bias: mx.array, frequency: mx.array, amplitude: mx.array) -> mx.array:
+    """Three terms side by side, since Horner's chain would be too deep for one kernel."""
+    y = x + bias
+    periods = frequency * y
+    # Rounding is a step function, whose slope is zero; without stop_gradient it would be one.
+    rest = periods - mx.stop_gradient((periods + _ROUNDING) - _ROUNDING)
+    square = rest * rest
+    fourth, scaled = square * square, amplitude * square
+    one, two, three = (low + high * square for low, high in _SINE_SQUARED)
+    return (y + scaled * one) + (scaled * fourth * two + scaled * (fourth * fourth) * three)
+
+
+def weighted_sum(weights: list[mx.array], terms: list[mx.array]) -> mx.array:
+    """Four terms at a time, so that each kernel is vector code. GAIN_SUM."""
+    total = kernels_gpu.weighted_sum(weights[:4], terms[:4])
+    for start in range(4, len(terms), 4):
+        before = _in_new_memory(total, *terms)  # a kernel of its own
+        part = slice(start, start + 4)
+        total = kernels_gpu.weighted_sum(weights[part], terms[part], before)
+        total = _in_new_memory(total, before)
+    return total
+
+
+def _in_new_memory(result: mx.array, *inputs: mx.array) -> mx.array:
+    """The result of a fused kernel, not written over its inputs, which outlive it for that."""
+    return mx.depends([result], inputs)[0]

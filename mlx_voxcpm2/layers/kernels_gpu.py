@@ -1,0 +1,41 @@
+"""Kernels for a GPU, and for 16-bit types on a CPU: MLX's fused functions and compiled ones.
+
+Each is one kernel launch; `benchmarks/graph_counts.py` counts those of a patch.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import mlx.core as mx
+import mlx.nn as nn
+
+
+def linear(layer: nn.Module, x: mx.array) -> mx.array:
+    return layer(x)
+
+
+def rms_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array:
+    return mx.fast.rms_norm(x, weight, eps)
+
+
+@partial(mx.compile, shapeless=True)
+def swiglu(gate: mx.array, up: mx.array) -> mx.array:
+    return nn.silu(gate) * up
+
+
+@partial(mx.compile, shapeless=True)
+def snake(x: mx.array, bias: mx.array, alpha: mx.array, amplitude: mx.array) -> mx.array:
+    y = x + bias
+    wave = mx.sin(alpha * y)
+    return y + amplitude * (wave * wave)
+
+
+@partial(mx.compile, shapeless=True)
+def weighted_sum(weights: list[mx.array], terms: list[mx.array], *others: mx.array) -> mx.array:
+    """Added in pairs of pairs: MLX fuses operations up to a depth of eleven."""
+    terms = [*others, *(weight * term for weight, term in zip(weights, terms, strict=True))]
+    while len(terms) > 1:
+        odd = terms[len(terms) // 2 * 2 :]
+        terms = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)] + odd
+    return terms[0]
