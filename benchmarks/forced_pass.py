@@ -1,8 +1,8 @@
-"""What each module of a checkpoint gives when all checkpoints are fed the same patches and noise.
+"""Outputs of each module of a checkpoint, under teacher forcing with the same patches and noise.
 
-Teacher forcing: the patches that the source spoke are fed back to every checkpoint, so an error
-does not grow from patch to patch. Products are taken in float32, whatever the weights are stored
-in, so that two checkpoints differ by their weights alone and not by how a machine rounds.
+The patches that the source generated are fed to every checkpoint, so that errors do not grow from
+patch to patch. Products are computed in float32 whatever type the weights are stored in, so that
+two checkpoints differ by their weights alone and not by a machine's rounding.
 """
 
 import re
@@ -21,18 +21,23 @@ import numpy as np  # isort: skip
 from mlx.utils import tree_flatten, tree_unflatten  # isort: skip
 
 ATTENTION, MLP = r"layers\.\d+\.self_attn", r"layers\.\d+\.mlp"
+DIT = r"feat_decoder\.estimator"
 STACKS = {
-    "base LM": "base_lm", "residual LM": "residual_lm", "local encoder": r"feat_encoder\.encoder",
-    "DiT": r"feat_decoder\.estimator\.decoder",
-}  # fmt: skip
-# Which layers are quantised together, by name: a pattern of their paths.
+    "base LM": "base_lm",
+    "residual LM": "residual_lm",
+    "local encoder": r"feat_encoder\.encoder",
+    "DiT": rf"{DIT}\.decoder",
+}
+PROJECTIONS = {
+    "q, k, v": rf"{ATTENTION}\.[qkv]_proj",
+    "o": rf"{ATTENTION}\.o_proj",
+    "gate, up": rf"{MLP}\.(gate|up)_proj",
+    "down": rf"{MLP}\.down_proj",
+}
 GROUPS = {
     f"{name}: {kind}": rf"{stack}\.{layers}"
     for name, stack in STACKS.items()
-    for kind, layers in {
-        "q, k, v": rf"{ATTENTION}\.[qkv]_proj", "o": rf"{ATTENTION}\.o_proj",
-        "gate, up": rf"{MLP}\.(gate|up)_proj", "down": rf"{MLP}\.down_proj",
-    }.items()
+    for kind, layers in PROJECTIONS.items()
 } | {
     "base LM: text embeddings": r"base_lm\.embed_tokens",
     "local encoder: in": r"feat_encoder\.in_proj",
@@ -41,21 +46,25 @@ GROUPS = {
     "fusion": "fusion_concat_proj",
     "LM to DiT, residual to DiT": "(lm|res)_to_dit_proj",
     "stop": "stop_(proj|head)",
-    "DiT: in": r"feat_decoder\.estimator\.in_proj",
-    "DiT: condition": r"feat_decoder\.estimator\.cond_proj",
-    "DiT: out": r"feat_decoder\.estimator\.out_proj",
-    "DiT: time": r"feat_decoder\.estimator\.(delta_)?time_mlp\.linear_[12]",
-}  # fmt: skip
+    "DiT: in": rf"{DIT}\.in_proj",
+    "DiT: condition": rf"{DIT}\.cond_proj",
+    "DiT: out": rf"{DIT}\.out_proj",
+    "DiT: time": rf"{DIT}\.(delta_)?time_mlp\.linear_[12]",
+}
+"""Layers that are quantised together, by name: a pattern of their paths."""
 
 
 @dataclass(frozen=True)
 class Forced:
-    """A text and its ids; the patches (N, P, D) to feed and the noise (N, P, D) to start from."""
+    """Inputs of a teacher-forced pass."""
 
     text: str
     words: list[int]
+    """Token ids of the text."""
     patches: np.ndarray
+    """Patches to feed, (N, P, D)."""
     noise: np.ndarray
+    """Noise that the solver starts from, (N, P, D)."""
 
 
 def relative_error(ours: Iterable[np.ndarray], theirs: Iterable[np.ndarray]) -> float:
@@ -67,24 +76,25 @@ def relative_error(ours: Iterable[np.ndarray], theirs: Iterable[np.ndarray]) -> 
 
 @contextmanager
 def float32(model: VoxCPM2) -> Iterator[None]:
-    """The model computing in float32, with its matrices as they are stored, widened at each use.
+    """Has the model compute in float32, with its matrices as stored and widened at each use.
 
-    On a CPU that is also 60 times faster than MLX's own product of a quantised matrix.
+    On a CPU that is also 60 times as fast as MLX's own product of a quantised matrix.
     """
     before = [
-        (name, value) for name, value in tree_flatten(model.parameters())
+        (name, value)
+        for name, value in tree_flatten(model.parameters())
         if mx.issubdtype(value.dtype, mx.floating) and value.ndim != 2
-    ]  # fmt: skip
+    ]
     product = mx.quantized_matmul
 
     def widened(x, weight, scales, biases=None, transpose=True, **settings):
-        # Scales in bfloat16 would round the weights; those of the other modes are codes.
+        # Scales in bfloat16 would round the weights; those of other modes are codes.
         if biases is not None:
             scales, biases = scales.astype(mx.float32), biases.astype(mx.float32)
         matrix = mx.dequantize(weight, scales, biases, **settings)
         return x @ (matrix.T if transpose else matrix)
 
-    # Norms and biases in float32 make the activations so.
+    # The activations have the type of the norms and biases.
     model.load_weights([(name, value.astype(mx.float32)) for name, value in before], strict=False)
     mx.quantized_matmul = widened
     try:
@@ -96,7 +106,7 @@ def float32(model: VoxCPM2) -> Iterator[None]:
 
 @contextmanager
 def quantised(model: VoxCPM2, choose: Callable[[str, nn.Module], bool | dict]) -> Iterator[None]:
-    """The model with some layers quantised, as `choose` says of each path (see nn.quantize)."""
+    """Has some of the model's layers quantised. choose: `class_predicate` of nn.quantize."""
 
     def fits(path: str, layer: nn.Module) -> bool | dict:
         settings = hasattr(layer, "to_quantized") and choose(path, layer)
@@ -111,14 +121,17 @@ def quantised(model: VoxCPM2, choose: Callable[[str, nn.Module], bool | dict]) -
 
 
 def group_alone(group: str, settings: dict) -> Callable[[str, nn.Module], bool | dict]:
-    """For `quantised`: the layers of one of GROUPS."""
+    """The `choose` of `quantised` for the layers of one of GROUPS alone."""
     return lambda path, _: bool(re.fullmatch(GROUPS[group], path)) and settings
 
 
 def speak(
     model: VoxCPM2, text: str, noise: np.ndarray, options: GenerationOptions, may_stop: bool = False
 ) -> np.ndarray:
-    """Patches (N, P, D), freely running: as many as there are rows of noise, or until the stop."""
+    """Generates patches (N, P, D) without forcing, one per row of noise.
+
+    may_stop: whether the stop head may end them earlier.
+    """
     least = options.min_tokens if may_stop else len(noise)
     options = replace(options, min_tokens=least, max_tokens=len(noise))
     patches = model.generate_patches(text, options=options, noise=mx.array(noise))
@@ -130,7 +143,7 @@ def velocities(
 ) -> mx.array:
     """mu (N, 2 H), cond (N, P, D) -> guided velocities (N, steps, P, D).
 
-    Taken on the straight path from the noise to each patch, at the times of the solver.
+    They are computed on the straight path from the noise to each patch, at the solver's times.
     """
     times = mx.array(schedule.times[schedule.zero_steps :])
     count, steps, (length, size) = len(mu), len(times), cond.shape[1:]
@@ -139,10 +152,9 @@ def velocities(
     x = x.reshape(-1, length, size).astype(model.dtype)
     mu, cond = mx.repeat(mu, steps, axis=0), mx.repeat(cond, steps, axis=0)
     t = mx.tile(times, 2 * count)
-    both = model.feat_decoder.estimator(
-        mx.concatenate([x, x]), mx.concatenate([mu, mx.zeros_like(mu)]), t,
-        mx.concatenate([cond, cond]), mx.zeros_like(t),
-    )  # fmt: skip
+    x, cond = mx.concatenate([x, x]), mx.concatenate([cond, cond])
+    mu = mx.concatenate([mu, mx.zeros_like(mu)])
+    both = model.feat_decoder.estimator(x, mu, t, cond, mx.zeros_like(t))
     both = both.reshape(2, -1, length, size)
     found = guide(both, mx.array(cfg, dtype=model.dtype))
     return found.reshape(count, steps, length, size)
@@ -151,10 +163,10 @@ def velocities(
 def module_outputs(
     model: VoxCPM2, forced: Forced, options: GenerationOptions, given: dict | None = None
 ) -> dict[str, np.ndarray]:
-    """The outputs of every module by name; from "LM to DiT" on with a row per patch.
+    """Outputs of every module by name; from "LM to DiT" on they have a row per patch.
 
-    Each module's inputs are the outputs in `given`, so that it errs alone, or by default those of
-    the modules before it, so that errors add up; only then are there latents.
+    given: outputs that each module gets as its inputs, so that its error is its own. By default
+    they are those of the modules before it, so that errors add up; only then there are latents.
     """
     found: dict[str, np.ndarray] = {}
 
@@ -195,22 +207,23 @@ def module_outputs(
 
 
 def shapes(model: VoxCPM2) -> tuple:
-    """What must be the same for two checkpoints to be compared."""
+    """Sizes that two checkpoints must share to be compared."""
     config = model.config
     return config.patch_size, config.feat_dim, config.lm_config, config.local_dit_config
 
 
 def weight_bytes(model: nn.Module) -> int:
+    """Bytes of all parameters."""
     return sum(value.nbytes for _, value in tree_flatten(model.parameters()))
 
 
 def bytes_per_patch(model: VoxCPM2, steps: int) -> int:
-    """Of weights that one patch reads, once per use."""
+    """Bytes of weights that generating one patch reads, counted once per use."""
     schedule = Schedule.sway(steps)
     solver_steps = len(schedule.times) - schedule.zero_steps
 
     def uses(name: str) -> int:
-        # Text is embedded and times are known before the first patch; sound is only made.
+        # Text and times are embedded before the first patch; no audio is encoded.
         if re.match(r".*(embed_tokens|time_mlp)\.|audio_vae\.encoder\.", name):
             return 0
         once = not name.startswith("feat_decoder.") or ".cond_proj." in name
@@ -220,9 +233,9 @@ def bytes_per_patch(model: VoxCPM2, steps: int) -> int:
 
 
 def is_random(model: VoxCPM2) -> bool:
-    """Whether the weights look freshly drawn: every matrix is uniform or normal.
+    """Whether the weights look untrained: every matrix is uniform or normal.
 
-    Told by the kurtosis, 1.8 or 3; training gives some matrices longer tails.
+    Their kurtosis is 1.8 or 3; training gives some matrices longer tails.
     """
     for path, layer in model.named_modules():
         if re.fullmatch(rf"(base_lm|{STACKS['DiT']})\.layers\.0\..*_proj", path):

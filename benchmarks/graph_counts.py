@@ -1,25 +1,17 @@
-"""How many kernels, casts and host synchronisations does one patch take at the released size?
+"""Counts the kernels, casts and host synchronisations of one patch at the released size.
 
     python benchmarks/graph_counts.py [--dtype bfloat16] [--json]
 
 Runs the real loop, `generate(stream=True)`, on weights without memory, and counts the nodes of
-each part's graph, as on a GPU, instead of computing them. A test calls `count_graph`.
+each part's graph, as on a GPU, instead of computing them; `graph_nodes` says what counts as what.
+A test calls `count_graph`.
 
-node: a primitive of MLX in the graph; each replay of a compiled function counts anew.
-view: a node that only describes its input's data in another way (`VIEWS`). A Reshape is taken for
-    one, though of turned data it copies: a graph does not show which.
-kernel: a node that is not a view; for Concatenate, one per input, which is what it copies.
-    rms_norm, rope and attention of mx.fast are one each, and so is a fused elementwise kernel,
-    though MLX splits one of more than 24 arrays.
-cast: an AsType outside fused kernels; weight cast: one of a parameter or of a view of one.
 synchronisation: a read of a value (`item`, `tolist`, `bool`, `int`, `float`), or a wait: `eval` of
-    what was not waited for yet. One wait per patch is for the sound that is handed out.
+    arrays that were not evaluated yet. Each patch has one wait, for its audio.
 """
 
 import argparse
-import io
 import json
-import re
 import subprocess
 import sys
 import time
@@ -31,74 +23,18 @@ from mlx_voxcpm2 import VoxCPM2  # before MLX: on Linux it finds a fast BLAS
 from mlx_voxcpm2.models.voxcpm2.config import VoxCPM2Config
 
 import mlx.core as mx  # isort: skip
+from graph_nodes import arrays_in, count_nodes, cut, evaluate, leaf  # isort: skip
 from mlx.utils import tree_flatten, tree_map_with_path  # isort: skip
 
 CONFIG = Path(__file__).parent / "released_config.json"
-VIEWS = {
-    "AsStrided", "Broadcast", "BroadcastAxes", "Copy", "ExpandDims", "Flatten", "Reshape",
-    "Slice", "Split", "Squeeze", "StopGradient", "Transpose", "Unflatten", "View",
-}  # fmt: skip
 READS = {"item", "tolist", "__bool__", "__int__", "__float__"} & set(dir(mx.array))
 COUNTED = ("nodes", "kernels", "casts")
-# Positions of text, then pieces of the stream after which every cache is in its steady state.
+# Positions of text, and chunks of the stream after which every cache is in its steady state.
 TEXT, WARM_UP = 37, 3
-
-evaluate = mx.eval
-
-
-def leaf(like: mx.array, dtype: mx.Dtype | None = None) -> mx.array:
-    """Zeros with the shape of `like`, nothing behind them, and the memory of one number."""
-    value = mx.broadcast_to(mx.array(0, dtype=dtype or like.dtype), like.shape)
-    evaluate(value)
-    return value
-
-
-def arrays_in(tree: object) -> list[mx.array]:
-    """Those in containers and caches, not those of modules."""
-    if isinstance(tree, mx.array):
-        return [tree]
-    if callable(tree):  # as every module is
-        return []
-    if not isinstance(tree, list | tuple):
-        tree = (tree if isinstance(tree, dict) else getattr(tree, "__dict__", {})).values()
-    return [array for child in tree for array in arrays_in(child)]
-
-
-def cut(*trees: object) -> list[mx.array]:
-    """The arrays, made leaves in place."""
-    arrays = arrays_in(trees)
-    for array in arrays:
-        array[()] = leaf(array)
-    evaluate(arrays)  # the assignment may leave views behind
-    return arrays
-
-
-def count_nodes(arrays: list[mx.array], weights: dict[str, mx.array]) -> Counter:
-    """Nodes, kernels and casts behind arrays, and under "weight NAME" the casts of that one."""
-    text, named = io.StringIO(), {f"weight {name}": value for name, value in weights.items()}
-    mx.export_to_dot(text, *arrays, **named)
-    nodes: list[tuple[str, list[str], list[str]]] = []  # label, inputs, outputs
-    for line in text.getvalue().splitlines():
-        # Replays of a compiled function share the ids of their nodes, so lines are counted.
-        if node := re.match(r'\{ \d+ \[label ="(\w+)"', line):
-            nodes.append((node[1], [], []))
-        elif edge := re.match(r'"(.+)" -> \d+', line):
-            nodes[-1][1].append(edge[1])
-        elif edge := re.match(r'\d+ -> "(.+)"', line):
-            nodes[-1][2].append(edge[1])
-    counts, weight_of = Counter(nodes=len(nodes)), {name: name for name in named}
-    for label, inputs, outputs in nodes:
-        counts["kernels"] += len(inputs) if label == "Concatenate" else label not in VIEWS
-        read = [weight_of[name] for name in inputs if name in weight_of]
-        if label in VIEWS:
-            weight_of.update((output, weight) for weight in read for output in outputs)
-        elif label == "AsType":
-            counts.update(["casts", *read])
-    return counts
 
 
 class Counts:
-    """Counts by part, while the model that is watched runs."""
+    """Counts by part of the model, collected while it runs."""
 
     def __init__(self, weights: dict[str, mx.array]):
         self.weights, self.waited = weights, []
@@ -108,30 +44,30 @@ class Counts:
         self.parts: dict[str, Counter] = {}
         self.syncs, self.seconds = {"reads": 0, "waits": 0}, 0.0
 
-    def take(self, part: str, arrays: list[mx.array]) -> None:
+    def add(self, part: str, arrays: list[mx.array]) -> None:
         self.parts.setdefault(part, Counter()).update(count_nodes(arrays, self.weights))
 
     def between(self, *trees: object) -> None:
-        """Counts what the loop itself did to these arrays, and computes it, which is little."""
+        """Counts the loop's own nodes behind these arrays, which are few, and evaluates them."""
         if arrays := arrays_in(trees):
-            self.take("between", arrays)
+            self.add("between", arrays)
             evaluate(arrays)
 
     def wait(self, *trees: object) -> None:
         arrays = arrays_in(trees)
         self.syncs["waits"] += not {id(array) for array in arrays} <= {id(a) for a in self.waited}
-        self.waited += arrays  # keeps them, and so their ids
+        self.waited += arrays  # references, so that no other array gets their ids
         self.between(arrays)
 
     def part(self, name: str, function: Callable) -> Callable:
-        """The same function, whose results and caches have nothing behind them any more."""
+        """The function, counted; its results and caches become leaves of the graph."""
 
         def counted(*args, **kwargs):
             self.between(args, kwargs)
             begin = time.perf_counter()
             result = function(*args, **kwargs)
             self.seconds += time.perf_counter() - begin
-            self.take(name, arrays_in((result, args, kwargs)))
+            self.add(name, arrays_in((result, args, kwargs)))
             cut(result, args, kwargs)
             return result
 
@@ -156,7 +92,7 @@ class Counts:
 
 
 def one_node(x: mx.array, *others: object) -> mx.array:
-    """x through one node that needs the other arrays too, all cast as mx.fast casts on a GPU."""
+    """x through one node that depends on all arrays, cast to one type as mx.fast does on a GPU."""
     arrays = [x, *(other for other in others if isinstance(other, mx.array))]
     types = {array.dtype for array in arrays if mx.issubdtype(array.dtype, mx.floating)}
     common = max(types, key=lambda kind: kind.size)
@@ -165,7 +101,7 @@ def one_node(x: mx.array, *others: object) -> mx.array:
 
 
 def attention(q: mx.array, k: mx.array, v: mx.array, mask=None, **_: object) -> mx.array:
-    """One kernel; four where Metal has none for so few queries (up to 8) of so many heads."""
+    """One kernel; four for up to 8 queries of so many heads, for which Metal has no fused one."""
     queries, heads = q.shape[2], q.shape[1] // k.shape[1]
     for _ in range(3 if queries <= 8 and queries * heads > 32 else 0):
         q = one_node(q)
@@ -173,7 +109,7 @@ def attention(q: mx.array, k: mx.array, v: mx.array, mask=None, **_: object) -> 
 
 
 def behave_as_on_gpu() -> None:
-    """On a CPU the fast functions fall back to a dozen nodes each, and sines to polynomials."""
+    """Replaces the functions of mx.fast, which become a dozen nodes each on a CPU, by one node."""
     mx.default_device = lambda: mx.Device(mx.gpu)
     mx.fast.rms_norm = lambda x, weight, eps, **_: one_node(x, weight)
     mx.fast.rope = lambda x, dims, **settings: mx.depends([x], arrays_in(settings))[0]
@@ -181,14 +117,14 @@ def behave_as_on_gpu() -> None:
 
 
 def build_model(dtype: str) -> tuple[VoxCPM2, dict[str, mx.array]]:
-    """The released model without memory, for which every text has `TEXT` tokens; its weights."""
+    """The released model without memory, with `TEXT` tokens for every text; and its weights."""
     config = VoxCPM2Config.from_dict(json.loads(CONFIG.read_text()))
     model = VoxCPM2(config, lambda text: [5] * TEXT)
     model.eval()
 
     def weight(name: str, value: mx.array) -> mx.array:
-        kept = name.startswith("audio_vae.") or not mx.issubdtype(value.dtype, mx.floating)
-        return leaf(value, value.dtype if kept else getattr(mx, dtype))
+        is_cast = mx.issubdtype(value.dtype, mx.floating) and not name.startswith("audio_vae.")
+        return leaf(value, getattr(mx, dtype) if is_cast else value.dtype)
 
     model.update(tree_map_with_path(weight, model.parameters()))
     prepared = []
@@ -200,7 +136,7 @@ def build_model(dtype: str) -> tuple[VoxCPM2, dict[str, mx.array]]:
 
 
 def watch(model: VoxCPM2, weights: dict[str, mx.array]) -> Counts:
-    """Has every part of the loop counted, whatever it is made of, and every synchronisation."""
+    """Has every part of the loop and every synchronisation counted from now on."""
     counts = Counts(weights)
     step = counts.part("language models", VoxCPM2.__call__)
     model.__class__ = type("Watched", (VoxCPM2,), {"__call__": lambda *a, **k: step(*a, **k)})
@@ -218,7 +154,7 @@ def watch(model: VoxCPM2, weights: dict[str, mx.array]) -> Counts:
 
 
 def count_here(dtype: str, steps: int) -> dict:
-    """`count_graph`, after which this process can't use MLX for anything else."""
+    """`count_graph` in this process, which cannot use MLX for anything else afterwards."""
     behave_as_on_gpu()
     model, weights = build_model(dtype)
     counts = watch(model, weights)
@@ -231,10 +167,10 @@ def count_here(dtype: str, steps: int) -> dict:
 
 
 def count_graph(dtype: str = "bfloat16", steps: int = 10) -> dict:
-    """Counts for one patch, some forty positions into the speech, in a process of its own.
+    """Counts for one patch, after some forty positions, from a process of its own.
 
     parts: {name: {nodes, kernels, casts}}, "between" being the loop itself; total: their sum;
-    weight_casts: names; syncs: {reads, waits}; build_ms: what building takes in Python.
+    weight_casts: names; syncs: {reads, waits}; build_ms: milliseconds of building the graph.
     """
     command = [sys.executable, __file__, "--dtype", dtype, "--steps", str(steps), "--json"]
     return json.loads(subprocess.check_output(command))

@@ -24,7 +24,7 @@ from mlx_voxcpm2.weights.adapters import add_lora, lora_tensors
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
-from graph_counts import count_nodes
+from graph_nodes import count_nodes
 
 OFFICIAL, OURS = GOLDEN / "adapters" / "official", GOLDEN / "adapters" / "ours"
 MODULE_ERROR, LATENT_ERROR = 1e-5, 1e-4

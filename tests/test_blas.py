@@ -1,4 +1,4 @@
-"""A fast BLAS is found, or missed aloud; without one the sound is the same."""
+"""A fast BLAS is found, or its absence reported; without one the audio is the same."""
 
 import ctypes.util
 import os
@@ -46,7 +46,7 @@ def test_openblas_is_found_when_the_package_comes_first():
 
 
 @LINUX_ONLY
-def test_mkl_is_looked_for_in_the_environment_and_a_broken_one_does_no_harm(tmp_path):
+def test_mkl_is_searched_in_the_environment_and_a_broken_one_does_no_harm(tmp_path):
     (tmp_path / "lib").mkdir()
     for name in ("libmkl_rt.so.3", "libiomp5.so"):
         (tmp_path / "lib" / name).touch()
@@ -59,7 +59,7 @@ def test_mkl_is_looked_for_in_the_environment_and_a_broken_one_does_no_harm(tmp_
 
 @LINUX_ONLY
 @pytest.mark.skipif(not blas.mkl_libraries(), reason="MKL is not installed")
-def test_mkl_is_taken_where_there_is_no_openblas():
+def test_mkl_is_used_without_openblas():
     assert run(NO_OPENBLAS + REPORT) == "MKL"
 
 
@@ -69,7 +69,7 @@ def test_preloading_works_in_any_order():
 
 
 @LINUX_ONLY
-def test_coming_too_late_is_said():
+def test_a_package_imported_after_mlx_reports_the_slow_blas():
     """On a GPU it does not matter."""
     script = "import mlx.core as mx; mx.set_default_device(mx.cpu)"
     assert "LD_PRELOAD=libopenblas.so.0" in run(script + REPORT)
@@ -77,7 +77,7 @@ def test_coming_too_late_is_said():
 
 @LINUX_ONLY
 def test_speech_is_the_official_one_without_a_fast_blas_too(make_case):
-    """There, matrices lie in memory the other way round, and guidance takes two cores."""
+    """Matrices are transposed in memory then, and guidance uses two cores."""
     folder = make_case("released").folder
     script = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})

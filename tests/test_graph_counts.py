@@ -1,4 +1,4 @@
-"""What a patch costs at the released size, counted without computing: kernels, casts, waits."""
+"""Kernels, casts and waits of a patch at the released size, counted without computing."""
 
 import sys
 from pathlib import Path
@@ -14,7 +14,7 @@ from graph_counts import count_graph
 def test_a_patch_casts_no_weight_and_waits_once(dtype):
     counts = count_graph(dtype)
     assert counts["weight_casts"] == []
-    # The stop decision, and the sound that is handed out.
+    # The stop decision, and the audio of the patch.
     assert counts["syncs"] == {"reads": 1, "waits": 1}
     # Of the noise, and of the latents before the AudioVAE.
     assert counts["total"]["casts"] <= 2

@@ -1,4 +1,4 @@
-"""Which library multiplies MLX's matrices on a CPU under Linux. Imported before MLX is."""
+"""Choice of the library that multiplies MLX's matrices on Linux's CPUs. Import before MLX."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 
 
 def serving_blas() -> str | None:
-    """The fast BLAS among the libraries whose names all others see."""
+    """Name of the fast BLAS that the process has loaded for all libraries, or None."""
     names = ctypes.CDLL(None)
     known = {"mkl_get_version": "MKL", "openblas_get_config": "OpenBLAS"}
     return next((name for symbol, name in known.items() if hasattr(names, symbol)), None)
 
 
 def use_fast_blas() -> str | None:
-    """Has a fast BLAS serve MLX's matrix products on Linux, if it can; returns which one does.
+    """Loads a fast BLAS for MLX's matrix products on Linux, if there is one; returns its name.
 
     The wheel's own BLAS is a reference implementation, 27 times slower in float32. MLX resolves
-    the names of BLAS when it is loaded, so whichever library the process has by then wins.
+    the names of BLAS when it is loaded, and takes a library that the process has loaded by then.
     """
     if sys.platform != "linux":
         return None
@@ -28,13 +28,13 @@ def use_fast_blas() -> str | None:
 
 
 def mkl_libraries() -> list[str]:
-    """What `pip install mkl` brought: its threads, and itself."""
+    """Paths of the libraries that `pip install mkl` installed, in the order of loading."""
     folder = Path(sys.prefix) / "lib"
     return [str(file) for name in ("libiomp5.so", "libmkl_rt.so.*") for file in folder.glob(name)]
 
 
 def _load(*libraries: str) -> bool:
-    """Whether they are there, now for all to see."""
+    """Loads libraries, with their names visible to all others; returns whether it could."""
     try:
         for library in libraries:
             ctypes.CDLL(library, ctypes.RTLD_GLOBAL)

@@ -46,9 +46,9 @@ class ConvState:
 
 
 class CausalConv1d(nn.Module):
-    """The output at a step sees inputs up to it; with a stride, up to the end of its stride.
+    """Each output sees the inputs up to the end of its stride.
 
-    A stream's chunks are multiples of the stride.
+    A stream's chunks are multiples of the stride, which the kernel spans at least.
 
     Upstream's kernel at a stride s is 2s and its padding `2 * ceil(s / 2) - s % 2` = s, which is
     this `context`, at odd strides too (VoxCPM 1 pads one more there).
@@ -61,7 +61,7 @@ class CausalConv1d(nn.Module):
         self.weight = mx.zeros((out_channels, kernel, in_channels))
         self.bias = mx.zeros((out_channels,))
         self.stride, self.dilation = stride, dilation
-        self.context = max(0, (kernel - 1) * dilation + 1 - stride)
+        self.context = (kernel - 1) * dilation + 1 - stride
         """Inputs that the next outputs need again."""
 
     def from_torch(self, weight: mx.array) -> mx.array:
@@ -129,8 +129,7 @@ class CausalTransposeConv1d(nn.Module):
     """Upsamples by `stride`; the output that would reach beyond the input's end is cut off.
 
     Each input's `stride` outputs depend on it and on the `context` inputs before it, so the whole
-    is one matrix product: on a CPU 2.8 times as fast as MLX's transposed convolution of the whole
-    AudioVAE's other layers alike.
+    is one matrix product. MLX's CPU backend has a scalar loop for transposed convolutions.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int):

@@ -1,0 +1,90 @@
+"""How much faster are this package's CPU kernels than MLX's own functions?
+
+    python benchmarks/kernels.py [--rounds 300]
+
+Each kernel of `layers/kernels_cpu.py` and what it takes the place of are called in turn on the same
+arrays, of shapes that occur at the released size. Printed are the medians and their ratio.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+from mlx_voxcpm2.layers import kernels, kernels_cpu, kernels_gpu  # before MLX: finds a fast BLAS
+
+import mlx.core as mx  # isort: skip
+import mlx.nn as nn  # isort: skip
+
+Variants = tuple[Callable[[], mx.array], Callable[[], mx.array]]
+
+
+def normal(*shape: int) -> mx.array:
+    array = mx.random.normal(shape)
+    mx.eval(array)
+    return array
+
+
+def elementwise() -> dict[str, Variants]:
+    """By name, the kernel and MLX's own function."""
+    x, weight, up = normal(22, 1024), normal(1024), normal(22, 4096)
+    gate = normal(22, 4096)
+    audio, bias = normal(1, 7680, 64), normal(64)
+    constants = kernels.SnakeConstants.of(mx.abs(normal(64)) + 0.1)
+    taps, terms = [normal(64) for _ in range(7)], [normal(1, 7680, 64) for _ in range(7)]
+    mx.eval(constants)
+    alpha, frequency, amplitude = constants
+    return {
+        "rms_norm (22, 1024)": (
+            lambda: kernels_cpu.rms_norm(x, weight, 1e-5),
+            lambda: kernels_gpu.rms_norm(x, weight, 1e-5),
+        ),
+        "swiglu (22, 4096)": (
+            lambda: kernels_cpu.swiglu(gate, up),
+            lambda: kernels_gpu.swiglu(gate, up),
+        ),
+        "snake (1, 7680, 64)": (
+            lambda: kernels_cpu.snake(audio, bias, frequency, amplitude),
+            lambda: kernels_gpu.snake(audio, bias, alpha, amplitude),
+        ),
+        "weighted_sum of 7 (1, 7680, 64)": (
+            lambda: kernels_cpu.weighted_sum(taps, terms),
+            lambda: kernels_gpu.weighted_sum(taps, terms),
+        ),
+    }
+
+
+def products(rows: int) -> dict[str, Variants]:
+    """By name, x (rows, 2048) times a matrix (6144, 2048) by the kernel and by MLX's layer."""
+    x, layer = normal(rows, 2048), nn.Linear(2048, 6144, bias=False)
+    narrow, quantised = nn.Linear(2048, 6144, bias=False), layer.to_quantized(64, 8)
+    narrow.set_dtype(mx.bfloat16)
+    mx.eval(narrow, quantised)
+    return {
+        f"{name}, {rows} rows": (
+            lambda layer=layer: kernels_cpu.linear(layer, x),
+            lambda layer=layer: kernels_gpu.linear(layer, x),
+        )
+        for name, layer in {"bfloat16 weights": narrow, "8-bit weights": quantised}.items()
+    }
+
+
+def seconds(function: Callable[[], mx.array]) -> float:
+    begin = time.perf_counter()
+    mx.eval(function())
+    return time.perf_counter() - begin
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=300)
+    args = parser.parse_args()
+    print(f"{'medians in ms':36}{'kernel':>9}{'MLX':>9}{'ratio':>8}")
+    for name, variants in (elementwise() | products(1) | products(22)).items():
+        rounds = [[seconds(variant) for variant in variants] for _ in range(args.rounds)]
+        ours, theirs = (1000 * statistics.median(times) for times in zip(*rounds, strict=True))
+        print(f"{name:36}{ours:9.3f}{theirs:9.3f}{theirs / ours:8.1f}")
+
+
+if __name__ == "__main__":
+    main()
