@@ -1,9 +1,9 @@
-"""How much faster are this package's CPU kernels than MLX's own functions?
+"""Compares the speed of this package's CPU kernels with that of MLX's own functions.
 
     python benchmarks/kernels.py [--rounds 300]
 
-Each kernel of `layers/kernels_cpu.py` and what it takes the place of are called in turn on the same
-arrays, of shapes that occur at the released size. Printed are the medians and their ratio.
+Each kernel of `layers/kernels_cpu.py` and the function that it replaces are called in turn on the
+same arrays, whose shapes occur at the released size. Prints the medians and their ratio.
 """
 
 import argparse
@@ -26,8 +26,8 @@ def normal(*shape: int) -> mx.array:
 
 
 def elementwise() -> dict[str, Variants]:
-    """By name, the kernel and MLX's own function."""
-    x, weight, up = normal(22, 1024), normal(1024), normal(22, 4096)
+    """The kernel and MLX's own function, by name."""
+    x, weight, up = normal(1, 1024), normal(1024), normal(22, 4096)
     gate = normal(22, 4096)
     audio, bias = normal(1, 7680, 64), normal(64)
     constants = kernels.SnakeConstants.of(mx.abs(normal(64)) + 0.1)
@@ -35,7 +35,7 @@ def elementwise() -> dict[str, Variants]:
     mx.eval(constants)
     alpha, frequency, amplitude = constants
     return {
-        "rms_norm (22, 1024)": (
+        "rms_norm (1, 1024)": (
             lambda: kernels_cpu.rms_norm(x, weight, 1e-5),
             lambda: kernels_gpu.rms_norm(x, weight, 1e-5),
         ),
@@ -55,7 +55,7 @@ def elementwise() -> dict[str, Variants]:
 
 
 def products(rows: int) -> dict[str, Variants]:
-    """By name, x (rows, 2048) times a matrix (6144, 2048) by the kernel and by MLX's layer."""
+    """x (rows, 2048) times a matrix (6144, 2048), by the kernel and by MLX's layer; by name."""
     x, layer = normal(rows, 2048), nn.Linear(2048, 6144, bias=False)
     narrow, quantised = nn.Linear(2048, 6144, bias=False), layer.to_quantized(64, 8)
     narrow.set_dtype(mx.bfloat16)

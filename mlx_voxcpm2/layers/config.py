@@ -27,7 +27,7 @@ class RopeScaling:
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """Raises ValueError, when made, for sizes that do not fit each other."""
+    """Sizes and options of one stack. Raises ValueError for sizes that do not fit each other."""
 
     hidden_size: int
     intermediate_size: int
@@ -39,13 +39,13 @@ class TransformerConfig:
     vocab_size: int = 0
     """Tokens with an embedding; 0 for a stack that is given embeddings only."""
     head_dim: int | None = None
-    """By default hidden_size / num_attention_heads."""
+    """Channels per head; by default hidden_size / num_attention_heads."""
     qkv_bias: bool = False
     """Whether the projections to queries, keys and values have biases, as Qwen2's."""
     rope_theta: float | None = 10000.0
     """Base of the rotary frequencies; None for attention without positions."""
     rope_scaling: RopeScaling | None = None
-    """None for plain RoPE."""
+    """LongRoPE's factors; None for plain RoPE."""
     tie_word_embeddings: bool = True
     """Whether `CausalLM` computes its logits with the embedding matrix."""
     embedding_scale: float = 1.0

@@ -77,7 +77,7 @@ class CausalConv1d(nn.Module):
         return self.convolve(x, state) + self.bias
 
     def convolve(self, x: mx.array, state: ConvState | None = None) -> mx.array:
-        """As a call, but without the bias, for those who add it in a later kernel."""
+        """The convolution without its bias, for callers who add that in a later kernel."""
         out, kernel, _ = self.weight.shape
         if kernel == 1 and self.stride == 1:
             return x @ self.weight[:, 0].T
@@ -117,7 +117,7 @@ class CausalDepthwiseConv1d(nn.Module):
         return self.convolve(x, state) + self.bias
 
     def convolve(self, x: mx.array, state: ConvState | None = None) -> mx.array:
-        """As a call, but without the bias."""
+        """The convolution without its bias."""
         kernel = self.weight.shape[0]
         x = (state or ConvState()).extend(x, self.context)
         return kernels.weighted_sum(
@@ -126,7 +126,7 @@ class CausalDepthwiseConv1d(nn.Module):
 
 
 class CausalTransposeConv1d(nn.Module):
-    """Upsamples by `stride`; the output that would reach beyond the input's end is cut off.
+    """Upsamples by `stride`; outputs beyond the end of the last input's stride are cut off.
 
     Each input's `stride` outputs depend on it and on the `context` inputs before it, so the whole
     is one matrix product. MLX's CPU backend has a scalar loop for transposed convolutions.
@@ -159,7 +159,7 @@ class CausalTransposeConv1d(nn.Module):
         return self.convolve(x, state) + self.bias
 
     def convolve(self, x: mx.array, state: ConvState | None = None) -> mx.array:
-        """As a call, but without the bias."""
+        """The convolution without its bias."""
         stride, out, inputs, _ = self.weight.shape
         if self.context:
             x = (state or ConvState()).extend(x, self.context)
@@ -175,5 +175,8 @@ def shifted(x: mx.array, count: int, step: int = 1) -> list[mx.array]:
 
 
 def make_states(network: nn.Module) -> list[ConvState]:
-    """One state per convolution of the network that looks back, to be taken in any fixed order."""
+    """New states, one per convolution of the network that needs past inputs.
+
+    They are all alike: the network assigns them in the order in which its convolutions run.
+    """
     return [ConvState() for module in network.modules() if getattr(module, "context", 0)]

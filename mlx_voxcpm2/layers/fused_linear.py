@@ -30,9 +30,9 @@ class FusedProjections(nn.Module):
         self.unfuse()
 
     def fuse(self, evaluate: Evaluate) -> None:
-        """Nothing happens to layers of several kinds, or to those that hold an adapter.
+        """Concatenates the weights, unless the layers differ in kind or have an adapter.
 
-        `evaluate` is called at once, so that only these weights are ever in memory twice.
+        `evaluate` is called at once, so that only these weights are in memory twice meanwhile.
         """
         layers = [self[name] for name in self.projections]
         if _can_be_fused(layers):
@@ -40,11 +40,11 @@ class FusedProjections(nn.Module):
             self.fused = partial(kernels.linear, _concatenated(layers, evaluate))
 
     def unfuse(self) -> None:
-        """Has each layer compute for itself again."""
+        """Undoes `fuse`: each layer computes its own product."""
         self.fused: Callable[[mx.array], mx.array] | None = None
 
     def project(self, x: mx.array) -> list[mx.array]:
-        """x (N, in) -> each layer's output (N, out), or one with all outputs side by side."""
+        """x (N, in) -> each layer's output (N, out), or if fused one array of them side by side."""
         if self.fused is not None:
             return [self.fused(x)]
         return [kernels.linear(self[name], x) for name in self.projections]

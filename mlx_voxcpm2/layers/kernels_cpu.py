@@ -24,12 +24,14 @@ from . import kernels_gpu
 _BLOCK_WEIGHTS = 2**19
 # Smaller products take less time than a second core takes to start.
 _TWO_CORE_WEIGHTS = 2**18
+# Above this size `mx.fast.rms_norm`, whose nodes are vector code too, is the faster one.
+_SMALL_NORM = 2**13
 # Rows up to which MLX's quantized_matmul, which dequantises once per row, is the faster one.
 _FEW_ROWS = 2
 
 
 def linear(layer: nn.Module, x: mx.array) -> mx.array:
-    """Any type. Weights of 16 bits are widened to x's type rather than x narrowed to theirs."""
+    """Products in any type; the weights are widened to x's type, if it has more bits."""
     if type(layer) is nn.QuantizedLinear:
         y = _quantized_product(layer, x)
     elif type(layer) is nn.Linear and layer.weight.dtype != x.dtype:
@@ -90,7 +92,12 @@ _this_thread = threading.local()
 
 
 def rms_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array:
-    """Three nodes where `mx.fast.rms_norm` falls back to a dozen. GAIN_NORM."""
+    """Three nodes where `mx.fast.rms_norm` falls back to a dozen, for few numbers.
+
+    GAIN_NORM
+    """
+    if x.size > _SMALL_NORM:
+        return kernels_gpu.rms_norm(x, weight, eps)
     squares = mx.sum(mx.square(x), axis=-1, keepdims=True)
     return _normalise(x, squares, weight, 1 / x.shape[-1], eps)
 
@@ -118,7 +125,7 @@ def swiglu(gate: mx.array, up: mx.array) -> mx.array:
 
 
 def snake(x: mx.array, bias: mx.array, frequency: mx.array, amplitude: mx.array) -> mx.array:
-    """As a polynomial of the angle within half a period. GAIN_SNAKE.
+    """Polynomial of the angle within half a period. GAIN_SNAKE.
 
     frequency: alpha / pi, the periods of the squared sine per unit of x.
     """

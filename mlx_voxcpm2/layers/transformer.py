@@ -137,7 +137,7 @@ class DecoderLayer(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Embeddings -> hidden states.
+    """Stack of decoder layers: embeddings -> hidden states.
 
     positions: the longest sequence, which sizes the RoPE tables.
     """
@@ -168,7 +168,7 @@ class Transformer(nn.Module):
             layer.mlp.unfuse()
 
     def make_cache(self, padding: Sequence[int] = ()) -> list[KVCache]:
-        """padding: by row, positions on the left that only pad it."""
+        """An empty cache per layer. padding: by row, the number of padding positions on its left."""
         return [KVCache(padding) for _ in self.layers]
 
     def embed(self, tokens: mx.array) -> mx.array:

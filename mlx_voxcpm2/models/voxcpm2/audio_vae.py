@@ -44,6 +44,7 @@ class Encoder(nn.Module):
         return make_states(self)
 
     def precompute(self) -> list[mx.array]:
+        """Stores the blocks' constants and returns them, for the caller to evaluate."""
         first, *blocks = self.block
         biases = [first.bias, *(block.block[-1].bias for block in blocks[:-1])]
         pairs = zip(blocks, biases, strict=True)
@@ -96,6 +97,7 @@ class Decoder(nn.Module):
         return make_states(self)
 
     def precompute(self) -> list[mx.array]:
+        """Stores the blocks' constants and returns them, for the caller to evaluate."""
         if self.is_conditioned:
             self._boundaries = tuple(self.sr_bin_boundaries.tolist())
         blocks = [layer for layer in self.model if isinstance(layer, DecoderBlock)]
@@ -105,7 +107,7 @@ class Decoder(nn.Module):
         self._boundaries = None
 
     def band(self, sample_rate: int) -> int:
-        """As torch.bucketize: a rate that equals a boundary falls below it."""
+        """Number of the band that a rate in Hz is in; as torch.bucketize, a boundary ends a band."""
         boundaries = self._boundaries or self.sr_bin_boundaries.tolist()
         return bisect_left(boundaries, sample_rate)
 

@@ -31,11 +31,11 @@ class DeferredBias:
 
     @classmethod
     def of(cls, conv: Convolution, x: mx.array, state: ConvState | None = None) -> DeferredBias:
-        """conv(x, state)."""
+        """The output of a convolution: conv(x, state)."""
         return cls(conv.convolve(x, state), conv.bias)
 
     def added(self) -> mx.array:
-        """(B, L, C)."""
+        """Sum of both, (B, L, C)."""
         return self.values + self.bias
 
 
@@ -120,7 +120,7 @@ class EncoderBlock(nn.Module):
         ]
 
     def precompute(self, bias: mx.array) -> list[mx.array]:
-        """`bias`: the one that the block's input defers."""
+        """Stores and returns the units' output biases; `bias` is the one that the input defers."""
         return precompute_biases(self.block[:-2], bias)
 
     def __call__(self, x: DeferredBias, states: Iterator[ConvState]) -> DeferredBias:
@@ -141,6 +141,7 @@ class DecoderBlock(nn.Module):
         ]
 
     def precompute(self) -> list[mx.array]:
+        """Stores and returns the units' output biases."""
         return precompute_biases(self.block[2:], self.block[1].bias)
 
     def __call__(self, x: DeferredBias, states: Iterator[ConvState]) -> DeferredBias:

@@ -115,28 +115,28 @@ class VoxCPM2Config:
 
     @property
     def base_config(self) -> TransformerConfig:
-        """The base language model."""
+        """Sizes of the base language model."""
         return self.lm_config.transformer()
 
     @property
     def residual_config(self) -> TransformerConfig:
-        """The residual language model."""
+        """Sizes of the residual language model."""
         layers, no_rope = self.residual_lm_num_layers, self.residual_lm_no_rope
         changes = {"num_hidden_layers": layers, "vocab_size": 0, "no_rope": no_rope}
         return replace(self.lm_config, **changes).transformer()
 
     @property
     def local_encoder_config(self) -> TransformerConfig:
-        """The local encoder's stack."""
+        """Sizes of the local encoder's stack."""
         return self._local(self.encoder_config)
 
     @property
     def local_dit_config(self) -> TransformerConfig:
-        """The local diffusion transformer's stack."""
+        """Sizes of the local diffusion transformer's stack."""
         return self._local(self.dit_config)
 
     def _local(self, local: EncoderConfig) -> TransformerConfig:
-        """Key-value heads, RoPE and muP are the language model's, as upstream copies them."""
+        """Sizes of a local stack; the others are the language model's, as upstream copies them."""
         changed = replace(
             self.lm_config,
             hidden_size=local.hidden_dim,
