@@ -168,7 +168,7 @@ class Transformer(nn.Module):
             layer.mlp.unfuse()
 
     def make_cache(self, padding: Sequence[int] = ()) -> list[KVCache]:
-        """An empty cache per layer. padding: by row, the number of padding positions on its left."""
+        """An empty cache per layer. padding: number of padding positions on each row's left."""
         return [KVCache(padding) for _ in self.layers]
 
     def embed(self, tokens: mx.array) -> mx.array:

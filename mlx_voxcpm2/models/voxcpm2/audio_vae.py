@@ -107,7 +107,7 @@ class Decoder(nn.Module):
         self._boundaries = None
 
     def band(self, sample_rate: int) -> int:
-        """Number of the band that a rate in Hz is in; as torch.bucketize, a boundary ends a band."""
+        """Index of the band that a rate in Hz is in; a boundary ends its band (torch.bucketize)."""
         boundaries = self._boundaries or self.sr_bin_boundaries.tolist()
         return bisect_left(boundaries, sample_rate)
 
