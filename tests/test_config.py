@@ -54,7 +54,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("path", "value", "line"), REFUSED)
-def test_what_can_not_be_honoured_is_refused_in_one_line(path, value, line):
+def test_unsupported_settings_are_refused_in_one_line(path, value, line):
     with pytest.raises(ValueError, match=line) as error:
         VoxCPM2Config.from_dict(changed(path, value))
     assert "\n" not in str(error.value)
@@ -81,7 +81,7 @@ def test_fields_that_upstream_does_not_read_are_reported(caplog):
     assert "lm_config.rope_thata" in caplog.text
 
 
-def test_what_the_hub_and_converters_add_is_no_news(caplog):
+def test_fields_of_the_hub_and_of_converters_are_not_reported(caplog):
     data = changed("model_type", "voxcpm2") | {
         "quantization": {"group_size": 64, "bits": 4},
         "transformers_version": "5.0",

@@ -1,4 +1,4 @@
-"""The solvers, on paths that are known and on the network's."""
+"""Solvers on paths with a known end and on the network's."""
 
 import itertools
 import math
@@ -22,7 +22,7 @@ def uneven(steps: int, solver: str) -> Schedule:
 
 
 def solve(schedule: Schedule, slope, noise: mx.array = NOISE) -> np.ndarray:
-    """The end of x' = slope(x, t)."""
+    """End of the path x' = slope(x, t)."""
     end = SOLVERS[schedule.solver](lambda x, step: slope(x, schedule.times[step]), noise, schedule)
     return np.array(end, dtype=np.float64)
 
@@ -57,7 +57,7 @@ def test_adams_follows_a_parabola_but_for_its_first_step(grid):
     assert relative_error(end, np.array(NOISE) - PATH_START**2 + missed) < 1e-6
 
 
-def test_the_path_starts_where_ever_more_steps_of_upstream_start():
+def test_the_path_starts_at_the_limit_of_upstreams_grids():
     schedule = Schedule.sway(100_000)
     start = 1 - sum(schedule.sizes[: schedule.zero_steps])
     assert start == pytest.approx(PATH_START, abs=1e-4)
@@ -88,7 +88,7 @@ def test_few_steps_of_adams_end_nearer_than_ten_of_euler(evaluations):
 
 @pytest.fixture
 def given(released) -> tuple[mx.array, mx.array, mx.array]:
-    """mu, cond and noise."""
+    """Inputs mu, cond and noise of a solve."""
     size = released.config["dit_config"]["hidden_dim"]
     patch = (1, released.config["patch_size"], released.config["feat_dim"])
     return (
@@ -113,7 +113,7 @@ def test_a_step_costs_one_evaluation_and_the_first_none(released, given, solver,
 
 
 def test_the_compiled_solvers_are_the_ones_asked_for(released, given):
-    """Against each written out on the guided network, also when the other was compiled first."""
+    """Compares with each solver written out, also when the other one was compiled first."""
     decoder, (mu, cond, noise) = released.model.feat_decoder, given
 
     def slope(x: mx.array, t: float) -> mx.array:

@@ -135,19 +135,23 @@ class AudioVAE(nn.Module):
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self.compiled = CompiledFunctions()
+        self._is_precomputed = False
 
     def precompute(self, evaluate: Callable[..., None]) -> None:
         """Computes what depends on the final weights alone, so that no graph contains it."""
         snakes = [module for module in self.modules() if isinstance(module, Snake1d)]
         constants = [array for snake in snakes for array in snake.precompute()]
         evaluate([*constants, *self.encoder.precompute(), *self.decoder.precompute()])
+        self._is_precomputed = True
 
     def discard(self) -> None:
         """Discards what was computed from the weights, before they are replaced."""
         self.compiled.clear()
-        for module in self.modules():
-            if isinstance(module, Snake1d | ResidualUnit | Decoder):
-                module.discard()
+        if self._is_precomputed:
+            for module in self.modules():
+                if isinstance(module, Snake1d | ResidualUnit | Decoder):
+                    module.discard()
+        self._is_precomputed = False
 
     def encode(self, audio: mx.array, cache: ConvCache | None = None) -> mx.array:
         """audio at `sample_rate` (B, samples), a multiple of the hop -> latents (B, L, D).
