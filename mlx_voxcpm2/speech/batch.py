@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
-import numpy as np
 
 from ..models.voxcpm2.flow import Schedule
 from .noise import draw_noise, supplied_noise
@@ -196,7 +195,7 @@ class Batch:
         before the patch is: this waits for the language model only.
         """
         needs_stops = any(row.may_stop for row in self.rows)
-        stops = np.array(self.stops) if needs_stops else np.zeros(len(self.rows))
+        stops: Any = self.stops.tolist() if needs_stops else [0] * len(self.rows)
         reasons: list[FinishReason | None] = [
             row.reason_to_end(stop == 1) or other
             for row, stop, other in zip(
