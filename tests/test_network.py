@@ -227,6 +227,8 @@ def test_the_compiled_stream_of_audio_uses_replaced_weights(released, as_on_a_gp
         for _ in range(3):
             chunks.append(model.audio_vae.decode(patch, cache=cache))
             mx.eval(chunks)  # as in generation: one chunk is computed before the next is compiled
+        whole = model.audio_vae.decode(mx.tile(patch, (1, 3, 1)))  # which is not compiled
+        assert relative_error(mx.concatenate(chunks, axis=1), whole) < 1e-5
         return mx.concatenate(chunks)
 
     assert_follows_its_weights(model, f"audio_vae.{path}", audio, prepare)

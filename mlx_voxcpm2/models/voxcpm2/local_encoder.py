@@ -22,7 +22,7 @@ class LocalEncoder(nn.Module):
         """patches (B, T, P, D) -> embeddings (B, T, H)."""
         flat = patches.reshape(-1, *patches.shape[2:])
         # Every step of generation encodes one patch, but each clip another number of them.
-        if patches.shape[1] == 1 and not self.training:
+        if patches.shape[1] == 1:
             embedded = self.compiled("patch", self._embed, flat)
         else:
             embedded = self._embed(flat)
