@@ -118,6 +118,31 @@ def test_rms_norm(backends, shape):
     assert (np.abs(np.array(ours) - exact) < 1e-6 * (1 + np.abs(exact))).all()
 
 
+def nodes(array: mx.array) -> int:
+    text = io.StringIO()
+    mx.export_to_dot(text, array)
+    return text.getvalue().count("[label =")
+
+
+def test_a_cpu_takes_fewer_nodes_for_a_small_norm_only(monkeypatch):
+    monkeypatch.setattr(device, "on_cpu", lambda: True)
+    for rows, is_small in ((1, True), (9, False)):
+        x, weight = mx.ones((rows, 1024)), mx.ones(1024)
+        plain = nodes(kernels_gpu.rms_norm(x, weight, 0.1))
+        assert (nodes(kernels.rms_norm(x, weight, 0.1)) < plain) == is_small
+
+
+@pytest.mark.parametrize("dtype", [mx.bfloat16, mx.float16])
+def test_sixteen_bits_take_the_same_functions_on_every_device(backends, dtype):
+    x = mx.array(np.random.RandomState(0).normal(size=(4, 64))).astype(dtype)
+    weight = x[0]
+    for ours, wanted in (
+        (kernels.swiglu(x, x), kernels_gpu.swiglu(x, x)),
+        (kernels.rms_norm(x, weight, 0.1), kernels_gpu.rms_norm(x, weight, 0.1)),
+    ):
+        assert ours.dtype == dtype and mx.array_equal(ours, wanted)
+
+
 @pytest.mark.parametrize("count", [1, 4, 5, 7, 11])
 def test_weighted_sum(backends, count):
     random = np.random.RandomState(0)
