@@ -59,7 +59,7 @@ def test_the_readmes_command_writes_48_khz_speech(run, released):
     )
     assert rate == 48000
     np.testing.assert_allclose(audio, np.array(result.audio), atol=2 / 2**15)
-    for wanted in ("hello.wav", "0.48 s of speech", "real time", "first sound", "GB", "seed 7"):
+    for wanted in ("hello.wav", "0.48 s of speech", "real time", "first audio", "GB", "seed 7"):
         assert wanted in err
 
 

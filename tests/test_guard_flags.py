@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from mlx_voxcpm2 import GenerationOptions
 from mlx_voxcpm2.commands import batch as batch_command
 from mlx_voxcpm2.commands import generate
+from mlx_voxcpm2.commands.setting_flags import read_settings
 
 QUICK = ["--inference_timesteps", "1", "--seed", "3", "--dtype", "float32"]
 
@@ -57,11 +59,9 @@ GUARDS = ["--silence_limit", "0.3", "--fade-in", "0.02", "--trim_silence", "--no
 def test_each_flag_is_the_librarys_option():
     parser = generate.build_parser()
     plain, guarded = (
-        generate.chosen_options(parser.parse_args(arguments))
+        read_settings(GenerationOptions, parser.parse_args(arguments))
         for arguments in ([], [*GUARDS, "--no-retry-badcase"])
     )
-    from mlx_voxcpm2 import GenerationOptions
-
     assert plain == GenerationOptions()
     assert guarded == GenerationOptions(
         silence_limit=0.3, fade_in=0.02, trim_silence=True, retry_by_ear=False, retry_badcase=False

@@ -97,15 +97,15 @@ def test_a_voice_is_kept_with_the_words_that_are_heard(run, asked, caplog):
 
 def test_speech_is_checked_and_what_was_heard_reported(run, asked):
     status, err = run("generate", *SAY, "a.wav", "--verify", "--language", "en")
-    assert status == 0 and "heard: hello (0% wrong)" in err and "retry" not in err
+    assert status == 0 and "recognised: hello (0% wrong)" in err and "retry" not in err
     assert asked == [(DEFAULT_RECOGNISER, "en")]
     flags = ["--verify", "--verify_retries", "1", "--verify_limit", "0.4"]
     status, err = run("generate", "--text", "Good bye.", "--output", "b.wav", *flags)
-    assert status == 0 and "heard: hello (100% wrong)" in err
+    assert status == 0 and "recognised: hello (100% wrong)" in err
     assert "retry: seed 7 was heard as 'hello', 100% wrong" in err and "gave up" in err
     text = "Hello. [pause:0.1] Good bye."
     status, err = run("generate", "--text", text, "--output", "c.wav", *flags)
-    assert status == 0 and "heard: 60% of it wrong, at most 100% of a segment, at 0.6 s" in err
+    assert status == 0 and "recognised: 60% of it wrong, at most 100% of a segment, at 0.6 s" in err
 
 
 def test_lines_are_checked_each(run, asked):
@@ -126,7 +126,7 @@ def test_lines_are_checked_each(run, asked):
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
-        (["--transcribe"], "there is none"),
+        (["--transcribe"], "--transcribe is given without a clip"),
         (["--asr_model", "some/model"], "add --transcribe or --verify"),
         (["--verify", "--verify_limit", "2"], "verify_limit is 2"),
         (["--verify", "--verify_retries", "-1"], "verify_retries is -1"),
@@ -250,4 +250,4 @@ def test_what_mlx_audio_cannot_load_is_one_line(whisper, tmp_path):
 def test_the_command_hears_by_mlx_audio(run, whisper):
     flags = ["--verify", "--asr_model", str(whisper), "--verify_retries", "1"]
     status, err = run("generate", *SAY, "a.wav", *flags)
-    assert status == 0 and "heard: " in err and "retry: seed 7" in err
+    assert status == 0 and "recognised: " in err and "retry: seed 7" in err

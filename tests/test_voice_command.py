@@ -117,7 +117,7 @@ def test_a_designed_voice_is_kept_as_it_was_heard(run, speaker, released):
     design = ["--text", "Hello  there.", "--instruct", "An old man", "--output", "design.wav"]
     length = ["--min_tokens", "4"]
     status, _, err = run("generate", *design, *length, "--save_voice", "old man")
-    assert status == 0 and "old man.safetensors: the voice is kept" in err
+    assert status == 0 and "old man.safetensors: the voice is saved" in err
     voice = Voice.load("old man")
     assert (voice.prompt_text, voice.description) == ("Hello there.", "An old man")
     (result,) = released.model.generate(
