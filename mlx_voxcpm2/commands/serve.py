@@ -108,7 +108,7 @@ def serve(arguments: ServeArguments) -> None:
             app = application(arguments, voices, limits)
         host, port = listener.getsockname()[:2]
         host = f"[{host}]" if ":" in host else host
-        print(f"{limits.model} is served at http://{host}:{port}/v1", file=sys.stderr, flush=True)
+        print(f"{limits.model} speaks at http://{host}:{port}/v1", file=sys.stderr, flush=True)
         answer(app, listener, arguments.verbose)
 
 

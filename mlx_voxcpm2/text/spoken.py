@@ -14,11 +14,16 @@ def spoken_text(text: str, instruct: str | None = None, normalize: bool | str = 
     normalize: see `GenerationOptions`; the instruction is not normalized. Raises ValueError for an
     empty text.
     """
-    if instruct is not None and not isinstance(instruct, str):
-        raise ValueError(f"instruct is a {type(instruct).__name__}; it must be a string")
     if normalize and isinstance(text, str):
         text = normalized(text, None if normalize is True else normalize)
     check_text(text)
+    return with_instruction(text, instruct)
+
+
+def with_instruction(text: str, instruct: str | None) -> str:
+    """`(instruct)text` on one line. Raises ValueError for an instruction that is not a string."""
+    if instruct is not None and not isinstance(instruct, str):
+        raise ValueError(f"instruct is a {type(instruct).__name__}; it must be a string")
     if instruct and instruct.strip():
         text = f"({instruct.strip()}){text}"
     return re.sub(r"\s+", " ", text)
