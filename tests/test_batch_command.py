@@ -173,11 +173,12 @@ def test_a_line_speaks_in_a_kept_voice(run, released, kept, clip, monkeypatch):
     loaded, load = [], Voice.load
     monkeypatch.setattr(Voice, "load", lambda path: loaded.append(Path(path).name) or load(path))
     lines = [
-        {"text": "One.", "seed": 3}, {"text": "Two.", "seed": 3, "instruct": "calm"},
+        {"text": "One.", "seed": 3},
+        {"text": "Two.", "seed": 3, "instruct": "calm"},
         {"text": "Three.", "seed": 3, "voice": "far/ben.safetensors"},
         {"text": "Four.", "seed": 3, "ref_audio": "clip.wav"},
         {"text": "Five.", "seed": 3, "voice": "anna"},
-    ]  # fmt: skip
+    ]
     assert run("--voice", "anna", lines=lines)[0] == 0
     assert sorted(loaded) == ["anna.safetensors", "ben.safetensors"], "each is read once"
     for number, line in enumerate(lines, 1):
@@ -335,9 +336,19 @@ def test_relative_clips_start_from_the_files_folder_or_from_here(tmp_path, monke
 
 def start(folder: Path, *flags: str, **environment: str) -> subprocess.Popen:
     command = [
-        sys.executable, "-m", "mlx_voxcpm2.cli", "batch", "--model", folder, "--input",
-        "lines.jsonl", "--output_dir", "out", *QUICK, *flags,
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "mlx_voxcpm2.cli",
+        "batch",
+        "--model",
+        folder,
+        "--input",
+        "lines.jsonl",
+        "--output_dir",
+        "out",
+        *QUICK,
+        *flags,
+    ]
     return subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
     )

@@ -120,9 +120,20 @@ def test_audio_goes_to_standard_output(released, tmp_path):
     """Nothing else may be in it."""
     for flags in ([], ["--stream"]):
         command = [
-            sys.executable, "-m", "mlx_voxcpm2.generate", "--model", released.folder, *QUICK,
-            "--text", "Hello.", "--seed", "3", "--output", "-", *flags,
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "mlx_voxcpm2.generate",
+            "--model",
+            released.folder,
+            *QUICK,
+            "--text",
+            "Hello.",
+            "--seed",
+            "3",
+            "--output",
+            "-",
+            *flags,
+        ]
         done = subprocess.run(command, capture_output=True, cwd=tmp_path, check=True)
         pcm = done.stdout[44:]
         assert done.stdout[:4] == b"RIFF" and len(pcm) == 2 * 3 * 7680
@@ -142,9 +153,21 @@ def test_a_reader_that_leaves_ends_it_quietly(released, tmp_path):
 def test_what_is_on_disk_is_valid_after_a_kill(released, tmp_path):
     output = tmp_path / "grown.wav"
     command = [
-        sys.executable, "-m", "mlx_voxcpm2.generate", "--model", released.folder, "--text",
-        "the " * 60, "--stream", "--output", output, "--min_tokens", "300", "--dtype", "float32",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "mlx_voxcpm2.generate",
+        "--model",
+        released.folder,
+        "--text",
+        "the " * 60,
+        "--stream",
+        "--output",
+        output,
+        "--min_tokens",
+        "300",
+        "--dtype",
+        "float32",
+    ]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     while not output.exists() and process.poll() is None:
         time.sleep(0.01)
@@ -243,9 +266,17 @@ def test_bad_input_is_one_line_and_status_2_and_leaves_nothing(run, arguments, l
 def test_a_failure_after_loading_is_still_one_line(released, tmp_path):
     """Hints about types and speed wait until the speech begins."""
     command = [
-        sys.executable, "-m", "mlx_voxcpm2.generate", "--model", released.folder, "--output",
-        tmp_path / "a.wav", "--max_tokens", "1", "--text",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "mlx_voxcpm2.generate",
+        "--model",
+        released.folder,
+        "--output",
+        tmp_path / "a.wav",
+        "--max_tokens",
+        "1",
+        "--text",
+    ]
     failed = subprocess.run(
         [*command, "the " * 600, "--segment_length", "0"], capture_output=True, text=True
     )

@@ -76,9 +76,16 @@ def test_a_short_text_is_spoken_as_before(run, released):
 def test_a_killed_book_goes_on_and_becomes_the_same_file(run, released, tmp_path):
     assert run(*BOOK_FLAGS, "--output", "unbroken.wav")[0] == 0
     command = [
-        sys.executable, "-m", "mlx_voxcpm2.generate", "--model", released.folder, *QUICK,
-        *BOOK_FLAGS, "--output", "book.wav",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "mlx_voxcpm2.generate",
+        "--model",
+        released.folder,
+        *QUICK,
+        *BOOK_FLAGS,
+        "--output",
+        "book.wav",
+    ]
     # It waits after each segment, so that it is killed between them.
     script = (
         "import runpy, sys, time; import mlx_voxcpm2.long_form.cache as parts\n"

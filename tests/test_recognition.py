@@ -191,14 +191,19 @@ def whisper(tmp_path_factory) -> Path:
     extractor = WhisperFeatureExtractor(feature_size=80)
     WhisperProcessor(extractor, tokenizer).save_pretrained(folder)
     sizes = {
-        "n_mels": 80, "n_vocab": len(vocabulary), "n_audio_ctx": 1500, "n_text_ctx": 16,
+        "n_mels": 80,
+        "n_vocab": len(vocabulary),
+        "n_audio_ctx": 1500,
+        "n_text_ctx": 16,
         **{f"n_{part}_state": 16 for part in ("audio", "text")},
         **{f"n_{part}_{what}": 1 for part in ("audio", "text") for what in ("head", "layer")},
-    }  # fmt: skip
+    }
     mx.random.seed(3)
     model = Model(ModelDimensions(**sizes), mx.float32)
-    weights = {name: 0.5 * mx.random.normal(value.shape) for name, value in
-               tree_flatten(model.parameters())}  # fmt: skip
+    weights = {
+        name: 0.5 * mx.random.normal(value.shape)
+        for name, value in tree_flatten(model.parameters())
+    }
     mx.save_safetensors(str(folder / "model.safetensors"), weights)
     (folder / "config.json").write_text(json.dumps({"model_type": "whisper", **sizes}))
     return folder
@@ -228,9 +233,12 @@ def test_a_recogniser_comes_from_the_hub_as_models_do(whisper, speech, tmp_path)
     with Hub() as hub:
         hub.add("some/whisper", whisper)
         done = subprocess.run(
-            [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True,
+            [sys.executable, "-c", script],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
             env=hub.environment(tmp_path / "cache"),
-        )  # fmt: skip
+        )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == repr(load_recogniser(whisper)(*speech))
 

@@ -63,15 +63,23 @@ def test_a_voice_is_added_listed_shown_spoken_and_removed(run):
     anna, bob = json.loads(run("voice", "list", "--json")[1])
     created = anna.pop("created")
     assert anna == {
-        "name": "Anna", "file": str(file), "reference_seconds": 2.56, "prompt_seconds": 2.56,
-        "prompt_text": "What it says.", "description": "",
-    }  # fmt: skip
+        "name": "Anna",
+        "file": str(file),
+        "reference_seconds": 2.56,
+        "prompt_seconds": 2.56,
+        "prompt_text": "What it says.",
+        "description": "",
+    }
     assert bob["prompt_text"] is None and bob["description"] == "low, warm"
     status, out, err = run("voice", "show", "anna")
     assert (status, err) == (0, "") and out.splitlines() == [
-        "name: Anna", f"file: {file}", "reference_seconds: 2.56", "prompt_seconds: 2.56",
-        "prompt_text: What it says.", f"created: {created}",
-    ]  # fmt: skip
+        "name: Anna",
+        f"file: {file}",
+        "reference_seconds: 2.56",
+        "prompt_seconds: 2.56",
+        "prompt_text: What it says.",
+        f"created: {created}",
+    ]
     assert json.loads(run("voice", "show", "bob", "--json")[1]) == bob
 
     length = ["--max_tokens", "2", "--text", "Hello."]
