@@ -96,7 +96,7 @@ def test_every_line_is_what_generate_says(run, released, clip):
         assert record["finish_reason"] == "length"
 
 
-def test_what_is_there_is_skipped_until_something_about_it_changes(run, clip):
+def test_a_finished_line_is_skipped_until_its_settings_change(run, clip):
     lines = [{"text": f"Text {n}."} for n in range(3)] + [{"text": "A.", "ref_audio": "clip.wav"}]
     assert run(lines=lines)[0] == 0
     before = records()
@@ -125,14 +125,14 @@ def test_what_is_there_is_skipped_until_something_about_it_changes(run, clip):
     assert spoken_again("--quantize", "8bit", lines=[*lines, {"text": "New."}]) == {"00005.wav"}
 
 
-def test_nothing_is_loaded_where_nothing_is_left(run, monkeypatch):
+def test_no_model_is_loaded_if_all_lines_are_finished(run, monkeypatch):
     assert run(lines=[{"text": "Hello."}])[0] == 0
     monkeypatch.setattr(batch_command, "load", lambda args: pytest.fail("loaded"))
     status, err = run()
     assert status == 0 and "all 1 texts are there already" in err
 
 
-def test_half_a_record_is_not_believed_and_not_lost_in(run):
+def test_a_half_written_record_is_ignored(run):
     assert run(lines=[{"text": "Hello."}, {"text": "Bye."}])[0] == 0
     path = Path("out/summary.jsonl")
     whole = path.read_bytes().splitlines(keepends=True)
@@ -169,7 +169,7 @@ def kept(released, clip, monkeypatch):
     return folder
 
 
-def test_a_line_speaks_in_a_kept_voice(run, released, kept, clip, monkeypatch):
+def test_a_line_speaks_in_a_saved_voice(run, released, kept, clip, monkeypatch):
     loaded, load = [], Voice.load
     monkeypatch.setattr(Voice, "load", lambda path: loaded.append(Path(path).name) or load(path))
     lines = [
@@ -188,14 +188,14 @@ def test_a_line_speaks_in_a_kept_voice(run, released, kept, clip, monkeypatch):
         np.testing.assert_allclose(audio, np.array(result.audio), atol=2e-4)
 
 
-def test_a_voice_that_was_made_anew_is_heard_anew(run, released, kept, clip):
+def test_a_line_is_spoken_again_after_its_voice_changed(run, released, kept, clip):
     assert run(lines=[{"text": "One.", "voice": "anna"}, {"text": "Two."}])[0] == 0
     assert "all 2 texts are there" in run()[1]
     released.model.make_voice(str(clip), prompt_text="No.").save("anna", overwrite=True)
     assert "1 texts" in run()[1]
 
 
-def test_what_can_be_no_voice_is_listed(run, kept):
+def test_invalid_voices_are_listed(run, kept):
     Path("far/noise.safetensors").write_bytes(b"noise")
     bad = [
         ({"text": "a", "voice": "nobody"}, "nobody"),
@@ -212,7 +212,7 @@ def test_what_can_be_no_voice_is_listed(run, kept):
     assert status == 2 and err.count("\n") == 1 and "voice and ref_audio are both" in err
 
 
-def test_flags_are_for_lines_that_say_nothing_else(run):
+def test_flags_are_the_defaults_of_lines(run):
     lines = [{"text": "One.", "seed": 3}, {"text": "Two."}]
     assert run("--seed", "4", "--format", "ogg", "--instruct", "calm", lines=lines)[0] == 0
     assert [record["seed"] for record in records().values()] == [3, 4]
@@ -313,7 +313,7 @@ def test_bad_flags_end_it_before_anything_is_done(run, flags, line):
     assert not Path("out").exists()
 
 
-def test_fields_without_use_are_named_once(run, caplog):
+def test_unknown_fields_are_named_once(run, caplog):
     assert run(lines=[{"text": "One.", "speaker": "A"}, {"text": "Two.", "speaker": "B"}])[0] == 0
     assert caplog.text.count("unknown fields are ignored: speaker;") == 1
 
@@ -354,7 +354,7 @@ def start(folder: Path, *flags: str, **environment: str) -> subprocess.Popen:
     )
 
 
-def test_a_killed_run_goes_on(released, tmp_path, monkeypatch):
+def test_a_killed_run_is_resumed(released, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write("lines.jsonl", [{"text": f"Text {n}.", "seed": n} for n in range(24)])
     process = start(released.folder, "--batch_size", "2")

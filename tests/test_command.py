@@ -140,7 +140,7 @@ def test_audio_goes_to_standard_output(released, tmp_path):
         assert np.abs(np.frombuffer(pcm, "<i2")).max() > 0
 
 
-def test_a_reader_that_leaves_ends_it_quietly(released, tmp_path):
+def test_a_closed_pipe_ends_the_command_quietly(released, tmp_path):
     command = (
         f"'{sys.executable}' -m mlx_voxcpm2.generate --model '{released.folder}' --dtype float32 "
         "--text 'Hello there.' --stream --output - --inference_timesteps 1 --min_tokens 60 "
@@ -150,7 +150,7 @@ def test_a_reader_that_leaves_ends_it_quietly(released, tmp_path):
     assert done.returncode == 0 and "Traceback" not in done.stderr
 
 
-def test_what_is_on_disk_is_valid_after_a_kill(released, tmp_path):
+def test_a_streamed_file_is_valid_after_a_kill(released, tmp_path):
     output = tmp_path / "grown.wav"
     command = [
         sys.executable,
@@ -311,7 +311,7 @@ def test_playing_without_its_package_says_what_to_install(run, monkeypatch):
     assert status == 2 and "mlx-voxcpm2[play]" in err and err.count("\n") == 1
 
 
-def test_playing_hears_every_patch_and_writes_no_file(run, monkeypatch):
+def test_the_loudspeaker_gets_every_patch_and_no_file_is_written(run, monkeypatch):
     heard = []
 
     class Silent:

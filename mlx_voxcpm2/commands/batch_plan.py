@@ -72,6 +72,7 @@ def make_plan(arguments: BatchArguments) -> Plan:
     except (ValueError, OSError) as error:
         fault = error
     _agree(fault, group)
+    assert plan is not None
     return plan
 
 

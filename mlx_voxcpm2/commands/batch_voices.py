@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     Source = tuple[str, Path]
     """Field and file."""
-    Content = Voice | tuple[np.ndarray, int]
-    """Saved voice, or the samples (L, channels) of a clip with their rate in Hz."""
 
 PADDING: dict[str, Padding] = {"ref_audio": "right", "prompt_audio": "left"}
 
@@ -38,9 +36,10 @@ class LineVoices:
     def __init__(self, lines: Sequence[Line]):
         self._uses = Counter(source for line in lines for source in line.sources.items())
         """Lines that still need each source."""
-        self._contents: dict[Source, Content] = {}
-        self._encoded: dict[Source, mx.array | Voice] = {}
-        self._bytes = 0
+        self._voices: dict[Path, Voice] = {}
+        self._clips: dict[Path, tuple[np.ndarray, int]] = {}
+        """Samples (L, channels) and rate in Hz; the same for all fields."""
+        self._encoded: dict[Source, mx.array] = {}
 
     def read(self, lines: Iterable[Line]) -> list[Problem]:
         """Read every source. Returns the lines that need one that can't be read."""
@@ -48,11 +47,14 @@ class LineVoices:
 
         faults: dict[Source, str] = {}
         settings = {"unit": "voice", "disable": None, "file": sys.stderr, "leave": False}
-        for source in tqdm(list(self._uses), desc="reading voices", **settings):
+        for name, path in tqdm(list(self._uses), desc="reading voices", **settings):
             try:
-                self._content(source)
+                if name == "voice":
+                    self._voice(path)
+                else:
+                    self._clip(name, path)
             except (ValueError, OSError) as error:
-                faults[source] = str(error)
+                faults[name, path] = str(error)
         return [
             Problem(line.number, faults[source])
             for line in lines
@@ -62,46 +64,32 @@ class LineVoices:
 
     def encoded(self, line: Line, model: VoxCPM2) -> VoiceInputs:
         """The line's voice with encoded clips, which are freed after the last line of theirs."""
-        found = {source[0]: self._encode(source, model) for source in line.sources.items()}
+        found = {
+            name: self._voice(path) if name == "voice" else self._encode(name, path, model)
+            for name, path in line.sources.items()
+        }
         return replace(line.voice, **found)
 
-    def _encode(self, source: Source, model: VoxCPM2) -> mx.array | Voice:
+    def _voice(self, path: Path) -> Voice:
+        if path not in self._voices:
+            self._voices[path] = Voice.load(path)
+        return self._voices[path]
+
+    def _encode(self, name: str, path: Path, model: VoxCPM2) -> mx.array:
+        source = name, path
         if source not in self._encoded:
-            content = self._content(source)
-            if not isinstance(content, Voice):
-                content = model.encode_audio(content, PADDING[source[0]])
-                self._forget(source)
-            self._encoded[source] = content
+            self._encoded[source] = model.encode_audio(self._clip(name, path), PADDING[name])
+            others = [(other, path) for other in PADDING if other != name]
+            if not any(self._uses[other] and other not in self._encoded for other in others):
+                self._clips.pop(path, None)
         self._uses[source] -= 1
         return self._encoded[source] if self._uses[source] else self._encoded.pop(source)
 
-    def _content(self, source: Source) -> Content:
-        """The source's content, from memory if it was read before."""
-        key = self._key(source)
-        if key in self._contents:
-            return self._contents[key]
-        name, path = source
-        if name == "voice":
-            content = Voice.load(path)
-        else:
-            content = read_channels(path, name)
-            if self._bytes + content[0].nbytes > CACHE_BYTES:
-                return content
-            self._bytes += content[0].nbytes
-        self._contents[key] = content
-        return content
-
-    def _forget(self, source: Source) -> None:
-        """Free a decoded clip unless another field needs it, too."""
-        name, path = source
-        others = [(field, path) for field in PADDING if field != name]
-        if any(self._uses[other] and other not in self._encoded for other in others):
-            return
-        samples, _ = self._contents.pop(self._key(source), (None, 0))
-        self._bytes -= 0 if samples is None else samples.nbytes
-
-    @staticmethod
-    def _key(source: Source) -> Source:
-        """Clips are decoded in the same way for all fields."""
-        name, path = source
-        return ("voice" if name == "voice" else "clip"), path
+    def _clip(self, name: str, path: Path) -> tuple[np.ndarray, int]:
+        """A decoded clip, from memory if it is there."""
+        if path in self._clips:
+            return self._clips[path]
+        clip = read_channels(path, name)
+        if sum(samples.nbytes for samples, _ in [*self._clips.values(), clip]) <= CACHE_BYTES:
+            self._clips[path] = clip
+        return clip

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from .asr_flags import transcript
 from .generate_arguments import GenerateArguments, build_parser, read_arguments
-from .long_text import LongText, split_long_text
+from .long_text import LongText, plan_long_text
 from .model_flags import load
 from .output import Progress, Sample, save_voice
 from .shell import messages_on_success, run
@@ -29,16 +29,16 @@ def generate(arguments: GenerateArguments) -> None:
     targets, recogniser = arguments.targets, arguments.recogniser
     with messages_on_success():
         arguments = arguments.with_words()
-        segments = split_long_text(arguments)
-        if recogniser.verify and segments is None and targets.is_immediate:
+        plan = plan_long_text(arguments)
+        if recogniser.verify and plan is None and targets.is_immediate:
             raise ValueError("--verify needs the whole speech; leave out --stream and --play")
         arguments, verify = _with_recogniser(arguments)
         model = load(arguments.model)
         speech: ShortText | LongText
-        if segments is None:
+        if plan is None:
             speech = ShortText(model, arguments, verify)
         else:
-            speech = LongText(model, segments, arguments, verify)
+            speech = LongText(model, plan, arguments, verify)
     sample = speech.write()
     if targets.save_voice is not None:
         file = save_voice(model, sample, arguments.voice.instruct, targets.save_voice)

@@ -17,7 +17,7 @@ from .model_flags import ModelChoice, add_model_flags
 from .output import OutputTargets
 from .setting_flags import add_setting_flags, read_settings
 from .shell import Parser, flag, given_text
-from .voice_flags import TRANSCRIPT_TO_COME, add_voice_flags, read_voice
+from .voice_flags import add_voice_flags, read_voice
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,8 @@ class GenerateArguments:
     model: ModelChoice
     recogniser: RecogniserChoice
     targets: OutputTargets
-
-    @property
-    def lacks_transcript(self) -> bool:
-        """Whether the recogniser has to transcribe the prompt."""
-        return self.voice.prompt_text == TRANSCRIPT_TO_COME and self.recogniser.transcribe
+    lacks_transcript: bool = False
+    """Whether the recogniser has to transcribe the prompt."""
 
     def with_words(self) -> GenerateArguments:
         """These arguments with the text in words, if `normalize` asks for it."""
@@ -73,7 +70,7 @@ def _add_long_form_flags(parser: Parser) -> None:
         f"(default {SEGMENT_LENGTH}; 0 with --stream or --play)",
     }
     crossfade = {
-        "type": _milliseconds,
+        "type": milliseconds,
         "metavar": "MS",
         "help": "overlap of neighbouring segments in milliseconds (0 to 1000; default 0)",
     }
@@ -81,7 +78,7 @@ def _add_long_form_flags(parser: Parser) -> None:
     add_setting_flags(heading, LongFormOptions, changes=changes)
 
 
-def _milliseconds(text: str) -> float:
+def milliseconds(text: str) -> float:
     """Seconds of a number of milliseconds, 0 to 1000."""
     value = float(text)
     if not 0 <= value <= 1000:
@@ -102,12 +99,14 @@ def read_arguments(args: argparse.Namespace) -> GenerateArguments:
         length = 0 if args.stream or args.play else SEGMENT_LENGTH
     long_form = read_settings(LongFormOptions, args, segment_length=length)
     targets = read_settings(OutputTargets, args)
-    voice = read_voice(args, recogniser)
+    voice, lacks_transcript = read_voice(args, recogniser)
     model = read_settings(ModelChoice, args)
     text = given_text("text", args.text, args.text_file)
     text = _standard_input() if text is None else text
     check_text(text)
-    return GenerateArguments(text, voice, options, long_form, model, recogniser, targets)
+    return GenerateArguments(
+        text, voice, options, long_form, model, recogniser, targets, lacks_transcript
+    )
 
 
 def _standard_input() -> str:

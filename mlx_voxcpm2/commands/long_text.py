@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from .output import Sample
@@ -14,6 +14,7 @@ from .output import Sample
 if TYPE_CHECKING:
     import numpy as np
 
+    from ..long_form.cache import SegmentCache
     from ..long_form.speak import SpokenSegment
     from ..model import VoxCPM2
     from ..recognition.verification import Verification
@@ -23,52 +24,60 @@ if TYPE_CHECKING:
 logger = logging.getLogger("mlx_voxcpm2")
 
 
-def split_long_text(arguments: GenerateArguments) -> list[Segment] | None:
-    """Segments of the text, or None if it is spoken in one go.
+@dataclass(frozen=True)
+class LongTextPlan:
+    """Segments of a long text, and the cache of those that are finished."""
 
-    Raises ValueError for a pause that can't be read.
+    segments: list[Segment]
+    cache: SegmentCache | None
+    """Beside the output file, if there is one, so that a stopped run can be resumed."""
+
+
+def plan_long_text(arguments: GenerateArguments) -> LongTextPlan | None:
+    """Plan of a long text, made before a model is loaded; None for one spoken in one go.
+
+    Raises ValueError for a pause that can't be read, or a cache that can't be a folder.
     """
+    from ..long_form.cache import SegmentCache
     from ..text.segments import is_one_segment, split_text
 
-    text, long_form = arguments.text, arguments.long_form
-    if arguments.targets.subtitles is None and is_one_segment(text, long_form.segment_length):
+    text, options, targets = arguments.text, arguments.long_form, arguments.targets
+    if targets.subtitles is None and is_one_segment(text, options.segment_length):
         return None
-    return split_text(text, long_form.segment_length, long_form.paragraph_pause, long_form.language)
+    length, pause = options.segment_length, options.paragraph_pause
+    segments, cache = split_text(text, length, pause, options.language), None
+    if targets.file is not None:
+        cache = SegmentCache(f"{targets.file}.parts", arguments.model.cache_key())
+    return LongTextPlan(segments, cache)
 
 
 class LongText:
-    """Generation of a long text: started when it is made, written by `write`.
-
-    Finished segments are cached beside the output file, so that a stopped run can be resumed.
-    """
+    """Generation of a long text: started when it is made, written by `write`."""
 
     def __init__(
         self,
         model: VoxCPM2,
-        segments: list[Segment],
+        plan: LongTextPlan,
         arguments: GenerateArguments,
         verify: Verification | None,
     ):
         """Raises what `speak_long` raises."""
-        from ..long_form.cache import SegmentCache
         from ..long_form.speak import speak_long
         from ..text.segments import anchor_of
 
-        self.segments, self.targets, options = segments, arguments.targets, arguments.options
+        self.segments, self.cache = plan.segments, plan.cache
+        self.targets, options = arguments.targets, arguments.options
         self.sample_rate = model.sample_rate
-        self.cache: SegmentCache | None = None
-        if self.targets.file is not None:
-            self.cache = SegmentCache(f"{self.targets.file}.parts", arguments.model.cache_key())
         if options.seed is None and self.cache is not None:
             options = replace(options, seed=self.cache.seed())
         options = options.with_seed()
         self.seed = options.seed
         self._sample: Sample | None = None
         """Speech of the segment that is long enough to save its voice."""
-        self._sample_index = anchor_of(segments)
+        self._sample_index = anchor_of(plan.segments)
         self._spoken = speak_long(
             model,
-            segments,
+            plan.segments,
             options=options,
             cache=self.cache,
             verify=verify,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from logging.handlers import MemoryHandler
 from pathlib import Path
+from typing import Any, NoReturn
 
 
 class FirstSpelling(argparse.HelpFormatter):
@@ -27,15 +28,15 @@ class FirstSpelling(argparse.HelpFormatter):
 class Parser(argparse.ArgumentParser):
     """Parser whose errors are one line, and which does not guess abbreviations."""
 
-    def __init__(self, **options: object):
+    def __init__(self, **options: Any):
         super().__init__(allow_abbrev=False, formatter_class=FirstSpelling, **options)
 
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; --help lists the flags\n")
 
 
 def flag(
-    parser: argparse.ArgumentParser | argparse._ArgumentGroup, *names: str, **options: object
+    parser: argparse.ArgumentParser | argparse._ArgumentGroup, *names: str, **options: Any
 ) -> None:
     """Add --NAME; further names are aliases. Each may be spelled with _ or -."""
     spellings = [f"--{name}" for name in names]

@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import one_line
@@ -41,7 +41,8 @@ class AddArguments:
     prompt_text: str | None
     model: ModelChoice
     recogniser: RecogniserChoice
-    """It transcribes only where prompt_text is not given."""
+    lacks_transcript: bool
+    """Whether the recogniser has to write prompt_text."""
     description: str = setting("", "text", "note, shown by list and show")
     as_is: bool = setting(False, "switch", "keep a quiet clip's level and the silence at its ends")
     overwrite: bool = setting(False, "switch", "replace the voice of that name")
@@ -97,8 +98,8 @@ def read_add_arguments(args: argparse.Namespace) -> AddArguments:
         raise ValueError("no clip; give --ref_audio")
     recogniser = read_recogniser(args)
     clip = args.prompt_audio or args.ref_audio
-    transcribes = recogniser.transcribes(clip, words)
-    if not transcribes:
+    lacks_transcript = recogniser.transcribes(clip, words)
+    if not lacks_transcript:
         prompt = args.prompt_audio if words is None else clip
         VoiceInputs(prompt_audio=prompt, prompt_text=words)  # raises what can't be combined
     check_new_voice(args.name, args.overwrite)
@@ -112,7 +113,8 @@ def read_add_arguments(args: argparse.Namespace) -> AddArguments:
         name=args.name,
         prompt_text=words,
         model=read_settings(ModelChoice, args),
-        recogniser=replace(recogniser, transcribe=transcribes),
+        recogniser=recogniser,
+        lacks_transcript=lacks_transcript,
         **clips,
     )
 
@@ -124,7 +126,7 @@ def add(arguments: AddArguments) -> None:
     ref_audio, prompt_audio = arguments.ref_audio, arguments.prompt_audio
     prompt_text = arguments.prompt_text
     with messages_on_success():
-        if arguments.recogniser.transcribe:
+        if arguments.lacks_transcript:
             name = "ref_audio" if prompt_audio is None else "prompt_audio"
             prompt_text = transcript(getattr(arguments, name), arguments.recogniser.load(), name)
         model = load_lazily(arguments.model.model, arguments.model.revision)

@@ -24,20 +24,22 @@ def add_voice_flags(parser: Parser) -> None:
     flag(voice, "prompt_file", metavar="PATH", help="UTF-8 file with prompt_text")
 
 
-def read_voice(args: argparse.Namespace, recogniser: RecogniserChoice) -> VoiceInputs:
-    """The voice of the flags, its clips decoded and a saved voice read, each once.
+def read_voice(args: argparse.Namespace, recogniser: RecogniserChoice) -> tuple[VoiceInputs, bool]:
+    """The voice of the flags, with its files read, and whether its prompt is to be transcribed.
 
     Raises ValueError or OSError for what can't be read or combined.
     """
     words = given_text("prompt_text", args.prompt_text, args.prompt_file)
-    if recogniser.transcribes(args.prompt_audio, words):
+    lacks_transcript = recogniser.transcribes(args.prompt_audio, words)
+    if lacks_transcript:
         words = TRANSCRIPT_TO_COME
     elif args.prompt_audio is not None and words is None:
         raise ValueError(
             "prompt_audio is given without prompt_text; give its transcript, or --transcribe to "
             "let a recogniser write it"
         )
-    return with_sources_read(read_settings(VoiceInputs, args, prompt_text=words))
+    voice = read_settings(VoiceInputs, args, prompt_text=words)
+    return with_sources_read(voice), lacks_transcript
 
 
 def with_sources_read(voice: VoiceInputs) -> VoiceInputs:
