@@ -157,7 +157,6 @@ def test_parsed_arguments_become_dataclasses_at_once():
         ("commands/generate_arguments.py", "read_arguments"),
         ("commands/serve.py", "read_arguments"),
         ("commands/setting_flags.py", "read_settings"),
-        ("commands/setting_flags.py", "setting_values"),
         ("commands/shell.py", "run"),
         ("commands/voice.py", "perform"),
         ("commands/voice.py", "read_add_arguments"),

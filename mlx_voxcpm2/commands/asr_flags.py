@@ -126,13 +126,13 @@ def read_recogniser(args: argparse.Namespace) -> RecogniserChoice:
     """The recogniser of the flags. Raises what `RecogniserChoice` raises."""
     from ..recognition.verification import Verification
 
-    given = setting_values(RecogniserChoice, args)
+    flags = vars(args)
     return read_settings(
         RecogniserChoice,
         args,
-        language=vars(args).get("language"),
-        limits=setting_values(Verification, args, _PREFIX),
-        uses=tuple(name for name in ("transcribe", "verify") if name in given),
+        language=flags.get("language"),
+        limits=setting_values(Verification, flags, _PREFIX),
+        uses=tuple(name for name in ("transcribe", "verify") if name in flags),
     )
 
 

@@ -59,7 +59,7 @@ def build_parser(prog: str | None = None) -> Parser:
 def read_arguments(args: argparse.Namespace) -> BatchArguments:
     """The dataclasses of the flags. Raises ValueError or FileNotFoundError, in one line."""
     check_integer("batch_size", args.batch_size, 1, None)
-    given = setting_values(VoiceInputs, args)
+    given = setting_values(VoiceInputs, vars(args))
     voice = {name: value for name, value in given.items() if value is not None}
     if "voice" in voice:
         VoiceInputs(**voice)  # raises what can't be combined; other fields the lines may complete

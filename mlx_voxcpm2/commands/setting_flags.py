@@ -98,11 +98,9 @@ def read_settings(
 
     values: fields that are known otherwise. Raises ValueError for a value out of range.
     """
-    return cls(**setting_values(cls, args, prefix) | values)
+    return cls(**setting_values(cls, vars(args), prefix) | values)
 
 
-def setting_values(cls: type, args: argparse.Namespace, prefix: str = "") -> dict[str, Any]:
-    """Values of the flags by the names of the dataclass's settings, not checked yet."""
-    given = vars(args)
-    names = settings_of(cls)
-    return {name: given[prefix + name] for name in names if prefix + name in given}
+def setting_values(cls: type, flags: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values of flags by the names of the dataclass's settings, not checked yet."""
+    return {name: flags[prefix + name] for name in settings_of(cls) if prefix + name in flags}

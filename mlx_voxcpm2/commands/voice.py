@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("mlx_voxcpm2")
 
-_CLIPS = ("ref_audio", "prompt_audio")
-
 
 @dataclass(frozen=True, eq=False)
 class AddArguments:
@@ -103,7 +101,7 @@ def read_add_arguments(args: argparse.Namespace) -> AddArguments:
         prompt = args.prompt_audio if words is None else clip
         VoiceInputs(prompt_audio=prompt, prompt_text=words)  # raises what can't be combined
     check_new_voice(args.name, args.overwrite)
-    paths = {name: getattr(args, name) for name in _CLIPS}
+    paths = {"ref_audio": args.ref_audio, "prompt_audio": args.prompt_audio}
     clips = {
         name: None if path is None else read_channels(path, name) for name, path in paths.items()
     }
