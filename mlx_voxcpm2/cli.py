@@ -1,18 +1,18 @@
-"""`mlx-voxcpm2 COMMAND …`, the installed command."""
+"""The installed command, `mlx-voxcpm2 COMMAND …`."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 
-# Command -> the module whose `main(argv, prog)` runs it, and what it does.
+# Command -> the module whose `main(argv, prog)` runs it, and a description.
 COMMANDS = {
     "generate": ("mlx_voxcpm2.generate", "speak a text"),
     "batch": ("mlx_voxcpm2.commands.batch", "speak many texts, one per line of a file"),
-    "serve": ("mlx_voxcpm2.commands.serve", "speak for programs, as OpenAI's service does"),
-    "app": ("mlx_voxcpm2.app.__main__", "speak on a page in the browser"),
-    "voice": ("mlx_voxcpm2.commands.voice", "keep voices to speak in: add, list, show, remove"),
-    "train": ("mlx_voxcpm2.train", "fine-tune on clips and their words"),
+    "serve": ("mlx_voxcpm2.commands.serve", "serve an API like OpenAI's"),
+    "app": ("mlx_voxcpm2.app.__main__", "open a web page to speak with"),
+    "voice": ("mlx_voxcpm2.commands.voice", "manage saved voices: add, list, show, remove"),
+    "train": ("mlx_voxcpm2.train", "fine-tune on clips and their transcripts"),
     "convert": ("mlx_voxcpm2.convert.__main__", "write a checkpoint for MLX"),
 }
 

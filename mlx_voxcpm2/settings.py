@@ -13,12 +13,15 @@ from typing import Any, Literal
 
 from .schema import check_integer, check_number
 
-Kind = Literal["number", "integer", "choice", "switch", "text", "language"]
+Kind = Literal["number", "integer", "choice", "switch", "text", "language", "audio", "voice"]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Description of one setting. low and high: the range; choices: the allowed texts."""
+    """Description of one setting. low and high: the range; choices: the allowed texts.
+
+    A clip ("audio") or a saved voice ("voice") is checked when it is read.
+    """
 
     kind: Kind
     help: str
@@ -70,9 +73,18 @@ def accepted_names(cls: Any) -> dict[str, str]:
 
 def check_settings(instance: Any) -> None:
     """Raise ValueError for the first setting of an instance that is out of range."""
-    for each in fields(instance):
-        if described := each.metadata.get("setting"):
-            described.check(each.name, getattr(instance, each.name), each.default)
+    check_values(type(instance), vars(instance))
+
+
+def check_values(cls: Any, values: Mapping[str, object], prefix: str = "") -> None:
+    """Raise ValueError for the first value, by name, that a dataclass's setting does not allow.
+
+    prefix: what messages put before the names.
+    """
+    for each in fields(cls):
+        described = each.metadata.get("setting")
+        if described and each.name in values:
+            described.check(f"{prefix}{each.name}", values[each.name], each.default)
 
 
 def unknown_name(

@@ -15,10 +15,12 @@ import pytest
 import soundfile
 
 from mlx_voxcpm2.commands import batch as batch_command
-from mlx_voxcpm2.commands.batch_lines import read_lines
+from mlx_voxcpm2.commands.batch_lines import Defaults, read_lines
 from mlx_voxcpm2.model import VoxCPM2
+from mlx_voxcpm2.speech.options import GenerationOptions
 from mlx_voxcpm2.voices.saved import Voice
 
+NO_DEFAULTS = Defaults({}, GenerationOptions())
 QUICK = ["--inference_timesteps", "2", "--max_tokens", "3", "--dtype", "float32"]
 
 
@@ -94,7 +96,7 @@ def test_every_line_is_what_generate_says(run, released, clip):
         assert record["finish_reason"] == "length"
 
 
-def test_what_is_there_is_skipped_until_something_about_it_changes(run, clip):
+def test_a_finished_line_is_skipped_until_its_settings_change(run, clip):
     lines = [{"text": f"Text {n}."} for n in range(3)] + [{"text": "A.", "ref_audio": "clip.wav"}]
     assert run(lines=lines)[0] == 0
     before = records()
@@ -123,14 +125,14 @@ def test_what_is_there_is_skipped_until_something_about_it_changes(run, clip):
     assert spoken_again("--quantize", "8bit", lines=[*lines, {"text": "New."}]) == {"00005.wav"}
 
 
-def test_nothing_is_loaded_where_nothing_is_left(run, monkeypatch):
+def test_no_model_is_loaded_if_all_lines_are_finished(run, monkeypatch):
     assert run(lines=[{"text": "Hello."}])[0] == 0
     monkeypatch.setattr(batch_command, "load", lambda args: pytest.fail("loaded"))
     status, err = run()
     assert status == 0 and "all 1 texts are there already" in err
 
 
-def test_half_a_record_is_not_believed_and_not_lost_in(run):
+def test_a_half_written_record_is_ignored(run):
     assert run(lines=[{"text": "Hello."}, {"text": "Bye."}])[0] == 0
     path = Path("out/summary.jsonl")
     whole = path.read_bytes().splitlines(keepends=True)
@@ -143,14 +145,16 @@ def test_half_a_record_is_not_believed_and_not_lost_in(run):
 
 def test_a_voice_of_many_lines_is_encoded_once(run, clip, monkeypatch):
     encoded, encode = [], VoxCPM2.encode_audio
-    monkeypatch.setattr(
-        VoxCPM2, "encode_audio",
-        lambda self, path, pad: encoded.append((path.name, pad)) or encode(self, path, pad),
-    )  # fmt: skip
+
+    def counted(self, clip, pad):
+        encoded.append(pad)
+        return encode(self, clip, pad)
+
+    monkeypatch.setattr(VoxCPM2, "encode_audio", counted)
     lines = [{"text": f"Text {n}."} for n in range(4)]
     lines += [{"text": "A.", "prompt_audio": "clip.wav", "prompt_text": "B."}] * 2
     assert run("--ref_audio", str(clip), lines=lines)[0] == 0
-    assert encoded == [("clip.wav", "right"), ("clip.wav", "left")]
+    assert encoded == ["right", "left"]
 
 
 @pytest.fixture
@@ -165,20 +169,18 @@ def kept(released, clip, monkeypatch):
     return folder
 
 
-def test_a_line_speaks_in_a_kept_voice(run, released, kept, clip, monkeypatch):
+def test_a_line_speaks_in_a_saved_voice(run, released, kept, clip, monkeypatch):
     loaded, load = [], Voice.load
-    monkeypatch.setattr(
-        Voice, "load", lambda path: loaded.append(Path(path).name) or load(path)
-    )  # fmt: skip
+    monkeypatch.setattr(Voice, "load", lambda path: loaded.append(Path(path).name) or load(path))
     lines = [
-        {"text": "One.", "seed": 3}, {"text": "Two.", "seed": 3, "instruct": "calm"},
+        {"text": "One.", "seed": 3},
+        {"text": "Two.", "seed": 3, "instruct": "calm"},
         {"text": "Three.", "seed": 3, "voice": "far/ben.safetensors"},
         {"text": "Four.", "seed": 3, "ref_audio": "clip.wav"},
         {"text": "Five.", "seed": 3, "voice": "anna"},
-    ]  # fmt: skip
+    ]
     assert run("--voice", "anna", lines=lines)[0] == 0
-    # Once to check it, and once to speak.
-    assert sorted(loaded) == ["anna.safetensors"] * 2 + ["ben.safetensors"] * 2
+    assert sorted(loaded) == ["anna.safetensors", "ben.safetensors"], "each is read once"
     for number, line in enumerate(lines, 1):
         wanted = line if "ref_audio" in line else {"voice": "anna"} | line
         (result,) = released.model.generate(**wanted, max_tokens=3, inference_timesteps=2)
@@ -186,14 +188,14 @@ def test_a_line_speaks_in_a_kept_voice(run, released, kept, clip, monkeypatch):
         np.testing.assert_allclose(audio, np.array(result.audio), atol=2e-4)
 
 
-def test_a_voice_that_was_made_anew_is_heard_anew(run, released, kept, clip):
+def test_a_line_is_spoken_again_after_its_voice_changed(run, released, kept, clip):
     assert run(lines=[{"text": "One.", "voice": "anna"}, {"text": "Two."}])[0] == 0
     assert "all 2 texts are there" in run()[1]
     released.model.make_voice(str(clip), prompt_text="No.").save("anna", overwrite=True)
     assert "1 texts" in run()[1]
 
 
-def test_what_can_be_no_voice_is_listed(run, kept):
+def test_invalid_voices_are_listed(run, kept):
     Path("far/noise.safetensors").write_bytes(b"noise")
     bad = [
         ({"text": "a", "voice": "nobody"}, "nobody"),
@@ -210,7 +212,7 @@ def test_what_can_be_no_voice_is_listed(run, kept):
     assert status == 2 and err.count("\n") == 1 and "voice and ref_audio are both" in err
 
 
-def test_flags_are_for_lines_that_say_nothing_else(run):
+def test_flags_are_the_defaults_of_lines(run):
     lines = [{"text": "One.", "seed": 3}, {"text": "Two."}]
     assert run("--seed", "4", "--format", "ogg", "--instruct", "calm", lines=lines)[0] == 0
     assert [record["seed"] for record in records().values()] == [3, 4]
@@ -255,15 +257,15 @@ BAD = [
     ({"text": "a", "output": "/tmp/a.wav"}, "leads out of the output folder"),
     ({"text": "a", "output": "link/a.wav"}, "leads out of out by a link"),
     ({"text": "a", "output": "a.m4a"}, ".m4a files cannot be written"),
-    ({"text": "a", "output": ""}, "no name of a file"),
-    ({"text": "a", "output": "a/"}, "no name of a file"),
+    ({"text": "a", "output": ""}, "is not a file name"),
+    ({"text": "a", "output": "a/"}, "is not a file name"),
     ({"text": "a", "id": "a\nb"}, "characters"),
     ({"text": "a", "id": "C:\\a"}, "characters"),
     ({"text": "a", "id": True}, "id is of type bool"),
     ({"text": "a", "id": "é" * 101}, "longer than 200 bytes"),
-    ({"text": "a", "id": "GOOD"}, "can't both be there"),
-    ({"text": "a", "output": "good.wav/a.wav"}, "can't both be there"),
-    ({"text": "a", "output": "folder"}, "can't both be there"),
+    ({"text": "a", "id": "GOOD"}, "clashes with line"),
+    ({"text": "a", "output": "good.wav/a.wav"}, "clashes with line"),
+    ({"text": "a", "output": "folder"}, "clashes with line"),
 ]
 
 
@@ -295,7 +297,7 @@ def test_every_bad_line_is_listed_before_anything_is_done(run, clip, monkeypatch
     [
         (["--input", "none.jsonl"], "none.jsonl: no such file"),
         (["--input", "."], "is a folder"),
-        (["--input", "empty.jsonl"], "there is nothing in it"),
+        (["--input", "empty.jsonl"], "the file is empty"),
         (["--output_dir", "lines.jsonl"], "is a file; give a folder"),
         (["--output_dir", "lines.jsonl/deeper"], "is a file; give a folder"),
         (["--output_dir", "/proc/a"], "/proc"),
@@ -311,9 +313,9 @@ def test_bad_flags_end_it_before_anything_is_done(run, flags, line):
     assert not Path("out").exists()
 
 
-def test_fields_without_use_are_named_once(run, caplog):
+def test_unknown_fields_are_named_once(run, caplog):
     assert run(lines=[{"text": "One.", "speaker": "A"}, {"text": "Two.", "speaker": "B"}])[0] == 0
-    assert caplog.text.count("nothing is done with speaker;") == 1
+    assert caplog.text.count("unknown fields are ignored: speaker;") == 1
 
 
 def test_relative_clips_start_from_the_files_folder_or_from_here(tmp_path, monkeypatch, clip):
@@ -323,9 +325,9 @@ def test_relative_clips_start_from_the_files_folder_or_from_here(tmp_path, monke
     Path("here.wav").write_bytes(b"")
     lines = [{"text": "a", "ref_audio": name} for name in ("near.wav", "here.wav", "none.wav")]
     write("texts/lines.jsonl", lines)
-    found, problems, _ = read_lines("texts/lines.jsonl", {}, ".wav")
+    found, problems, _ = read_lines("texts/lines.jsonl", NO_DEFAULTS, ".wav")
     assert not problems
-    assert [str(line.ref_audio) for line in found] == [
+    assert [str(line.voice.ref_audio) for line in found] == [
         "texts/near.wav",
         "here.wav",
         "texts/none.wav",
@@ -334,15 +336,25 @@ def test_relative_clips_start_from_the_files_folder_or_from_here(tmp_path, monke
 
 def start(folder: Path, *flags: str, **environment: str) -> subprocess.Popen:
     command = [
-        sys.executable, "-m", "mlx_voxcpm2.cli", "batch", "--model", folder, "--input",
-        "lines.jsonl", "--output_dir", "out", *QUICK, *flags,
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "mlx_voxcpm2.cli",
+        "batch",
+        "--model",
+        folder,
+        "--input",
+        "lines.jsonl",
+        "--output_dir",
+        "out",
+        *QUICK,
+        *flags,
+    ]
     return subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
     )
 
 
-def test_a_killed_run_goes_on(released, tmp_path, monkeypatch):
+def test_a_killed_run_is_resumed(released, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write("lines.jsonl", [{"text": f"Text {n}.", "seed": n} for n in range(24)])
     process = start(released.folder, "--batch_size", "2")

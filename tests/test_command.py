@@ -59,7 +59,7 @@ def test_the_readmes_command_writes_48_khz_speech(run, released):
     )
     assert rate == 48000
     np.testing.assert_allclose(audio, np.array(result.audio), atol=2 / 2**15)
-    for wanted in ("hello.wav", "0.48 s of speech", "real time", "first sound", "GB", "seed 7"):
+    for wanted in ("hello.wav", "0.48 s of speech", "real time", "first audio", "GB", "seed 7"):
         assert wanted in err
 
 
@@ -120,16 +120,27 @@ def test_audio_goes_to_standard_output(released, tmp_path):
     """Nothing else may be in it."""
     for flags in ([], ["--stream"]):
         command = [
-            sys.executable, "-m", "mlx_voxcpm2.generate", "--model", released.folder, *QUICK,
-            "--text", "Hello.", "--seed", "3", "--output", "-", *flags,
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "mlx_voxcpm2.generate",
+            "--model",
+            released.folder,
+            *QUICK,
+            "--text",
+            "Hello.",
+            "--seed",
+            "3",
+            "--output",
+            "-",
+            *flags,
+        ]
         done = subprocess.run(command, capture_output=True, cwd=tmp_path, check=True)
         pcm = done.stdout[44:]
         assert done.stdout[:4] == b"RIFF" and len(pcm) == 2 * 3 * 7680
         assert np.abs(np.frombuffer(pcm, "<i2")).max() > 0
 
 
-def test_a_reader_that_leaves_ends_it_quietly(released, tmp_path):
+def test_a_closed_pipe_ends_the_command_quietly(released, tmp_path):
     command = (
         f"'{sys.executable}' -m mlx_voxcpm2.generate --model '{released.folder}' --dtype float32 "
         "--text 'Hello there.' --stream --output - --inference_timesteps 1 --min_tokens 60 "
@@ -139,12 +150,24 @@ def test_a_reader_that_leaves_ends_it_quietly(released, tmp_path):
     assert done.returncode == 0 and "Traceback" not in done.stderr
 
 
-def test_what_is_on_disk_is_valid_after_a_kill(released, tmp_path):
+def test_a_streamed_file_is_valid_after_a_kill(released, tmp_path):
     output = tmp_path / "grown.wav"
     command = [
-        sys.executable, "-m", "mlx_voxcpm2.generate", "--model", released.folder, "--text",
-        "the " * 60, "--stream", "--output", output, "--min_tokens", "300", "--dtype", "float32",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "mlx_voxcpm2.generate",
+        "--model",
+        released.folder,
+        "--text",
+        "the " * 60,
+        "--stream",
+        "--output",
+        output,
+        "--min_tokens",
+        "300",
+        "--dtype",
+        "float32",
+    ]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     while not output.exists() and process.poll() is None:
         time.sleep(0.01)
@@ -243,9 +266,17 @@ def test_bad_input_is_one_line_and_status_2_and_leaves_nothing(run, arguments, l
 def test_a_failure_after_loading_is_still_one_line(released, tmp_path):
     """Hints about types and speed wait until the speech begins."""
     command = [
-        sys.executable, "-m", "mlx_voxcpm2.generate", "--model", released.folder, "--output",
-        tmp_path / "a.wav", "--max_tokens", "1", "--text",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "mlx_voxcpm2.generate",
+        "--model",
+        released.folder,
+        "--output",
+        tmp_path / "a.wav",
+        "--max_tokens",
+        "1",
+        "--text",
+    ]
     failed = subprocess.run(
         [*command, "the " * 600, "--segment_length", "0"], capture_output=True, text=True
     )
@@ -280,7 +311,7 @@ def test_playing_without_its_package_says_what_to_install(run, monkeypatch):
     assert status == 2 and "mlx-voxcpm2[play]" in err and err.count("\n") == 1
 
 
-def test_playing_hears_every_patch_and_writes_no_file(run, monkeypatch):
+def test_the_loudspeaker_gets_every_patch_and_no_file_is_written(run, monkeypatch):
     heard = []
 
     class Silent:

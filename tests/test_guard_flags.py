@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from mlx_voxcpm2 import GenerationOptions
 from mlx_voxcpm2.commands import batch as batch_command
 from mlx_voxcpm2.commands import generate
+from mlx_voxcpm2.commands.setting_flags import read_settings
 
 QUICK = ["--inference_timesteps", "1", "--seed", "3", "--dtype", "float32"]
 
@@ -57,11 +59,9 @@ GUARDS = ["--silence_limit", "0.3", "--fade-in", "0.02", "--trim_silence", "--no
 def test_each_flag_is_the_librarys_option():
     parser = generate.build_parser()
     plain, guarded = (
-        generate.chosen_options(parser.parse_args(arguments))
+        read_settings(GenerationOptions, parser.parse_args(arguments))
         for arguments in ([], [*GUARDS, "--no-retry-badcase"])
     )
-    from mlx_voxcpm2 import GenerationOptions
-
     assert plain == GenerationOptions()
     assert guarded == GenerationOptions(
         silence_limit=0.3, fade_in=0.02, trim_silence=True, retry_by_ear=False, retry_badcase=False
@@ -69,7 +69,7 @@ def test_each_flag_is_the_librarys_option():
 
 
 @pytest.mark.parametrize("stream", [[], ["--stream"]], ids=["whole", "streamed"])
-def test_what_was_done_is_said(run, caplog, stream):
+def test_guards_that_acted_are_reported(run, caplog, stream):
     text = ["--text", "Hello there, all of you.", "--output", "a.wav"]
     status, err = run(generate, *text, *GUARDS, *stream)
     assert status == 0
@@ -80,14 +80,14 @@ def test_what_was_done_is_said(run, caplog, stream):
     assert "guards" not in run(generate, *text, "--max_tokens", "2")[1]
 
 
-def test_takes_that_are_spoken_again_are_said(run):
+def test_retries_are_reported(run):
     status, err = run(generate, "--text", "Hello there, you.", "--silence_limit", "0.3")
     assert status == 0
     assert "guards: retry: seed 3 gave silence after 0.3 s; retry: seed 4 gave" in err
     assert "gave up: seed 5 gave silence after 0.3 s" in err and "seed 5\n" in err
 
 
-def test_a_batch_has_them_for_all_and_for_single_lines(run):
+def test_a_batch_has_guards_for_all_and_for_single_lines(run):
     own = {"text": "Hello there.", "silence_limit": 0.5, "trim_silence": False}
     lines = [{"text": "Hello."}, own, {"text": "Hi.", "max_tokens": 1, "fade_in": 0}]
     Path("lines.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -105,7 +105,7 @@ def test_a_batch_has_them_for_all_and_for_single_lines(run):
     assert "2 were there already" not in run(batch_command, *flags, "--fade_in", "0.05")[1]
 
 
-def test_a_long_text_says_where_they_acted(run):
+def test_a_long_text_reports_where_guards_acted(run):
     text = ["--text", "Hello there.\n\nHi you. [pause:1] Yes.", "--output", "a.wav"]
     status, err = run(generate, *text, *GUARDS)
     assert status == 0

@@ -52,7 +52,7 @@ def test_a_book_becomes_a_file_with_subtitles(run):
     assert sorted(os.listdir()) == ["book.srt", "book.txt", "book.wav"]
 
 
-def test_it_is_the_same_in_all_ways_to_write_it(run):
+def test_a_book_is_the_same_streamed_and_in_parallel(run):
     assert run(*BOOK_FLAGS, "--output", "a.wav")[0] == 0
     streamed = ["--stream", "--segment_length", "300"]
     assert run(*BOOK_FLAGS, "--output", "b.wav", *streamed)[0] == 0
@@ -73,12 +73,19 @@ def test_a_short_text_is_spoken_as_before(run, released):
     assert "00:00:00.000 --> 00:00:00.480\nHi." in Path("b.vtt").read_text(encoding="utf-8")
 
 
-def test_a_killed_book_goes_on_and_becomes_the_same_file(run, released, tmp_path):
+def test_a_killed_book_is_resumed_and_becomes_the_same_file(run, released, tmp_path):
     assert run(*BOOK_FLAGS, "--output", "unbroken.wav")[0] == 0
     command = [
-        sys.executable, "-m", "mlx_voxcpm2.generate", "--model", released.folder, *QUICK,
-        *BOOK_FLAGS, "--output", "book.wav",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "mlx_voxcpm2.generate",
+        "--model",
+        released.folder,
+        *QUICK,
+        *BOOK_FLAGS,
+        "--output",
+        "book.wav",
+    ]
     # It waits after each segment, so that it is killed between them.
     script = (
         "import runpy, sys, time; import mlx_voxcpm2.long_form.cache as parts\n"
@@ -97,12 +104,12 @@ def test_a_killed_book_goes_on_and_becomes_the_same_file(run, released, tmp_path
     process.wait()
     assert sorted(os.listdir()) == ["book.txt", "book.wav.parts", "unbroken.wav"]
     status, err = run(*BOOK_FLAGS, "--output", "book.wav")
-    assert status == 0 and "2 of them spoken before" in err
+    assert status == 0 and "2 of them from an earlier run" in err
     assert Path("book.wav").read_bytes() == Path("unbroken.wav").read_bytes()
     assert not kept.exists()
 
 
-def test_a_listener_need_not_wait_for_a_segment(run):
+def test_a_stream_is_not_split_unless_asked_for(run):
     """Unless it is asked for: what is streamed is not split, and the first patch is heard."""
     text = "Hello there, good people. " * 13
     flags = ["--text", text, "--stream", "--max_tokens", "3", "--output", "heard.wav"]
@@ -110,7 +117,7 @@ def test_a_listener_need_not_wait_for_a_segment(run):
     assert "in 2 segments" in run(*flags, "--segment_length", "200")[1]
 
 
-def test_the_voice_of_a_book_can_be_kept(run):
+def test_the_voice_of_a_book_can_be_saved(run):
     flags = [*BOOK_FLAGS, "--min_tokens", "0", "--save_voice", "./narrator.safetensors"]
     assert run(*flags, "--output", "book.wav")[0] == 0
     assert run("--text", "Hi.", "--voice", "./narrator.safetensors")[0] == 0

@@ -63,7 +63,7 @@ SAY = ["--text", "Hello.", "--output"]
 PROMPT = ["--prompt_audio", "clip.wav"]
 
 
-def test_the_prompts_words_are_heard_and_reported(run, asked, caplog):
+def test_the_prompt_is_transcribed_and_reported(run, asked, caplog):
     status, _ = run("generate", *SAY, "a.wav", *PROMPT, "--transcribe")
     assert status == 0 and asked == [(DEFAULT_RECOGNISER, None)]
     assert "prompt_audio says: Hi there." in caplog.text and "--prompt_text" in caplog.text
@@ -71,21 +71,21 @@ def test_the_prompts_words_are_heard_and_reported(run, asked, caplog):
     assert Path("a.wav").read_bytes() == Path("b.wav").read_bytes()
 
 
-def test_given_words_win_and_nothing_is_loaded(run, asked):
+def test_a_given_transcript_needs_no_recogniser(run, asked):
     flags = [*PROMPT, "--prompt_text", "Ho there."]
     assert run("generate", *SAY, "a.wav", *flags, "--transcribe")[0] == 0
     assert run("generate", *SAY, "b.wav", *flags)[0] == 0
     assert asked == [] and Path("a.wav").read_bytes() == Path("b.wav").read_bytes()
 
 
-def test_nobody_listens_unasked(run, asked):
+def test_no_recogniser_is_loaded_unasked(run, asked):
     status, err = run("generate", *SAY, "a.wav", *PROMPT)
     assert status == 2 and "--transcribe" in err and err.count("\n") == 1
     assert run("generate", *SAY, "a.wav", "--ref_audio", "clip.wav")[0] == 0
     assert asked == []
 
 
-def test_a_voice_is_kept_with_the_words_that_are_heard(run, asked, caplog):
+def test_a_voice_is_saved_with_its_transcript(run, asked, caplog):
     flags = ["--ref_audio", "clip.wav", "--asr_model", "some/recogniser"]
     status, _ = run("voice", "add", "./anna.safetensors", *flags, "--transcribe")
     assert status == 0 and "ref_audio says: Hi there." in caplog.text
@@ -95,20 +95,20 @@ def test_a_voice_is_kept_with_the_words_that_are_heard(run, asked, caplog):
     assert Voice.load("bob.safetensors").prompt_text is None
 
 
-def test_speech_is_checked_and_what_was_heard_reported(run, asked):
+def test_speech_is_verified_and_its_transcript_reported(run, asked):
     status, err = run("generate", *SAY, "a.wav", "--verify", "--language", "en")
-    assert status == 0 and "heard: hello (0% wrong)" in err and "retry" not in err
+    assert status == 0 and "recognised: hello (0% wrong)" in err and "retry" not in err
     assert asked == [(DEFAULT_RECOGNISER, "en")]
     flags = ["--verify", "--verify_retries", "1", "--verify_limit", "0.4"]
     status, err = run("generate", "--text", "Good bye.", "--output", "b.wav", *flags)
-    assert status == 0 and "heard: hello (100% wrong)" in err
+    assert status == 0 and "recognised: hello (100% wrong)" in err
     assert "retry: seed 7 was heard as 'hello', 100% wrong" in err and "gave up" in err
     text = "Hello. [pause:0.1] Good bye."
     status, err = run("generate", "--text", text, "--output", "c.wav", *flags)
-    assert status == 0 and "heard: 60% of it wrong, at most 100% of a segment, at 0.6 s" in err
+    assert status == 0 and "recognised: 60% of it wrong, at most 100% of a segment, at 0.6 s" in err
 
 
-def test_lines_are_checked_each(run, asked):
+def test_each_line_of_a_batch_is_verified(run, asked):
     Path("lines.jsonl").write_text('{"text": "Hello."}\n{"text": "Bye."}\n', encoding="utf-8")
     flags = ["--input", "lines.jsonl", "--output_dir", "out"]
     assert run("batch", *flags, "--verify", "--verify_retries", "1")[0] == 0
@@ -126,7 +126,7 @@ def test_lines_are_checked_each(run, asked):
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
-        (["--transcribe"], "there is none"),
+        (["--transcribe"], "--transcribe is given without a clip"),
         (["--asr_model", "some/model"], "add --transcribe or --verify"),
         (["--verify", "--verify_limit", "2"], "verify_limit is 2"),
         (["--verify", "--verify_retries", "-1"], "verify_retries is -1"),
@@ -157,7 +157,7 @@ class Ears:
         return SimpleNamespace(text=" Hello. ")
 
 
-def test_recognisers_hear_16_khz_and_know_the_language():
+def test_recognisers_get_16_khz_and_the_language():
     ears, time = Ears(), np.arange(48000, dtype=np.float32) / 48000
     hear = recognition._recogniser(ears, "ears", "de-AT")
     assert hear(np.sin(2 * np.pi * 440 * time), 48000) == "Hello."
@@ -191,14 +191,19 @@ def whisper(tmp_path_factory) -> Path:
     extractor = WhisperFeatureExtractor(feature_size=80)
     WhisperProcessor(extractor, tokenizer).save_pretrained(folder)
     sizes = {
-        "n_mels": 80, "n_vocab": len(vocabulary), "n_audio_ctx": 1500, "n_text_ctx": 16,
+        "n_mels": 80,
+        "n_vocab": len(vocabulary),
+        "n_audio_ctx": 1500,
+        "n_text_ctx": 16,
         **{f"n_{part}_state": 16 for part in ("audio", "text")},
         **{f"n_{part}_{what}": 1 for part in ("audio", "text") for what in ("head", "layer")},
-    }  # fmt: skip
+    }
     mx.random.seed(3)
     model = Model(ModelDimensions(**sizes), mx.float32)
-    weights = {name: 0.5 * mx.random.normal(value.shape) for name, value in
-               tree_flatten(model.parameters())}  # fmt: skip
+    weights = {
+        name: 0.5 * mx.random.normal(value.shape)
+        for name, value in tree_flatten(model.parameters())
+    }
     mx.save_safetensors(str(folder / "model.safetensors"), weights)
     (folder / "config.json").write_text(json.dumps({"model_type": "whisper", **sizes}))
     return folder
@@ -210,7 +215,7 @@ def speech() -> tuple[np.ndarray, int]:
     return 0.1 * random.standard_normal(48000).astype(np.float32), 48000
 
 
-def test_mlx_audio_hears_what_it_hears_by_itself(whisper, speech):
+def test_a_recogniser_gives_the_transcript_of_mlx_audio(whisper, speech):
     from mlx_audio.stt.utils import load_model
 
     heard = load_recogniser(whisper)(*speech)
@@ -228,14 +233,17 @@ def test_a_recogniser_comes_from_the_hub_as_models_do(whisper, speech, tmp_path)
     with Hub() as hub:
         hub.add("some/whisper", whisper)
         done = subprocess.run(
-            [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True,
+            [sys.executable, "-c", script],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
             env=hub.environment(tmp_path / "cache"),
-        )  # fmt: skip
+        )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == repr(load_recogniser(whisper)(*speech))
 
 
-def test_what_mlx_audio_cannot_load_is_one_line(whisper, tmp_path):
+def test_an_unloadable_recogniser_is_one_line(whisper, tmp_path):
     with pytest.raises(ValueError, match="no recogniser that mlx-audio loads"):
         load_recogniser(tmp_path)
     (tmp_path / "config.json").write_bytes((whisper / "config.json").read_bytes())
@@ -247,7 +255,7 @@ def test_what_mlx_audio_cannot_load_is_one_line(whisper, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_the_command_hears_by_mlx_audio(run, whisper):
+def test_the_command_verifies_by_mlx_audio(run, whisper):
     flags = ["--verify", "--asr_model", str(whisper), "--verify_retries", "1"]
     status, err = run("generate", *SAY, "a.wav", *flags)
-    assert status == 0 and "heard: " in err and "retry: seed 7" in err
+    assert status == 0 and "recognised: " in err and "retry: seed 7" in err

@@ -185,5 +185,5 @@ def test_real_speech_is_heard_right_and_other_words_are_not(speaker):
 
 
 def test_a_clip_without_words_is_one_line():
-    with pytest.raises(ValueError, match="no words are heard"):
+    with pytest.raises(ValueError, match="no words were recognised"):
         transcript_of((np.zeros(16000, np.float32), 16000), hear_demo_words, "prompt_audio")

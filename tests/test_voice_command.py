@@ -63,15 +63,23 @@ def test_a_voice_is_added_listed_shown_spoken_and_removed(run):
     anna, bob = json.loads(run("voice", "list", "--json")[1])
     created = anna.pop("created")
     assert anna == {
-        "name": "Anna", "file": str(file), "reference_seconds": 2.56, "prompt_seconds": 2.56,
-        "prompt_text": "What it says.", "description": "",
-    }  # fmt: skip
+        "name": "Anna",
+        "file": str(file),
+        "reference_seconds": 2.56,
+        "prompt_seconds": 2.56,
+        "prompt_text": "What it says.",
+        "description": "",
+    }
     assert bob["prompt_text"] is None and bob["description"] == "low, warm"
     status, out, err = run("voice", "show", "anna")
     assert (status, err) == (0, "") and out.splitlines() == [
-        "name: Anna", f"file: {file}", "reference_seconds: 2.56", "prompt_seconds: 2.56",
-        "prompt_text: What it says.", f"created: {created}",
-    ]  # fmt: skip
+        "name: Anna",
+        f"file: {file}",
+        "reference_seconds: 2.56",
+        "prompt_seconds: 2.56",
+        "prompt_text: What it says.",
+        f"created: {created}",
+    ]
     assert json.loads(run("voice", "show", "bob", "--json")[1]) == bob
 
     length = ["--max_tokens", "2", "--text", "Hello."]
@@ -88,7 +96,7 @@ def test_a_voice_is_added_listed_shown_spoken_and_removed(run):
     assert json.loads(run("voice", "list", "--json")[1]) == []
 
 
-def test_words_may_come_from_a_file_and_the_voice_go_to_one(run):
+def test_a_transcript_is_read_from_a_file_and_a_voice_saved_to_one(run):
     Path("words.txt").write_text("What it says.\n")
     to = ["./shared.safetensors", "--ref-audio", "clip.wav", "--prompt-file", "words.txt"]
     assert run("voice", "add", *to)[0] == 0
@@ -100,7 +108,7 @@ def test_words_may_come_from_a_file_and_the_voice_go_to_one(run):
     assert not Path("voices").exists()
 
 
-def test_a_poor_clip_is_mended_and_said_so(run, caplog, released):
+def test_a_poor_clip_is_cleaned_and_reported(run, caplog, released):
     soundfile.write("quiet.wav", speech(level=0.01), RATE, "FLOAT")
     assert run("voice", "add", "mended", "--ref_audio", "quiet.wav")[0] == 0
     assert "18 dB louder" in caplog.text
@@ -112,12 +120,12 @@ def test_a_poor_clip_is_mended_and_said_so(run, caplog, released):
     assert not mx.array_equal(Voice.load("mended").reference, encoded)
 
 
-def test_a_designed_voice_is_kept_as_it_was_heard(run, speaker, released):
+def test_a_designed_voice_is_saved_as_it_was_generated(run, speaker, released):
     speaker("always")
     design = ["--text", "Hello  there.", "--instruct", "An old man", "--output", "design.wav"]
     length = ["--min_tokens", "4"]
     status, _, err = run("generate", *design, *length, "--save_voice", "old man")
-    assert status == 0 and "old man.safetensors: the voice is kept" in err
+    assert status == 0 and "old man.safetensors: the voice is saved" in err
     voice = Voice.load("old man")
     assert (voice.prompt_text, voice.description) == ("Hello there.", "An old man")
     (result,) = released.model.generate(
@@ -133,7 +141,7 @@ def test_a_designed_voice_is_kept_as_it_was_heard(run, speaker, released):
     assert spoken[0] == 0
 
 
-def test_speech_that_was_cut_is_kept_without_its_words(run, speaker):
+def test_speech_that_was_cut_is_saved_without_its_transcript(run, speaker):
     speaker("never")
     status = run("generate", "--text", "Hello.", "--max_tokens", "3", "--save_voice", "cut")[0]
     assert status == 0
@@ -195,7 +203,7 @@ def test_a_damaged_voice_does_not_hide_the_others(run, caplog):
     assert run("voice", "remove", "damaged")[0] == 0
 
 
-def test_what_somebody_wrote_into_a_voice_does_not_command_the_terminal(run):
+def test_control_characters_in_a_voice_are_not_printed(run):
     note = ["--description", "a\x1b[2J\x9bb\nc\u202e", "--prompt_text", "x\x07"]
     assert run("voice", "add", "kept", "--ref_audio", "clip.wav", *note)[0] == 0
     assert run("voice", "list")[1].endswith("; a [2J b c \n")

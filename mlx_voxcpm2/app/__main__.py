@@ -1,4 +1,4 @@
-"""The command line: `python -m mlx_voxcpm2.app`, a page in the browser."""
+"""The command line: `python -m mlx_voxcpm2.app`, a web page to speak with."""
 
 from __future__ import annotations
 
@@ -12,52 +12,68 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..commands.model_flags import add_model_flags, load
-from ..commands.option_flags import chosen_options, option_values
-from ..commands.shell import Parser, flag, messages_on_success, run, stopped_by_signals
+from ..commands.model_flags import ModelChoice, add_model_flags, load
+from ..commands.setting_flags import add_setting_flags, read_settings
+from ..commands.shell import Parser, messages_on_success, run, stopped_by_signals
 from ..errors import one_line
-from ..schema import check_integer
+from ..settings import check_settings, setting
+from ..speech.options import GenerationOptions
 
-HOST, PORT = "127.0.0.1", 7860
+
+@dataclass(frozen=True)
+class AppArguments:
+    """Address of the page, and its model with the default options."""
+
+    model: ModelChoice
+    options: GenerationOptions
+    host: str = setting(
+        "127.0.0.1",
+        "text",
+        "address to listen at; 0.0.0.0 shows the page to the network, without a password",
+        aliases=("server_name",),
+    )
+    port: int = setting(7860, "integer", "port", low=1, high=65535, aliases=("server_port",))
+    share: bool = setting(
+        False, "switch", "show it, through a server of Gradio's, to all who know a public address"
+    )
+
+    def __post_init__(self):
+        check_settings(self)
 
 
 def build_parser(prog: str | None = None) -> Parser:
     parser = Parser(
         prog=prog,
-        description="Speak on a page in the browser. It is seen on this machine only, unless "
+        description="Open a web page to speak with. It is seen on this machine only, unless "
         "--host or --share says otherwise. Flags may be spelled with - for _.",
     )
-    where = parser.add_argument_group("where the page is")
-    flag(
-        where, "host", "server_name", default=HOST,
-        help="0.0.0.0 shows it to the network, without a password (default %(default)s)",
-    )  # fmt: skip
-    flag(where, "port", "server_port", type=int, default=PORT, help="(default %(default)s)")
-    flag(
-        where, "share", action="store_true",
-        help="show it to whoever knows a public address, by a server of Gradio's",
-    )  # fmt: skip
+    add_setting_flags(parser.add_argument_group("address"), AppArguments)
     add_model_flags(parser)
     return parser
 
 
-def check(args: argparse.Namespace) -> None:
-    """All that can be found wrong before a model is loaded. Raises ValueError or OSError."""
+def read_arguments(args: argparse.Namespace) -> AppArguments:
+    """The dataclasses of the flags. Raises ValueError, in one line."""
+    model, options = read_settings(ModelChoice, args), read_settings(GenerationOptions, args)
+    return read_settings(AppArguments, args, model=model, options=options)
+
+
+def check(arguments: AppArguments) -> None:
+    """Raise ValueError or OSError, before a model is loaded, if the page can't be shown."""
     if importlib.util.find_spec("gradio") is None:
         raise ValueError("the page needs Gradio; pip install 'mlx-voxcpm2[app]'")
-    chosen_options(args)
-    check_integer("port", args.port, 1, 65535)
-    check_port(args.host, args.port)
+    check_port(arguments.host, arguments.port)
 
 
 def check_port(host: str, port: int) -> None:
-    """Raises OSError unless a server can listen there."""
+    """Raise OSError unless a server can listen there."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, socket.SOCK_STREAM) as listener:
-            # As the server does it, so that a page that just ended is in nobody's way.
+            # As the server does, so that the port of a page that has just ended is free.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
     except socket.gaierror:
@@ -72,21 +88,23 @@ def check_port(host: str, port: int) -> None:
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """For what is recorded, uploaded and spoken; it goes when the page ends."""
+    """A folder for recordings, uploads and speech, deleted when the page ends."""
     with tempfile.TemporaryDirectory(prefix="mlx-voxcpm2-", ignore_cleanup_errors=True) as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
         yield Path(folder)
 
 
-def show(args: argparse.Namespace) -> None:
-    check(args)
+def show(arguments: AppArguments) -> None:
+    """Show the page until Ctrl-C or a signal. Raises ValueError or OSError."""
+    check(arguments)
     with stopped_by_signals(), temporary_folder() as folder:
         from .serving import serve
         from .worker import SpeechWorker
 
         with messages_on_success():
-            worker = SpeechWorker(lambda: load(args), folder)
-        address = serve(worker, option_values(args), args.host, args.port, args.share)
+            worker = SpeechWorker(lambda: load(arguments.model), folder)
+        options = asdict(arguments.options)
+        address = serve(worker, options, arguments.host, arguments.port, arguments.share)
         print(f"{address} shows the page; Ctrl-C ends it", file=sys.stderr, flush=True)
         try:
             threading.Event().wait()
@@ -95,7 +113,7 @@ def show(args: argparse.Namespace) -> None:
 
 
 def end_sharing() -> None:
-    """Gradio's tunnel is a process of its own, which would outlive us."""
+    """End Gradio's tunnel, a process of its own, which would outlive this one."""
     from gradio.tunneling import CURRENT_TUNNELS
 
     for tunnel in CURRENT_TUNNELS:
@@ -103,7 +121,8 @@ def end_sharing() -> None:
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> int:
-    return run(build_parser(prog or "python -m mlx_voxcpm2.app"), show, argv)
+    parser = build_parser(prog or "python -m mlx_voxcpm2.app")
+    return run(parser, lambda args: show(read_arguments(args)), argv)
 
 
 if __name__ == "__main__":

@@ -1,122 +1,148 @@
-"""The flags of whoever listens: what a clip says, and whether speech says its text."""
+"""The flags that use a recogniser: transcribing a clip, and checking generated speech."""
 
 from __future__ import annotations
 
 import argparse
 import logging
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from .shell import Parser, flag
+from ..settings import check_settings, check_values, setting
+from .setting_flags import add_setting_flags, read_settings, setting_values
+from .shell import Parser
 
 if TYPE_CHECKING:
+    from ..audio.reading import AudioSource
     from ..recognition.recogniser import Recogniser
     from ..recognition.verification import Verification
 
 logger = logging.getLogger("mlx_voxcpm2")
 
+_PREFIX = "verify_"
+
+
+@dataclass(frozen=True)
+class RecogniserChoice:
+    """Recogniser to load, and what for. Raises ValueError or FileNotFoundError.
+
+    Everything is checked that can be without loading it.
+    """
+
+    transcribe: bool = setting(
+        False, "switch", "transcribe the clip by a recogniser where prompt_text is left out"
+    )
+    verify: bool = setting(
+        False, "switch", "check all speech by a recogniser; generate again what it misunderstands"
+    )
+    asr_model: str | None = setting(
+        None,
+        "text",
+        "recogniser, any that mlx-audio loads; downloaded if needed (default "
+        "whisper-large-v3-turbo, 1.6 GB)",
+        metavar="PATH_OR_REPO",
+    )
+    language: str | None = None
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of `Verification`."""
+    uses: tuple[str, ...] = ("transcribe", "verify")
+    """Those of the two that the command offers."""
+
+    def __post_init__(self):
+        from ..recognition.recogniser import check_recognition_installed
+        from ..recognition.verification import Verification
+        from ..weights.hub import check_recogniser_name
+
+        check_settings(self)
+        if self.asr_model is not None:
+            if not self.is_used:
+                flags = " or ".join(f"--{name}" for name in self.uses)
+                raise ValueError(f"asr_model is given without a use; add {flags}")
+            check_recogniser_name(self.asr_model)
+        if self.verify:
+            check_values(Verification, self.limits, _PREFIX)
+            check_recognition_installed()
+
+    @property
+    def is_used(self) -> bool:
+        return self.transcribe or self.verify
+
+    def transcribes(self, clip: object, prompt_text: str | None) -> bool:
+        """Whether the recogniser has to transcribe a clip: never if its transcript is given.
+
+        Raises ValueError if there is no clip, or the extra `asr` is missing.
+        """
+        from ..recognition.recogniser import check_recognition_installed
+
+        if not self.transcribe or prompt_text is not None:
+            return False
+        if clip is None:
+            raise ValueError("--transcribe is given without a clip; give one, or leave it out")
+        check_recognition_installed()
+        return True
+
+    def load(self) -> Recogniser:
+        from ..recognition.recogniser import DEFAULT_RECOGNISER, load_recogniser
+
+        return load_recogniser(self.asr_model or DEFAULT_RECOGNISER, self.language)
+
+    def verification(self, recogniser: Recogniser | None = None) -> Verification | None:
+        """How speech is checked; None if it is not. recogniser: the one that is loaded already."""
+        from ..recognition.verification import Verification
+
+        if not self.verify:
+            return None
+        return Verification(recogniser or self.load(), **self.limits)
+
+    def cache_key(self) -> list[object] | None:
+        """What decides which of several attempts is used; None if nothing is checked."""
+        if not self.verify:
+            return None
+        path = os.path.expanduser(self.asr_model or "")
+        name = str(Path(path).resolve()) if path and os.path.exists(path) else self.asr_model
+        return [*self.limits.values(), name]
+
 
 def add_transcribe_flags(parser: Parser) -> None:
-    hear = parser.add_argument_group("hearing what is said (needs the extra asr)")
-    flag(
-        hear, "transcribe", action="store_true",
-        help="let a recogniser hear what the clip says, where prompt_text is left out",
-    )  # fmt: skip
-    _add_recogniser_flag(hear)
+    """Add --transcribe, and --asr_model for it and --verify."""
+    heading = parser.add_argument_group("transcribing a clip (needs the extra asr)")
+    add_setting_flags(heading, RecogniserChoice, ["transcribe", "asr_model"])
 
 
-def add_verify_flags(parser: Parser, transcribe: bool = False) -> None:
-    """transcribe: the command has `add_transcribe_flags` too, with the recogniser's flag."""
-    verify = parser.add_argument_group("checking that the text is heard (needs the extra asr)")
-    flag(
-        verify, "verify", action="store_true",
-        help="let a recogniser listen, and speak again what it does not understand",
-    )  # fmt: skip
-    flag(
-        verify, "verify_limit", type=float, default=0.2, metavar="PART",
-        help="of the words that may be wrong, 0 to 1 (default %(default)s)",
-    )  # fmt: skip
-    flag(
-        verify, "verify_retries", type=int, default=2, metavar="N",
-        help="how often it is spoken again at most (default %(default)s)",
-    )  # fmt: skip
-    if not transcribe:
-        _add_recogniser_flag(verify)
+def add_verify_flags(parser: Parser, has_asr_model: bool = False) -> None:
+    """Add --verify and its settings. has_asr_model: whether the parser has that flag already."""
+    from ..recognition.verification import Verification
+
+    heading = parser.add_argument_group("checking the speech (needs the extra asr)")
+    add_setting_flags(heading, RecogniserChoice, ["verify"])
+    add_setting_flags(heading, Verification, prefix=_PREFIX)
+    if not has_asr_model:
+        add_setting_flags(heading, RecogniserChoice, ["asr_model"])
 
 
-def _add_recogniser_flag(parser: argparse._ArgumentGroup) -> None:
-    flag(
-        parser, "asr_model", metavar="PATH_OR_REPO",
-        help="the recogniser, any that mlx-audio loads; downloaded if it is not there (default "
-        "whisper-large-v3-turbo, 1.6 GB)",
-    )  # fmt: skip
+def read_recogniser(args: argparse.Namespace) -> RecogniserChoice:
+    """The recogniser of the flags. Raises what `RecogniserChoice` raises."""
+    from ..recognition.verification import Verification
+
+    flags = vars(args)
+    return read_settings(
+        RecogniserChoice,
+        args,
+        language=flags.get("language"),
+        limits=setting_values(Verification, flags, _PREFIX),
+        uses=tuple(name for name in ("transcribe", "verify") if name in flags),
+    )
 
 
-def words_are_wanted(args: argparse.Namespace, clip: str | None, prompt_text: str | None) -> bool:
-    """Whether a recogniser shall say what the clip says. All is checked that needs no recogniser.
+def transcript(clip: AudioSource, recogniser: Recogniser, name: str) -> str:
+    """The transcript of a clip; it is logged, so that a user can correct it.
 
-    Raises ValueError or FileNotFoundError.
+    Raises what `transcript_of` raises.
     """
-    from ..recognition.recogniser import check_recognition_installed
-
-    check_verify_flags(args)
-    if not args.transcribe or prompt_text is not None:
-        return False  # what is given is right
-    if clip is None:
-        raise ValueError("--transcribe hears a clip, and there is none; give one or leave it out")
-    check_recognition_installed()
-    return True
-
-
-def check_verify_flags(args: argparse.Namespace) -> None:
-    """Raises ValueError or FileNotFoundError, before anything is loaded."""
-    from ..recognition.recogniser import check_recognition_installed
-    from ..recognition.verification import check_limits
-    from ..weights.hub import check_recogniser_name
-
-    wanted = [name for name in ("transcribe", "verify") if hasattr(args, name)]
-    if args.asr_model is not None:
-        if not any(getattr(args, name) for name in wanted):
-            flags = " or ".join(f"--{name}" for name in wanted)
-            raise ValueError(f"asr_model is given, and nothing shall be heard; add {flags}")
-        check_recogniser_name(args.asr_model)
-    if getattr(args, "verify", False):
-        check_limits(args.verify_limit, args.verify_retries)
-        check_recognition_installed()
-
-
-def chosen_recogniser(args: argparse.Namespace) -> Recogniser:
-    from ..recognition.recogniser import DEFAULT_RECOGNISER, load_recogniser
-
-    return load_recogniser(args.asr_model or DEFAULT_RECOGNISER, getattr(args, "language", None))
-
-
-def heard_words(clip: str, recogniser: Recogniser, name: str) -> str:
-    """What the clip says, which is reported, so that it can be given corrected."""
     from ..recognition.recogniser import transcript_of
 
     words = transcript_of(clip, recogniser, name)
-    logger.warning("%s says: %s (if that is wrong, give it right by --prompt_text)", name, words)
+    logger.warning("%s says: %s (if that is wrong, correct it by --prompt_text)", name, words)
     return words
-
-
-def chosen_verification(
-    args: argparse.Namespace, recogniser: Recogniser | None = None
-) -> Verification | None:
-    """recogniser: if it is loaded already."""
-    from ..recognition.verification import Verification
-
-    if not args.verify:
-        return None
-    recogniser = recogniser or chosen_recogniser(args)
-    return Verification(recogniser, args.verify_limit, args.verify_retries)
-
-
-def verification_settings(args: argparse.Namespace) -> list[object] | None:
-    """What decides which take is kept, for the fingerprint of what is there already."""
-    if not args.verify:
-        return None
-    path = os.path.expanduser(args.asr_model or "")
-    name = str(Path(path).resolve()) if path and os.path.exists(path) else args.asr_model
-    return [args.verify_limit, args.verify_retries, name]

@@ -1,7 +1,7 @@
-"""What `batch` is asked to speak: a file of JSON lines or of texts, read and checked.
+"""Lines of a `batch` file, of JSON objects or of texts, read and checked.
 
-Each object has a `text` and may have what `FIELDS` lists: a name for its sound (`output`, a path
-below the folder of the outputs, or `id`), a voice, and options of its own.
+Each object has a `text` and may have the other `FIELDS`: a name for its audio file (`output`, a
+path below the folder of the outputs, or `id`), a voice, and options of its own.
 """
 
 from __future__ import annotations
@@ -9,53 +9,63 @@ from __future__ import annotations
 import json
 import os
 import unicodedata
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from ..audio.writing import output_format
 from ..errors import one_line
 from ..files import numbered_lines
+from ..settings import settings_of
 from ..speech.options import GenerationOptions
-from ..text.spoken import spoken_text
+from ..text.spoken import check_text
 from ..voices.folder import SUFFIX, existing_voice
-from ..voices.inputs import VoiceInputs
+from ..voices.inputs import VOICE_FIELDS, VoiceInputs
 
-CLIPS = {"ref_audio": "right", "prompt_audio": "left"}
-"""With the side on which each is filled up."""
-VOICE = ("instruct", "voice", *CLIPS, "prompt_text")
-OPTIONS = tuple(field.name for field in fields(GenerationOptions))
-FIELDS = ("text", "id", "output", *VOICE, *OPTIONS)
-# Of 255 that file systems allow; an unfinished file's name is longer than that of the whole.
+CLIPS = tuple(name for name, each in settings_of(VoiceInputs).items() if each.kind == "audio")
+SOURCES = (*CLIPS, "voice")
+"""Fields that name a file of the voice."""
+OPTIONS = tuple(settings_of(GenerationOptions))
+FIELDS = ("text", "id", "output", *VOICE_FIELDS, *OPTIONS)
+
+# File systems allow 255; the name of an unfinished file is longer than that of the whole.
 NAME_BYTES = 200
 
 
 @dataclass(frozen=True)
 class Line:
-    """What one line asks for. Its clips are there, or so its author says; its voice is."""
+    """Request of one line. Its saved voice exists; its clips are not checked yet."""
 
     number: int
     """In the file, from 1."""
     output: PurePath
-    """Below the folder of the outputs."""
+    """Path below the folder of the outputs."""
     text: str
+    voice: VoiceInputs
+    """With the paths of its clips, or of its saved voice."""
     options: GenerationOptions
-    instruct: str | None = None
-    voice: Path | None = None
-    """The file of a kept one."""
-    ref_audio: Path | None = None
-    prompt_audio: Path | None = None
-    prompt_text: str | None = None
     id: str | None = None
 
     @property
     def sources(self) -> dict[str, Path]:
-        """The files that its voice comes from."""
-        names = "voice", *CLIPS
-        return {name: path for name in names if (path := getattr(self, name)) is not None}
+        """Files of the voice, by field."""
+        given = self.voice.given()
+        return {name: given[name] for name in SOURCES if name in given}
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """Voice and options of lines that have none of their own."""
+
+    voice: Mapping[str, str]
+    """Fields of `VoiceInputs`, which each line completes."""
+    options: GenerationOptions
 
 
 @dataclass(frozen=True)
 class Problem:
+    """Reason why a line can't be used."""
+
     number: int
     message: str
 
@@ -64,31 +74,30 @@ class Problem:
 
 
 def read_lines(
-    path: str | os.PathLike, defaults: dict[str, object], suffix: str
+    path: str | os.PathLike, defaults: Defaults, suffix: str
 ) -> tuple[list[Line], list[Problem], set[str]]:
-    """The good lines, what is wrong with the others, and the fields that have no use.
+    """The usable lines, the problems of the others, and fields that are unknown.
 
-    A `.txt` file holds a text per line, any other a JSON object. defaults: for the fields of VOICE
-    and OPTIONS that a line does not have. suffix: of outputs that are given without. A relative
-    clip starts from the file's folder or, where nothing is there, from the working directory.
+    A `.txt` file holds a text per line, any other a JSON object. suffix: put after outputs without
+    one. A relative clip is looked for in the file's folder, then in the working directory.
 
-    Raises FileNotFoundError, ValueError or another OSError for what is no file of lines.
+    Raises FileNotFoundError, ValueError or another OSError for a file that holds no lines.
     """
     path = Path(os.path.expanduser(path))
     lines, problems, unused = [], [], set()
-    taken: dict[str, int] = {}
+    claimed: dict[str, int] = {}
     for number, data in numbered_lines(path):
         try:
             entry = {"text": _decoded(data)} if path.suffix.lower() == ".txt" else _entry(data)
             unused |= entry.keys() - set(FIELDS)
             line = _line(number, entry, defaults, suffix, path.parent)
-            _claim(line, taken)
+            _claim(line, claimed)
         except ValueError as error:
             problems.append(Problem(number, str(error)))
         else:
             lines.append(line)
     if not lines and not problems:
-        raise ValueError(f"{path}: there is nothing in it; write one JSON object per text")
+        raise ValueError(f"{path}: the file is empty; write one JSON object per text")
     return lines, problems, unused
 
 
@@ -111,42 +120,34 @@ def _entry(data: bytes) -> dict:
     return {field: value for field, value in entry.items() if value is not None}
 
 
-def _line(number: int, entry: dict, defaults: dict, suffix: str, folder: Path) -> Line:
+def _line(number: int, entry: dict, defaults: Defaults, suffix: str, folder: Path) -> Line:
     if "text" not in entry:
         raise ValueError("text is missing; every line needs one")
-    own = {name: entry[name] for name in (*VOICE, *OPTIONS) if name in entry}
-    given = _defaults_beside(own, defaults) | own
-    for name in ("text", *VOICE):
+    for name in ("text", *VOICE_FIELDS):
         if name in entry:
-            _check_text(name, entry[name])
-    voice = {name: given[name] for name in VOICE if name in given}
-    spoken_text(entry["text"], voice.get("instruct"))
-    VoiceInputs(**voice)  # raises what can't be combined
-    if "voice" in voice:
-        voice["voice"] = _kept_voice(voice["voice"], folder if "voice" in entry else Path())
-    for name in CLIPS:
-        if name in entry:
-            voice[name] = _clip(entry[name], folder)
-        elif name in voice:
-            voice[name] = Path(os.path.expanduser(voice[name]))
-    options = GenerationOptions(**{name: given[name] for name in OPTIONS if name in given})
-    output = _output(number, entry, suffix)
+            _check_encodable(name, entry[name])
+    check_text(entry["text"])
+    own = {name: entry[name] for name in OPTIONS if name in entry}
+    options = replace(defaults.options, **own) if own else defaults.options
+    voice = _voice(entry, defaults.voice, folder)
     name = str(entry["id"]) if "id" in entry else None
-    return Line(number, output, entry["text"], options, **voice, id=name)
+    return Line(number, _output(number, entry, suffix), entry["text"], voice, options, name)
 
 
-def _defaults_beside(own: dict, defaults: dict) -> dict:
-    """Those that apply: a voice of the line's own replaces clips, its own clips a voice."""
-    clips = {*CLIPS, "prompt_text"}
-    replaced = clips if "voice" in own else {"voice"} if clips & own.keys() else set()
-    return {
-        name: value
-        for name, value in defaults.items()
-        if value is not None and name not in replaced
-    }
+def _voice(entry: dict, defaults: Mapping[str, str], folder: Path) -> VoiceInputs:
+    """The line's voice beside the default one, with paths of the files."""
+    own = {name: entry[name] for name in VOICE_FIELDS if name in entry}
+    voice = VoiceInputs(**VoiceInputs.beside(own, defaults))  # raises what can't be combined
+    files = {}
+    for name, value in voice.given().items():
+        if name == "voice":
+            files[name] = _saved_voice(value, folder if name in own else Path())
+        elif name in CLIPS:
+            files[name] = _clip(value, folder) if name in own else Path(os.path.expanduser(value))
+    return replace(voice, **files)
 
 
-def _kept_voice(value: str, folder: Path) -> Path:
+def _saved_voice(value: str, folder: Path) -> Path:
     is_path = value.lower().endswith(SUFFIX)
     try:
         return existing_voice(_clip(value, folder) if is_path else value)
@@ -154,7 +155,7 @@ def _kept_voice(value: str, folder: Path) -> Path:
         raise ValueError(str(error)) from None
 
 
-def _check_text(name: str, value: object) -> None:
+def _check_encodable(name: str, value: object) -> None:
     if not isinstance(value, str):
         raise ValueError(f"{name} is of type {type(value).__name__}; it must be a string")
     try:
@@ -169,20 +170,22 @@ def _clip(value: str, folder: Path) -> Path:
 
 
 def _output(number: int, entry: dict, suffix: str) -> PurePath:
-    """`output`, or `id` and the suffix, or the number and the suffix, if that is a safe path."""
+    """Path from `output`, or from `id` or the number with the suffix. Raises ValueError."""
     field = "output" if "output" in entry else "id"
     value = entry.get(field, f"{number:05d}")
     if field == "id" and isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    _check_text(field, value)
+    _check_encodable(field, value)
     output = PurePath(value)
     # A drive or a backslash would mean something else on another system.
     if not value.isprintable() or "\\" in value or ":" in value:
-        raise ValueError(f"{field} {value!r} holds characters that no file name should; leave out")
+        raise ValueError(
+            f"{field} {value!r} holds characters that a file name should not; leave them out"
+        )
     if output.is_absolute() or ".." in output.parts:
         raise ValueError(f"{field} {value!r} leads out of the output folder; give a name in it")
     if not output.name or value.endswith("/"):
-        raise ValueError(f"{field} {value!r} is no name of a file; give one")
+        raise ValueError(f"{field} {value!r} is not a file name; give one")
     if field == "output" and output.suffix:
         output_format(output)
     else:
@@ -192,16 +195,15 @@ def _output(number: int, entry: dict, suffix: str) -> PurePath:
     return output
 
 
-def _claim(line: Line, taken: dict[str, int]) -> None:
-    """Raises ValueError if another line writes there, also where a disk knows no capitals."""
+def _claim(line: Line, claimed: dict[str, int]) -> None:
+    """Raise ValueError if another line writes there, on a case-insensitive file system too."""
     name = unicodedata.normalize("NFC", line.output.as_posix()).casefold()
     folders = [f"{folder}/" for folder in PurePath(name).parents][:-1]
-    # A folder may be shared, but not with a file; a file with nothing.
+    # Outputs may share a folder, but a file must not be the folder of another.
     for other in (name, f"{name}/", *(folder[:-1] for folder in folders)):
-        if other in taken:
+        if other in claimed:
             raise ValueError(
-                f"output {str(line.output)!r} and that of line {taken[other]} can't both be there; "
-                "rename one"
+                f"output {str(line.output)!r} clashes with line {claimed[other]}'s; rename one"
             )
     for own in (name, *folders):
-        taken.setdefault(own, line.number)
+        claimed.setdefault(own, line.number)

@@ -1,27 +1,32 @@
-"""What was spoken into a folder: a JSON object per file, written as soon as the file is there.
+"""Summary of a batch's folder: a JSON object per audio file, written right after it.
 
-Of several processes each has a summary of its own, and reads those of all.
+Each of several processes has a summary of its own, and reads those of all.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
+import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..errors import one_line
 from ..speech.results import GenerationResult
-from .batch_lines import Line
+from ..voices.inputs import VOICE_FIELDS
+from .batch_lines import SOURCES, Line
 
-# In every fingerprint: another way of speaking needs another number.
-_SPEAKING = "batch 1"
+logger = logging.getLogger("mlx_voxcpm2")
+
+# Version of the fingerprints. Increase it when generated audio changes.
+_VERSION = "batch 1"
 
 
 class Summary:
-    """Which files are there; a file counts only if its last record has the same settings."""
+    """Files that were written. A file counts only if its last record has the same fingerprint."""
 
     def __init__(self, folder: Path, process: int = 0):
         self.folder = folder
@@ -36,21 +41,27 @@ class Summary:
                     record = json.loads(line)
                     found.append((float(record["time"]), str(record["audio"]), record))
                 except (ValueError, KeyError, TypeError):
-                    continue  # of a process that was killed while it wrote
+                    continue  # half a record, of a process that was killed
         return {audio: record for _, audio, record in sorted(found, key=lambda each: each[0])}
 
-    def has(self, line: Line, settings: str) -> bool:
+    def has(self, line: Line, fingerprint: str) -> bool:
         record = self._records.get(line.output.as_posix(), {})
-        return record.get("settings") == settings and (self.folder / line.output).is_file()
+        return record.get("settings") == fingerprint and (self.folder / line.output).is_file()
 
-    def add(self, line: Line, settings: str, result: GenerationResult) -> None:
-        """The file has been written. `audio` and `text` make it a manifest to learn from, too."""
+    def add(self, line: Line, fingerprint: str, result: GenerationResult) -> None:
+        """Record a written file. `audio` and `text` make the summary a training manifest, too."""
         record = {
-            "audio": line.output.as_posix(), "text": line.text, "id": line.id, "line": line.number,
-            "seconds": round(result.samples / result.sample_rate, 3), "seed": result.seed,
-            "finish_reason": result.finish_reason, "guards": result.guards,
-            "time": round(time.time(), 3), "settings": settings,
-        }  # fmt: skip
+            "audio": line.output.as_posix(),
+            "text": line.text,
+            "id": line.id,
+            "line": line.number,
+            "seconds": round(result.duration, 3),
+            "seed": result.seed,
+            "finish_reason": result.finish_reason,
+            "guards": result.guards,
+            "time": round(time.time(), 3),
+            "settings": fingerprint,
+        }
         if result.heard is not None:
             record |= {"heard": result.heard, "error_rate": round(result.error_rate, 3)}
         data = json.dumps(record, ensure_ascii=False).encode() + b"\n"
@@ -66,12 +77,53 @@ class Summary:
             ) from None
 
 
-def fingerprint(line: Line, model: dict[str, object], sources: dict[Path, str]) -> str:
-    """Of all that decides how a line sounds. model: what chose the weights; sources: their hashes.
+def fingerprint(line: Line, model: dict[str, object], hashes: dict[Path, str]) -> str:
+    """Hash of everything that decides a line's audio. model: what chose the weights.
 
-    A seed that nobody gave is no part of it: what was drawn once stays.
+    hashes: of the voices' files. A seed that was drawn is no part of it: the file stays valid.
     """
-    heard = {name: sources[path] for name, path in line.sources.items()}
-    said = [line.text, line.instruct, line.prompt_text, asdict(line.options)]
-    data = json.dumps([_SPEAKING, model, said, heard], sort_keys=True, default=str)
+    voice = {name: hashes[path] for name, path in line.sources.items()}
+    words = [getattr(line.voice, name) for name in VOICE_FIELDS if name not in SOURCES]
+    request = [line.text, *words, asdict(line.options)]
+    data = json.dumps([_VERSION, model, request, voice], sort_keys=True, default=str)
     return hashlib.sha256(data.encode()).hexdigest()[:16]
+
+
+@dataclass
+class Totals:
+    """Totals of the files that a run wrote."""
+
+    texts: int = 0
+    incomplete: int = 0
+    guarded: int = 0
+    seconds: float = 0
+    """Duration of the speech."""
+    memory: float = 0
+    """Peak in GB."""
+
+    def add(self, result: GenerationResult) -> None:
+        self.texts += 1
+        self.incomplete += result.finish_reason != "stop"
+        self.guarded += bool(result.guards)
+        self.seconds += result.duration
+        self.memory = result.peak_memory_usage
+
+    def report(self, folder: Path, finished: int, summary: Path, elapsed: float) -> None:
+        """Print the totals. finished: files of earlier runs. elapsed: seconds of this one."""
+        print(
+            f"{folder}: {self.texts} texts, {self.seconds:.2f} s of speech in {elapsed:.2f} s, "
+            f"{self.seconds / elapsed:.2f} times as fast as real time; {finished} were there "
+            f"already; peak memory {self.memory:.2f} GB",
+            file=sys.stderr,
+        )
+        if self.guarded:
+            print(
+                f'guards: acted on {self.guarded} texts; see "guards" in {summary}', file=sys.stderr
+            )
+        if self.incomplete:
+            logger.warning(
+                "%d of them were cut at their limit or fell silent, and may be incomplete: those "
+                'whose finish_reason is not "stop" in %s',
+                self.incomplete,
+                summary,
+            )

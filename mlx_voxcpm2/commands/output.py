@@ -1,70 +1,153 @@
-"""Where the command line's speech goes, and the bar that is seen meanwhile."""
+"""Outputs of the command line's speech, and its progress bar."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..settings import check_settings, setting
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
 
+    from ..model import VoxCPM2
+    from ..speech.results import FinishReason
 
-class Sinks:
-    """Where the sound goes: a file or standard output, as it comes or at the end; a loudspeaker."""
+DEFAULT_OUTPUT = "speech.wav"
+STANDARD_OUTPUT = "-"
 
-    def __init__(self, output: str | None, stream: bool, play: bool):
+
+@dataclass(frozen=True)
+class OutputTargets:
+    """Outputs of the audio: a file or standard output, as a stream or at the end; a loudspeaker.
+
+    And files beside it: subtitles, and the voice. Raises ValueError or OSError for a place that
+    can't be written to.
+    """
+
+    output: str | None = setting(
+        None,
+        "text",
+        "wav, flac, ogg, opus, mp3 or aiff by its suffix, or - for standard output (default "
+        f"{DEFAULT_OUTPUT}, none with --play)",
+        metavar="PATH",
+    )
+    stream: bool = setting(False, "switch", "write the audio while it is generated (wav)")
+    play: bool = setting(False, "switch", "play the audio while it is generated")
+    subtitles: str | None = setting(
+        None, "text", "write the times of the segments, .srt or .vtt", metavar="PATH"
+    )
+    save_voice: str | None = setting(
+        None, "text", "save the voice of the speech, for --voice", metavar="NAME_OR_PATH"
+    )
+
+    def __post_init__(self):
         from ..audio.writing import check_output
+        from ..long_form.subtitles import check_subtitles
+        from ..voices.folder import check_new_voice
 
-        self.output, self.stream, self.play = output, stream, play
-        if output not in (None, "-"):
-            check_output(output, stream)
+        check_settings(self)
+        if self.stream and self.path is None:
+            raise ValueError("--stream writes a file during generation; give --output (or - )")
+        if self.file is not None:
+            check_output(self.file, self.stream)
+        if self.subtitles is not None:
+            check_subtitles(self.subtitles)
+        if self.save_voice is not None:
+            check_new_voice(self.save_voice)
+
+    @property
+    def path(self) -> str | None:
+        """File or "-"; None if the speech is only played."""
+        return self.output or (None if self.play else DEFAULT_OUTPUT)
+
+    @property
+    def file(self) -> str | None:
+        """File of the audio, if there is one."""
+        return None if self.path == STANDARD_OUTPUT else self.path
+
+    @property
+    def name(self) -> str:
+        """The output in a report."""
+        if self.path is None:
+            return "played"
+        return "standard output" if self.path == STANDARD_OUTPUT else self.path
+
+    @property
+    def is_immediate(self) -> bool:
+        """Whether audio goes out while it is generated."""
+        return self.stream or self.play
 
     @contextlib.contextmanager
-    def open(self, sample_rate: int) -> Iterator:
-        """Yields what takes chunks (samples,); a whole file is written when all went well."""
+    def open(self, sample_rate: int) -> Iterator[Callable[[np.ndarray], None]]:
+        """Yield a function that writes chunks (samples,) to all outputs.
+
+        A file that is not streamed is written when the block has succeeded.
+        """
         import numpy as np
 
         from ..audio.streams import AtomicFile, GrowingFile, PipeStream
         from ..audio.writing import write_audio_to
 
-        chunks: list = []
+        chunks: list[np.ndarray] = []
+        writers: list[Callable[[np.ndarray], None]] = []
         with ExitStack() as stack:
-            takers = []
             if self.play:
                 from ..audio.playback import Loudspeaker
 
-                takers.append(stack.enter_context(Loudspeaker(sample_rate)).write)
-            if self.stream and self.output == "-":
-                takers.append(stack.enter_context(PipeStream(sys.stdout.buffer, sample_rate)).write)
-            elif self.output == "-":
-                takers.append(chunks.append)
-            elif self.output is not None:
-                file = (GrowingFile if self.stream else AtomicFile)(self.output, sample_rate)
-                takers.append(stack.enter_context(file).write)
+                writers.append(stack.enter_context(Loudspeaker(sample_rate)).write)
+            if self.file is not None:
+                file = (GrowingFile if self.stream else AtomicFile)(self.file, sample_rate)
+                writers.append(stack.enter_context(file).write)
+            elif self.path is not None and self.stream:
+                pipe = PipeStream(sys.stdout.buffer, sample_rate)
+                writers.append(stack.enter_context(pipe).write)
+            elif self.path is not None:
+                writers.append(chunks.append)
 
-            def take(chunk: np.ndarray) -> None:
-                for taker in takers:
-                    taker(chunk)
+            def write(chunk: np.ndarray) -> None:
+                for each in writers:
+                    each(chunk)
 
-            yield take
+            yield write
             if chunks:
                 write_audio_to(sys.stdout.buffer, np.concatenate(chunks), sample_rate)
 
 
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Speech from which a voice can be saved."""
+
+    audio: np.ndarray
+    """float32 (samples,)."""
+    text: str
+    finish_reason: FinishReason | None
+
+
+def save_voice(model: VoxCPM2, sample: Sample, instruct: str | None, name_or_path: str) -> Path:
+    """Save the voice of generated speech; its description is `instruct`. Returns the file."""
+    from ..voices.making import voice_of_speech
+
+    speech = sample.audio, model.sample_rate
+    voice = voice_of_speech(model.clip_encoder, speech, sample.text, sample.finish_reason, instruct)
+    return voice.save(name_or_path)
+
+
 class Progress:
-    """A bar in seconds of speech, and when the first of it was there."""
+    """Progress bar in seconds of speech, and the time until the first audio."""
 
     def __init__(self):
         from tqdm import tqdm
 
-        self._bar = tqdm(
-            unit="s", disable=None, file=sys.stderr, leave=False,
-            bar_format="{desc}{n:.1f} s of speech in {elapsed}",
-        )  # fmt: skip
+        form = "{desc}{n:.1f} s of speech in {elapsed}"
+        self._bar = tqdm(unit="s", disable=None, file=sys.stderr, leave=False, bar_format=form)
         self._start = time.perf_counter()
         self.first: float | None = None
 

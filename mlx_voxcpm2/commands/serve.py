@@ -1,4 +1,4 @@
-"""The command line: `mlx-voxcpm2 serve`, an OpenAI-compatible server that speaks."""
+"""The command line: `mlx-voxcpm2 serve`, an OpenAI-compatible speech server."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import argparse
 import os
 import socket
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import one_line
-from ..schema import check_integer
-from .model_flags import add_model_flags, load
-from .option_flags import chosen_options
+from ..settings import check_settings, setting
+from ..speech.options import GenerationOptions
+from .model_flags import ModelChoice, add_model_flags, load
+from .setting_flags import add_setting_flags, read_settings
 from .shell import Parser, flag, messages_on_success, run
 
 if TYPE_CHECKING:
@@ -20,85 +22,104 @@ if TYPE_CHECKING:
     from ..server.request import Limits
     from ..voices.registry import VoiceRegistry
 
-# A client that listens gets so many seconds to hear the end when the server is stopped.
+# When the server is stopped, clients that are listening get this time to receive the rest.
 GRACE_SECONDS = 5
 
-# For how long a connection stays open for another request. OpenAI's client uses one again for 5 s,
-# and one that we closed at that moment would be an error to it.
+# Time that a connection stays open for another request. OpenAI's client uses one again for 5 s,
+# and would fail if we closed it at that moment.
 KEEP_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class ServeArguments:
+    """Address, voices and limits of the server, and its model with the default options."""
+
+    model: ModelChoice
+    options: GenerationOptions
+    host: str = setting(
+        "127.0.0.1", "text", "address to listen at: this machine only, or 0.0.0.0 for all networks"
+    )
+    port: int = setting(8000, "integer", "port; 0 for a free one", low=0, high=65535)
+    allowed_origins: tuple[str, ...] = ()
+    voices: tuple[str, ...] | None = None
+    """None for all saved voices."""
+    voice: str | None = setting(
+        None,
+        "text",
+        "voice of requests that name none or 'default' (default: the model makes one up)",
+        metavar="NAME_OR_PATH",
+    )
+    max_text_length: int = setting(4096, "integer", "characters of one request at most", low=1)
+    batch_size: int = setting(8, "integer", "requests generated at once", low=1)
+    max_queue: int = setting(
+        64, "integer", "further requests that may wait; others get status 503", low=0
+    )
+    verbose: bool = False
+
+    def __post_init__(self):
+        check_settings(self)
 
 
 def build_parser(prog: str | None = None) -> Parser:
     parser = Parser(
         prog=prog,
-        description="Speak for programs: POST /v1/audio/speech as OpenAI's service has it, by "
-        "mlx-audio's server. Flags may be spelled with - for _.",
+        description="Serve POST /v1/audio/speech as OpenAI's service does, by mlx-audio's server. "
+        "Flags may be spelled with - for _.",
     )
-    server = parser.add_argument_group("where")
-    flag(
-        server, "host", default="127.0.0.1",
-        help="this machine only (default %(default)s); 0.0.0.0 for all who can reach it",
-    )  # fmt: skip
-    flag(server, "port", type=int, default=8000, help="0 for a free one (default %(default)s)")
-    flag(
-        server, "allowed_origins", nargs="+", default=[], metavar="URL",
-        help="web pages that may ask from a browser (default none, * for any)",
-    )  # fmt: skip
-    voices = parser.add_argument_group("in which voices")
-    flag(
-        voices, "voices", nargs="+", metavar="NAME_OR_PATH",
-        help="only these (default: all that `mlx-voxcpm2 voice` keeps)",
-    )  # fmt: skip
-    flag(
-        voices, "voice", metavar="NAME_OR_PATH",
-        help="for requests that name none or 'default' (default: the model makes one up)",
-    )  # fmt: skip
-    limits = parser.add_argument_group("how much")
-    flag(
-        limits, "max_text_length", type=int, default=4096,
-        help="characters of one request (default %(default)s)",
-    )  # fmt: skip
-    flag(
-        limits, "batch_size", type=int, default=8,
-        help="requests that are spoken at once (default %(default)s)",
-    )  # fmt: skip
-    flag(
-        limits, "max_queue", type=int, default=64,
-        help="more that may wait; others are refused with status 503 (default %(default)s)",
-    )  # fmt: skip
+    address = parser.add_argument_group("address")
+    add_setting_flags(address, ServeArguments, ["host", "port"])
+    origins = "web pages that may send requests from a browser (default none, * for any)"
+    flag(address, "allowed_origins", nargs="+", default=[], metavar="URL", help=origins)
+    voices = parser.add_argument_group("voices")
+    offered = "voices to offer (default: all that `mlx-voxcpm2 voice add` saved)"
+    flag(voices, "voices", nargs="+", metavar="NAME_OR_PATH", help=offered)
+    add_setting_flags(voices, ServeArguments, ["voice"])
+    limits = parser.add_argument_group("limits")
+    add_setting_flags(limits, ServeArguments, ["max_text_length", "batch_size", "max_queue"])
     add_model_flags(parser)
     return parser
 
 
-def serve(args: argparse.Namespace) -> None:
+def read_arguments(args: argparse.Namespace) -> ServeArguments:
+    """The dataclasses of the flags. Raises ValueError, in one line."""
+    return read_settings(
+        ServeArguments,
+        args,
+        allowed_origins=tuple(args.allowed_origins),
+        voices=None if args.voices is None else tuple(args.voices),
+        verbose=args.verbose,
+        model=read_settings(ModelChoice, args),
+        options=read_settings(GenerationOptions, args),
+    )
+
+
+def serve(arguments: ServeArguments) -> None:
+    """Serve requests until Ctrl-C or SIGTERM. Raises ValueError or OSError."""
     from ..server.request import Limits
     from ..server.routes import mlx_audio_server
     from ..voices.registry import VoiceRegistry
 
-    for name, least in (("max_text_length", 1), ("batch_size", 1), ("max_queue", 0)):
-        check_integer(name, getattr(args, name), least, None)
-    check_integer("port", args.port, 0, 65535)
-    options = chosen_options(args)
-    voices = VoiceRegistry(args.voices, args.voice)
-    mlx_audio_server()  # if it is missing, that is said before a model is loaded
-    with bound_socket(args.host, args.port) as listener:
-        limits = Limits(model_name(args.model), args.max_text_length, options)
+    voices = VoiceRegistry(arguments.voices, arguments.voice)
+    mlx_audio_server()  # raises before a model is loaded if mlx-audio is missing
+    with bound_socket(arguments.host, arguments.port) as listener:
+        name = model_name(arguments.model.model)
+        limits = Limits(name, arguments.max_text_length, arguments.options)
         with messages_on_success():
-            app = application(args, voices, limits)
+            app = application(arguments, voices, limits)
         host, port = listener.getsockname()[:2]
         host = f"[{host}]" if ":" in host else host
         print(f"{limits.model} speaks at http://{host}:{port}/v1", file=sys.stderr, flush=True)
-        answer(app, listener, args.verbose)
+        answer(app, listener, arguments.verbose)
 
 
 def model_name(path_or_repo: str) -> str:
-    """What clients call it: a repository's name, or a folder's without what lies above it."""
+    """Name of the model for clients: a repository, or a folder without its parents."""
     path = os.path.expanduser(path_or_repo)
     return os.path.basename(os.path.realpath(path)) if os.path.exists(path) else path_or_repo
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
-    """Takes the port before a model is loaded. Raises OSError, in one line."""
+    """A socket that listens, made before a model is loaded. Raises OSError, in one line."""
     listener = None
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -115,36 +136,42 @@ def bound_socket(host: str, port: int) -> socket.socket:
     return listener
 
 
-def application(args: argparse.Namespace, voices: VoiceRegistry, limits: Limits) -> FastAPI:
-    """With the model loaded. Raises what loading raises."""
+def application(arguments: ServeArguments, voices: VoiceRegistry, limits: Limits) -> FastAPI:
+    """The application, with its model loaded. Raises what loading raises."""
     from ..server.routes import ModelOwner, SpeechRoutes
 
-    owner = ModelOwner(lambda: load(args), limits.model, voices, args.batch_size)
+    batch_size = arguments.batch_size
+    owner = ModelOwner(lambda: load(arguments.model), limits.model, voices, batch_size)
     voices.check(owner.model.clip_encoder)
-    routes = SpeechRoutes(owner, voices, limits, args.batch_size + args.max_queue)
-    return routes.application(args.allowed_origins)
+    routes = SpeechRoutes(owner, voices, limits, batch_size + arguments.max_queue)
+    return routes.application(arguments.allowed_origins)
 
 
 def answer(app: FastAPI, listener: socket.socket, verbose: bool) -> None:
-    """Until Ctrl-C or SIGTERM."""
+    """Answer requests until Ctrl-C or SIGTERM."""
     import uvicorn
 
-    # What goes wrong with a request we log ourselves; the rest is who was cut off at the end.
+    # The routes log failures of requests; what uvicorn would add are clients cut off at the end.
     config = uvicorn.Config(
-        app, log_level="info" if verbose else "critical", access_log=verbose, lifespan="on",
-        timeout_graceful_shutdown=GRACE_SECONDS, timeout_keep_alive=KEEP_SECONDS,
-    )  # fmt: skip
+        app,
+        log_level="info" if verbose else "critical",
+        access_log=verbose,
+        lifespan="on",
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_keep_alive=KEEP_SECONDS,
+    )
     try:
         uvicorn.Server(config).run(sockets=[listener])
     except KeyboardInterrupt:
-        pass  # the way to stop it; uvicorn has let the others finish
+        pass  # the usual way to stop it; uvicorn has finished the other requests
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> int:
     from ..mlx_audio import leave
     from ..server.routes import ModelOwner
 
-    status = run(build_parser(prog or "python -m mlx_voxcpm2.commands.serve"), serve, argv)
+    parser = build_parser(prog or "python -m mlx_voxcpm2.commands.serve")
+    status = run(parser, lambda args: serve(read_arguments(args)), argv)
     if ModelOwner.has_begun:
         leave(status)
     return status

@@ -1,4 +1,4 @@
-"""What every command of the package shares: spellings of flags, one-line errors, exit status."""
+"""Parts that all commands share: spellings of flags, one-line errors, exit status."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from logging.handlers import MemoryHandler
+from pathlib import Path
+from typing import Any, NoReturn
 
 
 class FirstSpelling(argparse.HelpFormatter):
-    """Lists each flag once, as it was named first."""
+    """Help that lists each flag once, under its first name."""
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if not action.option_strings or action.dest == "help":
@@ -24,27 +26,46 @@ class FirstSpelling(argparse.HelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """Errors are one line; abbreviations are not guessed."""
+    """Parser whose errors are one line, and which does not guess abbreviations."""
 
-    def __init__(self, **options: object):
+    def __init__(self, **options: Any):
         super().__init__(allow_abbrev=False, formatter_class=FirstSpelling, **options)
 
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; --help lists the flags\n")
 
 
 def flag(
-    parser: argparse.ArgumentParser | argparse._ArgumentGroup, *names: str, **options: object
+    parser: argparse.ArgumentParser | argparse._ArgumentGroup, *names: str, **options: Any
 ) -> None:
-    """Adds --NAME; further names are what others call it. Each in both spellings, _ and -."""
+    """Add --NAME; further names are aliases. Each may be spelled with _ or -."""
     spellings = [f"--{name}" for name in names]
     spellings += [f"--{name.replace('_', '-')}" for name in names if "_" in name]
-    parser.add_argument(*spellings, dest=names[0], **options)
+    parser.add_argument(*spellings, **{"dest": names[0]} | options)
+
+
+def given_text(name: str, text: str | None, file: str | None) -> str | None:
+    """The text of a flag, or the content of the UTF-8 file of another; None if neither is given.
+
+    Raises ValueError or OSError, in one line.
+    """
+    if text is not None and file is not None:
+        raise ValueError(f"{name} and a file with it are both given; leave one out")
+    if file is None:
+        return text
+    try:
+        return Path(os.path.expanduser(file)).read_text(encoding="utf-8-sig").strip()
+    except UnicodeDecodeError:
+        raise ValueError(f"{file}: not UTF-8 text; save it as UTF-8") from None
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{file}: no such file; check the path") from None
+    except IsADirectoryError:
+        raise ValueError(f"{file} is a folder; give a text file") from None
 
 
 @contextmanager
 def messages_on_success() -> Iterator[None]:
-    """What the library says waits until the block has succeeded, since a failure is one line."""
+    """Hold log messages until the block has succeeded, since a failure is one line."""
     logger = logging.getLogger("mlx_voxcpm2")
     held = MemoryHandler(capacity=1000, flushLevel=logging.CRITICAL)
     logger.addHandler(held)
@@ -60,14 +81,14 @@ def messages_on_success() -> Iterator[None]:
 
 @contextmanager
 def stopped_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP (a closed terminal) raise in the block, so that it clears up."""
+    """Raise SystemExit in the block on SIGTERM and SIGHUP (a closed terminal), for its clean-up."""
 
     def stop(number: int, _: object) -> None:
         raise SystemExit(128 + number)
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     for number, handler in before.items():
-        if handler != signal.SIG_IGN:  # as nohup has it
+        if handler != signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, stop)
     try:
         yield
@@ -81,7 +102,10 @@ def run(
     command: Callable[[argparse.Namespace], None],
     argv: list[str] | None,
 ) -> int:
-    """Runs a command; the exit status. What the user can mend is one line and status 2."""
+    """Run a command and return the exit status: errors that a user can fix are one line, status 2.
+
+    command: called with the parsed arguments, which it turns into dataclasses first of all.
+    """
     args = parser.parse_args(argv)
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     level = logging.INFO if getattr(args, "verbose", False) else logging.WARNING
@@ -89,7 +113,7 @@ def run(
     try:
         command(args)
     except BrokenPipeError:
-        # Whoever read our output has seen enough. Python would complain again when it flushes.
+        # The reader of our output has left. Python would complain again when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
@@ -105,6 +129,6 @@ def run(
 
 def _leave(status: int) -> int:
     if threading.active_count() > 1:
-        # Python would wait for a download that is under way; what it has is kept.
+        # Python would wait for a download in progress, whose finished part is in the cache.
         os._exit(status)
     return status

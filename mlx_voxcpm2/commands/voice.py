@@ -6,37 +6,63 @@ import argparse
 import json
 import logging
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import one_line
+from ..settings import setting
 from ..voices.folder import check_new_voice, existing_voice, voice_files, voices_folder
+from ..voices.inputs import VoiceInputs
 from ..voices.saved import Voice
-from .asr_flags import add_transcribe_flags, chosen_recogniser, heard_words, words_are_wanted
-from .model_flags import DEFAULT_MODEL, read_text
-from .shell import Parser, flag, messages_on_success, run
+from .asr_flags import RecogniserChoice, add_transcribe_flags, read_recogniser, transcript
+from .model_flags import ModelChoice
+from .setting_flags import add_setting_flags, read_settings
+from .shell import Parser, flag, given_text, messages_on_success, run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ..audio.reading import AudioSource
+
 logger = logging.getLogger("mlx_voxcpm2")
 
 
+@dataclass(frozen=True, eq=False)
+class AddArguments:
+    """Voice to make of decoded clips, its name, and the model that encodes them."""
+
+    name: str
+    """A name, or a path that ends in .safetensors."""
+    ref_audio: AudioSource | None
+    prompt_audio: AudioSource | None
+    prompt_text: str | None
+    model: ModelChoice
+    recogniser: RecogniserChoice
+    lacks_transcript: bool
+    """Whether the recogniser has to write prompt_text."""
+    description: str = setting("", "text", "note, shown by list and show")
+    as_is: bool = setting(False, "switch", "keep a quiet clip's level and the silence at its ends")
+    overwrite: bool = setting(False, "switch", "replace the voice of that name")
+
+
 def build_parsers(prog: str | None = None) -> tuple[Parser, dict[str, Parser]]:
-    """The command's, and those of what it does by name."""
+    """The command's parser, and those of its actions by name."""
     parser = Parser(
         prog=prog,
-        description="Keep voices, each in one small file, and speak in them: generate --voice "
-        f"NAME. They are in {voices_folder()}, or where MLX_VOXCPM2_VOICES says.",
+        description="Save voices, each in one small file, to speak in them: generate --voice "
+        f"NAME. They are in {voices_folder()}, or in $MLX_VOXCPM2_VOICES.",
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="add|list|show|remove")
+    texts = {
+        "add": "save the voice of a clip",
+        "list": "list the saved voices",
+        "show": "show the details of one voice",
+        "remove": "delete voices",
+    }
     made = {
-        name: actions.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        for name, text in (
-            ("add", "keep the voice of a clip"),
-            ("list", "list the voices that are kept"),
-            ("show", "say all about one voice"),
-            ("remove", "delete voices"),
-        )
+        name: actions.add_parser(name, help=text, description=f"{text.capitalize()}.")
+        for name, text in texts.items()
     }
     _add_flags(made["add"])
     for name in ("list", "show"):
@@ -47,81 +73,93 @@ def build_parsers(prog: str | None = None) -> tuple[Parser, dict[str, Parser]]:
 
 
 def _add_flags(parser: Parser) -> None:
-    parser.add_argument(
-        "name", metavar="NAME_OR_PATH", help="its name, or a path that ends in .safetensors"
-    )
-    flag(parser, "ref_audio", "reference_audio", metavar="PATH", help="the clip, of 5 to 30 s")
-    flag(parser, "prompt_text", help="what the clip says, to clone it the more closely")
-    flag(parser, "prompt_file", metavar="PATH", help="a UTF-8 file with prompt_text")
-    flag(parser, "prompt_audio", metavar="PATH", help="another clip, that prompt_text belongs to")
-    flag(parser, "description", default="", help="a note, shown by list and show")
-    flag(
-        parser, "as_is", action="store_true",
-        help="don't raise a quiet clip's level, don't cut silence off its ends",
-    )  # fmt: skip
-    flag(parser, "overwrite", action="store_true", help="replace the voice of that name")
-    flag(
-        parser, "model", "model_path", "hf_model_id", default=DEFAULT_MODEL,
-        metavar="PATH_OR_REPO", help="a folder or hub repository (default %(default)s)",
-    )  # fmt: skip
-    flag(parser, "revision", help="of the hub repository")
+    help = "its name, or a path that ends in .safetensors"
+    parser.add_argument("name", metavar="NAME_OR_PATH", help=help)
+    changes = {
+        "ref_audio": {"help": "clip of the voice, of 5 to 30 s"},
+        "prompt_audio": {"help": "another clip, which prompt_text belongs to"},
+        "prompt_text": {"help": "transcript of the clip, to clone it more closely"},
+    }
+    add_setting_flags(parser, VoiceInputs, changes, changes=changes)
+    flag(parser, "prompt_file", metavar="PATH", help="UTF-8 file with prompt_text")
+    add_setting_flags(parser, AddArguments)
+    add_setting_flags(parser, ModelChoice, ["model", "revision"])
     add_transcribe_flags(parser)
 
 
-def add(args: argparse.Namespace) -> None:
-    from ..audio.reading import read_audio
-    from ..load import load_lazily
-    from ..voices.inputs import VoiceInputs
+def read_add_arguments(args: argparse.Namespace) -> AddArguments:
+    """The dataclasses of the flags, the clips decoded. Raises ValueError or OSError."""
+    from ..audio.reading import read_channels
 
-    prompt_text = read_text(args, "prompt_text")
+    words = given_text("prompt_text", args.prompt_text, args.prompt_file)
     if args.ref_audio is None and args.prompt_audio is None:
         raise ValueError("no clip; give --ref_audio")
+    recogniser = read_recogniser(args)
     clip = args.prompt_audio or args.ref_audio
-    hears = words_are_wanted(args, clip, prompt_text)
-    said = "…" if hears else prompt_text
-    VoiceInputs(None, None, clip if said is not None else args.prompt_audio, said)
+    lacks_transcript = recogniser.transcribes(clip, words)
+    if not lacks_transcript:
+        prompt = args.prompt_audio if words is None else clip
+        VoiceInputs(prompt_audio=prompt, prompt_text=words)  # raises what can't be combined
     check_new_voice(args.name, args.overwrite)
-    for name in ("ref_audio", "prompt_audio"):
-        if getattr(args, name) is not None:
-            read_audio(getattr(args, name), 16000, name)  # before a model is downloaded
+    paths = {"ref_audio": args.ref_audio, "prompt_audio": args.prompt_audio}
+    clips = {
+        name: None if path is None else read_channels(path, name) for name, path in paths.items()
+    }
+    return read_settings(
+        AddArguments,
+        args,
+        name=args.name,
+        prompt_text=words,
+        model=read_settings(ModelChoice, args),
+        recogniser=recogniser,
+        lacks_transcript=lacks_transcript,
+        **clips,
+    )
+
+
+def add(arguments: AddArguments) -> None:
+    """Make a voice and save it. Raises ValueError or OSError."""
+    from ..load import load_lazily
+
+    ref_audio, prompt_audio = arguments.ref_audio, arguments.prompt_audio
+    prompt_text = arguments.prompt_text
     with messages_on_success():
-        if hears:
-            name = "ref_audio" if args.prompt_audio is None else "prompt_audio"
-            prompt_text = heard_words(clip, chosen_recogniser(args), name)
-        model = load_lazily(args.model, args.revision)
+        if arguments.lacks_transcript:
+            name = "ref_audio" if prompt_audio is None else "prompt_audio"
+            prompt_text = transcript(getattr(arguments, name), arguments.recogniser.load(), name)
+        model = load_lazily(arguments.model.model, arguments.model.revision)
         voice = model.make_voice(
-            args.ref_audio, args.prompt_audio, prompt_text, args.description, args.as_is
+            ref_audio, prompt_audio, prompt_text, arguments.description, arguments.as_is
         )
-        file = voice.save(args.name, args.overwrite)
+        file = voice.save(arguments.name, arguments.overwrite)
     print(f"{file}: {_contents(voice)}", file=sys.stderr)
 
 
-def list_voices(args: argparse.Namespace) -> None:
-    """Those that can be read; what can't be is a line on stderr each."""
+def list_voices(as_json: bool) -> None:
+    """Print the saved voices; those that can't be read are a line on standard error each."""
     voices = {}
     for file in voice_files():
         try:
             voices[file] = Voice.load(file)
         except (ValueError, OSError) as error:
             logger.warning("%s", one_line(error))
-    if args.json:
+    if as_json:
         _print_json([_entry(file, voice) for file, voice in voices.items()])
         return
     if not voices:
-        print(
-            f"no voices in {voices_folder()}; `mlx-voxcpm2 voice add NAME --ref_audio CLIP` "
-            "keeps one", file=sys.stderr,
-        )  # fmt: skip
+        advice = "`mlx-voxcpm2 voice add NAME --ref_audio CLIP` saves one"
+        print(f"no voices in {voices_folder()}; {advice}", file=sys.stderr)
     width = max((len(file.stem) for file in voices), default=0)
     for voice in voices.values():
         note = f"; {_printable(voice.description)}" if voice.description else ""
         print(f"{_printable(voice.name):{width}}  {_contents(voice)}{note}")
 
 
-def show(args: argparse.Namespace) -> None:
-    file = existing_voice(args.name)
+def show(name_or_path: str, as_json: bool) -> None:
+    """Print the details of a voice. Raises ValueError or OSError."""
+    file = existing_voice(name_or_path)
     entry = _entry(file, Voice.load(file))
-    if args.json:
+    if as_json:
         _print_json(entry)
         return
     for name, value in entry.items():
@@ -129,9 +167,9 @@ def show(args: argparse.Namespace) -> None:
             print(f"{name}: {_printable(str(value))}")
 
 
-def remove(args: argparse.Namespace) -> None:
-    """All of them or, if one is not there, none."""
-    files = [existing_voice(name) for name in args.names]
+def remove(names: Sequence[str]) -> None:
+    """Delete voices: all of them or, if one does not exist, none. Raises ValueError or OSError."""
+    files = [existing_voice(name) for name in names]
     for file in files:
         if file.parent != voices_folder():  # it may be a model's
             raise ValueError(f"{file} is not in {voices_folder()}; delete it yourself")
@@ -171,16 +209,25 @@ def _print_json(value: object) -> None:
 
 
 def _printable(text: str) -> str:
-    """On one line, without what would command a terminal: the file may be somebody else's."""
+    """The text on one line, without control characters: the file may be somebody else's."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
-ACTIONS = {"add": add, "list": list_voices, "show": show, "remove": remove}
+def perform(args: argparse.Namespace) -> None:
+    """Run the action that the arguments name."""
+    if args.action == "add":
+        add(read_add_arguments(args))
+    elif args.action == "list":
+        list_voices(args.json)
+    elif args.action == "show":
+        show(args.name, args.json)
+    else:
+        remove(args.names)
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> int:
     parser, _ = build_parsers(prog or "python -m mlx_voxcpm2.commands.voice")
-    return run(parser, lambda args: ACTIONS[args.action](args), argv)
+    return run(parser, perform, argv)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..schema import check_integer, check_number
+from ..settings import check_values, setting
 from ..speech.generation import Progress, whole_results
 from ..speech.results import GenerationResult
 from ..text.normalization import INSTRUCTION, LANGUAGES, MARK, language_of, normalized
@@ -39,11 +39,13 @@ class Verification:
     """
 
     recogniser: Recogniser
-    limit: float = 0.2
-    retries: int = 2
+    limit: float = setting(
+        0.2, "number", "fraction of the words that may be wrong", low=0, high=1, metavar="FRACTION"
+    )
+    retries: int = setting(2, "integer", "further attempts at most", low=0, high=20, metavar="N")
 
     def __post_init__(self):
-        check_limits(self.limit, self.retries)
+        check_values(Verification, vars(self), "verify_")
         if find_spec("jiwer") is None:
             raise ValueError("verify needs the library jiwer; install 'mlx-voxcpm2[asr]'")
 
@@ -122,11 +124,6 @@ class Transcribed:
     def __str__(self) -> str:
         text = self.transcript if len(self.transcript) <= 60 else self.transcript[:59] + "…"
         return f"seed {self.result.seed} was heard as {text!r}, {self.error_rate:.0%} wrong"
-
-
-def check_limits(limit: float, retries: int) -> None:
-    check_number("verify_limit", limit, 0, 1)
-    check_integer("verify_retries", retries, 0, 20)
 
 
 def error_rate(text: str, transcript: str) -> float:

@@ -42,6 +42,10 @@ ADVICE = {
 }
 
 
+DEFAULT_OPTIONS = GenerationOptions()
+"""Options of calls that give none."""
+
+
 class SpeechKeywords(VoiceKeywords, OptionKeywords, total=False):
     """Voice and options as keyword arguments, for type checkers."""
 
@@ -54,7 +58,8 @@ def parse_keywords(
     Raises TypeError for an unknown name, with a hint, and ValueError for a value out of range.
     """
     voice, values = split_keywords(function, given, VoiceInputs, GenerationOptions)
-    return VoiceInputs(**voice), replace(options or GenerationOptions(), **values)
+    options = options or DEFAULT_OPTIONS
+    return VoiceInputs(**voice), replace(options, **values) if values else options
 
 
 def split_keywords(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 
 from ..models.voxcpm2.config import VoxCPM2Config
-from ..text.spoken import spoken_letters, spoken_text
+from ..text.spoken import spoken_letters, spoken_text, with_instruction
 from ..voices.clip_encoder import ClipEncoder
 from ..voices.inputs import VoiceInputs
 from .batch import Request, length_limit
@@ -58,7 +58,7 @@ class RequestBuilder:
         if self.known_words is not None:
             words_only = self.known_words.folded(words_only)
             self.known_words.warn(words_only)
-        text = spoken_text(words_only, voice.instruct)
+        text = with_instruction(words_only, voice.instruct)
         voice = voice.resolved(self.clip_encoder)
         tokens = self._tokens(self._folded((voice.prompt_text or "") + text))
         reference = self.clip_encoder.prepare(voice.ref_audio, "ref_audio", "right")

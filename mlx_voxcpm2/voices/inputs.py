@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from ..settings import setting
 from .saved import Voice
 
 if TYPE_CHECKING:
@@ -28,11 +29,19 @@ class VoiceInputs:
     Raises ValueError for what no mode combines.
     """
 
-    instruct: str | None = None
-    ref_audio: AudioSource | mx.array | None = None
-    prompt_audio: AudioSource | mx.array | None = None
-    prompt_text: str | None = None
-    voice: str | Path | Voice | None = None
+    instruct: str | None = setting(
+        None, "text", "description of the voice or of the style", aliases=("control",)
+    )
+    ref_audio: AudioSource | mx.array | None = setting(
+        None, "audio", "clip of a voice to clone", aliases=("reference_audio",), metavar="PATH"
+    )
+    prompt_audio: AudioSource | mx.array | None = setting(
+        None, "audio", "speech to continue, with its transcript, prompt_text", metavar="PATH"
+    )
+    prompt_text: str | None = setting(None, "text", "transcript of prompt_audio")
+    voice: str | Path | Voice | None = setting(
+        None, "voice", "saved voice, instead of clips", metavar="NAME_OR_PATH"
+    )
 
     def __post_init__(self):
         self._check_voice()

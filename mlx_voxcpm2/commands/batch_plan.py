@@ -1,0 +1,147 @@
+"""Plan of a batch: the lines that this process has to speak; all checks before the model."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..audio.writing import output_format
+from ..errors import one_line
+from .asr_flags import RecogniserChoice
+from .batch_lines import FIELDS, Defaults, Line, Problem, read_lines
+from .batch_summary import Summary, fingerprint
+from .batch_voices import LineVoices
+from .model_flags import ModelChoice
+
+if TYPE_CHECKING:
+    import mlx.core as mx
+
+logger = logging.getLogger("mlx_voxcpm2")
+
+
+@dataclass(frozen=True)
+class BatchArguments:
+    """Lines to speak, and how. Paths are as they were typed."""
+
+    input: str
+    output_dir: str
+    format: str
+    """Suffix of outputs without one, such as wav."""
+    batch_size: int
+    defaults: Defaults
+    model: ModelChoice
+    recogniser: RecogniserChoice
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Lines to be spoken by this process."""
+
+    folder: Path
+    lines: list[Line]
+    """In the order of the file."""
+    voices: LineVoices
+    """Of those lines, read."""
+    finished: int
+    """Number of lines of this process that an earlier run has spoken."""
+    fingerprints: dict[int, str]
+    """By number of the line."""
+    summary: Summary
+
+
+def make_plan(arguments: BatchArguments) -> Plan:
+    """The share of this process; under `mlx.launch` every nth line, of n processes.
+
+    Lists every unusable line on standard error, and raises ValueError in all processes;
+    FileNotFoundError or another OSError for files that can't be read. Nothing is written.
+    """
+    import mlx.core as mx
+
+    try:
+        group = mx.distributed.init()
+    except RuntimeError as error:
+        raise ValueError(f"the processes can't connect: {one_line(error)}") from None
+    fault, plan = None, None
+    try:
+        plan = _plan(arguments, group.rank(), group.size())
+    except (ValueError, OSError) as error:
+        fault = error
+    _agree(fault, group)
+    assert plan is not None
+    return plan
+
+
+def _agree(fault: Exception | None, group: mx.distributed.Group) -> None:
+    """Raise the fault in its process, and an error that there is one in the others."""
+    import mlx.core as mx
+
+    faults = mx.distributed.all_sum(mx.array(fault is not None, dtype=mx.int32), group=group)
+    if faults.item():
+        raise fault or ValueError("another process found faults; nothing was spoken")
+
+
+def _plan(arguments: BatchArguments, rank: int, processes: int) -> Plan:
+    source, folder = arguments.input, Path(os.path.expanduser(arguments.output_dir))
+    _check_folder(folder)
+    suffix = output_format(f"a.{arguments.format}")
+    lines, problems, unused = read_lines(source, arguments.defaults, suffix)
+    if unused and not rank:
+        names, known = ", ".join(sorted(unused)), ", ".join(FIELDS)
+        logger.warning("%s: unknown fields are ignored: %s; known are %s", source, names, known)
+    share, problems = lines[rank::processes], [] if rank else problems  # else all would list them
+    hashes, faults = _hashes(share)
+    problems += faults + [problem for line in share for problem in _links_out(line, folder)]
+    _refuse(problems, source)
+    weights, summary = arguments.model.cache_key(), Summary(folder, rank)
+    if verified := arguments.recogniser.cache_key():
+        weights["verify"] = verified
+    fingerprints = {line.number: fingerprint(line, weights, hashes) for line in share}
+    left = [line for line in share if not summary.has(line, fingerprints[line.number])]
+    voices = LineVoices(left)
+    _refuse(voices.read(left), source)
+    return Plan(folder, left, voices, len(share) - len(left), fingerprints, summary)
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise ValueError or PermissionError if files can't be written there; writes none."""
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not existing.is_dir():
+        raise ValueError(f"{existing} is a file; give a folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise PermissionError(f"{existing}: no permission to write; choose another folder")
+
+
+def _refuse(problems: list[Problem], source: str) -> None:
+    """List all problems and raise ValueError, if there are any."""
+    for problem in sorted(problems, key=lambda problem: problem.number):
+        print(f"{source}: {problem}", file=sys.stderr)
+    if count := len({problem.number for problem in problems}):
+        lines = "1 line" if count == 1 else f"{count} lines"
+        raise ValueError(f"{source}: {lines} cannot be used; nothing was spoken")
+
+
+def _hashes(lines: list[Line]) -> tuple[dict[Path, str], list[Problem]]:
+    """SHA-256 of the voices' files, and the lines that need a file that can't be read."""
+    found, problems = {}, []
+    for line in lines:
+        for name, path in line.sources.items():
+            try:
+                if path not in found:
+                    found[path] = hashlib.sha256(path.read_bytes()).hexdigest()
+            except OSError as error:
+                fault = f"{name}: {str(path)!r} cannot be read ({one_line(error)}); check the path"
+                problems.append(Problem(line.number, fault))
+    return found, problems
+
+
+def _links_out(line: Line, folder: Path) -> list[Problem]:
+    target = Path(os.path.realpath(folder / line.output))
+    if target.is_relative_to(os.path.realpath(folder)):
+        return []
+    fault = f"output {str(line.output)!r} leads out of {folder} by a link; give another name"
+    return [Problem(line.number, fault)]

@@ -1,0 +1,120 @@
+"""Arguments of `generate`: its flags, and the dataclasses that they become."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass, replace
+
+from ..long_form.options import LongFormOptions
+from ..speech.options import GenerationOptions
+from ..text.normalization import normalized
+from ..text.segments import SEGMENT_LENGTH
+from ..text.spoken import check_text
+from ..voices.inputs import VoiceInputs
+from .asr_flags import RecogniserChoice, add_transcribe_flags, add_verify_flags, read_recogniser
+from .model_flags import ModelChoice, add_model_flags
+from .output import OutputTargets
+from .setting_flags import add_setting_flags, read_settings
+from .shell import Parser, flag, given_text
+from .voice_flags import add_voice_flags, read_voice
+
+
+@dataclass(frozen=True)
+class GenerateArguments:
+    """What to say, in which voice, by which model, and the outputs."""
+
+    text: str
+    voice: VoiceInputs
+    options: GenerationOptions
+    long_form: LongFormOptions
+    model: ModelChoice
+    recogniser: RecogniserChoice
+    targets: OutputTargets
+    lacks_transcript: bool = False
+    """Whether the recogniser has to transcribe the prompt."""
+
+    def with_words(self) -> GenerateArguments:
+        """These arguments with the text in words, if `normalize` asks for it."""
+        if not self.options.normalize:
+            return self
+        text = normalized(self.text, self.long_form.language)
+        check_text(text)
+        return replace(self, text=text, options=replace(self.options, normalize=False))
+
+
+def build_parser(prog: str | None = None) -> Parser:
+    parser = Parser(
+        prog=prog,
+        description="Generate speech with VoxCPM2. Flags may be spelled with - for _.",
+    )
+    text = parser.add_argument_group("text (otherwise read from standard input)")
+    flag(text, "text", help="the words to speak")
+    flag(text, "text_file", metavar="PATH", help="UTF-8 file with the text")
+    add_voice_flags(parser)
+    add_transcribe_flags(parser)
+    add_setting_flags(parser.add_argument_group("output"), OutputTargets)
+    _add_long_form_flags(parser)
+    add_model_flags(parser)
+    add_verify_flags(parser, has_asr_model=True)
+    return parser
+
+
+def _add_long_form_flags(parser: Parser) -> None:
+    heading = parser.add_argument_group(
+        "long texts: split at sentences, spoken in one voice; a stopped run is resumed"
+    )
+    length = {
+        "default": None,
+        "help": "letters of a segment at most; a Chinese character counts as three; 0 for no limit "
+        f"(default {SEGMENT_LENGTH}; 0 with --stream or --play)",
+    }
+    crossfade = {
+        "type": milliseconds,
+        "metavar": "MS",
+        "help": "overlap of neighbouring segments in milliseconds (0 to 1000; default 0)",
+    }
+    changes = {"segment_length": length, "crossfade": crossfade}
+    add_setting_flags(heading, LongFormOptions, changes=changes)
+
+
+def milliseconds(text: str) -> float:
+    """Seconds of a number of milliseconds, 0 to 1000."""
+    value = float(text)
+    if not 0 <= value <= 1000:
+        raise argparse.ArgumentTypeError(f"{value:g} is not a number from 0 to 1000")
+    return value / 1000
+
+
+def read_arguments(args: argparse.Namespace) -> GenerateArguments:
+    """The dataclasses of the flags, checked as far as they can be without a model.
+
+    Raises ValueError or OSError, in one line.
+    """
+    recogniser = read_recogniser(args)
+    options = read_settings(GenerationOptions, args)
+    length = args.segment_length
+    if length is None:
+        # Of a stream the first patch is heard at once; of segments, a whole one is waited for.
+        length = 0 if args.stream or args.play else SEGMENT_LENGTH
+    long_form = read_settings(LongFormOptions, args, segment_length=length)
+    targets = read_settings(OutputTargets, args)
+    voice, lacks_transcript = read_voice(args, recogniser)
+    model = read_settings(ModelChoice, args)
+    text = given_text("text", args.text, args.text_file)
+    text = _standard_input() if text is None else text
+    check_text(text)
+    return GenerateArguments(
+        text, voice, options, long_form, model, recogniser, targets, lacks_transcript
+    )
+
+
+def _standard_input() -> str:
+    if sys.stdin is None:
+        raise ValueError("no text; give --text")
+    if sys.stdin.isatty():
+        print("Type the text, then Ctrl-D:", file=sys.stderr)
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig").strip()
+    except UnicodeDecodeError:
+        raise ValueError("standard input is not UTF-8 text; give --text") from None
