@@ -43,9 +43,12 @@ def speak_here(source: Path, config: dict, golden: dict):
     for mode in checkpoints.MODES:
         noise = golden[f"gen.{mode}.noise"]
         (result,) = model.generate(
-            **arguments(mode, config, source), noise=noise, inference_timesteps=STEPS,
-            min_tokens=len(noise), max_tokens=len(noise),
-        )  # fmt: skip
+            **arguments(mode, config, source),
+            noise=noise,
+            inference_timesteps=STEPS,
+            min_tokens=len(noise),
+            max_tokens=len(noise),
+        )
         yield mode, np.array(result.audio)
 
 
@@ -69,9 +72,11 @@ def speak_mlx_audio(source: Path, config: dict, golden: dict):
         rows = iter(noise)
         mx.random.normal = lambda *_, rows=rows, **__: mx.array(next(rows).T[None])
         (result,) = model.generate(
-            **arguments(mode, config, source), inference_timesteps=STEPS,
-            min_tokens=len(noise), max_tokens=len(noise),
-        )  # fmt: skip
+            **arguments(mode, config, source),
+            inference_timesteps=STEPS,
+            min_tokens=len(noise),
+            max_tokens=len(noise),
+        )
         yield mode, np.array(result.audio)
 
 

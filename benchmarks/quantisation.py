@@ -103,12 +103,13 @@ class Comparison:
             },
             "modules": {
                 name: {"alone": self.error(alone, name), "together": self.error(together, name)}
-                for name in alone[0] if name != "FSQ codes"
+                for name in alone[0]
+                if name != "FSQ codes"
             },
             "stop_flips": self.flips(together),
             "stop_decisions": sum(len(forced.patches) for forced in self.forced),
             "codes_changed": self.changed_codes(together),
-        }  # fmt: skip
+        }
 
     def sensitivity(self, source: VoxCPM2, bits: int, group_size: int = 64) -> Iterator[dict]:
         """Errors while one group of layers after another is quantised, and the bytes that saves."""
@@ -124,14 +125,17 @@ class Comparison:
                 yield {
                     "group": group,
                     "errors": {
-                        key: self.error(found, name) for key, name in BY_PATCH.items()
+                        key: self.error(found, name)
+                        for key, name in BY_PATCH.items()
                         if key != "free_running"
                     },
                     "codes_changed": self.changed_codes(found),
                     "megabytes_saved": (whole - forced_pass.weight_bytes(source)) / 1e6,
-                    "megabytes_saved_per_patch":
-                        (per_patch - forced_pass.bytes_per_patch(source, steps)) / 1e6,
-                }  # fmt: skip
+                    "megabytes_saved_per_patch": (
+                        per_patch - forced_pass.bytes_per_patch(source, steps)
+                    )
+                    / 1e6,
+                }
             mx.clear_cache()
 
 

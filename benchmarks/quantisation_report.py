@@ -2,9 +2,11 @@
 
 # Keys of the report, and the names of the outputs that they are measured on.
 BY_PATCH = {
-    "velocity": "velocity", "latents": "latents", "stop_margin": "stop margin",
+    "velocity": "velocity",
+    "latents": "latents",
+    "stop_margin": "stop margin",
     "free_running": "free running",
-}  # fmt: skip
+}
 
 
 # A model card takes over what stands between these.
@@ -47,18 +49,32 @@ def summary(report: dict) -> str:
     checkpoints = report["checkpoints"]
     has_speech = checkpoints[0]["speech"] is not None
     head = [
-        "", "weights", "read per patch", "velocity", "latents", "stop margin", "stops changed",
-        "FSQ codes changed", "latents, free running",
-    ]  # fmt: skip
+        "",
+        "weights",
+        "read per patch",
+        "velocity",
+        "latents",
+        "stop margin",
+        "stops changed",
+        "FSQ codes changed",
+        "latents, free running",
+    ]
     rows = []
     for found in checkpoints:
         errors = found["errors"]
-        rows.append([
-            found["name"], f"{found['gigabytes']:.3g} GB", f"{found['gigabytes_per_patch']:.3g} GB",
-            number(errors["velocity"]), number(errors["latents"]), number(errors["stop_margin"]),
-            f"{found['stop_flips']} of {found['stop_decisions']}", f"{found['codes_changed']:.1%}",
-            number(errors["free_running"]),
-        ])  # fmt: skip
+        rows.append(
+            [
+                found["name"],
+                f"{found['gigabytes']:.3g} GB",
+                f"{found['gigabytes_per_patch']:.3g} GB",
+                number(errors["velocity"]),
+                number(errors["latents"]),
+                number(errors["stop_margin"]),
+                f"{found['stop_flips']} of {found['stop_decisions']}",
+                f"{found['codes_changed']:.1%}",
+                number(errors["free_running"]),
+            ]
+        )
         if has_speech:
             speech = found["speech"]
             rows[-1].append(f"{speech['word_error_rate']:.1%}")
@@ -71,12 +87,16 @@ def summary(report: dict) -> str:
 def modules(checkpoints: list[dict]) -> str:
     """Errors by module."""
     rows = [
-        [name, *(
-            f"{number(found['modules'][name]['alone'])} / "
-            f"{number(found['modules'][name]['together'])}" for found in checkpoints
-        )]
+        [
+            name,
+            *(
+                f"{number(found['modules'][name]['alone'])} / "
+                f"{number(found['modules'][name]['together'])}"
+                for found in checkpoints
+            ),
+        ]
         for name in checkpoints[0]["modules"]
-    ]  # fmt: skip
+    ]
     caption = "By module, given the source's inputs / those of the modules before it:"
     return f"{caption}\n\n{table(['', *(found['name'] for found in checkpoints)], rows)}"
 
@@ -87,8 +107,9 @@ def by_patch(checkpoints: list[dict]) -> str:
     shown = sorted({2**power for power in range(count.bit_length()) if 2**power <= count} | {count})
     rows = [
         [f"{found['name']}: {name}", *(number(found["by_patch"][key][i - 1]) for i in shown)]
-        for found in checkpoints for key, name in BY_PATCH.items()
-    ]  # fmt: skip
+        for found in checkpoints
+        for key, name in BY_PATCH.items()
+    ]
     return f"By patch:\n\n{table(['', *map(str, shown)], rows)}"
 
 
@@ -96,15 +117,22 @@ def sensitivity(found: dict) -> str:
     """Errors while one group of layers is quantised, the worst for its bytes last."""
     rows = [
         [
-            group["group"], f"{group['megabytes_saved']:.3g} MB",
+            group["group"],
+            f"{group['megabytes_saved']:.3g} MB",
             f"{group['megabytes_saved_per_patch']:.3g} MB",
             *(number(group["errors"][key]) for key in ("velocity", "latents", "stop_margin")),
             f"{group['codes_changed']:.1%}",
         ]
         for group in found["groups"]
-    ]  # fmt: skip
+    ]
     caption = f"One group of layers quantised to {found['bits']} bits (groups of 64), alone:"
     head = [
-        "", "saved", "saved per patch", "velocity", "latents", "stop margin", "FSQ codes changed",
-    ]  # fmt: skip
+        "",
+        "saved",
+        "saved per patch",
+        "velocity",
+        "latents",
+        "stop margin",
+        "FSQ codes changed",
+    ]
     return f"{caption}\n\n{table(head, rows)}"

@@ -77,8 +77,13 @@ def word_error_rate(texts: list[str], heard: list[str]) -> float:
     """Of all words together; capitals and punctuation do not count."""
     import jiwer
 
-    words = jiwer.Compose([
-        jiwer.ToLowerCase(), jiwer.RemovePunctuation(), jiwer.RemoveMultipleSpaces(),
-        jiwer.Strip(), jiwer.ReduceToListOfListOfWords(),
-    ])  # fmt: skip
+    words = jiwer.Compose(
+        [
+            jiwer.ToLowerCase(),
+            jiwer.RemovePunctuation(),
+            jiwer.RemoveMultipleSpaces(),
+            jiwer.Strip(),
+            jiwer.ReduceToListOfListOfWords(),
+        ]
+    )
     return float(jiwer.wer(texts, heard, reference_transform=words, hypothesis_transform=words))

@@ -41,23 +41,40 @@ TEXT = (
 SMALL = {
     "purpose": "a tenth of the released model, for timings",
     "lm_config": {
-        "hidden_size": 512, "intermediate_size": 1536, "num_attention_heads": 8,
-        "num_hidden_layers": 8, "kv_channels": 64, "max_position_embeddings": 4096,
+        "hidden_size": 512,
+        "intermediate_size": 1536,
+        "num_attention_heads": 8,
+        "num_hidden_layers": 8,
+        "kv_channels": 64,
+        "max_position_embeddings": 4096,
         "rope_scaling": {"type": "longrope", "original_max_position_embeddings": 4096},
     },
     "encoder_config": {
-        "hidden_dim": 256, "ffn_dim": 1024, "num_heads": 4, "num_layers": 4, "kv_channels": 64,
+        "hidden_dim": 256,
+        "ffn_dim": 1024,
+        "num_heads": 4,
+        "num_layers": 4,
+        "kv_channels": 64,
     },
     "dit_config": {
-        "hidden_dim": 256, "ffn_dim": 1024, "num_heads": 4, "num_layers": 4, "kv_channels": 64,
+        "hidden_dim": 256,
+        "ffn_dim": 1024,
+        "num_heads": 4,
+        "num_layers": 4,
+        "kv_channels": 64,
     },
     "audio_vae_config": {
-        "encoder_dim": 32, "latent_dim": 64, "decoder_dim": 512, "encoder_rates": [2, 5, 8, 8],
+        "encoder_dim": 32,
+        "latent_dim": 64,
+        "decoder_dim": 512,
+        "encoder_rates": [2, 5, 8, 8],
         "decoder_rates": [8, 6, 5, 2, 2, 2],
     },
-    "feat_dim": 64, "scalar_quantization_latent_dim": 128, "residual_lm_num_layers": 4,
+    "feat_dim": 64,
+    "scalar_quantization_latent_dim": 128,
+    "residual_lm_num_layers": 4,
     "max_length": 4096,
-}  # fmt: skip
+}
 
 
 # Every engine chooses its own kernels: what fits another machine's BLAS is not passed on.
@@ -78,9 +95,13 @@ class Worker:
         try:
             with log.open("w") as errors:
                 self.process = subprocess.Popen(
-                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
-                    text=True, env=UNTUNED | environment,
-                )  # fmt: skip
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    text=True,
+                    env=UNTUNED | environment,
+                )
         except OSError as error:
             raise WorkerError(f"{self.name}: can't start {python} ({error.strerror})") from None
 
@@ -135,12 +156,17 @@ def prepare(args: argparse.Namespace, place: Path) -> dict:
     np.save(place / "noise.npy", noise)
     vae = config["audio_vae_config"]
     return {
-        "folder": str(folder), "converted": str(place / "converted"), "dtype": args.dtype,
-        "noise": str(place / "noise.npy"), "text": args.text, "steps": args.steps,
-        "cfg": args.cfg, "blas": args.blas,
+        "folder": str(folder),
+        "converted": str(place / "converted"),
+        "dtype": args.dtype,
+        "noise": str(place / "noise.npy"),
+        "text": args.text,
+        "steps": args.steps,
+        "cfg": args.cfg,
+        "blas": args.blas,
         "patch_samples": config["patch_size"] * int(np.prod(vae["decoder_rates"])),
         "sample_rate": vae["out_sample_rate"],
-    }  # fmt: skip
+    }
 
 
 def blas_libraries(blas: str) -> list[str]:
@@ -189,10 +215,12 @@ def measure(args: argparse.Namespace, engines: dict[str, Worker], settings: dict
         for index in range(args.rounds + 1):
             # The warm-up's waveforms are compared.
             paths = {name: None if index else str(place / f"{name}.npy") for name in engines}
-            turns.append({
-                name: worker.ask(do, patches=patches, save=paths[name])
-                for name, worker in engines.items()
-            })  # fmt: skip
+            turns.append(
+                {
+                    name: worker.ask(do, patches=patches, save=paths[name])
+                    for name, worker in engines.items()
+                }
+            )
         return turns[1:]
 
     abouts = {name: worker.about for name, worker in engines.items()}
@@ -224,9 +252,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument(
-        "--blas", default="openblas", choices=("openblas", "mkl", "mlx"),
+        "--blas",
+        default="openblas",
+        choices=("openblas", "mkl", "mlx"),
         help="what MLX multiplies with on Linux; mlx is its wheel's own (default %(default)s)",
-    )  # fmt: skip
+    )
     parser.add_argument("--bandwidth", type=float, metavar="GB/S", help="of memory: the bound")
     parser.add_argument("--json", type=Path, metavar="PATH")
     parser.add_argument("--plot", type=Path, metavar="PATH", help="needs matplotlib")

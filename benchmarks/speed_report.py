@@ -106,12 +106,18 @@ def summarise(args: argparse.Namespace, settings: dict, found: dict) -> dict:
     last = found["parts"][-1]
     return {
         "machine": {
-            "system": platform.platform(), "processor": processor(), "cores": os.cpu_count(),
+            "system": platform.platform(),
+            "processor": processor(),
+            "cores": os.cpu_count(),
             "load_average": found["load_average"],
         },
         "settings": {
-            "checkpoint": str(args.model or args.size), "dtype": args.dtype, "steps": args.steps,
-            "cfg": args.cfg, "threads": args.threads, "rounds": args.rounds,
+            "checkpoint": str(args.model or args.size),
+            "dtype": args.dtype,
+            "steps": args.steps,
+            "cfg": args.cfg,
+            "threads": args.threads,
+            "rounds": args.rounds,
             "patch_seconds": settings["patch_samples"] / settings["sample_rate"],
         },
         "engines": engines,
@@ -120,14 +126,15 @@ def summarise(args: argparse.Namespace, settings: dict, found: dict) -> dict:
         "parts_ms": parts(found["parts"], args.patches[0]),
         "memory": {
             name: {
-                "loaded": engines[name]["resident"], "peak": last[name]["resident"],
+                "loaded": engines[name]["resident"],
+                "peak": last[name]["resident"],
                 "device_peak": last[name]["device_peak"],
             }
             for name in engines
         },
         "weight_bytes": weights,
         "bandwidth": args.bandwidth,
-    }  # fmt: skip
+    }
 
 
 def comparable(summary: dict) -> list[str]:

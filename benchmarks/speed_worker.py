@@ -174,16 +174,18 @@ class Official(Engine):
         model = VoxCPM2Model.from_local(settings["folder"])
         is_cpu, cuda = model.device == "cpu", torch.cuda
         super().__init__(
-            settings, model,
+            settings,
+            model,
             wait=lambda *_: None if is_cpu else torch.accelerator.synchronize(),
             tensor=lambda x: torch.from_numpy(np.ascontiguousarray(x)).to(model.device),
-        )  # fmt: skip
+        )
         self.device_peak = lambda: cuda.max_memory_allocated() if cuda.is_available() else 0
         torch.randn = lambda *_, dtype, **__: self.tensor(next(self.rows).T[None]).to(dtype)
         self.runs_on = {
-            "backend": f"torch {torch.__version__}", "device": model.device,
+            "backend": f"torch {torch.__version__}",
+            "device": model.device,
             "blas": "MKL" if torch.backends.mkl.is_available() else "torch's",
-        }  # fmt: skip
+        }
 
     def speak(self, noise: np.ndarray, stream: bool) -> Iterator[np.ndarray]:
         self.rows, options = iter(noise), {"min_len": len(noise), "max_len": len(noise)}

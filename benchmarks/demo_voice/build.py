@@ -64,9 +64,17 @@ def wait(process: subprocess.Popen) -> None:
 def learn(folder: Path, official: str) -> None:
     """The AudioVAE's decoder goes on learning from the same latents while the rest learns them."""
     tuning = start(
-        official, HERE / "train_vae.py", folder / "vae.npz", folder / "decoder.pth",
-        "--decoder_of", folder / "vae.pth", "--steps", "9000", "--rate", "0.001",
-    )  # fmt: skip
+        official,
+        HERE / "train_vae.py",
+        folder / "vae.npz",
+        folder / "decoder.pth",
+        "--decoder_of",
+        folder / "vae.pth",
+        "--steps",
+        "9000",
+        "--rate",
+        "0.001",
+    )
     try:
         model = folder / "untrained"
         for stage in STAGES:
@@ -81,12 +89,25 @@ def learn(folder: Path, official: str) -> None:
 def trained(folder: Path, model: Path, stage: str) -> Path:
     made = folder / f"after_{stage}"
     if not made.exists():
-        wait(start(
-            sys.executable, "-m", "mlx_voxcpm2.train", "--full", "--model", model,
-            "--train", folder / f"{stage}.jsonl",
-            "--validation", folder / f"{stage}_validation.jsonl", "--output", folder / stage,
-            "--config", HERE / "train.yaml", *STEPS[stage].split(),
-        ))  # fmt: skip
+        wait(
+            start(
+                sys.executable,
+                "-m",
+                "mlx_voxcpm2.train",
+                "--full",
+                "--model",
+                model,
+                "--train",
+                folder / f"{stage}.jsonl",
+                "--validation",
+                folder / f"{stage}_validation.jsonl",
+                "--output",
+                folder / stage,
+                "--config",
+                HERE / "train.yaml",
+                *STEPS[stage].split(),
+            )
+        )
         shutil.copytree(folder / stage / "latest", made)
     return made
 
@@ -95,10 +116,17 @@ def pretrained(folder: Path, model: Path) -> Path:
     """Sequences need a language model that reads: see pretrain.py."""
     made = folder / "pretrained"
     if not made.exists():
-        wait(start(
-            sys.executable, HERE / "pretrain.py", model, made, folder / "sequences.jsonl",
-            "--latents", folder / STAGES[-1] / "latents",
-        ))  # fmt: skip
+        wait(
+            start(
+                sys.executable,
+                HERE / "pretrain.py",
+                model,
+                made,
+                folder / "sequences.jsonl",
+                "--latents",
+                folder / STAGES[-1] / "latents",
+            )
+        )
     return made
 
 
@@ -138,10 +166,18 @@ def main() -> None:
     learn(folder, args.official)
     export(folder, DEMO)
     print(f"built in {(time.time() - began) / 60:.0f} minutes", flush=True)
-    wait(start(
-        sys.executable, HERE / "evaluate.py", "demo", "--exclude", folder / "sequences.jsonl",
-        "--quantize", "8bit", "4bit",
-    ))  # fmt: skip
+    wait(
+        start(
+            sys.executable,
+            HERE / "evaluate.py",
+            "demo",
+            "--exclude",
+            folder / "sequences.jsonl",
+            "--quantize",
+            "8bit",
+            "4bit",
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -194,8 +194,13 @@ def main() -> None:
             name: [{**vars(row), "is_met": bool(row.is_met)} for row in rows]
             for name, rows in found.items()
         }
-        report = {"model": arguments.model, "count": arguments.count, "seed": SEED,
-                  "mlx_voxcpm2": __version__, "versions": versions}  # fmt: skip
+        report = {
+            "model": arguments.model,
+            "count": arguments.count,
+            "seed": SEED,
+            "mlx_voxcpm2": __version__,
+            "versions": versions,
+        }
         arguments.json.write_text(json.dumps(report, indent=2, default=float), encoding="utf-8")
     sys.exit(0 if all(row.is_met for rows in found.values() for row in rows) else 1)
 

@@ -192,9 +192,9 @@ def ends_in_time(tasks: list[Task], spoken: list[Spoken], goal: float | None) ->
     out = compare([task.words for task in tasks], [each.words for each in spoken])
     ends = [row[-1].type for row in out.alignments]
     babble = np.array(ends) == "insert"
-    tails = np.array([
-        each.tail(is_heard=end != "delete") for each, end in zip(spoken, ends, strict=True)
-    ])  # fmt: skip
+    tails = np.array(
+        [each.tail(is_heard=end != "delete") for each, end in zip(spoken, ends, strict=True)]
+    )
     detail = (
         f"{(~stopped).sum()} not by the stop head, {(tails > LATEST).sum()} late (median "
         f"{np.median(tails):.2f} s, longest {tails.max():.2f} s), {babble.sum()} with more words, "

@@ -143,8 +143,9 @@ def pretrain(model: VoxCPM2, examples: list[Named], steps: int) -> None:
             words, voice, stop = np.mean(losses[-25:], axis=0)
             print(
                 f"step {step} of {steps}: words {words:.3f}, voice {voice:.3f}, stop {stop:.3f}, "
-                f"{time.time() - began:.0f} s", flush=True,
-            )  # fmt: skip
+                f"{time.time() - began:.0f} s",
+                flush=True,
+            )
             if words < READS:
                 return
     raise RuntimeError(f"it has not learnt to read in {steps} steps; give more --steps")

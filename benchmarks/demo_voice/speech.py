@@ -95,10 +95,16 @@ def _say(speaker: Speaker, words: list[str]) -> np.ndarray:
     """Without the silence."""
     is_chinese = words[0] in CHINESE_DIGITS
     command = [
-        "espeak-ng", "-v", f"{'cmn-latn-pinyin' if is_chinese else 'en-us'}+{speaker.variant}",
-        "-p", str(speaker.pitch[is_chinese]), "-s", str(speaker.rate), "--stdout",
+        "espeak-ng",
+        "-v",
+        f"{'cmn-latn-pinyin' if is_chinese else 'en-us'}+{speaker.variant}",
+        "-p",
+        str(speaker.pitch[is_chinese]),
+        "-s",
+        str(speaker.rate),
+        "--stdout",
         join_words(words),
-    ]  # fmt: skip
+    ]
     wav = subprocess.run(command, capture_output=True, check=True).stdout
     sound, rate = soundfile.read(io.BytesIO(wav), dtype="float32")
     sound = soxr.resample(sound, rate, SAMPLE_RATE, quality="HQ")

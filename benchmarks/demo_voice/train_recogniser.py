@@ -9,8 +9,15 @@ Needs espeak-ng. --test only measures the recogniser that is there.
 from __future__ import annotations
 
 from recogniser import (  # before MLX  # isort: skip
-    OTHER, SAMPLE_RATE, VOCABULARY, WEIGHTS, Network, cepstra, hear, stack,
-)  # fmt: skip
+    OTHER,
+    SAMPLE_RATE,
+    VOCABULARY,
+    WEIGHTS,
+    Network,
+    cepstra,
+    hear,
+    stack,
+)
 
 import argparse
 import math
@@ -195,10 +202,12 @@ def _test_others(network: Network, count: int, random: np.random.Generator) -> N
                 found[chunk.type] += row[index] == OTHER
     _row("with unknown words among them", out)
     total = sum(found.values())
-    print(f"\nOf {total} unknown words or runs of them {found['equal']} were noticed, "
-          f"{found['substitute']} taken for a word, {found['delete']} not heard. "
-          f"An unknown word behind the last one was noticed in {sum(behind)} of {cases} cases, "
-          f"speech played backwards in {sum(backwards)}.")  # fmt: skip
+    print(
+        f"\nOf {total} unknown words or runs of them {found['equal']} were noticed, "
+        f"{found['substitute']} taken for a word, {found['delete']} not heard. "
+        f"An unknown word behind the last one was noticed in {sum(behind)} of {cases} cases, "
+        f"speech played backwards in {sum(backwards)}."
+    )
 
 
 def main() -> None:

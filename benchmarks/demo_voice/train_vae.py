@@ -115,9 +115,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument(
-        "--decoder_of", type=Path, metavar="PTH",
+        "--decoder_of",
+        type=Path,
+        metavar="PTH",
         help="train this one's decoder on, for the same latents, while the rest learns from them",
-    )  # fmt: skip
+    )
     arguments = parser.parse_args()
     torch.manual_seed(0)
     vae = AudioVAE(AudioVAEConfig(**AUDIO_VAE))
@@ -149,11 +151,14 @@ def main() -> None:
         if (step + 1) % 100 == 0 or step + 1 == arguments.steps:
             with torch.no_grad():
                 valid, valid_waveform, _ = loss_of(vae, checked, 0.0)
-            row = {"step": step + 1, "train": round(spectral.item(), 4),
-                   "validation": round(valid.item(), 4),
-                   "waveform": round(valid_waveform.item(), 4),
-                   "latents": round(size.item() ** 0.5, 3),
-                   "seconds": round(time.time() - began)}  # fmt: skip
+            row = {
+                "step": step + 1,
+                "train": round(spectral.item(), 4),
+                "validation": round(valid.item(), 4),
+                "waveform": round(valid_waveform.item(), 4),
+                "latents": round(size.item() ** 0.5, 3),
+                "seconds": round(time.time() - began),
+            }
             print(json.dumps(row), flush=True)
             held = {"vae": vae.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
             torch.save(held, state.with_suffix(".part"))

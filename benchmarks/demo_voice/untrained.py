@@ -20,9 +20,14 @@ from mlx_voxcpm2.models.voxcpm2.network import VoxCPM2Model
 
 # The ids that VoxCPM2 gives them.
 SPECIAL = {
-    0: "<unk>", 1: "<s>", 2: "</s>", 101: "<|audio_start|>", 102: "<|audio_end|>",
-    103: "<|audio_prompt_start|>", 104: "<|audio_prompt_end|>",
-}  # fmt: skip
+    0: "<unk>",
+    1: "<s>",
+    2: "</s>",
+    101: "<|audio_start|>",
+    102: "<|audio_end|>",
+    103: "<|audio_prompt_start|>",
+    104: "<|audio_prompt_end|>",
+}
 LETTERS = "▁()abcdefghijklmnopqrstuvwxyz"
 
 
@@ -39,18 +44,36 @@ def tokenizer() -> dict:
     for token in tokens:
         vocabulary[token] = next(id for id in free if id not in SPECIAL)
     added = [
-        {"id": id, "content": name, "single_word": False, "lstrip": False, "rstrip": False,
-         "normalized": False, "special": True} for id, name in SPECIAL.items()
-    ]  # fmt: skip
+        {
+            "id": id,
+            "content": name,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": True,
+        }
+        for id, name in SPECIAL.items()
+    ]
     return {
-        "version": "1.0", "truncation": None, "padding": None, "added_tokens": added,
-        "normalizer": None, "pre_tokenizer": None, "post_processor": None, "decoder": None,
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": added,
+        "normalizer": None,
+        "pre_tokenizer": None,
+        "post_processor": None,
+        "decoder": None,
         "model": {
-            "type": "BPE", "dropout": None, "unk_token": "<unk>", "fuse_unk": True,
-            "byte_fallback": False, "vocab": vocabulary,
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": "<unk>",
+            "fuse_unk": True,
+            "byte_fallback": False,
+            "vocab": vocabulary,
             "merges": [" ".join(pair) for pair in merges],
         },
-    }  # fmt: skip
+    }
 
 
 def _merges(words: list[str]) -> list[tuple[str, str]]:
