@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
@@ -35,6 +35,8 @@ from .weights.quantization import (
 
 logger = logging.getLogger("mlx_voxcpm2")
 
+DtypeName = Literal["bfloat16", "bf16", "float16", "fp16", "float32", "fp32"]
+
 _DTYPES = {
     "bfloat16": mx.bfloat16,
     "bf16": mx.bfloat16,
@@ -58,7 +60,7 @@ _BUILDERS: dict[str, Callable[[Any, Path], VoxCPM2]] = {VOXCPM2.title: _build_vo
 
 def load_model(
     path_or_repo: str | Path,
-    dtype: str | mx.Dtype | None = None,
+    dtype: DtypeName | mx.Dtype | None = None,
     revision: str | None = None,
     quantize: str | Quantization | None = None,
     adapter: str | Path | None = None,

@@ -48,7 +48,7 @@ class RecogniserChoice:
     limits: Mapping[str, Any] = field(default_factory=dict)
     """Settings of `Verification`."""
     uses: tuple[str, ...] = ("transcribe", "verify")
-    """Those of the two that the command offers."""
+    """Flags of the two that the command offers."""
 
     def __post_init__(self):
         from ..recognition.recogniser import check_recognition_installed
@@ -97,7 +97,7 @@ class RecogniserChoice:
         return Verification(recogniser or self.load(), **self.limits)
 
     def cache_key(self) -> list[object] | None:
-        """What decides which of several attempts is used; None if nothing is checked."""
+        """Settings that decide which of several attempts is used; None if nothing is checked."""
         if not self.verify:
             return None
         path = os.path.expanduser(self.asr_model or "")

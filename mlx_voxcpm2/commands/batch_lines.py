@@ -37,12 +37,12 @@ class Line:
     """Request of one line. Its saved voice exists; its clips are not checked yet."""
 
     number: int
-    """In the file, from 1."""
+    """Line number in the file, from 1."""
     output: PurePath
     """Path below the folder of the outputs."""
     text: str
     voice: VoiceInputs
-    """With the paths of its clips, or of its saved voice."""
+    """Voice with the paths of its clips, or of its saved voice."""
     options: GenerationOptions
     id: str | None = None
 

@@ -44,13 +44,13 @@ class Plan:
 
     folder: Path
     lines: list[Line]
-    """In the order of the file."""
+    """Lines to speak, in the order of the file."""
     voices: LineVoices
-    """Of those lines, read."""
+    """Voices of those lines, already read."""
     finished: int
     """Number of lines of this process that an earlier run has spoken."""
     fingerprints: dict[int, str]
-    """By number of the line."""
+    """Fingerprints by line number."""
     summary: Summary
 
 

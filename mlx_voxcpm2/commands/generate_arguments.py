@@ -22,7 +22,7 @@ from .voice_flags import add_voice_flags, read_voice
 
 @dataclass(frozen=True)
 class GenerateArguments:
-    """What to say, in which voice, by which model, and the outputs."""
+    """Arguments of `generate`: the text, the voice, the model, the outputs."""
 
     text: str
     voice: VoiceInputs
@@ -35,7 +35,7 @@ class GenerateArguments:
     """Whether the recogniser has to transcribe the prompt."""
 
     def with_words(self) -> GenerateArguments:
-        """These arguments with the text in words, if `normalize` asks for it."""
+        """Arguments with the text in words, if `normalize` asks for it."""
         if not self.options.normalize:
             return self
         text = normalized(self.text, self.long_form.language)

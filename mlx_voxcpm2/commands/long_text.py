@@ -30,7 +30,7 @@ class LongTextPlan:
 
     segments: list[Segment]
     cache: SegmentCache | None
-    """Beside the output file, if there is one, so that a stopped run can be resumed."""
+    """Cache beside the output file, so that a stopped run can be resumed; None without a file."""
 
 
 def plan_long_text(arguments: GenerateArguments) -> LongTextPlan | None:

@@ -48,7 +48,7 @@ class ModelChoice:
     )
 
     def cache_key(self) -> dict[str, object]:
-        """What decides the weights, with the full paths of those on this machine."""
+        """Settings that decide the weights, with full paths of local files."""
         found: dict[str, object] = {
             name: getattr(self, name) for name in ("revision", "dtype", "quantize")
         }

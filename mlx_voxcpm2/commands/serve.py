@@ -42,7 +42,7 @@ class ServeArguments:
     port: int = setting(8000, "integer", "port; 0 for a free one", low=0, high=65535)
     allowed_origins: tuple[str, ...] = ()
     voices: tuple[str, ...] | None = None
-    """None for all saved voices."""
+    """Voices to offer; None for all saved ones."""
     voice: str | None = setting(
         None,
         "text",

@@ -24,7 +24,7 @@ ALL = slice(None)
 
 @dataclass(frozen=True)
 class Positions:
-    """Where the positions of a call are, and which of them see which."""
+    """Positions of a call, and the attention mask between them."""
 
     batch: int
     start: int | mx.array

@@ -150,14 +150,14 @@ class GenerationOptions:
         return self.retry_badcase is not False or self.retry_by_ear is not False
 
     def with_seed(self) -> GenerationOptions:
-        """These options with a seed, drawn if there is none, short enough to be typed again."""
+        """Copy with a seed, drawn if there is none, short enough to be typed again."""
         return self if self.seed is not None else replace(self, seed=secrets.randbits(32))
 
     def without_retries(self) -> GenerationOptions:
         return replace(self, retry_badcase=False, retry_by_ear=False)
 
     def with_retries_unless(self, stream: bool) -> GenerationOptions:
-        """These options with the retries that were left open decided: off for a stream."""
+        """Copy with retries decided where they are None: off for a stream."""
         badcase, by_ear = self.retry_badcase, self.retry_by_ear
         return replace(
             self,

@@ -32,7 +32,7 @@ class Lines:
 
     @property
     def clips(self) -> list[Path]:
-        """All clips, each once."""
+        """Clips of all lines, each once."""
         lines = self.training + self.validation
         return sorted({clip for line in lines for clip in (line.audio, line.ref_audio) if clip})
 

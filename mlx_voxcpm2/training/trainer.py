@@ -150,7 +150,7 @@ class Trainer:
         return Step(self.step, diff, stop, norm, rate, learnt, seconds)
 
     def validate(self, examples: Sequence[Example]) -> tuple[float, float]:
-        """Both losses over all examples, with the same random numbers each time."""
+        """Mean losses over all examples, with the same random numbers each time."""
         self.model.eval()
         size, parameters = self.options.batch_size, self.model.trainable_parameters()
         totals, numbered = mx.zeros(2), list(enumerate(examples))

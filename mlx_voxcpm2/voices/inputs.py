@@ -89,7 +89,7 @@ class VoiceInputs:
         return cls(instruct, voice.reference, voice.prompt, voice.prompt_text)
 
     def resolved(self, encoder: ClipEncoder) -> VoiceInputs:
-        """These inputs with the clips of the saved voice in its place.
+        """Inputs with the clips of the saved voice in its place.
 
         Raises FileNotFoundError, or ValueError for a voice of another AudioVAE.
         """
@@ -100,7 +100,7 @@ class VoiceInputs:
         return VoiceInputs.of(voice, self.instruct)
 
     def encoded(self, encoder: ClipEncoder) -> VoiceInputs:
-        """These inputs with every clip as patches (N, P, D), encoded once for many requests.
+        """Inputs with every clip as patches (N, P, D), encoded once for many requests.
 
         Raises what `resolved` and reading a clip raise.
         """

@@ -8,18 +8,14 @@ be as wide as its channels.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
 from ...layers.conv import CausalConv1d, CausalDepthwiseConv1d, CausalTransposeConv1d
-from ..family import Export, Weights
+from ..family import Export, Network, Weights
 from .audio_vae_blocks import Snake1d
 from .config import AudioVAEConfig
-
-if TYPE_CHECKING:
-    from .network import VoxCPM2Model
 
 # The variance is for training only; mlx-audio stores its RoPE tables.
 _UNUSED = re.compile(r"^audio_vae\.encoder\.fc_logvar\.|\.rope\.(inv_freq|(long|short)_factor)$")
@@ -38,7 +34,7 @@ def has_mlx_audio_layout(weights: Weights) -> bool:
     return "audio_vae.encoder.conv_in.weight" in weights
 
 
-def sanitize(model: VoxCPM2Model, weights: Weights, written_by_mlx: bool) -> Weights:
+def sanitize(model: Network, weights: Weights, written_by_mlx: bool) -> Weights:
     """Tensors of any of the three layouts -> by this package's names and axes.
 
     written_by_mlx: whether the file is from an MLX program; else it is upstream's. Raises
@@ -51,7 +47,7 @@ def sanitize(model: VoxCPM2Model, weights: Weights, written_by_mlx: bool) -> Wei
     return _transposed(model, _fold_weight_norm(_without_unused(weights)))
 
 
-def to_mlx_audio(model: VoxCPM2Model) -> Export:
+def to_mlx_audio(model: Network) -> Export:
     """The function that gives a tensor the name and axes of mlx-audio's layout."""
     modules = dict(model.named_modules())
 
@@ -68,7 +64,7 @@ def to_mlx_audio(model: VoxCPM2Model) -> Export:
     return export
 
 
-def _from_mlx_audio(model: VoxCPM2Model, weights: Weights) -> Weights:
+def _from_mlx_audio(model: Network, weights: Weights) -> Weights:
     config = model.config.audio_vae_config
     ours = {_mlx_audio_name(name, config): name for name, _ in tree_flatten(model.parameters())}
     weights = {ours.get(name, name): value for name, value in weights.items()}
@@ -116,7 +112,7 @@ def _fold_weight_norm(weights: Weights) -> Weights:
     return folded
 
 
-def _transposed(model: VoxCPM2Model, weights: Weights) -> Weights:
+def _transposed(model: Network, weights: Weights) -> Weights:
     """PyTorch's convolutions and (1, C, 1) slopes -> as the modules compute with them."""
     for path, module in model.audio_vae.named_modules():
         weight, alpha = f"audio_vae.{path}.weight", f"audio_vae.{path}.alpha"
