@@ -1,6 +1,7 @@
 """The house keeps its shape: imports run one way, starting is quick, nothing is left unpackaged."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -81,35 +82,143 @@ def test_starting_imports_nothing_heavy():
     }  # fmt: skip
 
 
-def test_the_readmes_examples_name_what_exists():
-    """Every flag and every keyword that the README shows."""
+DOCUMENTS = [ROOT / name for name in ("README.md", "CHANGELOG.md")] + sorted(
+    (ROOT / "docs").glob("*.md")
+)
+
+
+def fenced(document: Path, language: str) -> list[str]:
+    """Contents of the fenced blocks of a language."""
+    text = document.read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.M | re.S)
+
+
+def without_blocks(text: str) -> str:
+    return re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
+
+
+def code_spans(text: str) -> list[str]:
+    """Contents of the inline code, each on one line."""
+    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", without_blocks(text))]
+
+
+def parsed(code: str) -> ast.Module | None:
+    """Syntax tree, where `await` and `async for` may stand outside of functions."""
+    try:
+        return compile(code, "example", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    except SyntaxError:
+        return None
+
+
+@pytest.fixture(scope="module")
+def flags() -> dict[str, set[str]]:
+    """Flags by command."""
+    from mlx_voxcpm2 import generate, train
+    from mlx_voxcpm2.app import __main__ as app
+    from mlx_voxcpm2.commands import batch, serve, voice
+    from mlx_voxcpm2.convert import __main__ as convert
+
+    parsers = {
+        "generate": generate.build_parser(),
+        "batch": batch.build_parser(),
+        "serve": serve.build_parser(),
+        "app": app.build_parser(),
+        "train": train.build_parser(),
+        "convert": convert.build_parser("convert"),
+    }
+    for action, parser in voice.build_parsers("voice")[1].items():
+        parsers[f"voice {action}"] = parser
+    return {name: set(parser._option_string_actions) for name, parser in parsers.items()}
+
+
+def command_lines(document: Path) -> list[tuple[str, str]]:
+    """Command and arguments of the package's command lines in the shell blocks."""
+    start = r"^(?:python -m mlx_voxcpm2\.|mlx-voxcpm2 )(voice \w+|\w+)(.*(?:\\\n.*)*)"
+    return [found for block in fenced(document, "sh") for found in re.findall(start, block, re.M)]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_documents_name_flags_that_their_commands_have(document, flags):
+    for command, arguments in command_lines(document):
+        if command != "mlx_audio":  # whose flags are mlx-audio's
+            own = arguments.split(" | ")[0]
+            for name in re.findall(r"(?<![\w-])--?[a-z][a-z_-]*", own):
+                assert name in flags[command], f"{command} has no {name}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_flags_in_sentences_exist(document, flags):
+    """Except in the tables that compare them with other programs' flags."""
+    text = document.read_text(encoding="utf-8")
+    text = re.sub(r"^\| (?:mlx-audio|voxcpm)\b.*\n(?:\|.*\n)*", "", text, flags=re.M)
+    sources = (file.read_text(encoding="utf-8") for file in (ROOT / "benchmarks").rglob("*.py"))
+    known = set.union(*flags.values(), *(declared_flags(source) for source in sources))
+    for span in code_spans(text):
+        for name in re.findall(r"(?<![^ ])--[a-z][a-z_-]*[a-z](?![a-z_])", span):
+            assert name in known, f"{name} in {span!r}"
+
+
+def declared_flags(source: str) -> set[str]:
+    """Flags that a script's source names: those of `add_argument`, or of `shell.flag`."""
+    plain = re.findall(r'"(--[a-z][a-z_-]*)"', source)
+    return {*plain, *(f"--{name}" for name in re.findall(r'flag\(\w+, "(\w+)"', source))}
+
+
+def test_documents_show_the_commands_of_the_package():
+    shown = {command for document in DOCUMENTS for command, _ in command_lines(document)}
+    assert {"generate", "batch", "serve", "app", "train", "convert", "voice add"} <= shown
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_python_examples_parse_and_use_keywords_that_exist(document):
     import inspect
-    import re
 
-    from mlx_voxcpm2 import VoxCPM2, generate, train
-    from mlx_voxcpm2.app import __main__ as page
-    from mlx_voxcpm2.commands import batch as batch_command
-    from mlx_voxcpm2.commands import serve, voice
-    from mlx_voxcpm2.convert import __main__ as converting
+    import mlx_voxcpm2
+    from mlx_voxcpm2 import VoxCPM2
 
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    known = set(generate.build_parser()._option_string_actions)
-    known |= set(converting.build_parser("convert")._option_string_actions)
-    for parser in voice.build_parsers("voice")[1].values():
-        known |= set(parser._option_string_actions)
-    known |= set(train.build_parser()._option_string_actions)
-    known |= set(serve.build_parser()._option_string_actions)
-    known |= set(batch_command.build_parser()._option_string_actions)
-    known |= set(page.build_parser()._option_string_actions)
-    known |= set("--upload_repo --help --version".split())
-    commands = re.findall(r"^\s*(?:python -m mlx_voxcpm2|mlx-voxcpm2).*(?:\\\n.*)*", readme, re.M)
-    assert commands
-    for command in commands:
-        for flag in re.findall(r"(?<![\w-])--[a-z_-]+", command):
-            assert flag in known, flag
-    keywords = inspect.signature(VoxCPM2.generate).parameters
-    calls = re.findall(r"model\.generate\(([^)]*)\)", readme)
-    assert calls
-    for call in calls:
-        for keyword in re.findall(r"(\w+)=", call):
-            assert keyword in keywords, keyword
+    called = {name: getattr(mlx_voxcpm2, name) for name in mlx_voxcpm2.__all__}
+    methods = "speak generate generate_batch request make_voice load_adapter encode_audio"
+    called |= {name: getattr(VoxCPM2, name) for name in methods.split()}
+    blocks = fenced(document, "python")
+    trees = [parsed(block) for block in blocks]
+    for block, tree in zip(blocks, trees, strict=True):
+        assert tree is not None, block
+    trees += [
+        tree
+        for span in code_spans(document.read_text(encoding="utf-8"))
+        if (tree := parsed(span)) is not None
+    ]
+    for node in (node for tree in trees for node in ast.walk(tree)):
+        if not isinstance(node, ast.Call):
+            continue
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        if name in called:
+            known = inspect.signature(called[name]).parameters
+            for keyword in node.keywords:
+                assert keyword.arg is None or keyword.arg in known, f"{name}({keyword.arg}=)"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_links_of_documents_lead_somewhere(document):
+    text = without_blocks(document.read_text(encoding="utf-8"))
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = document.parent / path if path else document
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.M)
+            assert anchor in {anchor_of(heading) for heading in headings}, target
+
+
+def anchor_of(heading: str) -> str:
+    """Anchor of a heading, by GitHub's rule."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def test_the_readme_is_short_and_shows_how_to_begin():
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 250
+    assert any("--model demo" in line for line in lines[:60])
+    assert "python -m pytest" in lines
