@@ -148,14 +148,21 @@ def test_documents_name_flags_that_their_commands_have(document, flags):
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
 def test_flags_in_sentences_exist(document, flags):
-    """Except in the tables that compare them with other programs' flags."""
+    """Of other programs' flags, in tables that compare them, only those that are said to work."""
     text = document.read_text(encoding="utf-8")
-    text = re.sub(r"^\| (?:mlx-audio|voxcpm)\b.*\n(?:\|.*\n)*", "", text, flags=re.M)
+    table = r"^\| (?:mlx-audio|voxcpm)\b.*\n(?:\|.*\n)*"
+    text = re.sub(table, lambda found: promised(found.group()), text, flags=re.M)
     sources = (file.read_text(encoding="utf-8") for file in (ROOT / "benchmarks").rglob("*.py"))
     known = set.union(*flags.values(), *(declared_flags(source) for source in sources))
     for span in code_spans(text):
         for name in re.findall(r"(?<![^ ])--[a-z][a-z_-]*[a-z](?![a-z_])", span):
             assert name in known, f"{name} in {span!r}"
+
+
+def promised(table: str) -> str:
+    """Last cells of a table's rows, and the whole rows that say "work"."""
+    cells = [(row, row.strip("|").rpartition("|")[2]) for row in table.splitlines()]
+    return "\n".join(row if "work" in last else last for row, last in cells) + "\n"
 
 
 def declared_flags(source: str) -> set[str]:

@@ -11,11 +11,11 @@ minutes for the AudioVAE, 12 for words, 20 for phrases, 12 for reading, 51 for s
 sequences in each mode that voice said 98.6 % of the words right in zero-shot, 93.2 % from a
 reference, 94.6 % in continuation and 96.9 % by design; its voices and its ends were all right.
 
-The voice in the package was made by the same steps, but not in one run, and is a little better (see
-the README). Its AudioVAE had learnt from gliding sentences in five voices before: 2,800 steps, and
-8,000 of the decoder; then 3,000 steps from this corpus, and 9,000 of the decoder. Its sequences,
-with references of two to four words, were learnt in two runs, of 1,400 steps and, once single words
-had four patches, of 2,600. On the same two cores that took some five hours.
+The voice in the package was made by the same steps, but not in one run, and is a little better
+(docs/benchmarks.md). Its AudioVAE had learnt from gliding sentences in five voices before: 2,800
+steps, and 8,000 of the decoder; then 3,000 steps from this corpus, and 9,000 of the decoder. Its
+sequences, with references of two to four words, were learnt in two runs, of 1,400 steps and, once
+single words had four patches, of 2,600. On the same two cores that took some five hours.
 """
 
 from __future__ import annotations
