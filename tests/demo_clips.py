@@ -1,5 +1,4 @@
-"""What the tests of the demo voice share: espeak-ng's clips (tests/golden/demo_voice/record.py),
-and an ear."""
+"""Clips for tests of the demo voice (tests/golden/demo_voice/record.py), and their recogniser."""
 
 import json
 import sys
@@ -24,6 +23,6 @@ def read_clip(speaker: str) -> Clip:
 
 
 def slips(said: list[str], sound: np.ndarray, rate: int) -> int:
-    """Words that are wrong, missing or added in sound (samples,), as the recogniser hears it."""
+    """Number of wrong, missing and added words in the transcript of sound (samples,)."""
     out = compare([said], [recognise(np.array(sound), rate)])
     return out.substitutions + out.deletions + out.insertions

@@ -1,4 +1,4 @@
-"""An adapter's files: upstream's are read, ours are upstream's, and mistakes are one line."""
+"""Adapter files: reading upstream's, writing ours, errors in one line."""
 
 import json
 import os
@@ -48,8 +48,8 @@ def test_a_folder_its_file_and_the_old_format_are_the_same_adapter(folder):
         assert same(read_adapter(path).tensors, wanted)
 
 
-def test_without_its_settings_the_strength_must_be_given(folder):
-    """Since alpha is in no tensor; then it multiplies B A itself."""
+def test_an_adapter_without_settings_needs_a_strength(folder):
+    """Alpha is in no tensor; the given strength then multiplies B A itself."""
     text = (folder / SETTINGS).read_text()
     (folder / SETTINGS).write_text(text.replace('"alpha": 4', '"alpha": 12'))
     assert read_adapter(folder, 0.5).scale == 1.5
@@ -86,21 +86,20 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("line", DAMAGE)
-def test_a_damaged_adapter_is_named(folder, line):
+def test_a_damaged_adapter_is_an_error_that_names_the_fault(folder, line):
     DAMAGE[line](folder)
     with pytest.raises((ValueError, FileNotFoundError)) as caught:
         read_adapter(folder)
     assert line in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_settings_of_a_later_version_are_said_to_be_unknown(folder, caplog):
+def test_unknown_settings_of_a_later_version_are_logged(folder, caplog):
     settings(folder, use_rslora=True)
     read_adapter(folder)
     assert "not known, not used: use_rslora" in caplog.text
 
 
-def test_an_adapters_repository_is_fetched(folder, tmp_path):
-    """Only the adapter, not what else training left there."""
+def test_an_adapter_is_downloaded_without_the_repositorys_other_files(folder, tmp_path):
     (folder / "optimizer.pth").write_text("of no use")
     script = (
         "import sys; from mlx_voxcpm2.weights.adapter_files import read_adapter; "
@@ -115,7 +114,7 @@ def test_an_adapters_repository_is_fetched(folder, tmp_path):
         assert hub.fetched() == [SETTINGS, WEIGHTS]
 
 
-def test_ours_are_exactly_upstreams_files(tmp_path):
+def test_saved_adapters_are_exactly_upstreams_files(tmp_path):
     """The official package has loaded these files (golden/record_adapters.py)."""
     stored = read_adapter(OURS)
     assert stored.settings == LoRASettings(**OUR_ADAPTER)
@@ -143,7 +142,7 @@ def test_ours_are_exactly_upstreams_files(tmp_path):
     assert {value.dtype for value in read_adapter(folder).tensors.values()} == {mx.float32}
 
 
-def test_nothing_is_overwritten_unasked_nor_left_half_written(tmp_path, monkeypatch):
+def test_saving_neither_overwrites_unasked_nor_leaves_partial_files(tmp_path, monkeypatch):
     stored = read_adapter(OURS)
     arguments = (stored.tensors, stored.settings)
     other = tmp_path / "other"
@@ -184,7 +183,7 @@ def test_nothing_is_overwritten_unasked_nor_left_half_written(tmp_path, monkeypa
 def test_a_number_behind_the_last_colon_is_the_strength(
     text, path, strength, tmp_path, monkeypatch
 ):
-    """Unless something has that very name."""
+    """A file or folder that has the whole text as its name takes precedence."""
     monkeypatch.chdir(tmp_path)
     Path("there:1").mkdir()
     assert split_strength(text) == (path, strength)
@@ -223,7 +222,7 @@ BAD = {
 
 @pytest.mark.parametrize("adapter", BAD)
 @pytest.mark.parametrize("command", ["generate", "convert"])
-def test_a_bad_adapter_is_one_line_and_status_2(
+def test_a_bad_adapter_gives_one_line_and_status_2(
     command, adapter, released, tmp_path, monkeypatch, capfd
 ):
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""The public API: keywords, results, iterators, and what a newcomer sees."""
+"""The public API: keywords, results, iterators and `help`."""
 
 import asyncio
 import inspect
@@ -58,7 +58,7 @@ def test_an_unknown_keyword_is_a_type_error_with_a_hint(model, method, name, hin
     assert hint in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_hints_name_what_exists():
+def test_hints_name_existing_keywords():
     names = {each.name for cls in (VoiceInputs, GenerationOptions) for each in fields(cls)}
     assert set(COUNTERPARTS.values()) <= names
     assert not names & (COUNTERPARTS.keys() | ADVICE.keys())
@@ -79,8 +79,8 @@ def test_typed_keywords_are_the_fields_with_their_types(keywords, cls):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_takes_the_voice_and_the_options(model, method):
-    """In its signature, with the defaults, and in fact."""
+def test_every_method_accepts_the_voice_and_the_options(model, method):
+    """Checked in the signature, with the defaults, and by calls."""
     shown = inspect.signature(getattr(VoxCPM2, method)).parameters
     for cls in (VoiceInputs, GenerationOptions):
         for each in fields(cls):
@@ -91,7 +91,7 @@ def test_every_method_takes_the_voice_and_the_options(model, method):
         call(model, method, prompt_text="Hi.")
 
 
-def test_long_texts_take_the_same_and_their_own(model):
+def test_speak_long_accepts_the_common_options_and_its_own(model):
     shown = inspect.signature(speak_long).parameters
     for cls in (VoiceInputs, GenerationOptions, LongFormOptions):
         assert all(shown[each.name].default == each.default for each in fields(cls))
@@ -118,7 +118,7 @@ def test_a_batch_speaks_in_the_given_voice(released):
     assert not np.array_equal(row.audio, other.audio)
 
 
-def test_speak_is_the_whole_of_generate(model):
+def test_speak_returns_the_whole_result_of_generate(model):
     settings = {"seed": 3, "min_tokens": 9, **QUICK}
     whole = model.speak("Hi.", **settings)
     (generated,) = model.generate("Hi.", **settings)
@@ -133,7 +133,7 @@ def test_speak_is_the_whole_of_generate(model):
         joined_results([])
 
 
-def test_a_result_knows_its_duration_and_saves_itself(model, tmp_path):
+def test_a_result_has_a_duration_and_can_be_saved(model, tmp_path):
     result = model.speak("Hi.", seed=3, min_tokens=9, **QUICK)
     assert result.duration == result.samples / 48000 == 0.64
     file = result.save(tmp_path / "speech.flac")
@@ -143,7 +143,7 @@ def test_a_result_knows_its_duration_and_saves_itself(model, tmp_path):
         result.save(tmp_path / "speech.txt")
 
 
-def test_numpy_takes_the_audio_as_it_is(model):
+def test_numpy_accepts_the_audio_directly(model):
     result = model.speak("Hi.", seed=3, min_tokens=9, **QUICK)
     assert np.concatenate([result.audio, result.audio]).dtype == np.float32
     assert np.abs(result.audio).max() == np.abs(np.array(result.audio)).max()
@@ -157,8 +157,8 @@ def test_representations_are_short(model, released):
     assert repr(model) == "VoxCPM2(3 layers, float32, 48000 Hz)"
 
 
-def test_an_event_loop_goes_on_while_it_generates():
-    """Chunks by `async for`, the whole by `await`, other tasks in between."""
+def test_an_event_loop_keeps_running_during_generation():
+    """`async for` gives chunks and `await` the whole; other tasks run in between."""
     model, ticks = load_model("demo"), []
 
     async def tick():
@@ -218,13 +218,13 @@ def test_an_error_in_async_iteration_reaches_the_caller(model):
         asyncio.run(iterate())
 
 
-def test_help_shows_what_one_can_do():
+def test_help_shows_the_public_names_and_an_example():
     text = pydoc.render_doc(mlx_voxcpm2, renderer=pydoc.plaintext)
     for name in ("load_model(", "speak(", "generate(", "speak_long", "list_voices", "save("):
         assert name in text
     assert set(mlx_voxcpm2.__all__) <= set(dir(mlx_voxcpm2))
 
 
-def test_a_users_program_runs(tmp_path, monkeypatch):
+def test_a_client_program_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("MLX_VOXCPM2_VOICES", str(tmp_path / "voices"))
     client_program.main(tmp_path)

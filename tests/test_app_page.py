@@ -291,7 +291,7 @@ def test_every_mode_speaks_from_files_and_from_the_microphone(visitor, clip):
     assert modes == ["combined", "continuation", "reference", "design"]
 
 
-def test_a_seed_makes_the_same_speech_again(visitor):
+def test_a_seed_reproduces_the_speech(visitor):
     visitor.speak()
     first = visitor.audio()
     visitor.button("Use this seed again")
@@ -350,8 +350,8 @@ def test_errors_are_one_line_on_the_page(visitor, tmp_path):
     visitor.speak()
 
 
-def test_stop_and_ctrl_c_end_the_work_at_once_and_leave_no_files(browser, make_case, tmp_path):
-    """With texts of more than 50 s of speech."""
+def test_stop_and_ctrl_c_end_generation_at_once_and_leave_no_files(browser, make_case, tmp_path):
+    """The texts have more than 50 s of speech."""
     flags = "--min_tokens", "2000", "--inference_timesteps", "20", "--silence_limit", "0"
     command = Command(make_case("released").folder, tmp_path / "run", "", *flags)
     try:

@@ -91,7 +91,7 @@ def test_all_jobs_run_in_one_thread_that_is_not_the_callers(workers):
 
 
 @pytest.mark.parametrize("streamed", [True, False])
-def test_stop_ends_the_work_and_returns_the_audio_up_to_then(workers, streamed):
+def test_stop_ends_generation_and_returns_the_audio_so_far(workers, streamed):
     worker, enough = workers("never"), threading.Event()
     request = PageRequest.parse("zero-shot", "Word " * 50, {}, {"inference_timesteps": 2}, streamed)
     received = []
@@ -119,7 +119,7 @@ def test_stop_ends_the_work_and_returns_the_audio_up_to_then(workers, streamed):
     assert spoken(worker, max_tokens=2)[0].duration == pytest.approx(0.32)  # it speaks on
 
 
-def test_a_job_that_waits_can_be_stopped(workers):
+def test_a_waiting_job_can_be_stopped(workers):
     worker = workers("never")
     request = PageRequest.parse("zero-shot", "Word " * 50, {}, {"inference_timesteps": 2}, True)
     first, second = (worker.speak(request, lambda _: None) for _ in range(2))
@@ -180,7 +180,7 @@ def test_errors_are_raised_by_the_jobs_result(workers):
     assert spoken(worker)[0] is not None  # and it speaks on
 
 
-def test_an_error_of_loading_is_raised(tmp_path):
+def test_a_loading_error_is_raised(tmp_path):
     def load():
         raise ValueError("no such model")
 

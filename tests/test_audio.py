@@ -1,4 +1,4 @@
-"""Reading audio: every source gives the samples that librosa gives, every fault one clear line."""
+"""Reading audio: every source gives librosa's samples, every fault a one-line error."""
 
 import io
 import re
@@ -71,7 +71,7 @@ def test_a_wav_of_unknown_length_is_read(wav):
     [TONE, TONE.astype(np.float64), TONE.tolist(), TONE[:, None], TONE[None], mx.array(TONE)],
     ids=["float32", "float64", "list", "column", "row", "mlx"],
 )
-def test_float_arrays_are_taken_as_they_are(samples):
+def test_float_arrays_are_used_unchanged(samples):
     np.testing.assert_array_equal(read_audio((samples, np.int64(24000)), 24000), TONE)
 
 

@@ -1,4 +1,4 @@
-"""Writing audio: in every format, never half a file; every fault one clear line."""
+"""Writing audio: every format, no partial files, one-line errors."""
 
 import io
 import os
@@ -147,7 +147,7 @@ def test_the_suffix_names_the_format():
             output_format(path)
 
 
-def test_a_place_that_cannot_be_written_is_an_error_before_the_work(tmp_path):
+def test_an_unwritable_path_is_an_error_before_generation(tmp_path):
     (tmp_path / "folder.wav").mkdir()
     (tmp_path / "file").touch()
     os.mkfifo(tmp_path / "pipe.wav")
@@ -167,7 +167,7 @@ def test_a_place_that_cannot_be_written_is_an_error_before_the_work(tmp_path):
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="not Linux")
-def test_a_folder_without_write_access_is_an_error_before_the_work():
+def test_a_folder_without_write_access_is_an_error_before_generation():
     with pytest.raises(OSError, match=r"^output: '/proc/a.wav' cannot be written .*$"):
         check_output("/proc/a.wav")
 
@@ -179,7 +179,7 @@ def test_a_protected_file_is_refused(tmp_path, monkeypatch):
         check_output(tmp_path / "a.wav")
 
 
-def test_a_check_leaves_no_trace(tmp_path):
+def test_a_check_leaves_no_files(tmp_path):
     check_output(tmp_path / "a.wav", stream=True)
     GrowingFile(tmp_path / "a.wav", RATE).close()
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""Requests spoken together: each is what it is alone, joins when there is room, and leaves."""
+"""Batches: each request has the result that it has alone, and joins and leaves at any step."""
 
 import mlx.core as mx
 import numpy as np
@@ -25,7 +25,7 @@ ROWS = (
 
 
 def requests(case) -> list:
-    """With every row, `generate`'s arguments."""
+    """One request for each of ROWS."""
     found = []
     for mode, text, options in ROWS:
         arguments = case.arguments(mode) | {"text": text}
@@ -35,7 +35,7 @@ def requests(case) -> list:
 
 
 def speak(model, rows, batch_size=99) -> tuple[list[mx.array], list[str]]:
-    """The sound of each row, and why it ended."""
+    """Audio of each row, and its finish reason."""
     return heard(stream_audio(model, rows, batch_size=batch_size), len(rows))
 
 
@@ -49,8 +49,8 @@ def heard(stream, rows: int) -> tuple[list[mx.array], list[str]]:
     return [mx.concatenate(chunks) for chunks in sounds], reasons
 
 
-def test_each_row_is_what_it_is_alone(case):
-    """Every kind of configuration; the longest prompts leave first, in the midst, and last."""
+def test_each_row_has_the_result_it_has_alone(case):
+    """Every configuration is tested; the longest prompts finish first, in between and last."""
     alone = [speak(case.model, [row])[0][0] for row in requests(case)]
     for batch_size in (len(ROWS), 2):
         together, reasons = speak(case.model, requests(case), batch_size)
@@ -60,8 +60,8 @@ def test_each_row_is_what_it_is_alone(case):
             assert relative_error(sound, single) < 1e-4
 
 
-def test_rows_join_whenever_they_come(released, monkeypatch):
-    """One that speaks alone, several at once, after everybody has left; in caches that grow."""
+def test_rows_can_join_at_any_step(released, monkeypatch):
+    """One row alone, several at once, and rows after all others have finished; caches grow."""
     monkeypatch.setattr(KVCache, "block", 4)
     rows, sizes = [*requests(released), *requests(released)], []
     # At which step each comes; the third finds two, the sixth nobody, the last ones a single one.
@@ -83,8 +83,8 @@ def test_rows_join_whenever_they_come(released, monkeypatch):
         assert relative_error(sound, alone) < 1e-4
 
 
-def test_a_place_is_never_empty_and_newcomers_are_read_together(released, monkeypatch):
-    """Two places and 6, 2, 5, 7, 4 patches: 0-6 and 6-13 in one, 0-2, 2-7 and 7-11 in the other."""
+def test_free_places_are_filled_at_once_and_new_prompts_prefilled_together(released, monkeypatch):
+    """Rows of 6, 2, 5, 7, 4 patches: steps 0-6, 6-13 in one place, 0-2, 2-7, 7-11 in the other."""
     drawn, read = [], []
     sample, embed = released.model.sample_patch, released.model.embed
     monkeypatch.setattr(
@@ -108,8 +108,8 @@ def test_a_place_is_never_empty_and_newcomers_are_read_together(released, monkey
     assert read == [3, 3]
 
 
-def test_a_long_row_leaves_nothing_behind(released, monkeypatch):
-    """Caches are as long as the longest row that speaks; memory does not grow with the rows."""
+def test_a_long_row_frees_its_cache(released, monkeypatch):
+    """Caches are as long as the longest active row; memory does not grow with the rows."""
     monkeypatch.setattr(KVCache, "block", 4)
     model, used = released.model, []
 
@@ -140,8 +140,8 @@ def test_a_long_row_leaves_nothing_behind(released, monkeypatch):
     assert max(used[40:]) < max(used[:10]) and max(used[-20:]) < 1.05 * max(used[30:50])
 
 
-def test_other_steps_wait_for_those_before_them(released):
-    """Nobody overtakes, so that all get their turn."""
+def test_requests_with_other_step_counts_wait_for_earlier_ones(released):
+    """Requests are admitted in order, so that every request is admitted at some step."""
     rows = [
         released.model.request(
             text,
@@ -164,8 +164,8 @@ def test_other_steps_wait_for_those_before_them(released):
         assert relative_error(sound, alone) < 1e-4
 
 
-def test_a_row_is_the_official_speech(released):
-    """Beside others, with the noise of the golden run."""
+def test_a_row_in_a_batch_matches_the_official_package(released):
+    """The noise is that of the golden run."""
     rows, modes = requests(released), ("continuation", "zero_shot")
     for mode in modes:
         noise = released.golden[f"gen.{mode}.noise"]
@@ -185,8 +185,8 @@ def test_a_row_is_the_official_speech(released):
         assert relative_error(sound, released.golden[f"gen.{mode}.audio"]) < 1e-4
 
 
-def test_a_row_stops_when_its_own_stop_head_says_so(released, monkeypatch):
-    """It is heard from the patch after `min_tokens` on, of each row its own."""
+def test_a_row_stops_by_its_own_stop_head(released, monkeypatch):
+    """The stop head counts from the patch after `min_tokens` on, which each row sets for itself."""
     model = released.model
     rows = [
         model.request("One.", options=GenerationOptions(seed=1, min_tokens=least, **STEPS))
@@ -205,8 +205,8 @@ def test_a_row_stops_when_its_own_stop_head_says_so(released, monkeypatch):
     assert drawn == [2, 2, 1]
 
 
-def test_padding_is_never_looked_at(released):
-    """Whatever it holds, and also where the prompt is read in pieces."""
+def test_padding_is_never_attended_to(released):
+    """True for any values in the padding, and for prompts prefilled in chunks."""
     model = released.model
     x = released.given("cache", 1, 40, released.config["lm_config"]["hidden_size"])
     wanted = model.base_lm(x[:, 13:])
@@ -226,8 +226,8 @@ def test_padding_is_never_looked_at(released):
         assert relative_error(hidden[:, 13:], wanted) < 1e-5
 
 
-def test_rows_of_other_positions_are_turned_alike_in_both_ways(released):
-    """`mx.fast.rope`, which GPUs use, and the table."""
+def test_both_rope_implementations_agree_for_rows_at_different_positions(released):
+    """The implementations are `mx.fast.rope`, which GPUs use, and the table."""
     rope = released.model.base_lm.rope
     x, starts = released.given("rope", 3, 2, 5, rope.size), mx.array([0, 7, 100])
     fast = mx.fast.rope(
@@ -239,7 +239,7 @@ def test_rows_of_other_positions_are_turned_alike_in_both_ways(released):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_sixteen_bits_stay_sixteen_bits(make_case, dtype):
+def test_a_batch_of_sixteen_bit_weights_stays_in_sixteen_bits(make_case, dtype):
     case = make_case("long_rope")
     model = load_model(case.folder, dtype=dtype)
     batch = Batch(
@@ -254,8 +254,8 @@ def test_sixteen_bits_stay_sixteen_bits(make_case, dtype):
     assert kinds == {getattr(mx, dtype)}
 
 
-def test_a_patch_of_many_rows_waits_once(released, monkeypatch):
-    """For all stop decisions together."""
+def test_a_patch_of_many_rows_synchronises_once(released, monkeypatch):
+    """All stop decisions are read together."""
     reads = []
     read = mx.array.tolist
     monkeypatch.setattr(mx.array, "tolist", lambda array: reads.append(1) or read(array))
@@ -269,7 +269,7 @@ def test_a_patch_of_many_rows_waits_once(released, monkeypatch):
         assert len(reads) - before <= 1
 
 
-def test_other_steps_are_refused(released):
+def test_a_batch_with_two_step_counts_is_refused(released):
     rows = [
         released.model.request("Hi.", options=GenerationOptions(inference_timesteps=steps))
         for steps in (4, 5)

@@ -1,4 +1,4 @@
-"""Long texts whose segments go on from each other."""
+"""Long texts in which each segment continues the audio of the one before."""
 
 import checkpoints
 import mlx.core as mx
@@ -33,8 +33,8 @@ def sound(piece) -> np.ndarray:
     return piece.audio[: round((piece.end - piece.start) * 48000)]
 
 
-def test_each_goes_on_from_the_sound_and_the_words_before_it(model):
-    """The longest gives the voice and begins anew, and so does what comes after a pause."""
+def test_each_segment_continues_the_audio_and_the_words_before_it(model):
+    """The longest segment gives the voice; it and a segment after a pause have no prompt."""
     pieces = speak(model)
     first, anchor, continued, anew = map(sound, pieces)
     reference = model.encode_audio((anchor, 48000))
@@ -61,7 +61,7 @@ OPTIONS_OF_ONE = {"retry_by_ear": False, **QUICK}
 
 
 def prompts(model, monkeypatch, segments, **settings) -> dict[str, dict]:
-    """What each segment was asked for with."""
+    """Settings of each segment's request, by its text."""
     asked, request = {}, model.request
 
     def spy(text, **settings):
@@ -73,7 +73,7 @@ def prompts(model, monkeypatch, segments, **settings) -> dict[str, dict]:
     return asked
 
 
-def test_what_is_asked_for_fits_the_language_and_the_place(model, released, monkeypatch):
+def test_prompts_fit_the_language_and_the_position(model, released, monkeypatch):
     segments = [Segment("你好你好你好。"), Segment("你好。"), Segment("Hi.")]
     options = GenerationOptions(seed=5, fade_in=0.02, retry_by_ear=False, **QUICK)
     asked = prompts(model, monkeypatch, segments, options=options, instruct="calm")
@@ -90,8 +90,8 @@ def test_what_is_asked_for_fits_the_language_and_the_place(model, released, monk
     assert mx.array_equal(second["ref_audio"], first["prompt_audio"]), "it stays the given voice"
 
 
-def test_nothing_goes_on_from_what_was_cut(model, monkeypatch):
-    """Who knows which words are in it?"""
+def test_no_segment_continues_truncated_audio(model, monkeypatch):
+    """The words in truncated audio are unknown."""
     options = GenerationOptions(seed=5, max_tokens=3, **QUICK)
     asked = prompts(model, monkeypatch, SEGMENTS, options=options)
     assert not any("prompt_text" in settings for settings in asked.values())
@@ -100,7 +100,7 @@ def test_nothing_goes_on_from_what_was_cut(model, monkeypatch):
     assert not any("prompt_text" in settings for settings in asked.values())
 
 
-def test_a_run_that_was_stopped_goes_on_and_ends_the_same(model, tmp_path):
+def test_a_stopped_run_resumes_with_the_same_result(model, tmp_path):
     segments = [Segment("Hello there you."), *(Segment(word) for word in ("Hi.", "Yes.", "No."))]
     unbroken = speak(model, segments)
     for stop in (1, 3):
@@ -117,7 +117,7 @@ def test_a_run_that_was_stopped_goes_on_and_ends_the_same(model, tmp_path):
             assert np.array_equal(one.audio, other.audio)
 
 
-def test_what_follows_a_segment_that_has_changed_is_spoken_anew(model, tmp_path):
+def test_segments_after_a_changed_one_are_generated_again(model, tmp_path):
     segments = [Segment("Hello there you."), *(Segment(word) for word in ("Hi.", "Yes.", "No."))]
     speak(model, segments, cache=SegmentCache(tmp_path / "a"))
     changed = [*segments[:1], Segment("Go."), *segments[2:]]
@@ -128,7 +128,7 @@ def test_what_follows_a_segment_that_has_changed_is_spoken_anew(model, tmp_path)
     assert [piece.was_cached for piece in pieces] == [True, False, False, False]
 
 
-def test_what_the_guards_did_is_kept_with_a_segment(model, tmp_path):
+def test_guard_notes_are_cached_with_a_segment(model, tmp_path):
     options = GenerationOptions(seed=5, fade_in=0.02, **QUICK)
     fresh, kept = (
         speak(model, options=options, cache=SegmentCache(tmp_path / "a")) for _ in range(2)
@@ -137,6 +137,6 @@ def test_what_the_guards_did_is_kept_with_a_segment(model, tmp_path):
     assert fresh[0].guards == ("fade_in: 0.02 s",) and all(piece.was_cached for piece in kept)
 
 
-def test_segments_that_wait_for_each_other_are_not_spoken_at_once(model):
+def test_continued_segments_cannot_be_generated_in_parallel(model):
     with pytest.raises(ValueError, match="leave one of them out"):
         speak_long(model, "Hello.", parallel=2, continue_segments=True)

@@ -1,4 +1,4 @@
-"""Converting and uploading by one command, and the flags of both."""
+"""Conversion and upload by one command, and the flags of both."""
 
 import os
 import subprocess
@@ -28,18 +28,18 @@ def run(hub, make_case, tmp_path):
     return run
 
 
-def test_converting_and_uploading_are_one_command(hub, run, tmp_path):
+def test_one_command_converts_and_uploads(hub, run, tmp_path):
     assert run("org/voice", WRITER)[0] == 0
     assert sorted(hub.published("org/voice")) == FILES == sorted(os.listdir(tmp_path / "new"))
 
 
-def test_nothing_is_converted_if_it_could_not_be_uploaded(run, tmp_path):
+def test_conversion_is_refused_if_the_upload_would_be(run, tmp_path):
     status, said = run(NAME, READER)
     assert status == 2 and "may not write" in said
     assert not (tmp_path / "new").exists()
 
 
-def test_a_conversion_that_can_not_be_uploaded_stays_and_says_so(hub, run, tmp_path):
+def test_a_conversion_whose_upload_fails_is_complete_and_reported(hub, run, tmp_path):
     hub.statuses["/api/repos/create"] = 503
     status, said = run(NAME, WRITER)
     assert status == 2
@@ -58,7 +58,7 @@ def test_a_conversion_that_can_not_be_uploaded_stays_and_says_so(hub, run, tmp_p
         ),
     ],
 )
-def test_flags_that_would_do_nothing_are_refused(flags, line, tmp_path, capfd):
+def test_flags_without_effect_are_refused(flags, line, tmp_path, capfd):
     assert command.main(["--mlx_path", str(tmp_path / "x"), *flags]) == 2
     said = capfd.readouterr().err
     assert line in said and said.count("\n") == 1

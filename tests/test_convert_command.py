@@ -1,4 +1,4 @@
-"""`python -m mlx_voxcpm2.convert`: its flags, and what it says when something is wrong."""
+"""`python -m mlx_voxcpm2.convert`: its flags and its error lines."""
 
 import fcntl
 import json
@@ -67,7 +67,7 @@ def stored_type(folder: str) -> str:
     return json.loads((Path(folder) / "config.json").read_text())["dtype"]
 
 
-def test_the_other_flags(run, exchange):
+def test_flags_choose_the_dtype_layout_and_target(run, exchange):
     before = signal.getsignal(signal.SIGTERM)
     status, err = run("--dtype", "float16", "--layout", "mlx-voxcpm2")
     assert signal.getsignal(signal.SIGTERM) == before
@@ -138,7 +138,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("line", WRONG)
-def test_what_is_wrong_is_one_line(run, exchange, tmp_path, line):
+def test_bad_flags_and_sources_are_one_line_errors(run, exchange, tmp_path, line):
     flags, change = WRONG[line]
     source = shutil.copytree(exchange, tmp_path / "source")
     if change:
@@ -152,7 +152,7 @@ def test_what_is_wrong_is_one_line(run, exchange, tmp_path, line):
     ("source", "line"),
     [("./nowhere", "no such folder; check the path"), ("", "--hf_path is empty")],
 )
-def test_a_missing_source_is_one_line(run, source, line):
+def test_a_missing_source_is_a_one_line_error(run, source, line):
     status, err = run(source=source)
     assert status == 2 and line in err and err.count("\n") == 1
 
@@ -164,8 +164,8 @@ def test_a_converted_checkpoint_can_be_quantised(run, exchange, tmp_path):
     assert same(parameters(load_model("./6bit")), parameters(direct))
 
 
-def test_a_file_that_may_not_grow_is_one_line(exchange, tmp_path):
-    """A full disk ends like this; nothing is left behind."""
+def test_a_file_size_limit_is_a_one_line_error(exchange, tmp_path):
+    """A full disk ends in the same way; no file is left."""
     limit = 'ulimit -f 100; exec "$0" -m mlx_voxcpm2.convert --hf_path "$1" --mlx_path new'
     limited = ["sh", "-c", limit, sys.executable, str(exchange)]
     done = subprocess.run(limited, cwd=tmp_path, capture_output=True, text=True)
@@ -223,7 +223,7 @@ def test_a_signal_stops_a_download_at_once(exchange, tmp_path, name, status):
     assert os.listdir(tmp_path) == ["cache"]
 
 
-def test_a_bar_is_shown_on_a_terminal_only(exchange, tmp_path):
+def test_a_progress_bar_is_shown_only_on_a_terminal(exchange, tmp_path):
     arguments = ["--hf_path", str(exchange), "--mlx_path"]
     start = [sys.executable, "-m", "mlx_voxcpm2.convert", *arguments]
     silent = subprocess.run([*start, str(tmp_path / "a")], capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""What is done with a voice every day, on the checkpoint in the package: what is heard is right."""
+"""Everyday use of the checkpoint in the package: a recogniser understands its speech."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_a_long_text_is_spoken_in_order_and_in_one_voice(model, parallel):
             assert found == pytest.approx(SPEAKERS["tenor"].hertz, rel=0.15), piece.text
 
 
-def test_texts_spoken_together_are_each_what_they_say(model):
+def test_each_text_of_a_batch_is_recognised(model):
     options = GenerationOptions(seed=5)
     requests = [model.request(text, options=options) for text in LINES]
     results = sorted(model.generate_batch(requests, batch_size=3), key=lambda x: x.sequence_idx)
@@ -51,7 +51,7 @@ def test_texts_spoken_together_are_each_what_they_say(model):
     assert sum(wrong) <= SLIPS, wrong
 
 
-def test_a_stream_says_the_same(model):
+def test_a_stream_has_the_same_audio(model):
     whole = next(iter(model.generate(LINES[0], seed=8)))
     pieces = [np.array(piece.audio) for piece in model.generate(LINES[0], seed=8, stream=True)]
     assert np.abs(np.concatenate(pieces) - np.array(whole.audio)).max() < 1e-4
@@ -59,7 +59,7 @@ def test_a_stream_says_the_same(model):
 
 
 @pytest.mark.parametrize("speaker", SPEAKERS)
-def test_a_kept_voice_speaks(model, speaker, tmp_path):
+def test_a_saved_voice_speaks(model, speaker, tmp_path):
     clip = read_clip(speaker)
     model.make_voice((clip.sound, clip.sample_rate)).save(tmp_path / "kept.safetensors")
     path = str(tmp_path / "kept.safetensors")
@@ -70,7 +70,7 @@ def test_a_kept_voice_speaks(model, speaker, tmp_path):
     assert slips(words_of(LINES[2]), result.audio, model.sample_rate) <= SLIPS
 
 
-def test_what_is_verified_is_heard_right(model):
+def test_verified_speech_has_the_right_transcript(model):
     def recogniser(sound: np.ndarray, rate: int) -> str:
         return " ".join(word.word for word in hear(sound, rate))
 
@@ -79,7 +79,7 @@ def test_what_is_verified_is_heard_right(model):
     assert result.heard == LINES[0] and result.error_rate == 0
 
 
-def test_guards_leave_speech_alone(model):
+def test_guards_do_not_act_on_good_speech(model):
     for text in LINES:
         (result,) = model.generate(text, seed=2)
         assert result.guards == () and result.finish_reason == "stop"

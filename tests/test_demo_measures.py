@@ -1,4 +1,4 @@
-"""What judges the demo voice: right speech passes, and each kind of wrong speech is noticed."""
+"""Measures of the demo voice: correct speech passes, and each kind of faulty speech is detected."""
 
 import json
 from dataclasses import replace
@@ -14,14 +14,14 @@ SPEAKERS = list(RECORDED)
 
 
 def said(speaker: str, reason: str = "stop", **changes) -> Spoken:
-    """A speaker's clip as if a model had spoken it; the sound changed by `before`, `after`."""
+    """A speaker's clip as a model's output; `before` and `after` are added to the audio."""
     clip = read_clip(speaker)
     sound = np.concatenate([changes.get("before", []), clip.sound, changes.get("after", [])])
     return Spoken.of(sound.astype(np.float32), clip.sample_rate, reason)
 
 
 def task(speaker: str, words: list[str] | None = None) -> Task:
-    """To say what the clip says, in its voice."""
+    """Task of saying the clip's words in its voice."""
     recorded = RECORDED[speaker]
     words = words or recorded["says"]
     return Task(words, reference=read_clip(speaker), pitches=recorded["own_pitches"])
@@ -36,7 +36,7 @@ def right() -> list[Spoken]:
 
 
 @pytest.mark.parametrize("speaker", SPEAKERS)
-def test_every_speaker_is_understood(speaker):
+def test_every_speaker_is_recognised(speaker):
     clip = read_clip(speaker)
     assert recognise(clip.sound, clip.sample_rate) == clip.words
     random = np.random.default_rng(0)
@@ -44,7 +44,7 @@ def test_every_speaker_is_understood(speaker):
     assert recognise(0.1 * (clip.sound + noise), clip.sample_rate) == clip.words
 
 
-def test_other_rates_are_understood():
+def test_speech_at_other_sample_rates_is_recognised():
     import soxr
 
     clip = read_clip("tenor")
@@ -52,19 +52,19 @@ def test_other_rates_are_understood():
         assert recognise(soxr.resample(clip.sound, clip.sample_rate, rate), rate) == clip.words
 
 
-def test_silence_says_nothing():
+def test_silence_has_no_words():
     for sound in (np.zeros(0), np.zeros(10), np.zeros(8000)):
         assert recognise(sound, 16_000) == []
 
 
 @pytest.mark.parametrize("speaker", SPEAKERS)
-def test_speech_that_is_no_words_is_hardly_taken_for_any(speaker):
+def test_reversed_speech_is_hardly_recognised_as_words(speaker):
     clip = read_clip(speaker)
     heard = recognise(clip.sound[::-1], clip.sample_rate)
     assert len(heard) - heard.count(OTHER) <= 1  # of four
 
 
-def test_right_speech_has_all_points(right):
+def test_correct_speech_meets_every_goal(right):
     rows = [
         word_accuracy("", TASKS, right, 1.0), *same_voice("", TASKS, right, 1.0),
         designed(right[:1], right[-1:], 1.0), ends_in_time(TASKS, right, 1.0),
@@ -83,7 +83,7 @@ def test_wrong_words_are_counted(right):
     assert row.detail == "1 wrong, 1 missing, 1 added, of 16"
 
 
-def test_another_voice_is_noticed(right):
+def test_another_voice_is_detected(right):
     for own, other in [(0, 1), (1, 2), (2, 3), (3, 0)]:
         near, nearest = same_voice("", [TASKS[own]], [right[other]], 0.9)
         assert near.value == nearest.value == 0 and not near.is_met and not nearest.is_met
@@ -91,7 +91,7 @@ def test_another_voice_is_noticed(right):
     assert [row.value for row in same_voice("", TASKS[:1], [noise], 0.9)] == [0, 0]
 
 
-def test_voices_that_are_not_as_described_are_noticed(right):
+def test_voices_that_are_not_as_described_are_detected(right):
     assert not designed(right[-1:], right[:1], 0.9).is_met
     assert not designed(right[:1], right[:1], 0.9).is_met
 
@@ -109,7 +109,7 @@ LATE = {
 
 
 @pytest.mark.parametrize("kind", LATE)
-def test_what_does_not_end_in_time_is_noticed(kind):
+def test_speech_that_does_not_end_in_time_is_detected(kind):
     late = [said(speaker, **LATE[kind]) for speaker in SPEAKERS]
     assert ends_in_time(TASKS, late, 1.0).value == 0
     start = {"before": LATE[kind].get("after", [])}
@@ -118,7 +118,7 @@ def test_what_does_not_end_in_time_is_noticed(kind):
         assert ends_in_time(TASKS, early, 0.75).is_met  # the recogniser may slip
 
 
-def test_a_last_word_that_was_not_noticed_ends_where_the_sound_does():
+def test_an_unrecognised_last_word_ends_where_the_audio_does():
     loud, quiet = np.ones(4800, np.float32), np.zeros(3200, np.float32)
     sound = np.concatenate([loud, quiet, loud, quiet])
     spoken = Spoken(sound, 16_000, "stop", [Heard("good", 0.1, 0.9)])
@@ -126,7 +126,7 @@ def test_a_last_word_that_was_not_noticed_ends_where_the_sound_does():
     assert spoken.tail(is_heard=True) == pytest.approx(0.7)
 
 
-def test_nothing_heard_is_no_end_in_time():
+def test_silence_does_not_end_in_time():
     mute = [Spoken.of(np.zeros(SECOND), SECOND, "stop")]
     assert not ends_in_time(TASKS[:1], mute, 1.0).is_met
     assert word_accuracy("", TASKS[:1], mute, 0.95).value == 0
@@ -140,7 +140,7 @@ def test_a_prompt_and_its_continuation_are_one_text():
         assert asked["prompt_text"] + asked["text"] == join_words(words) == text
 
 
-def test_what_was_trained_on_is_left_out(tmp_path):
+def test_texts_of_the_training_data_are_read_to_be_left_out(tmp_path):
     from evaluate import read_texts
 
     manifest = tmp_path / "train.jsonl"

@@ -54,7 +54,7 @@ def test_the_words_are_right(spoken, modes):
 
 
 @pytest.mark.parametrize("mode", ["reference", "continuation"])
-def test_the_voice_is_the_clips(spoken, mode):
+def test_the_voice_is_that_of_the_clip(spoken, mode):
     rows = same_voice(mode, TASKS[mode], spoken[mode], 0.8)
     assert all(row.is_met for row in rows), rows
 
@@ -64,14 +64,14 @@ def test_the_voice_is_as_described(spoken):
     assert row.is_met, row
 
 
-def test_it_ends_in_time(spoken):
+def test_speech_ends_in_time(spoken):
     everything = [task for tasks in TASKS.values() for task in tasks]
     row = ends_in_time(everything, [each for group in spoken.values() for each in group], 0.95)
     assert row.is_met, row
 
 
 @pytest.mark.parametrize("name", SPEECH)
-def test_the_official_package_says_the_same_and_stops_at_the_same_patch(name):
+def test_the_official_package_has_the_same_audio_and_stops_at_the_same_patch(name):
     golden = mx.load(str(GOLDEN / "speech.safetensors"))
     case, noise = SPEECH[name], golden[f"{name}.noise"]
     clip = {"ref_audio": GOLDEN / case["ref_audio"]} if "ref_audio" in case else {}
@@ -82,7 +82,7 @@ def test_the_official_package_says_the_same_and_stops_at_the_same_patch(name):
 
 
 @pytest.mark.parametrize(("recipe", "goal"), [("8bit", 0.87), ("4bit", 0.8)])
-def test_quantised_it_keeps_the_words(recipe, goal):
+def test_the_quantised_checkpoint_says_the_words(recipe, goal):
     model, tasks = load_model("demo", "float32", quantize=recipe), TASKS["zero-shot"]
     row = word_accuracy(recipe, tasks, speak(model, tasks), goal)
     assert row.is_met, row

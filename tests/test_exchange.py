@@ -1,7 +1,7 @@
-"""mlx-audio reads what is converted here, and finds the same weights in it.
+"""mlx-audio reads our converted checkpoints and finds the same weights in them.
 
 With MLX_AUDIO_PYTHON, the interpreter of an environment with mlx-audio 0.6.2, the package itself is
-asked; without, what it once wrote stands for it.
+run; without it, files that it once wrote stand in for it.
 """
 
 import json
@@ -25,7 +25,7 @@ RECIPES = [
 
 @pytest.fixture(scope="module")
 def theirs() -> dict[str, mx.array]:
-    """mlx-audio's names, without the tables of RoPE, which it makes itself where they miss."""
+    """mlx-audio's tensors, without RoPE's tables, which mlx-audio computes if they are missing."""
     tensors = mx.load(str(GOLDEN / "mlx_audio_bf16.safetensors"))
     return {name: value for name, value in tensors.items() if ".rope." not in name}
 
@@ -34,8 +34,8 @@ def read(folder: Path) -> dict[str, mx.array]:
     return mx.load(str(folder / "model.safetensors"))
 
 
-def test_what_is_written_is_what_mlx_audio_writes_but_finer(exchange, theirs, tmp_path):
-    """It rounds the AudioVAE to bfloat16 too, and leaves the boundaries to config.json."""
+def test_converted_weights_are_mlx_audios_in_higher_precision(exchange, theirs, tmp_path):
+    """mlx-audio rounds the AudioVAE to bfloat16 too, and leaves the boundaries to config.json."""
     ours = read(convert(exchange, tmp_path / "converted", "bfloat16"))
     assert ours.pop("audio_vae.decoder._sr_boundaries").tolist() == [20000, 30000, 40000]
     assert ours.keys() == theirs.keys()
@@ -51,8 +51,9 @@ def test_what_is_written_is_what_mlx_audio_writes_but_finer(exchange, theirs, tm
 
 @pytest.mark.parametrize("recipe", RECIPES[1:])
 def test_quantised_layers_are_found_by_mlx_audios_rules(exchange, theirs, tmp_path, recipe):
-    """It looks each linear layer up in config.json, then for its scales, and passes over those
-    whose inputs the common group size does not divide."""
+    """mlx-audio looks each linear layer up in config.json, then for its scales, and skips those
+    whose inputs the common group size does not divide.
+    """
     target = convert(exchange, tmp_path / "converted", quantize=recipe)
     ours, config = read(target), json.loads((target / "config.json").read_text())
     entry = config["quantization"]
@@ -120,8 +121,8 @@ def test_mlx_audio_itself_computes_the_same(exchange, tmp_path):
         assert np.isfinite(found["speech"]).all() and found["speech"].std() > 1e-3
 
 
-def test_a_name_of_every_tensor_is_its_own(exchange, tmp_path):
-    """The way there and back, for files in which the boundaries are not those of config.json."""
+def test_tensor_names_survive_a_round_trip(exchange, tmp_path):
+    """The files' boundaries are not those of config.json."""
     target = convert(exchange, tmp_path / "converted")
     tensors = read(target)
     tensors["audio_vae.decoder._sr_boundaries"] = mx.array([1, 2, 3], dtype=mx.int32)

@@ -1,4 +1,4 @@
-"""`generate_batch`: what callers rely on besides the numbers of each row."""
+"""`generate_batch`: order, errors, retries and threads, besides the numbers of each row."""
 
 import logging
 import threading
@@ -24,12 +24,12 @@ def model(released, monkeypatch):
 
 
 def requests(model, lengths=LENGTHS):
-    """Each with a seed and a length of its own."""
+    """Two requests or more, each with its own seed and length."""
     for seed, length in enumerate(lengths):
         yield model.request("Hi.", options=GenerationOptions(seed=seed, max_tokens=length, **QUICK))
 
 
-def test_results_come_as_they_end_and_say_which_they_are(model):
+def test_results_come_in_order_of_completion_with_their_index(model):
     results = list(model.generate_batch(requests(model), batch_size=2))
     # Two places: 0-5 then 3 until 12 in one would be later than 2 until 9 in the other.
     assert [result.sequence_idx for result in results] == [1, 0, 3, 2, 4, 5]
@@ -43,7 +43,7 @@ def test_results_come_as_they_end_and_say_which_they_are(model):
         assert relative_error(result.audio, alone.audio) < 1e-4
 
 
-def test_texts_are_enough(model):
+def test_a_batch_accepts_plain_texts(model):
     options = GenerationOptions(seed=3, max_tokens=2, **QUICK)
     results = model.generate_batch(["Hello.", "Good bye then."], options=options)
     spoken = {result.sequence_idx: result for result in results}
@@ -54,8 +54,8 @@ def test_texts_are_enough(model):
     assert drawn[0].seed != drawn[1].seed
 
 
-def test_each_bad_case_is_drawn_again_and_holds_up_nobody(model, caplog):
-    """One token may take six patches; its attempts are those that `generate` makes."""
+def test_each_bad_case_is_retried_without_delaying_others(model, caplog):
+    """One text token allows six patches; the attempts are those that `generate` makes."""
 
     def mixed():
         for text, seed in (("the", 10), ("the " * 8, 20), ("the", 30)):
@@ -76,8 +76,8 @@ def test_each_bad_case_is_drawn_again_and_holds_up_nobody(model, caplog):
     assert kept.seed == 1
 
 
-def test_requests_are_taken_only_when_there_is_room(model):
-    """So there may be any number of them, each encoded when its turn comes."""
+def test_requests_are_read_only_when_there_is_room(model):
+    """Any number of requests may follow; each is encoded when it is admitted."""
     taken = []
 
     def without_end():
@@ -93,7 +93,7 @@ def test_requests_are_taken_only_when_there_is_room(model):
     assert list(results) == []
 
 
-def test_what_goes_wrong_with_one_is_raised_when_the_others_have_spoken(model):
+def test_the_error_of_a_request_is_raised_after_the_others_have_finished(model):
     def some():
         yield from requests(model, (6, 2))
         yield ""
@@ -105,7 +105,7 @@ def test_what_goes_wrong_with_one_is_raised_when_the_others_have_spoken(model):
     assert heard == [(1, 2), (0, 6)]
 
 
-def test_seconds_of_all_that_speak_are_reported(model):
+def test_progress_is_the_seconds_of_all_active_requests(model):
     heard = []
     list(model.generate_batch(requests(model), batch_size=2, progress=heard.append))
     patches = [round(seconds / 0.16) for seconds in heard]
@@ -124,18 +124,18 @@ def test_seconds_of_all_that_speak_are_reported(model):
         ({"batch_size": 2.5}, "batch_size is 2.5"),
     ],
 )
-def test_bad_input_is_one_line_at_once(model, wrong, line):
+def test_bad_input_is_a_one_line_error_at_once(model, wrong, line):
     with pytest.raises(ValueError, match=line) as error:
         model.generate_batch(**{"requests": ["Hi."], **wrong})
     assert "\n" not in str(error.value)
 
 
-def test_nothing_to_say_is_no_error(model):
+def test_an_empty_batch_is_no_error(model):
     assert list(model.generate_batch([])) == []
 
 
-def test_another_thread_may_make_the_requests_or_hear_them(released):
-    """Also while rows leave and join."""
+def test_another_thread_may_make_the_requests_or_read_the_results(released):
+    """Rows join and leave meanwhile."""
     model, voice = released.model, released.waveform("short")
     made, spoken = [], []
 

@@ -1,4 +1,4 @@
-"""What callers of `generate` rely on besides the numbers."""
+"""`generate`: chunks, seeds, threads, limits and errors, besides the numbers."""
 
 import logging
 import threading
@@ -29,7 +29,7 @@ def spoken(results) -> np.ndarray:
     return np.concatenate([np.array(result.audio) for result in results])
 
 
-def test_streamed_pieces_joined_are_the_whole(model):
+def test_streamed_chunks_join_to_the_whole_audio(model):
     options = {"seed": 3, "max_tokens": 7, **QUICK}
     pieces = list(model.generate(TEXT, stream=True, **options))
     (whole,) = model.generate(TEXT, **options)
@@ -39,7 +39,7 @@ def test_streamed_pieces_joined_are_the_whole(model):
     assert not whole.is_streaming_chunk and whole.is_final_chunk
 
 
-def test_a_result_has_what_mlx_audio_expects(model):
+def test_a_result_has_the_fields_that_mlx_audio_expects(model):
     (result,) = model.generate(TEXT, seed=9, max_tokens=5, **QUICK)
     assert result.sample_rate == model.sample_rate == 48000
     assert result.samples == result.audio.shape[0] == 5 * 7680
@@ -54,7 +54,7 @@ def test_a_result_has_what_mlx_audio_expects(model):
     assert result.seed == 9
 
 
-def test_the_solver_that_is_asked_for_draws_every_patch(model, monkeypatch):
+def test_the_requested_solver_generates_every_patch(model, monkeypatch):
     schedules, sample_patch = [], model.sample_patch
 
     def spy(*arguments):
@@ -72,7 +72,7 @@ def test_the_solver_that_is_asked_for_draws_every_patch(model, monkeypatch):
     assert relative_error(adams, euler) > 1e-3
 
 
-def test_speaking_adds_nothing_to_the_parameters(make_case):
+def test_generation_adds_no_parameters(make_case):
     from mlx.utils import tree_flatten
 
     model = make_case("mup").model
@@ -83,8 +83,8 @@ def test_speaking_adds_nothing_to_the_parameters(make_case):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])  # on a CPU: with one stream, with two
-def test_each_patch_may_be_asked_for_by_another_thread(released, dtype):
-    """As web frameworks do, which run every step of an iterator somewhere else."""
+def test_each_patch_may_be_requested_by_another_thread(released, dtype):
+    """Web frameworks run each step of an iterator in any thread of a pool."""
     model = load_model(released.folder, dtype)
     options = {"seed": 1, "max_tokens": 5, "ref_audio": released.waveform("short"), **QUICK}
     results = model.generate(TEXT, stream=True, **options)
@@ -100,12 +100,12 @@ def test_each_patch_may_be_asked_for_by_another_thread(released, dtype):
     assert np.array_equal(spoken(heard), np.array(whole.audio))
 
 
-def test_a_numpy_seed_can_be_followed_by_the_next(model):
+def test_a_numpy_seed_can_be_incremented_for_a_retry(model):
     (result,) = model.generate("你好", seed=np.int64(3), inference_timesteps=1)
     assert result.seed == 5
 
 
-def test_an_encoded_voice_is_the_voice(released):
+def test_encoded_clips_give_the_same_audio_as_the_clips(released):
     model, clip = released.model, released.waveform("short")
     options = {"seed": 2, "max_tokens": 3, "prompt_text": "Hi.", **QUICK}
     (spoken,) = model.generate(TEXT, ref_audio=clip, prompt_audio=clip, **options)
@@ -116,7 +116,7 @@ def test_an_encoded_voice_is_the_voice(released):
     assert mx.array_equal(spoken.audio, again.audio)
 
 
-def test_a_prompt_read_in_pieces_is_the_prompt(released, monkeypatch):
+def test_a_prompt_prefilled_in_chunks_gives_the_same_audio(released, monkeypatch):
     options = {"seed": 2, "max_tokens": 3, **QUICK}
     (whole,) = released.model.generate(TEXT, ref_audio=released.waveform("ref"), **options)
     monkeypatch.setattr("mlx_voxcpm2.speech.batch.PREFILL_POSITIONS", 7)
@@ -124,7 +124,7 @@ def test_a_prompt_read_in_pieces_is_the_prompt(released, monkeypatch):
     assert relative_error(pieces.audio, whole.audio) < 1e-4
 
 
-def test_the_listeners_time_is_not_the_models(model):
+def test_processing_time_excludes_the_callers_time(model):
     results = model.generate(TEXT, stream=True, seed=0, max_tokens=4, **QUICK)
     time.sleep(0.5)
     counted = 0.0
@@ -134,18 +134,18 @@ def test_the_listeners_time_is_not_the_models(model):
     assert counted < 0.5
 
 
-def test_a_limit_goes_before_the_least_length(model):
+def test_max_tokens_takes_precedence_over_min_tokens(model):
     (result,) = model.generate(TEXT, seed=0, max_tokens=1, **QUICK)
     assert result.token_count == 1 and result.finish_reason == "length"
 
 
-def test_numbers_of_numpy_are_numbers(model):
+def test_numpy_numbers_are_accepted(model):
     (ours,) = model.generate(TEXT, seed=np.int64(3), max_tokens=np.int32(2), **QUICK)
     (same,) = model.generate(TEXT, seed=3, max_tokens=2, cfg_value=np.float32(2), **QUICK)
     assert mx.array_equal(ours.audio, same.audio)
 
 
-def test_a_reported_seed_makes_the_same_take_again(model):
+def test_a_reported_seed_reproduces_the_result(model):
     (first,) = model.generate(TEXT, max_tokens=4, **QUICK)
     (again,) = model.generate(TEXT, max_tokens=4, seed=first.seed, **QUICK)
     (other,) = model.generate(TEXT, max_tokens=4, **QUICK)
@@ -182,7 +182,7 @@ def test_speech_ends_where_the_context_is_full(model):
     assert result.finish_reason == "length"
 
 
-def test_speech_that_is_cut_short_by_the_caller_is_not_a_bad_case(model, caplog):
+def test_speech_truncated_by_the_callers_limit_is_not_a_bad_case(model, caplog):
     (result,) = model.generate(TEXT, max_tokens=5, seed=3, **QUICK)
     assert result.seed == 3 and not caplog.records
 
@@ -192,13 +192,13 @@ def test_a_retry_is_reported(model, caplog):
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
 
 
-def test_streaming_can_not_take_back_what_was_heard(model, caplog):
+def test_a_bad_case_is_not_retried_while_streaming(model, caplog):
     results = list(model.generate("你好", stream=True, retry_badcase=True, seed=3, **QUICK))
     assert {result.seed for result in results} == {3}
     assert "retry_badcase" in caplog.text
 
 
-def test_closing_the_iterator_ends_the_work(model):
+def test_closing_the_iterator_stops_generation(model):
     heard = []
     results = model.generate(TEXT, stream=True, seed=0, progress=heard.append, **QUICK)
     next(results)
@@ -208,7 +208,7 @@ def test_closing_the_iterator_ends_the_work(model):
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-def test_another_thread_can_stop_the_work_within_a_patch(model, stream):
+def test_another_thread_can_stop_generation_within_a_patch(model, stream):
     heard, produced, asked_at = [], [], []
     results = model.generate(
         "the " * 100, stream=stream, seed=0, inference_timesteps=1,
@@ -250,7 +250,7 @@ def test_a_model_loaded_in_one_thread_speaks_in_another(released):
     assert np.array_equal(spoken_there[0], np.array(here.audio))
 
 
-def test_a_request_made_in_one_thread_can_be_heard_in_another(released):
+def test_an_iterator_made_in_one_thread_can_run_in_another(released):
     results = released.model.generate(
         TEXT, ref_audio=released.waveform("short"), seed=1, max_tokens=3,
         noise=np.zeros((3, 4, 16)), **QUICK,
@@ -279,8 +279,8 @@ def test_too_little_noise_is_an_error_only_when_it_is_needed(model):
         list(model.generate(TEXT, noise=noise, max_tokens=4, **QUICK))
 
 
-def test_each_patch_costs_the_same_graph_however_long_the_speech(model):
-    """Linear cost: nothing is decoded, encoded or attended to again."""
+def test_the_graph_of_a_patch_does_not_grow_with_the_speech(model):
+    """Cost is linear: no patch is decoded, encoded or attended to twice."""
     sizes = []
     cache = model.audio_vae.make_cache()
     for _ in range(3):
@@ -291,8 +291,8 @@ def test_each_patch_costs_the_same_graph_however_long_the_speech(model):
 
 
 @pytest.mark.parametrize(("dtype", "solver"), [("bfloat16", "euler"), ("float16", "adams")])
-def test_sixteen_bit_weights_keep_everything_on_the_way_in_sixteen_bits(make_case, dtype, solver):
-    """Masks and RoPE tables in float32 would raise all that they touch."""
+def test_sixteen_bit_weights_keep_all_intermediates_in_sixteen_bits(make_case, dtype, solver):
+    """Masks and RoPE tables in float32 would promote every array that they touch."""
     case = make_case("mup")
     model = load_model(case.folder, dtype=dtype)
     wanted = getattr(mx, dtype)
@@ -361,13 +361,13 @@ BAD = [
 
 
 @pytest.mark.parametrize(("wrong", "line"), BAD)
-def test_bad_input_is_one_line_at_once(model, wrong, line):
+def test_bad_input_is_a_one_line_error_at_once(model, wrong, line):
     with pytest.raises((ValueError, FileNotFoundError), match=line) as error:
         model.generate(**{"text": TEXT, **wrong})
     assert "\n" not in str(error.value)
 
 
-def test_too_long_says_by_how_much(model):
+def test_the_error_for_a_long_text_names_the_limit(model):
     words = "a " * 600
     over = len(model.tokenize(words)) + 1 - 512
     with pytest.raises(ValueError, match=f" {over} more than"):
@@ -391,7 +391,7 @@ def test_a_sample_rate_is_refused_where_it_changes_nothing(make_case):
         model.decode_latents(mx.zeros((2, 3, 7)), 24000)
 
 
-def test_other_entries_check_their_input_too(model):
+def test_other_entry_points_check_their_input_too(model):
     with pytest.raises(ValueError, match="pad"):
         model.encode_audio((np.zeros(10), 16000), pad="both")
     with pytest.raises(ValueError, match="latents have shape"):

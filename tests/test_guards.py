@@ -1,4 +1,4 @@
-"""What is done against the model's known faults, and that nothing else is."""
+"""Guards against the model's known faults; without a fault they change nothing."""
 
 from itertools import chain, repeat
 
@@ -35,7 +35,7 @@ def ends_at_once(released, model, monkeypatch):
 
 @pytest.fixture
 def louden(model, monkeypatch):
-    """Makes patch after patch so loud, over all attempts, and all others as the last one."""
+    """Function that scales successive patches by its arguments, of which the last one repeats."""
     decode = model.audio_vae.decode
 
     def louden(*levels: float):
@@ -56,7 +56,7 @@ def noise(seconds: float, level: float = 0.1) -> np.ndarray:
     return (level * values).astype(np.float32)
 
 
-def test_nothing_changes_while_no_guard_acts(model):
+def test_audio_is_unchanged_while_no_guard_acts(model):
     (plain,) = model.generate(TEXT, max_tokens=5, **OFF, **QUICK)
     (guarded,) = model.generate(TEXT, max_tokens=5, **QUICK)
     pieces = list(model.generate(TEXT, max_tokens=5, stream=True, **QUICK))
@@ -66,8 +66,8 @@ def test_nothing_changes_while_no_guard_acts(model):
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-def test_silence_without_end_ends(model, louden, stream):
-    """One patch late, so that the device never waits for the listener."""
+def test_endless_silence_is_stopped(model, louden, stream):
+    """The stop comes one patch late, so that the device never waits for the caller."""
     louden(1, 0, 0, 1, 0)
     *_, last = results = list(
         model.generate(TEXT, silence_limit=0.48, retry_by_ear=False, stream=stream, **QUICK)
@@ -77,8 +77,8 @@ def test_silence_without_end_ends(model, louden, stream):
     assert last.guards == ("silence_limit: 0.48 s of silence ended it",)
 
 
-def test_only_those_who_are_silent_end(model, monkeypatch):
-    """In a batch the others go on, and sound as they do alone."""
+def test_only_the_silent_rows_of_a_batch_are_stopped(model, monkeypatch):
+    """The other rows continue and sound as they do alone."""
     options = GenerationOptions(max_tokens=9, silence_limit=0.3, retry_by_ear=False, **QUICK)
     (alone,) = model.generate_batch([TEXT], options=options)
     decode = model.audio_vae.decode
@@ -95,7 +95,7 @@ def test_only_those_who_are_silent_end(model, monkeypatch):
     assert relative_error(other.audio, alone.audio) < 1e-4
 
 
-def test_a_silent_take_is_spoken_again(model, louden, ends_at_once, caplog):
+def test_a_silent_attempt_is_retried(model, louden, ends_at_once, caplog):
     louden(0, 0, 0, 0, 1)
     (result,) = model.generate(TEXT, **QUICK)
     assert result.seed == 4 and result.finish_reason == "stop"
@@ -105,14 +105,14 @@ def test_a_silent_take_is_spoken_again(model, louden, ends_at_once, caplog):
     assert np.array_equal(result.audio, alone.audio)
 
 
-def test_after_three_attempts_it_gives_up_and_says_so(model, louden, ends_at_once):
+def test_the_guard_gives_up_after_three_attempts_and_reports_it(model, louden, ends_at_once):
     louden(0)
     (result,) = model.generate(TEXT, **QUICK)
     assert result.seed == 5 and len(result.guards) == 3
     assert result.guards[-1] == "gave up: seed 5 gave 0.6 s of silence"
 
 
-def test_it_is_spoken_once_where_another_attempt_is_unwanted_or_useless(
+def test_speech_is_generated_once_if_a_retry_is_unwanted_or_useless(
     model, louden, ends_at_once, caplog
 ):
     louden(0)
@@ -126,7 +126,7 @@ def test_it_is_spoken_once_where_another_attempt_is_unwanted_or_useless(
     assert "retry_by_ear has no effect while streaming" in caplog.text
 
 
-def test_a_take_too_short_for_its_letters_is_spoken_again(model, ends_at_once):
+def test_an_attempt_too_short_for_its_letters_is_retried(model, ends_at_once):
     """Four patches are 0.64 s, time for 38 letters; a description of the voice is not spoken."""
     (result,) = model.generate("the " * 13, **QUICK)
     assert result.guards[0] == "retry: seed 3 gave 0.64 s of speech for 39 letters"
@@ -136,7 +136,7 @@ def test_a_take_too_short_for_its_letters_is_spoken_again(model, ends_at_once):
     assert next(model.generate("the " * 13, max_tokens=4, min_tokens=4, **QUICK)).guards == ()
 
 
-def test_letters_are_those_that_are_heard():
+def test_only_spoken_letters_are_counted():
     assert spoken_letters("Hi, you -- 42!") == 7
     assert spoken_letters("你好。") == 6
     assert spoken_letters("(a low voice) Hi") == spoken_letters("（低声）Hi") == 2
@@ -150,7 +150,7 @@ def heard(*sounds: np.ndarray) -> SilenceDetector:
     return ear
 
 
-def test_takes_that_can_not_be_the_text_are_told_from_those_that_can():
+def test_attempts_that_cannot_be_the_text_are_faults():
     hush = np.zeros(5 * 48000, np.float32)
     for sounds, reason, fault in (
         ([noise(2)], "stop", None),
@@ -174,7 +174,7 @@ def test_a_hum_far_below_the_speech_is_silence():
 
 
 @pytest.mark.parametrize("seconds", [0.02, 0.3], ids=["a part of a patch", "two patches"])
-def test_the_first_sound_fades_in_and_the_rest_stays(model, seconds):
+def test_the_beginning_fades_in_and_the_rest_is_unchanged(model, seconds):
     options = {"max_tokens": 4, **QUICK}
     (plain,) = model.generate(TEXT, **options)
     (faded,) = model.generate(TEXT, fade_in=seconds, **options)
@@ -188,7 +188,7 @@ def test_the_first_sound_fades_in_and_the_rest_stays(model, seconds):
     assert faded.guards == pieces[-1].guards == (f"fade_in: {seconds} s",)
 
 
-def test_silence_at_both_ends_is_cut_and_pauses_stay(model, louden):
+def test_silence_at_both_ends_is_cut_off_and_pauses_stay(model, louden):
     levels = (0, 0, 1, 1, 0, 0, 1, 0, 0, 0)
     options = {"max_tokens": len(levels), **QUICK}
     louden(*levels)
@@ -208,7 +208,7 @@ def test_silence_at_both_ends_is_cut_and_pauses_stay(model, louden):
     assert [piece.is_final_chunk for piece in pieces] == [False, False, False, True]
 
 
-def test_a_silent_take_is_not_trimmed_to_nothing(model, louden):
+def test_silent_audio_is_not_trimmed_to_nothing(model, louden):
     louden(0)
     options = {"max_tokens": 3, "trim_silence": True, **QUICK}
     for stream in (False, True):
@@ -216,7 +216,7 @@ def test_a_silent_take_is_not_trimmed_to_nothing(model, louden):
         assert len(joined(results)) == 3 * PATCH and last.guards == ()
 
 
-def test_what_ends_with_speech_is_trimmed_only_in_front():
+def test_audio_that_ends_with_speech_is_trimmed_only_in_front():
     trimmer, sound = Trimmer(48000), noise(1)
     first = trimmer.apply(np.concatenate([np.zeros(48000, np.float32), sound]), False)
     assert len(first) == 48000 + round(0.2 * 48000)
@@ -237,7 +237,7 @@ def test_what_ends_with_speech_is_trimmed_only_in_front():
         ({"retry_badcase": 0}, "retry_badcase is 0"),
     ],
 )
-def test_bad_values_are_one_line(model, wrong, line):
+def test_bad_values_are_one_line_errors(model, wrong, line):
     with pytest.raises(ValueError, match=line) as error:
         model.generate(TEXT, **wrong)
     assert "\n" not in str(error.value)

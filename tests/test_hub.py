@@ -1,4 +1,4 @@
-"""Models load from the hub by their names; what goes wrong there is one line.
+"""Models load from the hub by name, and failures are one-line errors.
 
 The hub's client reads its settings when it is imported, so each load is a process of its own.
 """
@@ -59,7 +59,7 @@ except FileNotFoundError as error:
 
 @pytest.fixture
 def folder(make_case, tmp_path) -> Path:
-    """A repository's folder: a checkpoint, and files that speaking does not need."""
+    """Folder of a repository: a checkpoint, and files that generation does not need."""
     folder = Path(shutil.copytree(make_case("mup").folder, tmp_path / "repository"))
     for name in OTHERS:
         (folder / name).parent.mkdir(exist_ok=True)
@@ -81,7 +81,7 @@ def environment(hub, tmp_path) -> dict[str, str]:
 
 @pytest.fixture
 def load(environment, tmp_path):
-    """Loads a model in a process of its own: what it spoke, or the line of its error."""
+    """Function that loads a model in a child process and returns its audio or the error's line."""
 
     def load(name: str = NAME, revision: str | None = None, **settings: str) -> np.ndarray | str:
         arguments = json.dumps({"path_or_repo": name, "revision": revision})
@@ -106,7 +106,7 @@ def same(ours: np.ndarray | str, theirs: np.ndarray) -> bool:
 
 
 def test_a_model_loads_by_its_name_and_speaks(hub, load, folder):
-    """The second time nothing is downloaded, and offline nothing is asked."""
+    """The second load downloads nothing; offline there are no requests."""
     spoken = speech(folder)
     assert same(load(), spoken)
     assert hub.fetched() == NEEDED
@@ -119,7 +119,7 @@ def test_a_model_loads_by_its_name_and_speaks(hub, load, folder):
     assert same(load(HF_ENDPOINT="http://127.0.0.1:9"), spoken)
 
 
-def test_pickled_weights_are_fetched_where_there_are_no_others(hub, load, folder):
+def test_pickled_weights_are_downloaded_if_there_are_no_others(hub, load, folder):
     spoken = speech(folder)
     for name, pickled in (("model", "pytorch_model.bin"), ("audiovae", "audiovae.pth")):
         file = folder / f"{name}.safetensors"
@@ -131,7 +131,7 @@ def test_pickled_weights_are_fetched_where_there_are_no_others(hub, load, folder
     assert same(load(HF_HUB_OFFLINE="1"), spoken)
 
 
-def test_shards_are_fetched(hub, load, folder):
+def test_shards_are_downloaded(hub, load, folder):
     spoken, whole = speech(folder), folder / "model.safetensors"
     contents, weight_map = load_file(whole), {}
     for number in (1, 2):
@@ -157,7 +157,7 @@ def test_the_revision_is_loaded(hub, load, folder, tmp_path):
     assert same(load(revision=commit, HF_HUB_OFFLINE="1"), new)
 
 
-def test_the_token_opens_what_is_gated_and_is_sent_with_every_request(hub, load, folder):
+def test_the_token_opens_gated_models_and_is_sent_with_every_request(hub, load, folder):
     hub.repositories[NAME].gated = True
     assert same(load(HF_TOKEN=MEMBER), speech(folder))
     asked = [request for request in hub.requests if NAME in request.path]
@@ -165,7 +165,7 @@ def test_the_token_opens_what_is_gated_and_is_sent_with_every_request(hub, load,
 
 
 def test_a_proxy_is_used(hub, load, folder):
-    """The stand-in as a proxy: no other could find that host."""
+    """The stand-in is the proxy, since no other machine could resolve that host."""
     settings = {"HF_ENDPOINT": "http://hub.invalid", "HTTP_PROXY": hub.url, "NO_PROXY": ""}
     assert same(load(**settings), speech(folder))
     assert {request.headers["host"] for request in hub.requests} == {"hub.invalid"}
@@ -188,7 +188,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_what_goes_wrong_is_one_line_and_soon_said(what, hub, load, folder, tmp_path):
+def test_failures_are_one_line_errors_without_delay(what, hub, load, folder, tmp_path):
     hub.add("org/gated", folder, gated=True)
     hub.add("org/broken", folder, answer=500)
     hub.add("org/data", folder / "assets")
@@ -199,7 +199,7 @@ def test_what_goes_wrong_is_one_line_and_soon_said(what, hub, load, folder, tmp_
     assert re.search(line, said), said
 
 
-def test_the_command_says_it_in_one_line_too(environment, tmp_path):
+def test_the_command_reports_failures_in_one_line(environment, tmp_path):
     words = ["--model", "org/missing", "--text", "Hi."]
     command = [sys.executable, "-m", "mlx_voxcpm2.generate", *words]
     place = {"cwd": tmp_path, "env": environment}
@@ -208,7 +208,7 @@ def test_the_command_says_it_in_one_line_too(environment, tmp_path):
     assert "org/missing: neither a folder" in done.stderr
 
 
-def test_a_download_that_breaks_is_resumed(hub, load, folder):
+def test_an_interrupted_download_is_resumed(hub, load, folder):
     """The client continues at once or in the next run, depending on its version."""
     spoken, whole = speech(folder), folder / "model.safetensors"
     long = {"format": "pt", "filler": "x" * 30_000_000}  # the client writes 10 MB at a time
@@ -224,7 +224,7 @@ def test_a_download_that_breaks_is_resumed(hub, load, folder):
     assert sorted(set(hub.fetched())) == NEEDED and len(hub.fetched()) == len(NEEDED) + 1
 
 
-def test_a_download_that_fails_is_one_line_and_can_be_run_again(hub, load, folder):
+def test_a_failed_download_is_a_one_line_error_and_can_be_repeated(hub, load, folder):
     hub.cuts["audiovae.safetensors"] = Cut(times=10, reset=True)
     said = load()
     assert isinstance(said, str) and said.startswith("org/voice: the download failed (")
@@ -237,7 +237,7 @@ def test_a_download_that_fails_is_one_line_and_can_be_run_again(hub, load, folde
     assert "audiovae.safetensors" in hub.fetched() and len(hub.fetched()) < len(NEEDED)
 
 
-def test_what_another_program_cached_is_no_checkpoint(hub, load, environment):
+def test_a_single_cached_file_is_no_checkpoint(hub, load, environment):
     script = f"from huggingface_hub import hf_hub_download as get; get('{NAME}', 'config.json')"
     subprocess.run([sys.executable, "-c", script], env=environment, check=True)
     said = load(HF_HUB_OFFLINE="1")

@@ -1,4 +1,4 @@
-"""Cached latents are those that encoding gives, and never another clip's or model's."""
+"""Cached latents equal those that encoding gives, and are never another clip's or model's."""
 
 import dataclasses
 import os
@@ -18,7 +18,7 @@ from mlx_voxcpm2.voices.clip_encoder import ClipEncoder
 
 
 class Counted:
-    """A model whose encodings are counted."""
+    """Model that records the clips that it encodes."""
 
     def __init__(self, model):
         self.model, self.encoded = model, []
@@ -61,7 +61,7 @@ def test_a_clip_is_encoded_once(model, clip, folder):
     assert len(model.encoded) == 1
 
 
-def test_the_file_counts_not_its_name(model, clip, folder):
+def test_the_key_is_the_clips_content_not_its_name(model, clip, folder):
     cache = LatentCache(folder, model)
     first = cache(clip)
     copy = clip.rename(clip.with_name("other.wav"))
@@ -115,7 +115,7 @@ def test_the_patch_size_alone_is_another_entry(model, clip, folder, released):
     ],
     ids=["empty", "cut", "garbage", "name", "shape", "no patches", "type", "not finite"],
 )
-def test_a_damaged_entry_is_made_again(damage, model, clip, folder):
+def test_a_damaged_entry_is_computed_again(damage, model, clip, folder):
     cache = LatentCache(folder, model)
     expected = cache(clip)
     [entry] = entries(folder)

@@ -1,4 +1,4 @@
-"""Texts that come and go at any time sound as they do alone."""
+"""Requests that join and leave at any time have the results that they have alone."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def assert_same(pieces: list, expected: np.ndarray):
     assert pieces[-1].finish_reason in ("stop", "length")
 
 
-def test_whoever_joins_later_is_as_alone(model):
+def test_a_request_that_joins_later_has_the_result_it_has_alone(model):
     batch, said = LiveBatch(model, size=2), {}
     batch.add(7, request(model, 1, 6))
     for each in batch.step():
@@ -54,8 +54,8 @@ def test_whoever_joins_later_is_as_alone(model):
         assert len(said[number]) > 1
 
 
-def test_whoever_may_speak_again_is_heard_at_the_end(model):
-    """Also where the first take is far too long for its text."""
+def test_a_request_that_may_be_retried_gives_its_audio_at_the_end(model):
+    """True also if the first attempt is far too long for its text."""
     batch = LiveBatch(model, size=1)
     options = {"text": "A", "retry_badcase": True, "min_tokens": 13}
     batch.add(0, request(model, 1, 13, **options))
@@ -66,7 +66,7 @@ def test_whoever_may_speak_again_is_heard_at_the_end(model):
 
 
 @pytest.mark.parametrize("steps", [0, 1, 3])
-def test_who_is_cancelled_leaves_and_others_go_on(model, steps):
+def test_a_cancelled_request_leaves_and_the_others_continue(model, steps):
     batch, before = LiveBatch(model, size=2), []
     batch.add(0, request(model, 1, 500, min_tokens=499))
     batch.add(1, request(model, 2, 8))
@@ -80,7 +80,7 @@ def test_who_is_cancelled_leaves_and_others_go_on(model, steps):
     assert_same(said[2], alone(model, 3, 3))
 
 
-def test_one_of_another_kind_can_be_cancelled_while_it_waits(model):
+def test_a_request_with_another_step_count_can_be_cancelled_while_it_waits(model):
     batch = LiveBatch(model, size=2)
     batch.add(0, request(model, 1, 5))
     batch.add(1, request(model, 2, 50, inference_timesteps=3, min_tokens=49))
@@ -94,7 +94,7 @@ def test_one_of_another_kind_can_be_cancelled_while_it_waits(model):
     assert_same(said[2], alone(model, 3, 4))
 
 
-def test_the_last_one_can_be_cancelled(model):
+def test_the_last_request_can_be_cancelled(model):
     batch = LiveBatch(model, size=1)
     batch.add(0, request(model, 1, 500, min_tokens=499))
     batch.step()

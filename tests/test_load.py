@@ -1,4 +1,4 @@
-"""Checkpoints of every layout load, and what is wrong with one is named."""
+"""Loading checkpoints of every layout; errors name the fault."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ from mlx_voxcpm2.layers import device
 
 @pytest.fixture
 def folder(make_case, tmp_path) -> Path:
-    """A copy of a small checkpoint in upstream's layout, to be changed."""
+    """Copy of a small checkpoint in upstream's layout, to be changed."""
     return Path(shutil.copytree(make_case("mup").folder, tmp_path / "checkpoint"))
 
 
@@ -73,8 +73,8 @@ def test_shards_load(folder, tensors):
             load_model(folder)
 
 
-def test_boundaries_of_sample_rates_are_the_checkpoints(folder):
-    """Upstream loads them from the file over those of config.json."""
+def test_sample_rate_boundaries_come_from_the_checkpoint(folder):
+    """Upstream's boundaries in the file override those of config.json."""
 
     def move(contents):
         contents["decoder.sr_bin_boundaries"] = np.array([100, 200], dtype=np.int32)
@@ -105,7 +105,7 @@ def test_dtype_chooses_the_precision_of_all_but_the_audio_vae(folder, dtype, wan
             assert value.dtype == (mx.float32 if name.startswith("audio_vae.") else wanted)
 
 
-def test_bfloat16_is_the_default_and_says_so_where_the_file_asks_for_another(
+def test_bfloat16_is_the_default_with_a_warning_if_the_file_names_another_dtype(
     folder, caplog, monkeypatch
 ):
     monkeypatch.setattr(device, "on_cpu", lambda: False)
@@ -117,7 +117,7 @@ def test_bfloat16_is_the_default_and_says_so_where_the_file_asks_for_another(
 
 
 @pytest.mark.parametrize("recipe", [None, "8bit"])
-def test_a_cpu_computes_in_float32_and_keeps_matrices_as_they_are(
+def test_a_cpu_computes_in_float32_and_stores_matrices_in_their_dtype(
     recipe, tmp_path, caplog, monkeypatch
 ):
     source = checkpoints.write_checkpoint(tmp_path / "source", "exchange")
@@ -140,7 +140,7 @@ def test_a_cpu_computes_in_float32_and_keeps_matrices_as_they_are(
 
 
 @pytest.mark.parametrize("precision", ["bf16", "8bit", "4bit"])
-def test_what_mlx_audio_converted_loads(precision, tmp_path):
+def test_checkpoints_converted_by_mlx_audio_load(precision, tmp_path):
     """Files that mlx-audio 0.6.2 wrote from the variant `exchange`."""
     source = checkpoints.write_checkpoint(tmp_path / "source", "exchange")
     converted = tmp_path / "converted"
@@ -169,8 +169,8 @@ def test_what_mlx_audio_converted_loads(precision, tmp_path):
 
 
 @pytest.mark.parametrize("age", ["older", "newer"])
-def test_quantisation_is_read_from_older_and_newer_entries(age, tmp_path):
-    """Older ones have no mode and one name, newer ones name layers that differ."""
+def test_quantisation_is_read_from_older_and_newer_config_entries(age, tmp_path):
+    """Older entries have no mode and one name; newer ones name the layers that differ."""
     checkpoints.write_checkpoint(tmp_path, "exchange")
     shutil.copy(GOLDEN / "mlx_audio_4bit.safetensors", tmp_path / "model.safetensors")
     config = json.loads((GOLDEN / "mlx_audio_4bit.json").read_text())
@@ -207,21 +207,21 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("line", DAMAGED)
-def test_tensors_that_do_not_fit_are_named(folder, line):
+def test_the_error_names_tensors_that_do_not_fit(folder, line):
     rewrite(folder / "model.safetensors", DAMAGED[line])
     with pytest.raises(ValueError, match=line) as error:
         load_model(folder)
     assert "\n" not in str(error.value)
 
 
-def test_a_convolution_without_its_length_is_named(folder):
+def test_the_error_names_a_convolution_without_weight_g(folder):
     rewrite(folder / "audiovae.safetensors", lambda c: c.pop("encoder.fc_mu.weight_g"))
     with pytest.raises(ValueError, match=r"audio_vae\.encoder\.fc_mu\.weight"):
         load_model(folder)
 
 
-def test_a_length_of_a_convolution_that_would_stretch_is_refused(folder):
-    """One length for all channels could be spread over them, but it is not what was trained."""
+def test_a_weight_g_that_would_broadcast_is_refused(folder):
+    """A single value could be broadcast over the channels, but it is not what was trained."""
 
     def shorten(contents):
         contents["encoder.fc_mu.weight_g"] = contents["encoder.fc_mu.weight_g"][:1]
@@ -232,7 +232,7 @@ def test_a_length_of_a_convolution_that_would_stretch_is_refused(folder):
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "audiovae.safetensors"])
-def test_float64_is_named(folder, file):
+def test_the_error_names_a_float64_tensor(folder, file):
     names = []
 
     def widen(contents):
@@ -246,7 +246,7 @@ def test_float64_is_named(folder, file):
 
 @pytest.mark.parametrize("file", ["model.safetensors", "audiovae.safetensors"])
 @pytest.mark.parametrize("end", [0, 5, 200, -100])
-def test_a_truncated_file_is_named(folder, file, end):
+def test_the_error_names_a_truncated_file(folder, file, end):
     path = folder / file
     path.write_bytes(path.read_bytes()[:end])
     with pytest.raises(ValueError, match=rf"{file}.*damaged or incomplete") as error:
@@ -264,14 +264,14 @@ def test_a_header_that_claims_too_much_is_refused(folder):
 @pytest.mark.parametrize(
     "file", ["config.json", "tokenizer.json", "model.safetensors", "audiovae.safetensors"]
 )
-def test_a_missing_file_is_named(folder, file):
+def test_the_error_names_a_missing_file(folder, file):
     (folder / file).unlink()
     with pytest.raises(FileNotFoundError, match=file.replace(".", r"\.")):
         load_model(folder)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "[" * 100_000, '"voxcpm2"', "\xff"])
-def test_a_config_that_is_no_config_is_refused(folder, content):
+def test_an_invalid_config_is_refused(folder, content):
     (folder / "config.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(ValueError, match=r"config\.json"):
         load_model(folder)
@@ -282,7 +282,7 @@ def test_an_unknown_dtype_is_refused_before_anything_is_read():
         load_model("/nowhere", dtype="int8")
 
 
-def test_a_path_that_is_not_there_is_not_looked_up_on_the_hub(tmp_path):
+def test_a_missing_path_is_not_looked_up_on_the_hub(tmp_path):
     for path in (tmp_path / "missing", "./missing/folder", "a/b/c", "~missing/x"):
         with pytest.raises(FileNotFoundError, match="no such folder; check the path"):
             load_model(path)
@@ -297,7 +297,7 @@ def test_a_path_that_is_not_there_is_not_looked_up_on_the_hub(tmp_path):
 
 
 def test_weights_are_in_memory_once(tmp_path):
-    """A model of 300 MB: loading takes little more than its weights."""
+    """A model of 300 MB loads with little more memory than its weights."""
     wide = checkpoints.write_checkpoint(tmp_path / "wide", "mup")
     config = json.loads((wide / "config.json").read_text())
     config["lm_config"]["vocab_size"] = 1_200_000

@@ -1,4 +1,4 @@
-"""Texts of any length: one voice, exact times, nothing that grows."""
+"""Long texts: one voice, exact times, bounded memory."""
 
 import mlx.core as mx
 import numpy as np
@@ -41,7 +41,7 @@ def test_pauses_and_times_are_exact_to_the_sample(released):
     assert [piece.text for piece in pieces] == [segment.text for segment in SEGMENTS]
 
 
-def test_without_a_voice_all_are_cloned_from_the_first_long_segment(released):
+def test_without_a_voice_all_segments_are_cloned_from_the_first_long_one(released):
     model = released.model
     pieces = speak(model)
     (anchor,) = model.generate(
@@ -65,7 +65,7 @@ def test_a_title_is_too_short_to_give_the_voice():
     assert anchor_of([Segment("Hi."), Segment("Hello."), Segment("Yes.")]) == 1
 
 
-def test_a_given_voice_speaks_all(released):
+def test_a_given_voice_speaks_all_segments(released):
     model, clip = released.model, released.waveform("short")
     pieces = speak(model, ref_audio=clip, instruct="calm")
     for index in (1, 2):
@@ -76,7 +76,7 @@ def test_a_given_voice_speaks_all(released):
         assert relative_error(pieces[index].audio[:PATCHES], alone.audio) < 1e-4
 
 
-def test_in_parallel_it_is_the_same_in_the_same_order(released):
+def test_parallel_generation_has_the_same_segments_in_the_same_order(released):
     texts = [Segment(f"{'the ' * length}.") for length in (3, 9, 1, 6, 2)]
     options = GenerationOptions(seed=1, inference_timesteps=2, max_tokens=4)
     alone, together = (speak(released.model, texts, options=options, parallel=n) for n in (1, 3))
@@ -86,8 +86,7 @@ def test_in_parallel_it_is_the_same_in_the_same_order(released):
         assert relative_error(other.audio, one.audio) < 1e-3
 
 
-def test_nothing_grows_with_the_length(released):
-    """Neither the prompts nor the memory that MLX holds."""
+def test_prompts_and_memory_do_not_grow_with_the_length(released):
     mx.clear_cache()
     held = []
     lengths = set()
@@ -109,7 +108,7 @@ def test_nothing_grows_with_the_length(released):
     assert held[-1] <= held[2] * 1.01
 
 
-def test_a_run_that_was_stopped_goes_on_and_ends_the_same(released, tmp_path):
+def test_a_stopped_run_resumes_with_the_same_result(released, tmp_path):
     unbroken = speak(released.model, cache=SegmentCache(tmp_path / "a", "model"))
     run = speak_long(
         released.model, SEGMENTS, options=OPTIONS, cache=SegmentCache(tmp_path / "b", "model")
@@ -124,7 +123,7 @@ def test_a_run_that_was_stopped_goes_on_and_ends_the_same(released, tmp_path):
     assert np.array_equal(whole(third), whole(unbroken))
 
 
-def test_what_has_changed_is_spoken_anew(released, tmp_path):
+def test_changed_segments_are_generated_again(released, tmp_path):
     speak(released.model, cache=SegmentCache(tmp_path / "a", "model"))
 
     def kept(segments=SEGMENTS, settings="model", **others):
@@ -142,7 +141,7 @@ def test_what_has_changed_is_spoken_anew(released, tmp_path):
     assert kept(settings="another model", instruct="calm") == [False, True, True]
 
 
-def test_the_seed_of_the_last_time_is_found_again(tmp_path):
+def test_the_seed_of_the_previous_run_is_used_again(tmp_path):
     parts = SegmentCache(tmp_path / "a")
     seed = parts.seed()
     assert not (tmp_path / "a").exists(), "nothing is there before something is spoken"
@@ -154,7 +153,7 @@ def test_the_seed_of_the_last_time_is_found_again(tmp_path):
     assert not (tmp_path / "a").exists()
 
 
-def test_neighbours_fade_into_each_other():
+def test_adjacent_segments_are_crossfaded():
     joiner = SegmentJoiner(1000, crossfade=0.1)
     ones = np.ones(1000, np.float32)
     sounds = [joiner.add(ones, 0, False), joiner.add(ones, 0.5, False), joiner.add(ones, 0, True)]
@@ -178,8 +177,8 @@ def test_levels_are_matched_to_the_first_within_limits():
     assert np.array_equal(plain, noise)
 
 
-def test_matching_a_level_never_clips():
-    """The gain ends where the peak would pass 0.95, and a louder peak is left alone."""
+def test_level_matching_never_clips():
+    """The gain is limited to a peak of 0.95, and audio with a louder peak is unchanged."""
     time = np.arange(48000) / 48000
     tone = np.sin(2 * np.pi * 200 * time).astype(np.float32)
 
@@ -195,14 +194,14 @@ def test_matching_a_level_never_clips():
         np.testing.assert_allclose(np.abs(audio).max(), expected, rtol=0.02)
 
 
-def test_a_poor_clip_is_warned_of_once_for_a_long_text(released, caplog):
+def test_a_long_text_warns_once_of_a_poor_clip(released, caplog):
     quiet = np.random.default_rng(0).normal(size=48000).astype(np.float32) * 0.01
     pieces = speak(released.model, ref_audio=(quiet, 48000))
     assert len(pieces) == len(SEGMENTS)
     assert caplog.text.count("ref_audio is quiet") == 1
 
 
-def test_subtitles_say_when():
+def test_subtitles_have_the_times_of_the_segments():
     cues = [("One & two.", 0.0, 1.25), ("Three.", 3599.9996, 3661.5)]
     assert subtitles(cues, ".srt") == (
         "1\n00:00:00,000 --> 00:00:01,250\nOne & two.\n\n2\n01:00:00,000 --> 01:01:01,500\nThree.\n"

@@ -1,4 +1,4 @@
-"""A manifest's lines are read as upstream reads them, and each bad one is named with its number."""
+"""Manifest lines are read as upstream reads them, and errors name the line."""
 
 import json
 import shutil
@@ -15,14 +15,14 @@ SPEECH = (0.5 * np.sin(np.arange(16000) * 0.05)).astype(np.float32)
 
 @pytest.fixture
 def folder(tmp_path):
-    """Clips of a second at 16 kHz, beside which a manifest goes."""
+    """Folder with clips of a second at 16 kHz, for a manifest."""
     for name in ("a", "b", "c"):
         soundfile.write(tmp_path / f"{name}.wav", SPEECH, 16000)
     return tmp_path
 
 
 def write(folder, *lines, name="train.jsonl"):
-    """A manifest of objects, or of texts as they are."""
+    """A manifest of objects, or of lines given as text."""
     path = folder / name
     text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
     path.write_text(text, encoding="utf-8")
@@ -77,7 +77,7 @@ def test_paths_start_from_the_manifest_then_from_the_working_directory(
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
-def test_a_byte_order_mark_and_either_line_ending_are_fine(ending, folder):
+def test_a_byte_order_mark_and_either_line_ending_are_accepted(ending, folder):
     path = folder / "train.jsonl"
     lines = [json.dumps(good(text="a\u2028b"), ensure_ascii=False), json.dumps(good())]
     path.write_bytes(b"\xef\xbb\xbf" + (ending.join(lines) + ending).encode())
@@ -85,7 +85,7 @@ def test_a_byte_order_mark_and_either_line_ending_are_fine(ending, folder):
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 44100])
-def test_any_rate_and_channels_are_fine(rate, folder):
+def test_any_sample_rate_and_channel_count_is_accepted(rate, folder):
     soundfile.write(folder / "a.wav", np.stack([SPEECH, SPEECH], axis=1), rate)
     limits = Limits(min_seconds=16000 / rate - 0.01, max_seconds=16000 / rate + 0.01)
     assert problems(folder, good(), limits=limits) == []
@@ -112,7 +112,7 @@ def test_any_rate_and_channels_are_fine(rate, folder):
         (good(is_prompt="no"), "is_prompt is 'no'"),
     ],
 )
-def test_a_bad_line_is_named(line, message, folder):
+def test_the_error_names_a_bad_line(line, message, folder):
     number, severity, said = only_problem(folder, good(), line)
     assert (number, severity) == (2, "error")
     assert said.startswith(message) and "\n" not in said
@@ -147,7 +147,7 @@ def test_audio_that_cannot_be_used_is_an_error(field, name, message, folder):
     assert said.startswith(f"{field} {name!r}: ") and message in said and "\n" not in said
 
 
-def test_a_quiet_clip_is_no_silence(folder):
+def test_a_quiet_clip_is_not_silent(folder):
     soundfile.write(folder / "a.wav", SPEECH / 1000, 16000)
     assert problems(folder, good()) == []
 
@@ -168,7 +168,7 @@ def test_unusual_lengths_are_warnings(field, folder):
     assert len(said(7999, limits=limits)) == len(said(32001, limits=limits)) == 1
 
 
-def test_what_the_model_has_no_room_for_is_an_error(folder, released):
+def test_a_line_too_long_for_the_model_is_an_error(folder, released):
     model = released.model
     soundfile.write(folder / "d.wav", SPEECH[: 3 * 2560 + 1], 16000)
     plain, cloned = good(), good(text="two words", ref_audio="d.wav")
@@ -189,7 +189,7 @@ def test_what_the_model_has_no_room_for_is_an_error(folder, released):
     assert problems(folder, too_long) == []
 
 
-def test_what_is_there_twice_is_a_warning(folder):
+def test_a_duplicate_line_is_a_warning(folder):
     lines = [good(), good(text="two"), good(audio="b.wav"), good(ref_audio="b.wav"), good()]
     assert only_problem(folder, *lines)[:2] == (5, "warning")
     assert "line 1;" in only_problem(folder, *lines)[2]
@@ -202,7 +202,7 @@ def test_a_clip_as_its_own_reference_is_a_warning(folder):
     assert (number, severity) == (1, "warning") and "itself" in message
 
 
-def test_fields_that_have_no_use_are_named_once(folder):
+def test_unused_fields_are_named_once(folder):
     lines = [good(), *(good(text=str(i), ref_adio="b.wav") for i in range(3))]
     number, severity, message = only_problem(folder, *lines)
     assert (number, severity) == (2, "warning")
@@ -262,6 +262,6 @@ def test_a_clip_of_many_lines_is_read_once(folder, monkeypatch):
 @pytest.mark.parametrize(
     "wrong", [{"min_seconds": -1}, {"min_seconds": 31}, {"max_seconds": 0}, {"max_positions": 0}]
 )
-def test_limits_that_nothing_could_meet_are_refused(wrong):
+def test_impossible_limits_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Limits(**wrong)

@@ -126,7 +126,7 @@ def test_mlx_audios_command_writes_a_file(case, folder, ours):
 
 
 def test_mlx_audios_command_passes_clips_on_as_paths(plugin, folder, monkeypatch):
-    """It would resample them in another way, and transcribe them."""
+    """mlx-audio would resample the clips in another way, and transcribe them."""
     from mlx_audio.tts.generate import generate_audio
 
     given = {}

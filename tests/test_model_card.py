@@ -1,4 +1,4 @@
-"""A model card says what the files hold, in the metadata that the hub reads and in words."""
+"""Model cards describe the files in words and in the metadata that the hub reads."""
 
 import json
 import re
@@ -41,7 +41,7 @@ def folder(bf16, tmp_path) -> Path:
 
 @pytest.fixture
 def quantised(folder):
-    """Quantises the checkpoint: bits of the language model, of the diffusion transformer."""
+    """Function that quantises the language model and the diffusion transformer to given bits."""
 
     def write(lm: int, dit: int) -> Path:
         model = load_model(folder, "bfloat16")
@@ -72,13 +72,13 @@ def card(folder: Path, **options: object) -> str:
 
 
 def sizes(text: str) -> list[float]:
-    """The size of all weights and those of the parts, in bytes as far as they are written."""
+    """Sizes in the card in bytes, as far as they are written: all weights, then the parts."""
     units = {"GB": 1e9, "MB": 1e6, "kB": 1e3}
     found = re.findall(r"(?:^|\| )([\d.]+) ([GMk]B)(?: of weights| \|$)", text, re.MULTILINE)
     return [float(number) * units[unit] for number, unit in found]
 
 
-def test_the_hub_reads_its_metadata(folder):
+def test_the_hub_reads_the_cards_metadata(folder):
     data = ModelCard(card(folder)).data
     named = (data.license, data.library_name, data.pipeline_tag)
     assert named == ("apache-2.0", "mlx", "text-to-speech")
@@ -89,7 +89,7 @@ def test_the_hub_reads_its_metadata(folder):
 
 
 @pytest.mark.parametrize("bits", [8, 6, 4])
-def test_a_quantised_checkpoint_is_known_as_one(quantised, bits):
+def test_a_quantised_checkpoint_is_described_as_quantised(quantised, bits):
     text = card(quantised(bits, bits))
     data = ModelCard(text).data
     assert data.base_model_relation == "quantized"
@@ -99,7 +99,7 @@ def test_a_quantised_checkpoint_is_known_as_one(quantised, bits):
     assert f"{bits} bits (affine) in groups of 32" in text
 
 
-def test_a_mixed_checkpoint_tells_each_part(quantised):
+def test_the_card_of_a_mixed_checkpoint_lists_each_part(quantised):
     text = card(quantised(4, 8))
     assert {"4-bit", "8-bit"} < set(ModelCard(text).data.tags)
     assert "# VoxCPM2, quantised, for MLX" in text
@@ -112,7 +112,7 @@ def test_a_mixed_checkpoint_tells_each_part(quantised):
 
 
 @pytest.mark.parametrize("bits", [None, 8, 4])
-def test_its_sizes_are_those_of_the_file(folder, quantised, bits):
+def test_sizes_are_those_of_the_file(folder, quantised, bits):
     if bits:
         quantised(bits, bits)
     whole, *parts = sizes(card(folder))
@@ -138,7 +138,7 @@ def test_a_size_has_three_digits(count, text):
     assert f"\n{text} of weights:\n" in card_text(contents, REPO, "org/base", None)
 
 
-def test_its_examples_are_right(folder):
+def test_examples_are_right(folder):
     text = card(folder)
     (command,) = re.findall(r"^python -m mlx_voxcpm2.generate (.+)$", text, re.MULTILINE)
     args = generate.build_parser("").parse_args(shlex.split(command))
@@ -148,7 +148,7 @@ def test_its_examples_are_right(folder):
     assert f'load_model("{REPO}")' in example
 
 
-def test_mlx_audio_is_promised_for_its_layout_only(make_case, tmp_path):
+def test_mlx_audio_is_named_only_for_its_layout(make_case, tmp_path):
     command = f"python -m mlx_audio.tts.generate --model {REPO}"
     for layout in LAYOUTS:
         text = card(convert(make_case("mup").folder, tmp_path / layout, layout=layout))
@@ -156,7 +156,7 @@ def test_mlx_audio_is_promised_for_its_layout_only(make_case, tmp_path):
         assert ("--layout mlx-audio" in text) == (layout == "mlx-voxcpm2")
 
 
-def test_errors_are_those_that_were_measured(folder, tmp_path):
+def test_errors_are_the_measured_ones(folder, tmp_path):
     text = card(folder)
     assert "measured" not in text and not re.search(r"error|relative", text)
     output = tmp_path / "output.md"
@@ -168,7 +168,7 @@ def test_errors_are_those_that_were_measured(folder, tmp_path):
 
 
 @pytest.mark.parametrize("output", [None, "no table", "<!-- measured -->\n<!-- /measured -->"])
-def test_what_holds_no_measurements_is_refused(folder, tmp_path, output):
+def test_a_file_without_measurements_is_refused(folder, tmp_path, output):
     file = tmp_path / "output.md"
     if output is not None:
         file.write_text(output)
@@ -177,14 +177,14 @@ def test_what_holds_no_measurements_is_refused(folder, tmp_path, output):
     assert not (folder / "README.md").exists()
 
 
-def test_the_base_model_is_remembered(folder):
+def test_the_base_model_is_read_from_the_checkpoint(folder):
     first = card(folder, base_model="org/finetuned")
     assert ModelCard(first).data.base_model == "org/finetuned"
     assert "https://huggingface.co/org/finetuned" in first
     assert card(folder) == first
 
 
-def test_an_owners_text_stays(folder, tmp_path):
+def test_an_owners_text_is_not_replaced(folder, tmp_path):
     (folder / "README.md").write_text("My own.")
     assert card(folder) == "My own."
     (tmp_path / "output.md").write_text(f"<!-- measured -->{TABLE}<!-- /measured -->")
@@ -192,14 +192,14 @@ def test_an_owners_text_stays(folder, tmp_path):
         card(folder, measured=tmp_path / "output.md")
 
 
-def test_bytes_that_are_no_text_are_the_owners_too(folder):
+def test_an_owners_undecodable_file_is_not_replaced(folder):
     (folder / "README.md").write_bytes(b"\xff\xfe")
     write_card(folder, REPO)
     assert (folder / "README.md").read_bytes() == b"\xff\xfe"
 
 
 @pytest.mark.parametrize("content", ["[]", "{", '{"quantization": 4}'])
-def test_a_config_that_is_none_is_one_line(folder, content):
+def test_an_invalid_config_is_a_one_line_error(folder, content):
     if "quantization" in content:
         config = json.loads((folder / "config.json").read_text())
         content = json.dumps(config | json.loads(content))
@@ -209,7 +209,7 @@ def test_a_config_that_is_none_is_one_line(folder, content):
 
 
 def test_every_card_is_in_the_wheel(tmp_path):
-    """Built as an installer builds it, from what the repository holds."""
+    """The wheel is built as an installer builds it, from the repository's files."""
     pytest.importorskip("setuptools", minversion="77")
     for name in ("mlx_voxcpm2", "convert", "model_cards"):
         shutil.copytree(ROOT / name, tmp_path / name)

@@ -37,7 +37,7 @@ def test_speech_is_the_official_one_to_the_last_sample(case, stream):
         assert relative_error(audio, case.golden[f"gen.{mode}.audio"]) < SPEECH_ERROR, mode
 
 
-def test_the_released_structure_is_tried_in_every_mode(released):
+def test_the_released_structure_is_tested_in_every_mode(released):
     assert modes_of(released) == list(checkpoints.MODES)
 
 
@@ -67,7 +67,7 @@ def test_the_utterance_ends_at_the_official_patch(released, name, monkeypatch):
     assert result.finish_reason == ("length" if patches == 40 else "stop")
 
 
-def test_speech_that_never_stops_is_cut_and_tried_again_as_upstream_does(released, monkeypatch):
+def test_speech_that_never_stops_is_truncated_and_retried_as_upstream_does(released, monkeypatch):
     weight = mx.array(checkpoints.stop_head("never", released.config))
     monkeypatch.setitem(released.model.stop_head, "weight", weight)
     cap = int(released.golden["cap.patches"])
@@ -103,7 +103,7 @@ def test_white_space_is_folded_but_not_stripped():
 
 
 def test_audio_can_be_any_source(released, tmp_path):
-    """A path, bytes, an open file and an array of the same sound give the same speech."""
+    """A path, bytes, an open file and an array of the same audio give the same speech."""
     samples, rate = released.waveform("short")
     path = checkpoints.write_wav(tmp_path / "short.wav", samples, rate)
     spoken = []

@@ -1,4 +1,4 @@
-"""The house keeps its shape: imports run one way, starting is quick, nothing is left unpackaged."""
+"""Structure of the package: import order, import time, packaging and the README's examples."""
 
 import ast
 import subprocess
@@ -42,7 +42,7 @@ def test_imports_run_one_way(name):
         assert ORDER.index(other) < ORDER.index(room), f"{name} imports {other}"
 
 
-def test_networks_know_no_files_clocks_or_printing():
+def test_networks_use_no_files_clocks_or_printing():
     for name, path in modules().items():
         if name.startswith("models.") and not name.endswith(".config"):
             tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -69,8 +69,8 @@ def test_all_packages_go_into_the_wheel():
         assert ".".join(folder.relative_to(ROOT).parts) in found
 
 
-def test_starting_imports_nothing_heavy():
-    """mlx-lm and transformers take seconds, PyTorch is never needed."""
+def test_starting_imports_no_heavy_packages():
+    """mlx-lm and transformers need seconds, and PyTorch is never needed."""
     script = "import mlx_voxcpm2, mlx_voxcpm2.generate, sys; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
@@ -81,8 +81,7 @@ def test_starting_imports_nothing_heavy():
     }  # fmt: skip
 
 
-def test_the_readmes_examples_name_what_exists():
-    """Every flag and every keyword that the README shows."""
+def test_the_readmes_examples_name_existing_flags_and_keywords():
     import inspect
     import re
 

@@ -1,4 +1,4 @@
-"""Converted checkpoints go to the hub by one command, which can be repeated until all is there.
+"""Converted checkpoints are uploaded by one command, which can be repeated until it succeeds.
 
 Each upload is a process of its own, since the hub's client reads its settings when it is imported.
 """
@@ -39,7 +39,7 @@ def converted(make_case, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def folder(converted, tmp_path) -> Path:
-    """A converted checkpoint, and files of its owner that are nobody's business."""
+    """A converted checkpoint, and private files of its owner."""
     folder = Path(shutil.copytree(converted, tmp_path / "checkpoint"))
     (folder / "my-voice.wav").write_bytes(b"RIFF")
     (folder / ".git").mkdir()
@@ -49,7 +49,7 @@ def folder(converted, tmp_path) -> Path:
 
 @pytest.fixture
 def command(hub, folder, tmp_path):
-    """Starts the command with further flags and settings of the environment."""
+    """Function that starts the command with further flags and environment variables."""
 
     def start(*flags: str, name: str = NAME, token: str = WRITER, **settings: str):
         words = ["--mlx_path", str(folder), "--upload_repo", name, *flags]
@@ -63,7 +63,7 @@ def command(hub, folder, tmp_path):
 
 @pytest.fixture
 def upload(command):
-    """Runs the command: its exit status and the last line that it said."""
+    """Function that runs the command and returns its exit status and its last line."""
 
     def run(*flags: str, **options: str) -> tuple[int, str]:
         process = command(*flags, **options)
@@ -79,7 +79,7 @@ def oid(file: Path) -> str:
 
 
 def in_shards(folder: Path) -> None:
-    """The weights of the folder in two files and an index."""
+    """Split the folder's weights into two files and an index."""
     weights, metadata = mx.load(str(folder / "model.safetensors"), return_metadata=True)
     (folder / "model.safetensors").unlink()
     shard_of = {name: SHARDS[name.startswith("audio_vae.")] for name in weights}
@@ -90,8 +90,8 @@ def in_shards(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
-def test_what_arrives_is_the_checkpoint_and_its_card(hub, upload, folder):
-    """Once: repeating it changes nothing."""
+def test_an_upload_is_the_checkpoint_and_its_card(hub, upload, folder):
+    """Repeating it changes no file."""
     status, said = upload()
     assert (status, said) == (0, f"{hub.url}/{NAME}")
     assert sorted(hub.published(NAME)) == FILES
@@ -104,7 +104,7 @@ def test_what_arrives_is_the_checkpoint_and_its_card(hub, upload, folder):
     assert (hub.repositories[NAME].now, hub.storage.arrived) == (before, [])
 
 
-def test_what_was_uploaded_speaks_from_the_hub(hub, upload, folder, tmp_path):
+def test_an_uploaded_checkpoint_speaks_from_the_hub(hub, upload, folder, tmp_path):
     assert upload("--private")[0] == 0
     environment = hub.environment(tmp_path / "other") | {"HF_TOKEN": WRITER}
     child = [sys.executable, "-c", f"{SPEAK}print(speak('{NAME}').audio.tolist())"]
@@ -119,7 +119,7 @@ def test_what_was_uploaded_speaks_from_the_hub(hub, upload, folder, tmp_path):
 
 
 def test_an_interrupted_upload_is_resumed(hub, command, upload, folder):
-    """The client tries again by itself for a while; here the machine goes down meanwhile."""
+    """The client retries for a while; here its process ends meanwhile."""
     in_shards(folder)
     first, second = (oid(folder / name) for name in SHARDS)
     for target in (f"/storage/{second}", f"/storage/{second}/1"):
@@ -140,7 +140,7 @@ def test_an_interrupted_upload_is_resumed(hub, command, upload, folder):
     assert set(SHARDS) < set(hub.published(NAME))
 
 
-def test_a_commit_that_was_cut_is_made_by_the_next_run(hub, upload, folder):
+def test_an_interrupted_commit_is_made_by_the_next_run(hub, upload, folder):
     hub.cuts[COMMIT] = Cut(times=1000)
     status, said = upload()
     assert status == 2 and re.search(r"; try again to resume it$", said)
@@ -150,7 +150,7 @@ def test_a_commit_that_was_cut_is_made_by_the_next_run(hub, upload, folder):
     assert hub.storage.arrived == [] and sorted(hub.published(NAME)) == FILES
 
 
-def test_weights_of_an_earlier_upload_do_not_stay_behind(hub, upload, folder):
+def test_weights_of_an_earlier_upload_are_deleted(hub, upload, folder):
     """An index that names old shards would be read before the new file."""
     whole = (folder / "model.safetensors").read_bytes()
     in_shards(folder)
@@ -163,7 +163,7 @@ def test_weights_of_an_earlier_upload_do_not_stay_behind(hub, upload, folder):
     assert sorted(hub.published(NAME)) == [*FILES[:3], "sample.mp3", *FILES[3:]]
 
 
-def test_a_private_repository_stays_private_and_a_public_one_is_not_taken_for_it(hub, upload):
+def test_a_private_repository_stays_private_and_a_public_one_is_refused(hub, upload):
     assert upload("--private")[0] == 0
     assert hub.repositories[NAME].private
     assert upload()[0] == 0
@@ -188,7 +188,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_what_goes_wrong_is_one_line(what, hub, command):
+def test_failures_are_one_line_errors(what, hub, command):
     options, line = WRONG[what]
     process = command(**options)
     _, said = process.communicate(timeout=30)
@@ -200,13 +200,13 @@ def test_what_goes_wrong_is_one_line(what, hub, command):
 @pytest.mark.parametrize(
     "name", ["", "voice", "a/b/c", "a b/c", "you/", "/x", "you/x--y", "https://hub.test/you/x"]
 )
-def test_a_name_that_no_repository_can_have_is_refused(name):
+def test_an_invalid_repository_name_is_refused(name):
     with pytest.raises(ValueError, match="give it as OWNER/NAME"):
         check_upload(name)
 
 
 @pytest.mark.parametrize("path", ["/api/whoami-v2", "/api/repos/create", COMMIT])
-def test_a_hub_out_of_order_is_one_line(path, hub, upload):
+def test_a_server_error_of_the_hub_is_a_one_line_error(path, hub, upload):
     hub.statuses[path] = 500
     status, said = upload()
     assert status == 2 and said.endswith(
@@ -214,14 +214,14 @@ def test_a_hub_out_of_order_is_one_line(path, hub, upload):
     )
 
 
-def test_what_the_hub_refuses_is_told_in_its_words(hub, upload):
+def test_a_refusal_is_reported_in_the_hubs_words(hub, upload):
     hub.statuses[COMMIT] = 413
     status, said = upload()
     assert status == 2 and f"{NAME}: the upload failed (Out of order); try again" in said
 
 
-def test_a_token_that_lost_its_right_is_one_line(hub, upload, folder):
-    """The repository is there, so that only the upload itself can tell."""
+def test_a_token_without_write_access_is_a_one_line_error(hub, upload, folder):
+    """The repository exists, so that only the upload itself can fail."""
     assert upload()[0] == 0
     before = hub.repositories[NAME].now
     (folder / "config.json").write_text((folder / "config.json").read_text() + "\n")
@@ -230,7 +230,7 @@ def test_a_token_that_lost_its_right_is_one_line(hub, upload, folder):
     assert hub.repositories[NAME].now == before
 
 
-def test_only_what_was_converted_is_uploaded(hub, upload, make_case, folder):
+def test_only_converted_checkpoints_are_uploaded(hub, upload, make_case, folder):
     def refused(line: str) -> None:
         status, said = upload()
         assert status == 2 and line in said

@@ -1,4 +1,4 @@
-"""What quantising costs, as benchmarks/quantisation.py measures it, on tiny checkpoints."""
+"""Quantisation errors as benchmarks/quantisation.py measures them, on tiny checkpoints."""
 
 import json
 import sys
@@ -27,7 +27,7 @@ PATCHES = 4
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> Path:
-    """Widths that are multiples of 64, so that every layer can be quantised."""
+    """Checkpoint whose widths are multiples of 64, so that every layer can be quantised."""
     return checkpoints.write_checkpoint(tmp_path_factory.mktemp("quantisation"), "exchange")
 
 
@@ -58,7 +58,7 @@ def test_a_checkpoint_against_itself_has_no_error(source, comparison):
     assert (found["stop_flips"], found["codes_changed"]) == (0, 0.0)
 
 
-def test_fewer_bits_err_more(source, comparison, four_bit):
+def test_fewer_bits_have_larger_errors(source, comparison, four_bit):
     eight_bit = measured(source, comparison, 8)
     for name, worse in four_bit["modules"].items():
         assert worse["alone"] > 3 * eight_bit["modules"][name]["alone"] > 0, name
@@ -81,8 +81,8 @@ def noise_for(model) -> np.ndarray:
     return np.random.RandomState(1).standard_normal(shape).astype(np.float32)
 
 
-def test_the_forced_pass_is_what_the_model_computes(exact):
-    """Fed what it spoke itself, a model gives the same patches as when it runs freely."""
+def test_the_teacher_forced_pass_equals_free_generation(exact):
+    """A model that is fed its own output gives the same patches as when it runs freely."""
     options, noise = GenerationOptions(seed=0), noise_for(exact)
     spoken = forced_pass.speak(exact, TEXT, noise, options)
     found = forced_pass.module_outputs(exact, forced(exact, spoken, noise), options)
@@ -92,8 +92,8 @@ def test_the_forced_pass_is_what_the_model_computes(exact):
     assert (stops == (found["stop margin"][1:] > 0)).all() and 0 < found["FSQ codes"].std()
 
 
-def test_the_velocity_is_the_solvers(exact):
-    """Between noise and the same noise every point of the path is the noise: its first point."""
+def test_the_velocity_is_that_of_the_solver(exact):
+    """Between noise and the same noise, each point of the path equals the first one."""
     noise, options = noise_for(exact), GenerationOptions(inference_timesteps=2)
     found = forced_pass.module_outputs(exact, forced(exact, noise, noise), options)
     (size,) = Schedule.sway(2).sizes[1:]  # in the first step the solver takes the velocity for 0
@@ -133,7 +133,7 @@ def test_each_layer_that_can_be_quantised_is_in_one_group(source):
             assert len(found) == 1, path
 
 
-def test_sensitivity_is_of_one_group_at_a_time(source, comparison):
+def test_sensitivity_is_measured_for_one_group_at_a_time(source, comparison):
     model = load_model(source)
     with forced_pass.float32(model):
         groups = {x["group"]: x for x in comparison.sensitivity(model, bits=4, group_size=32)}
@@ -148,7 +148,7 @@ def test_sensitivity_is_of_one_group_at_a_time(source, comparison):
 
 
 def test_bytes_are_counted_once_per_use(source):
-    """A step of the solver more reads the DiT once more, but neither its condition nor the rest."""
+    """One more solver step reads the DiT once more, but neither its condition nor other weights."""
     model = load_model(source)
     estimator = model.feat_decoder.estimator
     layers = (estimator.decoder, estimator.in_proj, estimator.out_proj)
@@ -157,7 +157,7 @@ def test_bytes_are_counted_once_per_use(source):
     assert more == once
 
 
-def test_random_weights_are_told_from_trained_ones(source):
+def test_random_weights_are_distinguished_from_trained_ones(source):
     model = load_model(source)
     assert forced_pass.is_random(model)
     weight = model.base_lm.layers[0].mlp.down_proj.weight
@@ -198,7 +198,7 @@ def test_the_command_compares_checkpoints_and_writes_the_tables(source, tmp_path
 
 
 def test_a_recipe_is_applied_to_the_source(source, tmp_path, capsys):
-    """And errs as the checkpoint does that was converted by it."""
+    """The errors are those of a checkpoint that was converted with the recipe."""
     convert(source, tmp_path / "converted", quantize="4bit")
     report = tmp_path / "report.json"
     status, _, _ = run(capsys, source, "4bit", tmp_path / "converted", "--json", report)
@@ -221,7 +221,7 @@ def test_a_recipe_is_applied_to_the_source(source, tmp_path, capsys):
         (["{source}", "--asr", "any"], "pip install mlx-audio jiwer"),
     ],
 )  # fmt: skip
-def test_bad_input_is_one_line(source, tmp_path, capsys, monkeypatch, arguments, said):
+def test_bad_input_is_a_one_line_error(source, tmp_path, capsys, monkeypatch, arguments, said):
     monkeypatch.setitem(sys.modules, "mlx_audio", None)  # as if it were not installed
     empty, other = tmp_path / "empty", tmp_path / "other"
     empty.touch()
@@ -235,7 +235,7 @@ def test_bad_input_is_one_line(source, tmp_path, capsys, monkeypatch, arguments,
 
 
 class Speaker:
-    """Stands in for a model: its speech is a tone of the text's length at a pitch of its own."""
+    """Stand-in for a model: a tone of the text's length, at a pitch of its own."""
 
     def __init__(self, pitch: float):
         self.pitch, self.asked = pitch, []
@@ -247,7 +247,7 @@ class Speaker:
 
 
 def pitches(sound: mx.array) -> mx.array:
-    """A voice: how much of the sound is at 200, 400 … Hz."""
+    """Stand-in for a voice embedding: the energy of the audio at 200, 400 … Hz."""
     time = mx.arange(len(sound)) / 16000
     waves = mx.exp(2j * np.pi * 200 * mx.arange(1, 9)[:, None] * time)
     return mx.abs(mx.mean(waves * sound, axis=1))

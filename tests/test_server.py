@@ -88,7 +88,7 @@ def generated(model, text=TEXT, **options) -> np.ndarray:
 
 
 def assert_same_audio(ours: np.ndarray, theirs: np.ndarray):
-    """Equal up to the rounding to 16 bits."""
+    """Assert that two signals are equal up to the rounding to 16 bits."""
     assert len(ours) == len(theirs)
     assert np.abs(ours - theirs).max() < 1e-3
 
@@ -262,14 +262,14 @@ def test_a_body_that_is_not_json_or_too_large_is_refused(server):
 
 
 def test_other_routes_of_mlx_audios_server_are_removed(server):
-    """They load models, and read files, that requests name."""
+    """Those routes load models, and read files, that requests name."""
     assert [model.id for model in server.client().models.list()] == [server.model]
     client = server.client()._client
     assert client.post(f"{server.url}/models?model_name=x").status_code == 405
     assert client.post(f"{server.url}/audio/transcriptions").status_code == 404
 
 
-def test_fifty_requests_at_once_sound_as_they_do_alone(speak, case):
+def test_fifty_requests_at_once_have_the_audio_they_have_alone(speak, case):
     def one(seed: int) -> bytes:
         return speak(body={**SHORT, "max_tokens": 2 + seed % 5, "seed": seed})
 
@@ -323,7 +323,7 @@ def test_disconnecting_cancels_a_request_for_a_whole_file(server):
     wait_until_free(server)
 
 
-def test_overload_is_an_error_that_passes_and_ctrl_c_stops_the_server(case, voices):
+def test_overload_is_a_temporary_error_and_ctrl_c_stops_the_server(case, voices):
     flags = ["--batch_size", "1", "--max_queue", "0", "--voices", "anna", "--voice", "anna"]
     with SpeechServer(case.folder, voices, *flags, "--max_text_length", "3000") as server:
         client = server.client()
@@ -359,13 +359,13 @@ def assert_one_line(done: subprocess.CompletedProcess, words: str):
     assert words in done.stderr and done.stderr.count("\n") == 1, done.stderr
 
 
-def test_a_port_in_use_is_one_line(case):
+def test_a_port_in_use_is_a_one_line_error(case):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert_one_line(serve("--model", str(case.folder), "--port", port), "give another --port")
 
 
-def test_a_missing_model_or_voice_is_one_line(tmp_path):
+def test_a_missing_model_or_voice_is_a_one_line_error(tmp_path):
     assert_one_line(serve("--model", str(tmp_path / "none")), "no such folder")
     assert_one_line(serve("--voice", str(tmp_path / "x.safetensors")), "no such voice file")
 

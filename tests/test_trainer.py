@@ -1,4 +1,4 @@
-"""A trainer's steps: what they move, what they cost, and that they are the same ones each time."""
+"""Training steps: updates, memory and reproducibility."""
 
 import gc
 import math
@@ -27,7 +27,7 @@ def example(model, patches: int, seed: int = 0, **changes) -> Example:
 
 @pytest.fixture
 def model(released):
-    """A model with an adapter to be trained."""
+    """Model with an adapter to train."""
     mx.random.seed(0)
     model = load_model(released.folder, "float32")
     add_lora(model, LoRASettings(r=4, alpha=4))
@@ -36,7 +36,7 @@ def model(released):
 
 @pytest.fixture
 def whole_model(released):
-    """A model to be trained itself."""
+    """Model whose own weights are trained."""
     model = load_model(released.folder, "float32")
     model.audio_vae.freeze()
     return model
@@ -46,7 +46,7 @@ def weights(model) -> dict[str, np.ndarray]:
     return {name: np.array(x) for name, x in tree_flatten(model.trainable_parameters())}
 
 
-def test_a_first_step_is_adams(whole_model):
+def test_the_first_step_is_adams(whole_model):
     """Weights move by the learning rate against the gradient, and decay; frozen ones stay."""
     rate, decay = 1e-3, 0.1
     options = TrainingOptions(**QUICK, max_steps=2, learning_rate=rate, weight_decay=decay)
@@ -73,7 +73,7 @@ def test_the_rate_rises_then_falls_as_a_cosine(model):
     assert rates == pytest.approx([0, 0.005, *falling], rel=1e-3)
 
 
-def test_every_pass_takes_each_example_once_in_another_order(model):
+def test_every_epoch_has_each_example_once_in_another_order(model):
     examples = [example(model, patches) for patches in (1, 2, 3, 4, 5)]
     trainer = Trainer(model, examples, TrainingOptions(**QUICK, max_steps=15))
     learnt = [trainer.advance().targets for _ in range(15)]
@@ -83,8 +83,7 @@ def test_every_pass_takes_each_example_once_in_another_order(model):
 
 
 def test_a_large_gradient_is_clipped(model):
-    """A much smaller bound makes a first step of Adam no shorter, but the norm that is told is
-    the gradient's own."""
+    """The bound does not shorten Adam's first step; the reported norm is that before clipping."""
     norms = []
     for bound in (1e-9, 1e9):
         adapter = {name: mx.array(value) for name, value in weights(model).items()}
@@ -99,21 +98,21 @@ def test_a_large_gradient_is_clipped(model):
     assert norms[0] == pytest.approx(norms[1]) and norms[0] > 1e-6
 
 
-def test_a_batch_of_prompts_teaches_nothing_and_breaks_nothing(model):
+def test_a_batch_of_prompts_has_no_loss_and_leaves_weights_finite(model):
     examples = [example(model, 3, is_prompt=True)]
     step = Trainer(model, examples, TrainingOptions(**QUICK, max_steps=2)).advance()
     assert (step.diff, step.stop, step.grad_norm, step.targets) == (0, 0, 0, 0)
     assert all(np.isfinite(value).all() for value in weights(model).values())
 
 
-def test_what_is_not_finite_ends_the_run_with_a_line(model):
+def test_a_loss_that_is_not_finite_is_a_one_line_error(model):
     broken = example(model, 2)
     broken.patches[0, 0, 0] = np.nan
     with pytest.raises(ValueError, match=r"step 1: .*: not finite; begin again with a lower"):
         Trainer(model, [broken], TrainingOptions(**QUICK, max_steps=2)).advance()
 
 
-def test_forgotten_graphs_change_nothing(released, monkeypatch):
+def test_dropping_compiled_graphs_does_not_change_the_losses(released, monkeypatch):
     told = []
     for graphs in (128, 1):
         monkeypatch.setattr(module, "GRAPHS", graphs)
@@ -127,7 +126,7 @@ def test_forgotten_graphs_change_nothing(released, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["model", "whole_model"])
-def test_recomputed_layers_learn_the_same_with_less_memory(kind, request, released):
+def test_gradient_checkpointing_gives_the_same_updates_with_less_memory(kind, request, released):
     examples = [example(request.getfixturevalue(kind), 400)]
     told, peaks, moved = [], [], []
     for recomputes in (False, True):
@@ -155,7 +154,7 @@ def test_recomputed_layers_learn_the_same_with_less_memory(kind, request, releas
         assert np.quantile(np.abs(value - moved[1][name]), 0.9) < 1e-6, name
 
 
-def test_an_update_needs_no_second_copy_of_what_it_replaces(whole_model, monkeypatch):
+def test_an_update_needs_no_second_copy_of_the_weights(whole_model, monkeypatch):
     """Weights, both averages and gradients are four times the model already."""
     options = TrainingOptions(**QUICK, max_steps=9)
     trainer = Trainer(whole_model, [example(whole_model, 1)], options)
@@ -175,7 +174,7 @@ def test_an_update_needs_no_second_copy_of_what_it_replaces(whole_model, monkeyp
     assert mx.get_active_memory() < before[0]
 
 
-def test_computed_in_bfloat16_the_adapter_stays_float32(released):
+def test_an_adapter_trained_in_bfloat16_stays_float32(released):
     model = load_model(released.folder, "bfloat16")
     add_lora(model, LoRASettings(r=4, alpha=4))
     options = TrainingOptions(**QUICK | {"precision": "bfloat16"}, max_steps=2)
@@ -186,7 +185,7 @@ def test_computed_in_bfloat16_the_adapter_stays_float32(released):
     assert np.isfinite([steps[1].diff, *valid]).all() and steps[1].grad_norm > 0
 
 
-def test_validation_is_the_mean_over_targets_whatever_the_batches(model):
+def test_validation_is_the_mean_over_targets_for_any_batch_size(model):
     examples = [example(model, patches, patches) for patches in (1, 4, 6)]
     found = []
     for size in (1, 3):

@@ -1,4 +1,4 @@
-"""Batches, losses and gradients of training are the official package's."""
+"""Batches, losses and gradients of training equal the official package's."""
 
 from dataclasses import replace
 
@@ -68,7 +68,7 @@ def of_targets(draws: Draws, part: slice) -> Draws:
 
 
 def learn(model, sequences: Sequences, draws: Draws, count: int | None = None):
-    """-> the two losses, and the gradients of their sum by name."""
+    """Losses of the patches and of the stop head, and the gradients of their sum by name."""
 
     def total(model):
         diff, stop = losses(model, sequences, draws, count)
@@ -78,8 +78,8 @@ def learn(model, sequences: Sequences, draws: Draws, count: int | None = None):
     return diff.item(), stop.item(), dict(tree_flatten(gradients))
 
 
-def assert_learns_as(golden: dict, kind: str, diff: float, stop: float, gradients: dict):
-    """The golden values whose names begin with `kind`, all of them."""
+def assert_matches_golden(golden: dict, kind: str, diff: float, stop: float, gradients: dict):
+    """Compare losses and gradients with all golden values whose names begin with `kind`."""
     assert diff == pytest.approx(float(golden[f"{kind}.diff"]), rel=TOLERANCE)
     assert stop == pytest.approx(float(golden[f"{kind}.stop"]), rel=TOLERANCE)
     prefix = f"{kind}.gradient."
@@ -92,14 +92,14 @@ def assert_learns_as(golden: dict, kind: str, diff: float, stop: float, gradient
 
 
 def assert_same(ours: dict, theirs: dict):
-    """Gradients, some of which may be zero."""
+    """Compare gradients, some of which may be zero."""
     assert ours.keys() == theirs.keys()
     for name in ours:
         difference = mx.linalg.norm(ours[name] - theirs[name])
         assert (difference <= TOLERANCE * mx.linalg.norm(theirs[name])).item(), name
 
 
-def test_rows_are_the_packers(batch):
+def test_rows_equal_those_of_the_official_packer(batch):
     made, feats = Sequences.of(batch.examples), batch.packed("audio_feats")
     is_audio = batch.packed("audio_mask") == 1
     assert np.array_equal(made.tokens, batch.packed("text_tokens"))
@@ -109,7 +109,7 @@ def test_rows_are_the_packers(batch):
     assert [example.positions for example in batch.examples] == lengths.tolist()
 
 
-def test_targets_are_the_packers(batch):
+def test_targets_equal_those_of_the_official_packer(batch):
     made, feats = Sequences.of(batch.examples), batch.packed("audio_feats")
     (places,) = np.nonzero(batch.is_target)
     assert np.array_equal(made.targets, places)
@@ -127,13 +127,13 @@ def test_targets_are_the_packers(batch):
 
 @pytest.mark.parametrize("multiple", [1, 8])
 def test_losses_and_gradients_are_the_official_ones(model, batch, multiple):
-    """Padded rows, patches and targets change nothing."""
+    """Padding of rows, patches and targets does not change them."""
     sequences = Sequences.of(batch.examples, multiple)
     learnt = learn(model, sequences, batch.draws(len(sequences.targets)))
-    assert_learns_as(batch.golden, "plain", *learnt)
+    assert_matches_golden(batch.golden, "plain", *learnt)
 
 
-def test_an_adapter_learns_as_the_official_one(model, batch, variant):
+def test_losses_and_gradients_of_an_adapter_are_the_official_ones(model, batch, variant):
     """mlx-lm stores both factors transposed."""
     rank, alpha = training_cases.RANK, training_cases.ALPHA
     add_lora(model, LoRASettings(enable_proj=True, r=rank, alpha=alpha))
@@ -152,11 +152,11 @@ def test_an_adapter_learns_as_the_official_one(model, batch, variant):
     for name, value in gradients.items():
         layer, _, side = name.rpartition(".")
         transposed[f"{layer}.{side[:-1]}{side[-1].upper()}"] = value.T
-    assert_learns_as(batch.golden, "adapted", diff, stop, transposed)
+    assert_matches_golden(batch.golden, "adapted", diff, stop, transposed)
 
 
 @pytest.mark.parametrize("variant", ["released"], indirect=True)
-def test_a_longer_row_beside_it_changes_nothing_for_a_row(model, batch):
+def test_a_longer_row_in_the_batch_does_not_change_a_row(model, batch):
     """The batch's losses and gradients are the sums of those of its rows alone."""
     longer = replace(batch.examples[1], tokens=list(range(200, 240)))
     rows, draws = [batch.examples[0], longer], batch.draws()
@@ -173,8 +173,8 @@ def test_a_longer_row_beside_it_changes_nothing_for_a_row(model, batch):
 
 
 @pytest.mark.parametrize("variant", ["released"], indirect=True)
-def test_speech_of_one_patch_is_learnt_too(model, batch):
-    """Padding changes nothing, and the encoder, compiled for one patch, still works."""
+def test_speech_of_one_patch_can_be_trained_on(model, batch):
+    """Padding does not change it, and the encoder, compiled for one patch, still works."""
     row, draws = replace(batch.examples[0], patches=batch.examples[0].patches[:1]), batch.draws()
     one = mx.array(row.patches)[None]
     before = model.embed_patches(one)
@@ -188,7 +188,7 @@ def test_speech_of_one_patch_is_learnt_too(model, batch):
 
 @pytest.mark.parametrize("variant", ["released"], indirect=True)
 @pytest.mark.parametrize("multiple", [1, 8])
-def test_nothing_is_learnt_from_prompts_only(model, batch, multiple):
+def test_prompts_alone_have_no_loss_and_no_gradient(model, batch, multiple):
     prompt = batch.examples[2]
     assert prompt.is_prompt
     sequences = Sequences.of([prompt], multiple)
@@ -200,8 +200,8 @@ def test_nothing_is_learnt_from_prompts_only(model, batch, multiple):
 
 
 @pytest.mark.parametrize("variant", ["released"], indirect=True)
-def test_what_is_learnt_does_not_depend_on_a_step_before(model, batch):
-    """Weights replaced by training are seen, and afterwards the model speaks with its own."""
+def test_gradients_do_not_depend_on_an_earlier_step(model, batch):
+    """Weights replaced by training are used, and afterwards the model speaks with its own."""
     sequences, draws = Sequences.of(batch.examples), batch.draws()
     before = learn(model, sequences, draws)
     weights = dict(tree_flatten(model.trainable_parameters()))
@@ -215,8 +215,8 @@ def test_what_is_learnt_does_not_depend_on_a_step_before(model, batch):
     assert_same(after[2], before[2])
 
 
-def test_random_draws_are_upstreams():
-    """sigmoid(N(-0.4, 1)) for times, a normal distribution for noise, a tenth without mu."""
+def test_random_draws_have_upstreams_distributions():
+    """Times are sigmoid(N(-0.4, 1)), noise is normal, and a tenth of the targets has no mu."""
     draws = Draws.random([np.random.default_rng(0)], [20_000], (2, 3))
     times = np.array(draws.times, np.float64)
     logits = np.log(times / (1 - times))
@@ -228,14 +228,14 @@ def test_random_draws_are_upstreams():
     assert set(np.array(draws.keep).tolist()) == {0.0, 1.0}
 
 
-def test_times_are_drawn_as_the_config_says():
+def test_times_have_the_distribution_in_the_config():
     draws = Draws.random([np.random.default_rng(0)], [20_000], (2, 3), t_scheduler="uniform")
     times = np.sort(np.array(draws.times, np.float64))
     assert np.abs(times - np.linspace(0, 1, 20_000)).max() < 0.02
 
 
-def test_a_rows_draws_are_its_own():
-    """Whatever rows are beside it, and however far the batch is padded."""
+def test_the_random_draws_of_a_row_do_not_depend_on_other_rows():
+    """Neither do they depend on the length of the padding."""
     counts, shape = [3, 5, 2], (4, 6)
 
     def draw(rows: list[int], length: int | None = None) -> list[np.ndarray]:

@@ -22,9 +22,9 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def together(tmp_path):
-    """Runs the command in as many processes as there are lists of arguments.
+    """Function that runs the command in as many processes as there are lists of arguments.
 
-    Returns their statuses and what each said.
+    Returns the processes' statuses and messages.
     """
 
     def together(*each: list[str]) -> tuple[list[int], list[str]]:
@@ -55,8 +55,8 @@ def assert_near(ours: list[dict], theirs: list[dict]) -> None:
         assert mine == pytest.approx(other, rel=1e-5)
 
 
-def test_two_processes_learn_what_one_learns(released, data, tmp_path, together, monkeypatch):
-    """Also behind a checkpoint, which only the first one sees, and which one process left."""
+def test_two_processes_have_the_losses_of_one(released, data, tmp_path, together, monkeypatch):
+    """True also after a checkpoint, which only the first process sees and one process wrote."""
     config = tmp_path / "train.yaml"
     config.write_text(SETTINGS.replace("dropout: 0.2", "dropout: 0"))
     flags = ["--config", str(config), "--lora", "--batch_size", "3", "--max_steps", "4"]
@@ -84,7 +84,9 @@ def test_two_processes_learn_what_one_learns(released, data, tmp_path, together,
     assert_near(losses(outputs["broken"]), rows)
 
 
-def test_if_one_cannot_begin_none_waits_and_it_alone_says_why(released, data, tmp_path, together):
+def test_a_process_that_cannot_start_alone_reports_it_and_none_waits(
+    released, data, tmp_path, together
+):
     first = arguments(released.folder, data, tmp_path / "first")
     second = arguments(released.folder, data.with_name("no.jsonl"), tmp_path / "second")
     statuses, said = together(first, second)

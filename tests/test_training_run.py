@@ -1,4 +1,4 @@
-"""Training runs: their files, how they are resumed, what they refuse."""
+"""Training runs: their files, how they are resumed, and their error lines."""
 
 import importlib.util
 import json
@@ -47,7 +47,7 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def unbroken(data, make_case, tmp_path_factory) -> dict[str, Path]:
-    """A run of each kind, from its beginning to its end."""
+    """Uninterrupted runs of each kind, from the first step to the last."""
     folder = tmp_path_factory.mktemp("unbroken")
     for kind in ("lora", "full"):
         flags = arguments(make_case("released").folder, data, folder / kind, f"--{kind}")
@@ -58,7 +58,7 @@ def unbroken(data, make_case, tmp_path_factory) -> dict[str, Path]:
 
 
 def assert_same_run(ours: Path, theirs: Path) -> None:
-    """Losses and weights are bit-identical."""
+    """Assert that losses and weights are bit-identical."""
     assert losses(ours) == losses(theirs) and len(losses(ours)) == 6
     for name in ("lora_weights.safetensors", "model.safetensors", "optimizer.safetensors"):
         files = [folder / "latest" / name for folder in (ours, theirs)]
@@ -91,7 +91,7 @@ def test_an_adapter_is_loaded_with_nothing_skipped(unbroken, released):
     assert all(value.dtype == mx.float32 and mx.any(value) for value in tensors.values())
 
 
-def test_a_learnt_model_is_loaded_and_speaks(unbroken, released):
+def test_a_trained_model_loads_and_speaks(unbroken, released):
     """All weights differ but the AudioVAE's, which are bit-identical."""
     first = parameters(released.model)
     model = load_model(unbroken["full"] / "latest", "float32")
@@ -105,15 +105,15 @@ def test_a_learnt_model_is_loaded_and_speaks(unbroken, released):
     assert configs[0].read_text() == configs[1].read_text()
 
 
-def test_to_learn_a_model_its_weights_are_in_memory_once(released, data):
-    """Fused projections would keep the first ones."""
+def test_training_a_whole_model_holds_its_weights_once(released, data):
+    """Fused projections would hold a second copy."""
     settings = TrainingSettings(str(released.folder), str(data), lora=None)
     model = load_trainable(settings, released.folder, None)
     found = [module for module in model.modules() if isinstance(module, FusedProjections)]
     assert found and all(module.fused is None for module in found)
 
 
-def test_what_mlx_wrote_can_be_learnt_and_is_loaded_again(released, data, tmp_path):
+def test_a_converted_checkpoint_can_be_trained_and_loaded(released, data, tmp_path):
     source = convert(released.folder, tmp_path / "mlx", "float32")
     flags = arguments(source, data, tmp_path / "out", "--full", "--max_steps", "3")
     assert run(*flags) == 0
@@ -124,7 +124,7 @@ def test_what_mlx_wrote_can_be_learnt_and_is_loaded_again(released, data, tmp_pa
         assert mx.array_equal(value, theirs[name]) == name.startswith("audio_vae."), name
 
 
-def test_killed_while_it_saves_a_run_resumes_from_the_checkpoint_before(
+def test_a_run_killed_while_saving_resumes_from_the_checkpoint_before(
     unbroken, released, data, tmp_path
 ):
     output = tmp_path / "out"
@@ -141,7 +141,7 @@ def test_killed_while_it_saves_a_run_resumes_from_the_checkpoint_before(
     assert not [*output.glob(".step_*"), *output.glob("latents/.*")]
 
 
-def test_killed_at_any_moment_a_run_resumes_as_if_it_never_was(unbroken, released, data, tmp_path):
+def test_a_run_killed_at_any_moment_resumes_bit_identically(unbroken, released, data, tmp_path):
     output = tmp_path / "out"
     flags = arguments(released.folder, data, output, "--full")
     command = [sys.executable, "-m", "mlx_voxcpm2.train", *flags]
@@ -180,7 +180,7 @@ def test_a_signal_ends_a_run_with_one_line(
         assert_same_run(output, unbroken["lora"])
 
 
-def test_a_finished_run_is_not_run_again(unbroken, released, data, tmp_path, capsys):
+def test_a_finished_run_is_not_repeated(unbroken, released, data, tmp_path, capsys):
     output = shutil.copytree(unbroken["lora"], tmp_path / "out", symlinks=True)
     flags = arguments(released.folder, data, output, "--lora")
     assert run(*flags) == 0
@@ -203,7 +203,7 @@ def test_a_run_is_resumed_with_its_own_settings_only(unbroken, released, data, t
     assert run(*arguments(released.folder, data, output, "--lora", "--save_interval", "1")) == 0
 
 
-def test_the_folder_must_be_a_runs_and_nobody_elses(released, data, tmp_path, capsys):
+def test_the_output_folder_must_be_an_idle_runs(released, data, tmp_path, capsys):
     def refused(output: Path) -> str:
         assert run(*arguments(released.folder, data, output)) == 2
         return capsys.readouterr().err
@@ -220,7 +220,7 @@ def test_the_folder_must_be_a_runs_and_nobody_elses(released, data, tmp_path, ca
     assert (tmp_path / "mine" / "thesis.txt").exists()
 
 
-def test_a_checkpoint_that_cannot_be_written_is_a_line(
+def test_a_checkpoint_that_cannot_be_written_is_a_one_line_error(
     unbroken, released, data, tmp_path, monkeypatch, capsys
 ):
     """Earlier checkpoints stay, and the run can be resumed."""
@@ -244,8 +244,8 @@ def test_a_checkpoint_that_cannot_be_written_is_a_line(
     assert "step_0000002: can't resume from here (" in capsys.readouterr().err
 
 
-def test_every_bad_line_is_listed_before_anything_begins(released, data, tmp_path, capsys):
-    """Also those that are too long for a batch."""
+def test_every_bad_line_is_listed_before_the_run_begins(released, data, tmp_path, capsys):
+    """Lines that are too long for a batch are listed too."""
     lines = [
         {"audio": "0.wav", "text": "one"},
         {"audio": "nothing.wav", "text": "two"},
@@ -289,7 +289,7 @@ def test_clips_are_read_once_to_be_checked_and_once_to_be_encoded(
     assert sorted(checked) == [f"{number}.wav" for number in range(5)]
 
 
-def test_samples_are_spoken(released, data, tmp_path):
+def test_samples_are_generated(released, data, tmp_path):
     config = tmp_path / "train.yaml"
     config.write_text(SETTINGS + "sample_interval: 2\nsample_texts: [Hello., 'Yes.']\n")
     flags = arguments(released.folder, data, tmp_path / "out", "--max_steps", "3")
@@ -302,7 +302,7 @@ def test_samples_are_spoken(released, data, tmp_path):
     assert soundfile.info(spoken[0]).frames > 7680
 
 
-def test_a_quantised_base_learns_an_adapter_and_nothing_else(exchange, data, tmp_path, capsys):
+def test_only_an_adapter_can_be_trained_on_a_quantised_model(exchange, data, tmp_path, capsys):
     source = convert(exchange, tmp_path / "quantised", quantize="4bit-dit8")
     # Its patches are short: with a reference a line has more of them than its context.
     lines = [line for line in data.read_text().splitlines() if "ref_audio" not in line]
@@ -319,7 +319,7 @@ def test_a_quantised_base_learns_an_adapter_and_nothing_else(exchange, data, tmp
     assert model.adapter.loaded and not model.adapter.skipped
 
 
-def test_without_matplotlib_a_line_says_what_to_install_before_anything_begins(
+def test_missing_matplotlib_is_a_one_line_error_before_the_run_begins(
     released, data, tmp_path, monkeypatch, capsys
 ):
     find = importlib.util.find_spec

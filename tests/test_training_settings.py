@@ -1,4 +1,4 @@
-"""A training run's settings: upstream's YAML, flags before it, and one line for what is wrong."""
+"""Settings of a training run: upstream's YAML, flags that override it, and one-line errors."""
 
 import sys
 
@@ -51,7 +51,7 @@ lora:
 
 @pytest.fixture
 def settings(tmp_path):
-    """Parses a YAML file's text and flags."""
+    """Function that parses a YAML file's text and flags."""
 
     def settings(text: str, *flags: str):
         file = tmp_path / "train.yaml"
@@ -65,7 +65,7 @@ def settings(tmp_path):
 
 @pytest.fixture
 def refused(tmp_path, capsys):
-    """The line about a YAML file's text, without the file's name."""
+    """Function that returns the error line for a YAML file's text, without the file's name."""
 
     def refused(text: str, *flags: str) -> str:
         file = tmp_path / "train.yaml"
@@ -102,7 +102,7 @@ def test_upstreams_file_works_as_it_is(settings):
     )
 
 
-def test_without_lora_upstreams_file_learns_all_weights(settings):
+def test_without_lora_upstreams_file_trains_all_weights(settings):
     assert settings(UPSTREAM)[0].lora is None
     assert settings(UPSTREAM, "--lora")[0].lora == LoRASettings()
 
@@ -116,14 +116,14 @@ def test_the_default_is_an_adapter(settings):
     assert settings("learning_rate: 3e-5", *here, "--full")[0].options.learning_rate == 3e-5
 
 
-def test_flags_go_before_the_file(settings):
+def test_flags_override_the_file(settings):
     flags = ["--train", "mine.jsonl", "--batch-size", "8", "--max_steps", "40", "--save_path", "z"]
     found, output = settings(UPSTREAM, *flags, "--gradient_checkpointing")
     assert (found.train, found.options.batch_size, output) == ("mine.jsonl", 8, "z")
     assert found.options.max_steps == 40 and found.options.gradient_checkpointing
 
 
-def test_yaml_without_a_point_in_its_powers_of_ten_is_understood(settings):
+def test_yaml_powers_of_ten_without_a_point_are_numbers(settings):
     found, _ = settings(UPSTREAM.replace("0.0002", "2e-4").replace("0.5", "5E-1"))
     assert found.options.learning_rate == 2e-4 and found.options.lambdas.stop == 0.5
 
@@ -147,11 +147,11 @@ def test_yaml_without_a_point_in_its_powers_of_ten_is_understood(settings):
         ("- a\n- b", "not a list of settings; write `key: value` lines"),
     ],
 )
-def test_what_is_wrong_is_one_line(text, line, refused):
+def test_invalid_settings_are_one_line_errors(text, line, refused):
     assert refused(text) == line
 
 
-def test_broken_yaml_and_missing_files_are_one_line(refused, capsys, tmp_path):
+def test_broken_yaml_and_missing_files_are_one_line_errors(refused, capsys, tmp_path):
     assert refused("a: [").startswith("not a YAML file (")
     assert run("--config", str(tmp_path / "no.yaml")) == 2
     assert capsys.readouterr().err.endswith("no.yaml: no such file; check the path\n")
@@ -159,7 +159,7 @@ def test_broken_yaml_and_missing_files_are_one_line(refused, capsys, tmp_path):
     assert capsys.readouterr().err == "train: --train is missing; --help lists the flags\n"
 
 
-def test_without_pyyaml_a_line_says_what_to_install(refused, monkeypatch):
+def test_missing_pyyaml_is_an_error_that_names_the_package(refused, monkeypatch):
     monkeypatch.setitem(sys.modules, "yaml", None)
     line = "train: --config needs PyYAML, which is not installed; install 'mlx-voxcpm2[train]'"
     assert refused("") == line

@@ -1,4 +1,4 @@
-"""Speech is heard by a recogniser, and what it does not understand is spoken again."""
+"""Verification: a recogniser transcribes speech, and misrecognised speech is generated again."""
 
 import mlx.core as mx
 import numpy as np
@@ -16,7 +16,7 @@ QUICK = {"max_tokens": 3, "inference_timesteps": 2}
 
 
 class Listener:
-    """Hears what it is told to, one after another, and counts how often it listened."""
+    """Recogniser that returns given transcripts one after another, and records its calls."""
 
     def __init__(self, *heard: str):
         self.heard, self.sounds = list(heard), []
@@ -47,11 +47,11 @@ class Listener:
         ("...", "yes", 1),
     ],
 )
-def test_the_part_that_is_wrong_is_counted_as_a_listener_would(said, heard, rate):
+def test_the_error_rate_is_the_share_of_wrong_words_or_characters(said, heard, rate):
     assert error_rate(said, heard) == pytest.approx(rate)
 
 
-def test_what_is_not_understood_is_spoken_again_with_the_next_seed(released):
+def test_misrecognised_speech_is_retried_with_the_next_seed(released):
     listener = Listener("who knows", "hello there")
     (result,) = released.model.generate(
         "Hello there.", seed=7, verify=Verification(listener), **QUICK
@@ -64,7 +64,7 @@ def test_what_is_not_understood_is_spoken_again_with_the_next_seed(released):
     assert result.processing_time_seconds > second.processing_time_seconds
 
 
-def test_the_take_that_is_understood_best_is_kept(released):
+def test_the_attempt_with_the_lowest_error_rate_is_returned(released):
     listener = Listener("no", "yes no", "no no")
     (result,) = released.model.generate(
         "Yes yes.", instruct="calm", seed=2**64 - 1, verify=Verification(listener), **QUICK
@@ -78,14 +78,14 @@ def test_the_take_that_is_understood_best_is_kept(released):
     ("settings", "takes"),
     [({"limit": 0.5}, 1), ({"limit": 0.49}, 3), ({"retries": 0}, 1), ({"retries": 4}, 5)],
 )
-def test_limit_and_retries_are_those_asked_for(released, settings, takes):
+def test_limit_and_retries_are_those_of_the_settings(released, settings, takes):
     listener = Listener("yes no")
     verify = Verification(listener, **settings)
     (result,) = released.model.generate("Yes yes.", seed=1, verify=verify, **QUICK)
     assert len(listener.sounds) == takes and result.heard == "yes no"
 
 
-def test_guards_of_the_take_that_is_kept_are_told_once(released):
+def test_guard_notes_of_the_returned_attempt_are_reported_once(released):
     listener = Listener("no", "yes")
     (result,) = released.model.generate(
         "Yes.", seed=1, fade_in=0.02, verify=Verification(listener), **QUICK
@@ -93,14 +93,14 @@ def test_guards_of_the_take_that_is_kept_are_told_once(released):
     assert result.guards == ("retry: seed 1 was heard as 'no', 100% wrong", "fade_in: 0.02 s")
 
 
-def test_with_given_noise_another_take_would_be_the_same(released):
+def test_speech_with_given_noise_is_not_retried(released):
     config, listener = released.model.config, Listener("no")
     noise = mx.zeros((3, config.patch_size, config.feat_dim))
     list(released.model.generate("Yes.", noise=noise, verify=Verification(listener), **QUICK))
     assert len(listener.sounds) == 1
 
 
-def test_of_many_texts_only_those_are_spoken_again(released):
+def test_only_the_misrecognised_texts_of_a_batch_are_retried(released):
     model, listener = released.model, Listener("one", "who knows", "two", "three")
     requests = [
         model.request(text, options=GenerationOptions(seed=seed, **QUICK))
@@ -138,7 +138,7 @@ def test_the_segments_of_a_long_text_are_checked_once(released, tmp_path):
     assert len(listener.sounds) > 4, "what was kept by another limit is checked by this one"
 
 
-def test_closing_stops_between_takes(released):
+def test_closing_the_iterator_stops_between_attempts(released):
     def hear(*_) -> str:
         results.close()
         return "no"
@@ -155,17 +155,17 @@ def test_closing_stops_between_takes(released):
         ({"retries": -1}, "verify_retries is -1"),
     ],
 )
-def test_settings_out_of_range_are_one_line(change, line):
+def test_settings_out_of_range_are_one_line_errors(change, line):
     with pytest.raises(ValueError, match=line):
         Verification(Listener(""), **change)
 
 
-def test_a_stream_cannot_be_taken_back(released):
+def test_a_stream_cannot_be_verified(released):
     with pytest.raises(ValueError, match="leave out stream"):
         released.model.generate("Yes.", stream=True, verify=Verification(Listener("")))
 
 
-def test_a_recogniser_that_returns_no_text_is_one_line(released):
+def test_a_recogniser_that_returns_no_text_is_a_one_line_error(released):
     verify = Verification(lambda *_: ["yes"])
     with pytest.raises(ValueError, match="returns a list"):
         list(released.model.generate("Yes.", verify=verify, **QUICK))
@@ -176,14 +176,14 @@ def hear_demo_words(sound: np.ndarray, sample_rate: int) -> str:
 
 
 @pytest.mark.parametrize("speaker", RECORDED)
-def test_real_speech_is_heard_right_and_other_words_are_not(speaker):
-    """By a recogniser that was trained on speech, in English and Chinese."""
+def test_real_speech_has_no_errors_and_other_words_have_many(speaker):
+    """The recogniser was trained on speech in English and Chinese."""
     clip = read_clip(speaker)
     heard = transcript_of((clip.sound, clip.sample_rate), hear_demo_words)
     assert error_rate(" ".join(clip.words), heard) == 0
     assert error_rate(" ".join(RECORDED[speaker]["words"]), heard) >= 0.75
 
 
-def test_a_clip_without_words_is_one_line():
+def test_a_clip_without_words_is_a_one_line_error():
     with pytest.raises(ValueError, match="no words were recognised"):
         transcript_of((np.zeros(16000, np.float32), 16000), hear_demo_words, "prompt_audio")

@@ -1,4 +1,4 @@
-"""A voice that was kept sounds as its clip did, or is refused."""
+"""Saved voices: each sounds as its clip does, or is refused."""
 
 import os
 import pickle
@@ -57,14 +57,14 @@ def spoken(model, **arguments) -> np.ndarray:
 
 
 def changed(file: Path, tensors: dict = {}, without=(), **metadata) -> None:  # noqa: B006
-    """The voice file with other tensors or metadata."""
+    """Replace tensors or metadata of the voice file."""
     with safe_open(file, framework="numpy") as content:
         data = content.metadata() | metadata
     kept = {n: v for n, v in (load_file(file) | tensors).items() if n not in without}
     save_file(kept, file, metadata=data)
 
 
-def test_a_kept_voice_sounds_as_its_clip_does(model, clip, voice, file, tmp_path):
+def test_a_saved_voice_sounds_as_its_clip_does(model, clip, voice, file, tmp_path):
     combined = spoken(model, ref_audio=clip, prompt_audio=clip, prompt_text=WORDS)
     copy = tmp_path / "copy.safetensors"
     copy.write_bytes(file.read_bytes())
@@ -72,14 +72,14 @@ def test_a_kept_voice_sounds_as_its_clip_does(model, clip, voice, file, tmp_path
         assert np.array_equal(spoken(model, voice=same), combined)
 
 
-def test_without_words_it_is_the_reference_alone(model, clip):
+def test_a_voice_without_a_transcript_is_only_a_reference(model, clip):
     model.make_voice(clip).save("plain")
     assert np.array_equal(spoken(model, voice="plain"), spoken(model, ref_audio=clip))
     loaded = Voice.load("plain")
     assert loaded.prompt is None and loaded.prompt_text is None
 
 
-def test_instructions_steer_the_reference_alone(model, clip, file):
+def test_instructions_use_only_the_reference(model, clip, file):
     steered = spoken(model, ref_audio=clip, instruct="sad")
     assert np.array_equal(spoken(model, voice="Anna", instruct="sad"), steered)
     combined = spoken(model, ref_audio=clip, prompt_audio=clip, prompt_text=WORDS)
@@ -97,7 +97,7 @@ def test_a_voice_may_have_another_prompt_or_only_a_prompt(model, clip, tmp_path)
         model.generate("Hello.", voice="two", instruct="sad")
 
 
-def test_every_way_to_speak_takes_a_voice(model, voice, file):
+def test_every_method_accepts_a_voice(model, voice, file):
     whole = spoken(model, voice=voice)
     pieces = model.generate("Hello.", voice="Anna", stream=True, **QUICK)
     assert np.array_equal(np.concatenate([np.array(piece.audio) for piece in pieces]), whole)
@@ -125,7 +125,7 @@ def test_the_file_is_plain_float32_safetensors_with_its_metadata(voice, file, fo
     assert loaded.reference_seconds == pytest.approx(2.56)
 
 
-def test_what_pickle_wrote_is_not_run(model, folder):
+def test_a_pickle_is_not_run(model, folder):
     class Trap:
         def __reduce__(self):
             return os._exit, (9,)
@@ -136,7 +136,7 @@ def test_what_pickle_wrote_is_not_run(model, folder):
         model.generate("Hello.", voice="trap")
 
 
-def test_another_audio_vae_refuses_it(file, model, released, make_case):
+def test_a_voice_of_another_audio_vae_is_refused(file, model, released, make_case):
     for variant in ("long_rope", "derived_head", "mup", "dense_vae"):
         with pytest.raises(ValueError, match="voice Anna was made with another AudioVAE"):
             make_case(variant).model.generate("Hello.", voice="Anna")
@@ -181,7 +181,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_file_is_one_line_that_names_it(damage, model, file):
+def test_a_damaged_file_is_a_one_line_error_that_names_it(damage, model, file):
     spoil, words = DAMAGES[damage]
     spoil(file)
     with pytest.raises(ValueError, match=words) as caught:
@@ -202,7 +202,7 @@ def test_a_name_that_could_be_a_path_is_refused(name, voice, folder):
 
 
 @pytest.mark.parametrize("name", ["a", "Anna 2", "小明", "Zoë-_.x", "é" * 50, "𝒳" * 50])
-def test_names_in_all_scripts_are_kept(name, voice):
+def test_names_in_all_scripts_are_accepted(name, voice):
     assert voice.save(name).is_file()
     assert Voice.load(name).prompt_text == WORDS
 
@@ -224,7 +224,7 @@ def test_hidden_and_other_files_are_no_voices(voice, folder):
     assert list_voices() == ["anna"]
 
 
-def test_only_what_is_asked_for_is_overwritten(voice, model, clip, folder):
+def test_a_voice_is_overwritten_only_on_request(voice, model, clip, folder):
     file = voice.save("Anna")
     before = file.read_bytes()
     with pytest.raises(FileExistsError, match="exists already; give the voice another name"):
@@ -234,7 +234,7 @@ def test_only_what_is_asked_for_is_overwritten(voice, model, clip, folder):
     assert os.listdir(folder) == ["Anna.safetensors"] and Voice.load("Anna").prompt is None
 
 
-def test_a_path_is_taken_as_it_is(voice, tmp_path, monkeypatch):
+def test_a_path_is_used_unchanged(voice, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert voice.save("~/v.safetensors") == tmp_path / "v.safetensors"
     assert Voice.load("~/v.safetensors").name == "v"
@@ -246,7 +246,7 @@ def test_a_path_is_taken_as_it_is(voice, tmp_path, monkeypatch):
         Voice.load(3)
 
 
-def test_a_missing_voice_names_those_that_there_are(model, voice):
+def test_the_error_for_a_missing_voice_lists_the_saved_ones(model, voice):
     with pytest.raises(FileNotFoundError, match=r"there: none yet\)"):
         model.generate("Hello.", voice="Berta")
     voice.save("Anna")
@@ -254,14 +254,14 @@ def test_a_missing_voice_names_those_that_there_are(model, voice):
         model.generate("Hello.", voice="Berta")
 
 
-def test_a_voice_has_its_own_clip(model, voice, clip):
+def test_a_voice_and_a_clip_are_not_both_accepted(model, voice, clip):
     patches = voice.reference
     for other in ({"ref_audio": clip}, {"prompt_audio": patches}, {"prompt_text": "a"}):
         with pytest.raises(ValueError, match=f"voice and {next(iter(other))} are both given"):
             model.generate("Hello.", voice=voice, **other)
 
 
-def test_voices_lie_where_the_platform_keeps_data(monkeypatch, tmp_path, folder):
+def test_voices_are_stored_in_the_platforms_data_folder(monkeypatch, tmp_path, folder):
     assert voices_folder() == folder
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("MLX_VOXCPM2_VOICES", "~/mine")
@@ -304,7 +304,7 @@ def test_a_kill_while_saving_leaves_no_voice(file, folder):
     assert len(os.listdir(folder)) == 2 and voice_files() == [file]
 
 
-def test_a_full_disk_is_one_line(voice, monkeypatch, folder):
+def test_a_full_disk_is_a_one_line_error(voice, monkeypatch, folder):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -314,7 +314,7 @@ def test_a_full_disk_is_one_line(voice, monkeypatch, folder):
     assert "\n" not in str(caught.value) and os.listdir(folder) == []
 
 
-def test_a_quiet_clip_is_levelled_unless_it_is_to_stay(model, caplog):
+def test_a_quiet_clip_is_levelled_unless_as_is_is_set(model, caplog):
     quiet, loud = ((speech(level=level), RATE) for level in (0.01, USUAL))
     voice = model.make_voice(quiet)
     assert "18 dB louder" in caplog.text and "is quiet" not in caplog.text
@@ -340,7 +340,7 @@ def test_a_quiet_clip_is_levelled_unless_it_is_to_stay(model, caplog):
         ({"ref_audio": "none.wav"}, "no file 'none.wav'"),
     ],
 )
-def test_what_can_be_no_voice_is_refused(arguments, words, model):
+def test_unusable_clips_are_refused(arguments, words, model):
     clips = {"good": speech(), "silent": np.zeros(40000), "hours": np.tile(speech(7), 43)}
     given = {
         name: (clips[value], RATE) if value in clips else value for name, value in arguments.items()
