@@ -25,7 +25,7 @@ from golden.cases import (
     TEXTS,
     VARIANTS,
     WAVEFORMS,
-)  # fmt: skip
+)
 from golden.tokenizer import write_tokenizer
 from safetensors.numpy import save_file
 

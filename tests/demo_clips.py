@@ -14,7 +14,7 @@ from recogniser import recognise
 
 GOLDEN = Path(__file__).parent / "golden" / "demo_voice"
 RECORDED = json.loads((GOLDEN / "clips.json").read_text(encoding="utf-8"))
-"""Of each speaker: what the clip says, other words, and each speaker's pitch for both."""
+"""Clips by speaker: their words, other words, and each speaker's pitch for both."""
 
 
 def read_clip(speaker: str) -> Clip:

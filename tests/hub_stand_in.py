@@ -44,7 +44,7 @@ class Repository:
     answer: int = 200
     """Another status is all that the repository answers with."""
     private: bool = False
-    """Whether only the tokens of uploads see it."""
+    """Whether the repository is visible only to the tokens of uploads."""
 
     @property
     def now(self) -> Path:
@@ -58,7 +58,7 @@ class Cut:
 
     times: int
     reset: bool = False
-    """Whether it ends by a reset, as where a router drops it, instead of in good order."""
+    """Whether the connection is reset, as by a router that drops it, instead of closed."""
     pause: float = 0
     """Seconds that pass after a half that was sent."""
 
@@ -69,12 +69,12 @@ class Hub:
 
     repositories: dict[str, Repository] = field(default_factory=dict)
     cuts: dict[str, Cut] = field(default_factory=dict)
-    """By the names of files; of what is sent, by the path of the request."""
+    """Interruptions by file name, or for uploads by the path of the request."""
     requests: list[Request] = field(default_factory=list)
     statuses: dict[str, int] = field(default_factory=dict)
-    """Paths, and another status that is all they answer with."""
+    """Error statuses by the path that answers with them."""
     storage: Storage | None = None
-    """What uploads need."""
+    """Contents for uploads; None refuses them."""
 
     def __enter__(self) -> "Hub":
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)

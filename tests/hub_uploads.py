@@ -36,11 +36,11 @@ class Storage:
     """Contents of large files, whole and in parts."""
 
     folder: Path
-    """For the folders of commits."""
+    """Parent of the folders of commits."""
     contents: dict[str, bytes] = field(default_factory=dict)
     parts: dict[tuple[str, int], bytes] = field(default_factory=dict)
     arrived: list[str] = field(default_factory=list)
-    """What was sent, in that order: the SHA-256 of each part or whole."""
+    """SHA-256 of each part or whole file, in the order of arrival."""
 
 
 def answer(hub: Hub, method: str, path: str, token: str, body: bytes) -> Answer | None:

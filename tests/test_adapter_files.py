@@ -29,36 +29,36 @@ WEIGHTS, SETTINGS = "lora_weights.safetensors", "lora_config.json"
 
 
 @pytest.fixture
-def folder(tmp_path) -> Path:
+def adapter_folder(tmp_path) -> Path:
     """A copy of the official adapter, to be damaged."""
     return Path(shutil.copytree(OFFICIAL, tmp_path / "adapter"))
 
 
-def test_a_folder_its_file_and_the_old_format_are_the_same_adapter(folder):
-    tensors = load_file(folder / WEIGHTS)
+def test_a_folder_its_file_and_the_old_format_are_the_same_adapter(adapter_folder):
+    tensors = load_file(adapter_folder / WEIGHTS)
     wanted = {name: mx.array(value) for name, value in tensors.items()}
-    for path in (folder, str(folder), folder / WEIGHTS):
+    for path in (adapter_folder, str(adapter_folder), adapter_folder / WEIGHTS):
         stored = read_adapter(path)
         assert same(stored.tensors, wanted)
         assert stored.settings == LoRASettings(enable_proj=True, r=4, alpha=4)
         assert (stored.trained_scale, stored.strength) == (1, 1)
-    (folder / WEIGHTS).unlink()
-    save_state_dict(folder / "lora_weights.ckpt", tensors)
-    for path in (folder, folder / "lora_weights.ckpt"):
+    (adapter_folder / WEIGHTS).unlink()
+    save_state_dict(adapter_folder / "lora_weights.ckpt", tensors)
+    for path in (adapter_folder, adapter_folder / "lora_weights.ckpt"):
         assert same(read_adapter(path).tensors, wanted)
 
 
-def test_an_adapter_without_settings_needs_a_strength(folder):
+def test_an_adapter_without_settings_needs_a_strength(adapter_folder):
     """Alpha is in no tensor; the given strength then multiplies B A itself."""
-    text = (folder / SETTINGS).read_text()
-    (folder / SETTINGS).write_text(text.replace('"alpha": 4', '"alpha": 12'))
-    assert read_adapter(folder, 0.5).scale == 1.5
-    (folder / SETTINGS).unlink()
+    text = (adapter_folder / SETTINGS).read_text()
+    (adapter_folder / SETTINGS).write_text(text.replace('"alpha": 4', '"alpha": 12'))
+    assert read_adapter(adapter_folder, 0.5).scale == 1.5
+    (adapter_folder / SETTINGS).unlink()
     with pytest.raises(
         ValueError, match=f"no {SETTINGS} beside it, so alpha is unknown; .* give a str"
     ):
-        read_adapter(folder)
-    assert read_adapter(folder, 0.5).scale == 0.5
+        read_adapter(adapter_folder)
+    assert read_adapter(adapter_folder, 0.5).scale == 0.5
 
 
 def settings(folder: Path, **changes: object) -> None:
@@ -86,27 +86,27 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("line", DAMAGE)
-def test_a_damaged_adapter_is_an_error_that_names_the_fault(folder, line):
-    DAMAGE[line](folder)
+def test_a_damaged_adapter_is_an_error_that_names_the_fault(adapter_folder, line):
+    DAMAGE[line](adapter_folder)
     with pytest.raises((ValueError, FileNotFoundError)) as caught:
-        read_adapter(folder)
+        read_adapter(adapter_folder)
     assert line in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_unknown_settings_of_a_later_version_are_logged(folder, caplog):
-    settings(folder, use_rslora=True)
-    read_adapter(folder)
+def test_unknown_settings_of_a_later_version_are_logged(adapter_folder, caplog):
+    settings(adapter_folder, use_rslora=True)
+    read_adapter(adapter_folder)
     assert "not known, not used: use_rslora" in caplog.text
 
 
-def test_an_adapter_is_downloaded_without_the_repositorys_other_files(folder, tmp_path):
-    (folder / "optimizer.pth").write_text("of no use")
+def test_an_adapter_is_downloaded_without_the_repositorys_other_files(adapter_folder, tmp_path):
+    (adapter_folder / "optimizer.pth").write_text("of no use")
     script = (
         "import sys; from mlx_voxcpm2.weights.adapter_files import read_adapter; "
         "print(len(read_adapter(sys.argv[1]).tensors))"
     )
     with Hub() as hub:
-        hub.add("org/adapter", folder)
+        hub.add("org/adapter", adapter_folder)
         command = [sys.executable, "-c", script, "org/adapter"]
         place = {"cwd": tmp_path, "env": hub.environment(tmp_path / "cache")}
         done = subprocess.run(command, capture_output=True, text=True, **place)

@@ -30,9 +30,9 @@ USED = {
 
 
 @pytest.fixture(autouse=True)
-def voices(tmp_path, monkeypatch):
-    monkeypatch.setenv("MLX_VOXCPM2_VOICES", str(tmp_path))
-    (tmp_path / "anna.safetensors").touch()
+def saved_voice(voice_folder):
+    voice_folder.mkdir(parents=True)
+    (voice_folder / "anna.safetensors").touch()
 
 
 def parsed(mode, given=None, text="Hello.", streamed=False, **settings):

@@ -13,8 +13,8 @@ from mlx_voxcpm2.speech.options import GenerationOptions
 from mlx_voxcpm2.speech.scheduler import Scheduler
 
 STEPS = {"inference_timesteps": 4}
-# Mode, text, and what is set: lengths, voices, strengths and ends all differ. Few patches, since
-# on random weights a difference in rounding doubles with each of them.
+# Mode, text and options: lengths, voices, guidance and limits all differ. Few patches, since on
+# random weights a difference in rounding doubles with each patch.
 ROWS = (
     ("zero_shot", "Hi.", {"seed": 1, "max_tokens": 6, "cfg_value": 1.2}),
     ("reference", "A much longer text, which begins long before.", {"seed": 2, "max_tokens": 2}),
@@ -36,10 +36,10 @@ def requests(case) -> list:
 
 def speak(model, rows, batch_size=99) -> tuple[list[mx.array], list[str]]:
     """Audio of each row, and its finish reason."""
-    return heard(stream_audio(model, rows, batch_size=batch_size), len(rows))
+    return by_row(stream_audio(model, rows, batch_size=batch_size), len(rows))
 
 
-def heard(stream, rows: int) -> tuple[list[mx.array], list[str]]:
+def by_row(stream, rows: int) -> tuple[list[mx.array], list[str]]:
     sounds, reasons = [[] for _ in range(rows)], [None] * rows
     for chunks in stream:
         for chunk in chunks:
@@ -64,18 +64,18 @@ def test_rows_can_join_at_any_step(released, monkeypatch):
     """One row alone, several at once, and rows after all others have finished; caches grow."""
     monkeypatch.setattr(KVCache, "block", 4)
     rows, sizes = [*requests(released), *requests(released)], []
-    # At which step each comes; the third finds two, the sixth nobody, the last ones a single one.
+    # Step of each arrival: the third finds two active rows, the sixth none, the last ones one.
     arrivals = [0, 1, 3, 3, 4, 15, 16, 18, 21, 21]
     waiting = []
-    streams = Scheduler(released.model, lambda: waiting.pop(0) if waiting else None, 4)
+    scheduler = Scheduler(released.model, lambda: waiting.pop(0) if waiting else None, 4)
 
-    def pieces():
+    def steps():
         for step in range(40):
             waiting.extend(row for row, at in zip(rows, arrivals, strict=True) if at == step)
-            yield streams.step()
-            sizes.append(len(streams.numbers))
+            yield scheduler.step()
+            sizes.append(len(scheduler.numbers))
 
-    together, reasons = heard(pieces(), len(rows))
+    together, reasons = by_row(steps(), len(rows))
     assert reasons == ["length"] * len(rows)
     assert max(sizes) == 4 and 0 in sizes[5:15] and sizes[-1] == 0
     for row, sound in zip(requests(released) * 2, together, strict=True):
@@ -86,17 +86,18 @@ def test_rows_can_join_at_any_step(released, monkeypatch):
 def test_free_places_are_filled_at_once_and_new_prompts_prefilled_together(released, monkeypatch):
     """Rows of 6, 2, 5, 7, 4 patches: steps 0-6, 6-13 in one place, 0-2, 2-7, 7-11 in the other."""
     drawn, read = [], []
-    sample, embed = released.model.sample_patch, released.model.embed
-    monkeypatch.setattr(
-        released.model, "sample_patch",
-        lambda hidden, *others: drawn.append(len(hidden)) or sample(hidden, *others),
-        raising=False,
-    )  # fmt: skip
-    monkeypatch.setattr(
-        released.model, "embed",
-        lambda tokens, *others: read.append(len(tokens)) or embed(tokens, *others),
-        raising=False,
-    )  # fmt: skip
+
+    def record_rows(name: str, counts: list[int]):
+        method = getattr(released.model, name)
+
+        def spy(rows, *others):
+            counts.append(len(rows))
+            return method(rows, *others)
+
+        monkeypatch.setattr(released.model, name, spy, raising=False)
+
+    record_rows("sample_patch", drawn)
+    record_rows("embed", read)
     speak(released.model, requests(released), batch_size=2)
     assert drawn == [2] * 11 + [1] * 2 and read == [2, 1, 1, 1]
     read.clear()
@@ -123,15 +124,15 @@ def test_a_long_row_frees_its_cache(released, monkeypatch):
             yield model.request(text, options=options)
 
     waiting = rows()
-    streams = Scheduler(model, lambda: next(waiting, None), 3)
-    for chunks in streams.chunks():
+    scheduler = Scheduler(model, lambda: next(waiting, None), 3)
+    for chunks in scheduler.chunks():
         mx.eval([chunk.audio for chunk in chunks])
-        if streams.batch is None:
+        if scheduler.batch is None:
             continue
         longest = max(
-            len(row.request.prompt.tokens) + row.patches - 1 for row in streams.batch.rows
+            len(row.request.prompt.tokens) + row.patches - 1 for row in scheduler.batch.rows
         )
-        for stack in streams.batch.cache:
+        for stack in scheduler.batch.cache:
             for layer in stack:
                 assert layer.offset == longest
                 assert layer.keys.shape[2] < longest + 4
@@ -142,23 +143,23 @@ def test_a_long_row_frees_its_cache(released, monkeypatch):
 
 def test_requests_with_other_step_counts_wait_for_earlier_ones(released):
     """Requests are admitted in order, so that every request is admitted at some step."""
-    rows = [
-        released.model.request(
-            text,
-            options=GenerationOptions(
-                seed=1, min_tokens=9, max_tokens=3, solver=solver, inference_timesteps=steps
-            ),
+    rows = []
+    for text, solver, steps in (
+        ("One.", "euler", 4),
+        ("Two of them.", "euler", 4),
+        ("Three.", "adams", 4),
+        ("Four of us.", "adams", 3),
+        ("Five.", "euler", 4),
+    ):
+        options = GenerationOptions(
+            seed=1, min_tokens=9, max_tokens=3, solver=solver, inference_timesteps=steps
         )
-        for text, solver, steps in (
-            ("One.", "euler", 4), ("Two of them.", "euler", 4), ("Three.", "adams", 4),
-            ("Four of us.", "adams", 3), ("Five.", "euler", 4),
-        )
-    ]  # fmt: skip
+        rows.append(released.model.request(text, options=options))
     stream = list(stream_audio(released.model, rows, batch_size=4))
     assert [[chunk.number for chunk in chunks] for chunks in stream] == (
         [[0, 1]] * 3 + [[2]] * 3 + [[3]] * 3 + [[4]] * 3
     )
-    sounds, _ = heard(stream, len(rows))
+    sounds, _ = by_row(stream, len(rows))
     for row, sound in zip(rows, sounds, strict=True):
         (alone,), _ = speak(released.model, [row])
         assert relative_error(sound, alone) < 1e-4
@@ -216,12 +217,12 @@ def test_padding_is_never_attended_to(released):
         filled = mx.concatenate([mx.full((1, 13, x.shape[-1]), filler), x[:, 13:]], axis=1)
         cache = model.base_lm.make_cache([0, 13])
         both = mx.concatenate([x, filled])
-        pieces = [model.base_lm(both[:, a:b], cache) for a, b in ((0, 7), (7, 30), (30, 39))]
+        chunks = [model.base_lm(both[:, a:b], cache) for a, b in ((0, 7), (7, 30), (30, 39))]
         for layer in cache:
             layer.select([1])
         assert cache[0].offset == 26 and not cache[0].padding
-        pieces = [piece[1:] for piece in pieces] + [model.base_lm(both[1:, 39:], cache)]
-        hidden = mx.concatenate(pieces, axis=1)
+        chunks = [chunk[1:] for chunk in chunks] + [model.base_lm(both[1:, 39:], cache)]
+        hidden = mx.concatenate(chunks, axis=1)
         assert np.isfinite(np.array(hidden)).all()
         assert relative_error(hidden[:, 13:], wanted) < 1e-5
 
@@ -246,12 +247,12 @@ def test_a_batch_of_sixteen_bit_weights_stays_in_sixteen_bits(make_case, dtype):
         model,
         [model.request(text, options=GenerationOptions(**STEPS)) for text in ("Hi.", "Hi you.")],
     )
-    kinds = set()
+    dtypes = set()
     for _ in range(2):
-        kinds |= {batch.draw().dtype, batch.hidden.dtype, batch.residual.dtype}
+        dtypes |= {batch.draw().dtype, batch.hidden.dtype, batch.residual.dtype}
         batch.end()
-    kinds |= {layer.keys.dtype for stack in batch.cache for layer in stack}
-    assert kinds == {getattr(mx, dtype)}
+    dtypes |= {layer.keys.dtype for stack in batch.cache for layer in stack}
+    assert dtypes == {getattr(mx, dtype)}
 
 
 def test_a_patch_of_many_rows_synchronises_once(released, monkeypatch):

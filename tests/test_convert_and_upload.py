@@ -14,7 +14,7 @@ FILES = ["README.md", "config.json", "model.safetensors", "tokenizer.json", "tok
 
 
 @pytest.fixture
-def run(hub, make_case, tmp_path):
+def convert_and_upload(hub, make_case, tmp_path):
     """Converts and uploads: the exit status, and what was said."""
 
     def run(name: str, token: str) -> tuple[int, str]:
@@ -28,20 +28,22 @@ def run(hub, make_case, tmp_path):
     return run
 
 
-def test_one_command_converts_and_uploads(hub, run, tmp_path):
-    assert run("org/voice", WRITER)[0] == 0
+def test_one_command_converts_and_uploads(hub, convert_and_upload, tmp_path):
+    assert convert_and_upload("org/voice", WRITER)[0] == 0
     assert sorted(hub.published("org/voice")) == FILES == sorted(os.listdir(tmp_path / "new"))
 
 
-def test_conversion_is_refused_if_the_upload_would_be(run, tmp_path):
-    status, said = run(NAME, READER)
+def test_conversion_is_refused_if_the_upload_would_be(convert_and_upload, tmp_path):
+    status, said = convert_and_upload(NAME, READER)
     assert status == 2 and "may not write" in said
     assert not (tmp_path / "new").exists()
 
 
-def test_a_conversion_whose_upload_fails_is_complete_and_reported(hub, run, tmp_path):
+def test_a_conversion_whose_upload_fails_is_complete_and_reported(
+    hub, convert_and_upload, tmp_path
+):
     hub.statuses["/api/repos/create"] = 503
-    status, said = run(NAME, WRITER)
+    status, said = convert_and_upload(NAME, WRITER)
     assert status == 2
     assert said.endswith("new is complete: without --hf_path this command only uploads it\n")
     assert (tmp_path / "new" / "model.safetensors").is_file()

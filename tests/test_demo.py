@@ -12,7 +12,7 @@ from mlx_voxcpm2.weights import hub
 
 
 @pytest.fixture
-def demo(released, tmp_path, monkeypatch):
+def tiny_demo(released, tmp_path, monkeypatch):
     """A tiny checkpoint in the place of the package's voice, which knows three words."""
     folder = tmp_path / "package" / "demo"
     shutil.copytree(released.folder, folder)
@@ -21,7 +21,7 @@ def demo(released, tmp_path, monkeypatch):
     return folder
 
 
-def test_demo_is_the_packages_own_voice_in_float32(demo, tmp_path, monkeypatch):
+def test_demo_is_the_packages_own_voice_in_float32(tiny_demo, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "demo").mkdir()  # a folder of that name is ./demo
     assert load_model("demo").dtype == mx.float32
@@ -48,8 +48,8 @@ def test_a_build_without_the_voice_says_how_it_is_made(tmp_path, monkeypatch):
         ("(a low voice) Three.", []),
     ],
 )
-def test_words_outside_the_vocabulary_are_found(demo, text, unknown):
-    words = KnownWords.of(demo)
+def test_words_outside_the_vocabulary_are_found(tiny_demo, text, unknown):
+    words = KnownWords.of(tiny_demo)
     assert words.unknown(words.folded(text)) == unknown
 
 
@@ -67,8 +67,8 @@ def test_words_outside_the_vocabulary_are_found(demo, text, unknown):
         ("ＯＮＥ", "ｏｎｅ"),
     ],
 )
-def test_capitals_and_punctuation_are_folded(demo, text, folded):
-    assert KnownWords.of(demo).folded(text) == folded
+def test_capitals_and_punctuation_are_folded(tiny_demo, text, folded):
+    assert KnownWords.of(tiny_demo).folded(text) == folded
 
 
 def test_the_demo_reads_its_words_in_any_spelling():
@@ -93,7 +93,7 @@ def test_a_checkpoint_without_a_vocabulary_gives_no_warning(released, caplog):
 
 
 @pytest.mark.parametrize(("text", "said"), [("one four", True), ("one three", False)])
-def test_the_command_lists_the_words_of_the_vocabulary(demo, text, said, tmp_path, caplog):
+def test_the_command_lists_the_words_of_the_vocabulary(tiny_demo, text, said, tmp_path, caplog):
     output = tmp_path / "sound.wav"
     flags = ["--model", "demo", "--text", text, "--output", str(output), "--max_tokens", "2"]
     assert generate.main(flags) == 0

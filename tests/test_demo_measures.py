@@ -31,7 +31,7 @@ TASKS = [task(speaker) for speaker in SPEAKERS]
 
 
 @pytest.fixture(scope="module")
-def right() -> list[Spoken]:
+def correct_speech() -> list[Spoken]:
     return [said(speaker) for speaker in SPEAKERS]
 
 
@@ -60,40 +60,43 @@ def test_silence_has_no_words():
 @pytest.mark.parametrize("speaker", SPEAKERS)
 def test_reversed_speech_is_hardly_recognised_as_words(speaker):
     clip = read_clip(speaker)
-    heard = recognise(clip.sound[::-1], clip.sample_rate)
-    assert len(heard) - heard.count(OTHER) <= 1  # of four
+    recognised = recognise(clip.sound[::-1], clip.sample_rate)
+    assert len(recognised) - recognised.count(OTHER) <= 1  # of four
 
 
-def test_correct_speech_meets_every_goal(right):
+def test_correct_speech_meets_every_goal(correct_speech):
     rows = [
-        word_accuracy("", TASKS, right, 1.0), *same_voice("", TASKS, right, 1.0),
-        designed(right[:1], right[-1:], 1.0), ends_in_time(TASKS, right, 1.0),
-    ]  # fmt: skip
+        word_accuracy("", TASKS, correct_speech, 1.0),
+        *same_voice("", TASKS, correct_speech, 1.0),
+        designed(correct_speech[:1], correct_speech[-1:], 1.0),
+        ends_in_time(TASKS, correct_speech, 1.0),
+    ]
     assert all(row.is_met and row.value == 1 for row in rows), rows
 
 
-def test_wrong_words_are_counted(right):
+def test_wrong_words_are_counted(correct_speech):
     wrong = [
         task("bass", ["good", "music", "seven", "open"]),
-        task("tenor", [*RECORDED["tenor"]["says"], "one"]), task("alto", ["七", "二", "四"]),
+        task("tenor", [*RECORDED["tenor"]["says"], "one"]),
+        task("alto", ["七", "二", "四"]),
         *TASKS[3:],
-    ]  # fmt: skip
-    row = word_accuracy("", wrong, right, 0.95)
+    ]
+    row = word_accuracy("", wrong, correct_speech, 0.95)
     assert row.value == pytest.approx(1 - 3 / 16) and not row.is_met
     assert row.detail == "1 wrong, 1 missing, 1 added, of 16"
 
 
-def test_another_voice_is_detected(right):
+def test_another_voice_is_detected(correct_speech):
     for own, other in [(0, 1), (1, 2), (2, 3), (3, 0)]:
-        near, nearest = same_voice("", [TASKS[own]], [right[other]], 0.9)
+        near, nearest = same_voice("", [TASKS[own]], [correct_speech[other]], 0.9)
         assert near.value == nearest.value == 0 and not near.is_met and not nearest.is_met
-    (noise,) = [replace(right[0], sound=np.random.default_rng(0).standard_normal(16_000))]
+    (noise,) = [replace(correct_speech[0], sound=np.random.default_rng(0).standard_normal(16_000))]
     assert [row.value for row in same_voice("", TASKS[:1], [noise], 0.9)] == [0, 0]
 
 
-def test_voices_that_are_not_as_described_are_detected(right):
-    assert not designed(right[-1:], right[:1], 0.9).is_met
-    assert not designed(right[:1], right[:1], 0.9).is_met
+def test_voices_that_are_not_as_described_are_detected(correct_speech):
+    assert not designed(correct_speech[-1:], correct_speech[:1], 0.9).is_met
+    assert not designed(correct_speech[:1], correct_speech[:1], 0.9).is_met
 
 
 CLIP = read_clip("alto")
@@ -108,12 +111,12 @@ LATE = {
 }
 
 
-@pytest.mark.parametrize("kind", LATE)
-def test_speech_that_does_not_end_in_time_is_detected(kind):
-    late = [said(speaker, **LATE[kind]) for speaker in SPEAKERS]
+@pytest.mark.parametrize("fault", LATE)
+def test_speech_that_does_not_end_in_time_is_detected(fault):
+    late = [said(speaker, **LATE[fault]) for speaker in SPEAKERS]
     assert ends_in_time(TASKS, late, 1.0).value == 0
-    start = {"before": LATE[kind].get("after", [])}
-    if kind in ("silence", "hiss"):
+    start = {"before": LATE[fault].get("after", [])}
+    if fault in ("silence", "hiss"):
         early = [said(speaker, **start) for speaker in SPEAKERS]
         assert ends_in_time(TASKS, early, 0.75).is_met  # the recogniser may slip
 

@@ -18,13 +18,11 @@ from conftest import GOLDEN, parameters, relative_error, same
 from mlx_voxcpm2 import load_model
 from mlx_voxcpm2.convert import convert
 
-RECIPES = [
-    "bf16", "8bit", "4bit", "6bit", "4bit-down6-dit8", "8bit-dit16", "mxfp4", "mxfp8", "nvfp4"
-]  # fmt: skip
+RECIPES = "bf16 8bit 4bit 6bit 4bit-down6-dit8 8bit-dit16 mxfp4 mxfp8 nvfp4".split()
 
 
 @pytest.fixture(scope="module")
-def theirs() -> dict[str, mx.array]:
+def mlx_audio_tensors() -> dict[str, mx.array]:
     """mlx-audio's tensors, without RoPE's tables, which mlx-audio computes if they are missing."""
     tensors = mx.load(str(GOLDEN / "mlx_audio_bf16.safetensors"))
     return {name: value for name, value in tensors.items() if ".rope." not in name}
@@ -34,23 +32,29 @@ def read(folder: Path) -> dict[str, mx.array]:
     return mx.load(str(folder / "model.safetensors"))
 
 
-def test_converted_weights_are_mlx_audios_in_higher_precision(exchange, theirs, tmp_path):
+def test_converted_weights_are_mlx_audios_in_higher_precision(
+    exchange, mlx_audio_tensors, tmp_path
+):
     """mlx-audio rounds the AudioVAE to bfloat16 too, and leaves the boundaries to config.json."""
     ours = read(convert(exchange, tmp_path / "converted", "bfloat16"))
     assert ours.pop("audio_vae.decoder._sr_boundaries").tolist() == [20000, 30000, 40000]
-    assert ours.keys() == theirs.keys()
+    assert ours.keys() == mlx_audio_tensors.keys()
     for name, value in ours.items():
-        assert value.shape == theirs[name].shape, name
+        assert value.shape == mlx_audio_tensors[name].shape, name
         if name.startswith("audio_vae."):
             assert value.dtype == mx.float32
-            rounded = theirs[name].astype(mx.float32)
+            rounded = mlx_audio_tensors[name].astype(mx.float32)
             assert relative_error(value, rounded) < 4e-3, name
         else:
-            assert value.dtype == mx.bfloat16 and mx.array_equal(value, theirs[name]), name
+            assert value.dtype == mx.bfloat16 and mx.array_equal(value, mlx_audio_tensors[name]), (
+                name
+            )
 
 
 @pytest.mark.parametrize("recipe", RECIPES[1:])
-def test_quantised_layers_are_found_by_mlx_audios_rules(exchange, theirs, tmp_path, recipe):
+def test_quantised_layers_are_found_by_mlx_audios_rules(
+    exchange, mlx_audio_tensors, tmp_path, recipe
+):
     """mlx-audio looks each linear layer up in config.json, then for its scales, and skips those
     whose inputs the common group size does not divide.
     """
@@ -60,7 +64,7 @@ def test_quantised_layers_are_found_by_mlx_audios_rules(exchange, theirs, tmp_pa
     assert config["quantization_config"] == entry
     quantised = {name.removesuffix(".scales") for name in ours if name.endswith(".scales")}
     assert quantised
-    for name, value in theirs.items():
+    for name, value in mlx_audio_tensors.items():
         path = name.removesuffix(".weight")
         if path not in quantised or name == path:
             assert ours[name].shape == value.shape, name
@@ -72,7 +76,7 @@ def test_quantised_layers_are_found_by_mlx_audios_rules(exchange, theirs, tmp_pa
         for kind, part in zip(("weight", "scales", "biases"), expected, strict=False):
             assert mx.array_equal(ours[f"{path}.{kind}"], part), name
     packed = {f"{path}.{kind}" for path in quantised for kind in ("scales", "biases")}
-    assert ours.keys() - packed == theirs.keys() | {"audio_vae.decoder._sr_boundaries"}
+    assert ours.keys() - packed == mlx_audio_tensors.keys() | {"audio_vae.decoder._sr_boundaries"}
 
 
 def mlx_audio_sees(folders: list[Path], inputs: dict[str, np.ndarray]) -> list[dict]:

@@ -53,11 +53,11 @@ def test_marks_for_the_model_are_unchanged(text, spoken):
         ("x² + 3³ in [2]", "x squared plus three cubed in [2]"),
         ("2½ cups, é5", "two and one half cups, éfive"),
         ("3 < 5 & 6 > 2", "three less than five and six greater than two"),
-        ("今天\"3\"个", "今天\"三\"个"),
+        ('今天"3"个', '今天"三"个'),
         ("\u00a05\u00a0km", "five kilometers"),
         ("１２ １२", "twelve twelve"),
     ],
-)  # fmt: skip
+)
 def test_texts_that_the_library_would_spoil_are_normalized(text, spoken):
     assert one_space(normalized(text)) == spoken
 
@@ -131,13 +131,13 @@ def test_the_model_speaks_the_normalized_words(released):
 
 
 def test_a_long_text_is_normalized_once_before_it_is_split(released, monkeypatch):
-    monkeypatch.delattr("mlx_voxcpm2.text.spoken.normalized")  # what requests would call
+    monkeypatch.delattr("mlx_voxcpm2.text.spoken.normalized")  # called by requests
     options = GenerationOptions(normalize=True, **QUICK)
     text = "I have 5. [pause:0.1] You have 6.\n\nNo " + "1234567 " * 12
-    pieces = list(speak_long(released.model, text, options=options))
-    assert pieces[0].text == "I have five."
-    assert pieces[1].text == "You have six."
-    assert max(len(piece.text) for piece in pieces) <= 310 and len(pieces) > 4
+    segments = list(speak_long(released.model, text, options=options))
+    assert segments[0].text == "I have five."
+    assert segments[1].text == "You have six."
+    assert max(len(segment.text) for segment in segments) <= 310 and len(segments) > 4
 
 
 def test_the_command_speaks_numbers_as_words(released, tmp_path, monkeypatch, capfd):

@@ -28,7 +28,7 @@ def letters(text: str) -> str:
         ("ជំរាបសួរលោក។ សុខសប្បាយជាទេ?", ["ជំរាបសួរលោក។", "សុខសប្បាយជាទេ?"]),
     ],
     ids="English Chinese Japanese Korean Hindi Arabic Russian Greek Burmese Khmer".split(),
-)  # fmt: skip
+)
 def test_sentence_ends_are_found_in_many_scripts(text, sentences):
     longest = max(map(spoken_length, sentences))
     assert texts(text, longest) == sentences
@@ -71,9 +71,12 @@ def test_paragraphs_and_marks_make_pauses():
     text = "[pause: 1]Hello. [PAUSE:0.8s] World.\n\n[pause:2]\n\nNext\nline."
     text += "\n\n* * *\n\nEnd.[pause:.5]\n"
     assert split_text(text, paragraph_pause=0.3) == [
-        Segment("", 1.0), Segment("Hello.", 0.8, 1), Segment("World.", 2.0, 1),
-        Segment("Next line.", 0.3, 1), Segment("End.", 0.5, 1),
-    ]  # fmt: skip
+        Segment("", 1.0),
+        Segment("Hello.", 0.8, 1),
+        Segment("World.", 2.0, 1),
+        Segment("Next line.", 0.3, 1),
+        Segment("End.", 0.5, 1),
+    ]
     assert split_text("One.\n\nTwo.\n\n") == [Segment("One.", 0.5, 1), Segment("Two.", 0.0, 1)]
     assert split_text("One.[pause:1][pause:2]Two.")[0].pause == 3
 

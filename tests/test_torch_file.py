@@ -136,7 +136,7 @@ def test_bfloat16_keeps_every_bit(tmp_path):
     assert np.array_equal(np.array(array.view(mx.uint16)), bits)
 
 
-# What each file asks for first, and a payload that makes the file "marker" if anything runs it.
+# First forbidden name of each file, and a payload that creates the file "marker" if it is run.
 TOUCH = "open('marker', 'w').close()"
 GETATTR = Global("builtins", "getattr")
 ATTACKS = {
@@ -237,8 +237,8 @@ MISUSES = {
 def test_the_allowed_names_only_describe_tensors(tmp_path, misuse):
     wrapped = {"state_dict": {"a": tensor()}, "other": MISUSES[misuse]}
     message = refusal(save(tmp_path / "a.pth", wrapped))
-    assert "'other'" not in message  # refused for what it does, not for its place among tensors
-    load_torch_file(GOLDEN)  # nothing stays behind from one file to the next
+    assert "'other'" not in message  # refused for its function, not for its position
+    load_torch_file(GOLDEN)  # no state is left from one file to the next
 
 
 def test_nested_tuples_do_not_overflow_the_stack(tmp_path):
@@ -328,7 +328,7 @@ def test_a_missing_file_and_a_folder_have_different_errors(tmp_path):
 @pytest.mark.parametrize(
     "content",
     [
-        pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2),  # how torch.save began before 1.6
+        pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2),  # the beginning of files before torch 1.6
         b"version https://git-lfs.github.com/spec/v1\n",
         b"PK",
         b"\0" * 1000,

@@ -56,7 +56,7 @@ def batch(variant) -> Batch:
 
 
 @pytest.fixture
-def model(variant, make_case):
+def training_model(variant, make_case):
     """A model in training mode, with the VAE frozen."""
     model = load_model(make_case(variant).folder, dtype="float32").train()
     model.audio_vae.freeze()
@@ -126,28 +126,28 @@ def test_targets_equal_those_of_the_official_packer(batch):
 
 
 @pytest.mark.parametrize("multiple", [1, 8])
-def test_losses_and_gradients_are_the_official_ones(model, batch, multiple):
+def test_losses_and_gradients_are_the_official_ones(training_model, batch, multiple):
     """Padding of rows, patches and targets does not change them."""
     sequences = Sequences.of(batch.examples, multiple)
-    learnt = learn(model, sequences, batch.draws(len(sequences.targets)))
+    learnt = learn(training_model, sequences, batch.draws(len(sequences.targets)))
     assert_matches_golden(batch.golden, "plain", *learnt)
 
 
-def test_losses_and_gradients_of_an_adapter_are_the_official_ones(model, batch, variant):
+def test_losses_and_gradients_of_an_adapter_are_the_official_ones(training_model, batch, variant):
     """mlx-lm stores both factors transposed."""
     rank, alpha = training_cases.RANK, training_cases.ALPHA
-    add_lora(model, LoRASettings(enable_proj=True, r=rank, alpha=alpha))
+    add_lora(training_model, LoRASettings(enable_proj=True, r=rank, alpha=alpha))
     sides = {"lora_A": "lora_a", "lora_B": "lora_b"}
     weights = {}
     for name, value in training_cases.adapter(variant).items():
         layer, _, side = name.rpartition(".")
         weights[f"{layer}.{sides[side]}"] = mx.array(value.T)
-    trained = dict(tree_flatten(model.trainable_parameters()))
+    trained = dict(tree_flatten(training_model.trainable_parameters()))
     assert {name: value.shape for name, value in trained.items()} == {
         name: value.shape for name, value in weights.items()
     }
-    model.load_weights(list(weights.items()), strict=False)
-    diff, stop, gradients = learn(model, Sequences.of(batch.examples), batch.draws())
+    training_model.load_weights(list(weights.items()), strict=False)
+    diff, stop, gradients = learn(training_model, Sequences.of(batch.examples), batch.draws())
     transposed = {}
     for name, value in gradients.items():
         layer, _, side = name.rpartition(".")
@@ -156,16 +156,16 @@ def test_losses_and_gradients_of_an_adapter_are_the_official_ones(model, batch, 
 
 
 @pytest.mark.parametrize("variant", ["released"], indirect=True)
-def test_a_longer_row_in_the_batch_does_not_change_a_row(model, batch):
+def test_a_longer_row_in_the_batch_does_not_change_a_row(training_model, batch):
     """The batch's losses and gradients are the sums of those of its rows alone."""
     longer = replace(batch.examples[1], tokens=list(range(200, 240)))
     rows, draws = [batch.examples[0], longer], batch.draws()
     middle, end = rows[0].targets, rows[0].targets + rows[1].targets
     alone = [
-        learn(model, Sequences.of([row]), of_targets(draws, part), count=end)
+        learn(training_model, Sequences.of([row]), of_targets(draws, part), count=end)
         for row, part in zip(rows, (slice(middle), slice(middle, end)), strict=True)
     ]
-    diff, stop, gradients = learn(model, Sequences.of(rows), of_targets(draws, slice(end)))
+    diff, stop, gradients = learn(training_model, Sequences.of(rows), of_targets(draws, slice(end)))
     assert diff == pytest.approx(sum(part[0] for part in alone), rel=TOLERANCE)
     assert stop == pytest.approx(sum(part[1] for part in alone), rel=TOLERANCE)
     added = {name: alone[0][2][name] + alone[1][2][name] for name in gradients}
@@ -173,44 +173,44 @@ def test_a_longer_row_in_the_batch_does_not_change_a_row(model, batch):
 
 
 @pytest.mark.parametrize("variant", ["released"], indirect=True)
-def test_speech_of_one_patch_can_be_trained_on(model, batch):
+def test_speech_of_one_patch_can_be_trained_on(training_model, batch):
     """Padding does not change it, and the encoder, compiled for one patch, still works."""
     row, draws = replace(batch.examples[0], patches=batch.examples[0].patches[:1]), batch.draws()
     one = mx.array(row.patches)[None]
-    before = model.embed_patches(one)
+    before = training_model.embed_patches(one)
     padded = Sequences.of([row], 2)
-    diff, stop, gradients = learn(model, Sequences.of([row]), of_targets(draws, slice(1)))
-    more = learn(model, padded, of_targets(draws, slice(len(padded.targets))))
+    diff, stop, gradients = learn(training_model, Sequences.of([row]), of_targets(draws, slice(1)))
+    more = learn(training_model, padded, of_targets(draws, slice(len(padded.targets))))
     assert (diff, stop) == pytest.approx(more[:2], rel=TOLERANCE)
     assert_same(gradients, more[2])
-    assert relative_error(model.embed_patches(one), before) < TOLERANCE
+    assert relative_error(training_model.embed_patches(one), before) < TOLERANCE
 
 
 @pytest.mark.parametrize("variant", ["released"], indirect=True)
 @pytest.mark.parametrize("multiple", [1, 8])
-def test_prompts_alone_have_no_loss_and_no_gradient(model, batch, multiple):
+def test_prompts_alone_have_no_loss_and_no_gradient(training_model, batch, multiple):
     prompt = batch.examples[2]
     assert prompt.is_prompt
     sequences = Sequences.of([prompt], multiple)
     size, length = prompt.patches.shape[1:], len(sequences.targets)
     draws = Draws.random([np.random.default_rng(0)], [0], size, padded_length=length)
-    diff, stop, gradients = learn(model, sequences, draws)
+    diff, stop, gradients = learn(training_model, sequences, draws)
     assert (diff, stop) == (0, 0)
     assert not any(mx.any(gradient != 0).item() for gradient in gradients.values())
 
 
 @pytest.mark.parametrize("variant", ["released"], indirect=True)
-def test_gradients_do_not_depend_on_an_earlier_step(model, batch):
+def test_gradients_do_not_depend_on_an_earlier_step(training_model, batch):
     """Weights replaced by training are used, and afterwards the model speaks with its own."""
     sequences, draws = Sequences.of(batch.examples), batch.draws()
-    before = learn(model, sequences, draws)
-    weights = dict(tree_flatten(model.trainable_parameters()))
+    before = learn(training_model, sequences, draws)
+    weights = dict(tree_flatten(training_model.trainable_parameters()))
     moved = [(name, weight * 1.1) for name, weight in weights.items()]
-    model.load_weights(moved, strict=False)
-    other = learn(model, sequences, draws)
+    training_model.load_weights(moved, strict=False)
+    other = learn(training_model, sequences, draws)
     assert abs(other[0] - before[0]) > 1e-3 * before[0]
-    model.load_weights(list(weights.items()), strict=False)
-    after = learn(model, sequences, draws)
+    training_model.load_weights(list(weights.items()), strict=False)
+    after = learn(training_model, sequences, draws)
     assert after[:2] == pytest.approx(before[:2], rel=1e-6)
     assert_same(after[2], before[2])
 

@@ -18,17 +18,17 @@ QUICK = {"max_tokens": 3, "inference_timesteps": 2}
 class Listener:
     """Recogniser that returns given transcripts one after another, and records its calls."""
 
-    def __init__(self, *heard: str):
-        self.heard, self.sounds = list(heard), []
+    def __init__(self, *transcripts: str):
+        self.transcripts, self.sounds = list(transcripts), []
 
     def __call__(self, sound: np.ndarray, sample_rate: int) -> str:
         assert sound.dtype == np.float32 and sound.ndim == 1 and sample_rate == 48000
         self.sounds.append(sound)
-        return self.heard.pop(0) if len(self.heard) > 1 else self.heard[0]
+        return self.transcripts.pop(0) if len(self.transcripts) > 1 else self.transcripts[0]
 
 
 @pytest.mark.parametrize(
-    ("said", "heard", "rate"),
+    ("said", "transcript", "rate"),
     [
         ("Yes, it's twenty-two!", "yes its twenty two", 0),
         ("Straße", "STRASSE", 0),
@@ -47,8 +47,8 @@ class Listener:
         ("...", "yes", 1),
     ],
 )
-def test_the_error_rate_is_the_share_of_wrong_words_or_characters(said, heard, rate):
-    assert error_rate(said, heard) == pytest.approx(rate)
+def test_the_error_rate_is_the_share_of_wrong_words_or_characters(said, transcript, rate):
+    assert error_rate(said, transcript) == pytest.approx(rate)
 
 
 def test_misrecognised_speech_is_retried_with_the_next_seed(released):
@@ -75,14 +75,14 @@ def test_the_attempt_with_the_lowest_error_rate_is_returned(released):
 
 
 @pytest.mark.parametrize(
-    ("settings", "takes"),
+    ("settings", "attempts"),
     [({"limit": 0.5}, 1), ({"limit": 0.49}, 3), ({"retries": 0}, 1), ({"retries": 4}, 5)],
 )
-def test_limit_and_retries_are_those_of_the_settings(released, settings, takes):
+def test_limit_and_retries_are_those_of_the_settings(released, settings, attempts):
     listener = Listener("yes no")
     verify = Verification(listener, **settings)
     (result,) = released.model.generate("Yes yes.", seed=1, verify=verify, **QUICK)
-    assert len(listener.sounds) == takes and result.heard == "yes no"
+    assert len(listener.sounds) == attempts and result.heard == "yes no"
 
 
 def test_guard_notes_of_the_returned_attempt_are_reported_once(released):
@@ -127,23 +127,23 @@ def test_the_segments_of_a_long_text_are_checked_once(released, tmp_path):
         parts = SegmentCache(tmp_path / "parts")
         return list(speak_long(released.model, text, options=options, verify=verify, cache=parts))
 
-    pieces = speak(0.2)
-    assert [piece.error_rate for piece in pieces] == [0, 0, 0]
-    assert [len(piece.guards) for piece in pieces] == [0, 1, 0]
+    segments = speak(0.2)
+    assert [segment.error_rate for segment in segments] == [0, 0, 0]
+    assert [len(segment.guards) for segment in segments] == [0, 1, 0]
     assert len(listener.sounds) == 4
-    kept = speak(0.2)
-    assert len(listener.sounds) == 4 and all(piece.was_cached for piece in kept)
-    assert [piece.error_rate for piece in kept] == [0, 0, 0] and kept[1].guards
+    cached = speak(0.2)
+    assert len(listener.sounds) == 4 and all(segment.was_cached for segment in cached)
+    assert [segment.error_rate for segment in cached] == [0, 0, 0] and cached[1].guards
     speak(0.3)
-    assert len(listener.sounds) > 4, "what was kept by another limit is checked by this one"
+    assert len(listener.sounds) > 4, "segments cached with another limit are checked with this one"
 
 
 def test_closing_the_iterator_stops_between_attempts(released):
-    def hear(*_) -> str:
+    def recogniser(*_) -> str:
         results.close()
         return "no"
 
-    verify = Verification(hear, retries=20)
+    verify = Verification(recogniser, retries=20)
     results = released.model.generate("Yes.", seed=1, verify=verify, **QUICK)
     assert len(list(results)) <= 1
 
@@ -171,7 +171,7 @@ def test_a_recogniser_that_returns_no_text_is_a_one_line_error(released):
         list(released.model.generate("Yes.", verify=verify, **QUICK))
 
 
-def hear_demo_words(sound: np.ndarray, sample_rate: int) -> str:
+def transcribe_demo_words(sound: np.ndarray, sample_rate: int) -> str:
     return " ".join(recognise(sound, sample_rate))
 
 
@@ -179,11 +179,11 @@ def hear_demo_words(sound: np.ndarray, sample_rate: int) -> str:
 def test_real_speech_has_no_errors_and_other_words_have_many(speaker):
     """The recogniser was trained on speech in English and Chinese."""
     clip = read_clip(speaker)
-    heard = transcript_of((clip.sound, clip.sample_rate), hear_demo_words)
-    assert error_rate(" ".join(clip.words), heard) == 0
-    assert error_rate(" ".join(RECORDED[speaker]["words"]), heard) >= 0.75
+    transcript = transcript_of((clip.sound, clip.sample_rate), transcribe_demo_words)
+    assert error_rate(" ".join(clip.words), transcript) == 0
+    assert error_rate(" ".join(RECORDED[speaker]["words"]), transcript) >= 0.75
 
 
 def test_a_clip_without_words_is_a_one_line_error():
     with pytest.raises(ValueError, match="no words were recognised"):
-        transcript_of((np.zeros(16000, np.float32), 16000), hear_demo_words, "prompt_audio")
+        transcript_of((np.zeros(16000, np.float32), 16000), transcribe_demo_words, "prompt_audio")
