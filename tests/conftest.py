@@ -166,6 +166,21 @@ def anna_folder(released, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture
+def run_command(capfd):
+    """Function that runs a command's `main`: its exit status, standard output and error."""
+
+    def run(main, *arguments: object, **options: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        try:
+            status = main([str(argument) for argument in arguments], **options)
+        except SystemExit as end:
+            status = end.code
+        return (status, *capfd.readouterr())
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def training_data(tmp_path_factory) -> Path:
     """Manifest of five short clips, with train.yaml beside it."""

@@ -223,17 +223,15 @@ BAD = {
 @pytest.mark.parametrize("adapter", BAD)
 @pytest.mark.parametrize("command", ["generate", "convert"])
 def test_a_bad_adapter_gives_one_line_and_status_2(
-    command, adapter, released, tmp_path, monkeypatch, capfd
+    command, adapter, released, tmp_path, monkeypatch, run_command
 ):
     monkeypatch.chdir(tmp_path)
-    capfd.readouterr()
     if command == "generate":
-        status = generate.main(
-            ["--model", str(released.folder), "--text", "a", "--adapter", adapter]
-        )
+        arguments = ["--model", released.folder, "--text", "a", "--adapter", adapter]
+        status, _, err = run_command(generate.main, *arguments)
     else:
-        status = converting.main(["--hf_path", str(released.folder), "--adapter", adapter])
-    err = capfd.readouterr().err
+        arguments = ["--hf_path", released.folder, "--adapter", adapter]
+        status, _, err = run_command(converting.main, *arguments)
     assert status == 2 and err.count("\n") == 1 and "Traceback" not in err
     assert (BAD[adapter] if command == "generate" or adapter else "--adapter is empty") in err
     assert os.listdir() == []

@@ -15,7 +15,7 @@ FILES = ["README.md", "config.json", "model.safetensors", "tokenizer.json", "tok
 
 @pytest.fixture
 def convert_and_upload(hub, make_case, tmp_path):
-    """Converts and uploads: the exit status, and what was said."""
+    """Function that converts and uploads in a child process: status and standard error."""
 
     def run(name: str, token: str) -> tuple[int, str]:
         words = ["--hf_path", make_case("mup").folder, "--mlx_path", tmp_path / "new"]

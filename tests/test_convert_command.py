@@ -24,19 +24,14 @@ from mlx_voxcpm2.weights.quantization import Quantization
 
 
 @pytest.fixture
-def run_convert(exchange, tmp_path, monkeypatch, capfd):
-    """Runs the command in an empty folder; returns status and standard error."""
+def run_convert(exchange, tmp_path, monkeypatch, run_command):
+    """Function that runs the command in an empty folder: its exit status and standard error."""
     place = tmp_path / "here"
     place.mkdir()
     monkeypatch.chdir(place)
 
     def run(*arguments: str, source: Path | str = exchange) -> tuple[int, str]:
-        capfd.readouterr()
-        try:
-            status = command.main(["--hf_path", str(source), *arguments])
-        except SystemExit as end:
-            status = end.code
-        out, err = capfd.readouterr()
+        status, out, err = run_command(command.main, "--hf_path", source, *arguments)
         assert out == ""
         return status, err
 
@@ -175,7 +170,7 @@ def test_a_file_size_limit_is_a_one_line_error(exchange, tmp_path):
 
 @pytest.fixture
 def convert_in_child(tmp_path):
-    """Runs the command in a process of its own, for a hub; returns status and standard error."""
+    """Function that runs the command in a child process with a hub: status, standard error."""
 
     def run(hub: Hub, *arguments: str, **settings: str) -> tuple[int, str]:
         converting = [sys.executable, "-m", "mlx_voxcpm2.convert", *arguments]

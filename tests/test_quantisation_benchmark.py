@@ -167,21 +167,19 @@ def test_random_weights_are_distinguished_from_trained_ones(exchange):
     assert not forced_pass.is_random(model)
 
 
-def run(capsys, *arguments: object) -> tuple[int, str, str]:
+@pytest.fixture
+def run_benchmark(run_command):
+    """Function that runs the benchmark on few patches: status, standard output and error."""
     fast = ["--patches", PATCHES, "--inference_timesteps", 3]
-    try:
-        status = quantisation.main([str(x) for x in [*arguments, *fast]])
-    except SystemExit as end:
-        status = end.code
-    return status, *capsys.readouterr()
+    return lambda *arguments: run_command(quantisation.main, *arguments, *fast)
 
 
-def test_the_command_compares_checkpoints_and_writes_the_tables(exchange, tmp_path, capsys):
+def test_the_command_compares_checkpoints_and_writes_the_tables(exchange, tmp_path, run_benchmark):
     texts, report, other = tmp_path / "texts", tmp_path / "report.json", tmp_path / "our-bf16"
     texts.write_text(f"{TEXT}\n\nAnd another one.\n")
     convert(exchange, other)
-    status, out, _ = run(
-        capsys, exchange, other, "--texts", texts, "--json", report, "--sensitivity", 4
+    status, out, _ = run_benchmark(
+        exchange, other, "--texts", texts, "--json", report, "--sensitivity", 4
     )
     assert status == 0
     found = json.loads(report.read_text())
@@ -199,11 +197,11 @@ def test_the_command_compares_checkpoints_and_writes_the_tables(exchange, tmp_pa
     assert "word error rate" not in out
 
 
-def test_a_recipe_is_applied_to_the_source(exchange, tmp_path, capsys):
+def test_a_recipe_is_applied_to_the_source(exchange, tmp_path, run_benchmark):
     """The errors are those of a checkpoint that was converted with the recipe."""
     convert(exchange, tmp_path / "converted", quantize="4bit")
     report = tmp_path / "report.json"
-    status, _, _ = run(capsys, exchange, "4bit", tmp_path / "converted", "--json", report)
+    status, _, _ = run_benchmark(exchange, "4bit", tmp_path / "converted", "--json", report)
     assert status == 0
     _, recipe, converted = json.loads(report.read_text())["checkpoints"]
     assert (recipe["name"], recipe["modules"]) == ("4bit", converted["modules"])
@@ -223,14 +221,16 @@ def test_a_recipe_is_applied_to_the_source(exchange, tmp_path, capsys):
         (["{source}", "--asr", "any"], "pip install mlx-audio jiwer"),
     ],
 )
-def test_bad_input_is_a_one_line_error(exchange, tmp_path, capsys, monkeypatch, arguments, said):
+def test_bad_input_is_a_one_line_error(
+    exchange, tmp_path, run_benchmark, monkeypatch, arguments, said
+):
     monkeypatch.setitem(sys.modules, "mlx_audio", None)  # as if it were not installed
     empty, other = tmp_path / "empty", tmp_path / "other"
     empty.touch()
     if "{other}" in arguments:
         checkpoints.write_checkpoint(other, "derived_head")
     names = {"source": exchange, "empty": empty, "other": other}
-    status, out, err = run(capsys, *(argument.format(**names) for argument in arguments))
+    status, out, err = run_benchmark(*(argument.format(**names) for argument in arguments))
     assert (status, out) == (2, "")
     assert said.format(**names) in err.splitlines()[-1]
     assert "Traceback" not in err
