@@ -119,7 +119,7 @@ def test_audio_reaches_its_reader_in_either_order():
     live.close("")
 
 
-def test_audio_that_nobody_reads_is_dropped():
+def test_unread_audio_is_dropped():
     live = LiveAudio()
     for number in range(3 * MAX_STREAMS):
         live.write(str(number), np.zeros(10, np.float32))

@@ -127,9 +127,8 @@ def test_segments_after_a_changed_one_are_generated_again(brief_model, tmp_path)
 
 def test_guard_notes_are_cached_with_a_segment(brief_model, tmp_path):
     options = GenerationOptions(seed=5, fade_in=0.02, **QUICK)
-    fresh, cached = (
-        speak(brief_model, options=options, cache=SegmentCache(tmp_path / "a")) for _ in range(2)
-    )
+    settings = {"options": options, "cache": SegmentCache(tmp_path / "a")}
+    fresh, cached = (speak(brief_model, **settings) for _ in range(2))
     assert [segment.guards for segment in cached] == [segment.guards for segment in fresh]
     assert fresh[0].guards == ("fade_in: 0.02 s",) and all(segment.was_cached for segment in cached)
 

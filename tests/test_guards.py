@@ -153,9 +153,8 @@ def test_a_hum_far_below_the_speech_is_silence():
     detector = detector_after(noise(1, 0.1), noise(3, 0.002))
     assert detector.silence == pytest.approx(3, abs=0.03)
     assert detector_after(noise(1, 0.1), noise(3, 0.02)).silence == 0
-    assert detector_after(np.array([0.9], np.float32), noise(3, 0.002)).silence == 0, (
-        "a click is no speech"
-    )
+    click = np.array([0.9], np.float32)
+    assert detector_after(click, noise(3, 0.002)).silence == 0, "a click is no speech"
 
 
 @pytest.mark.parametrize("seconds", [0.02, 0.3], ids=["a part of a patch", "two patches"])

@@ -144,10 +144,8 @@ def test_shards_are_downloaded(model_hub, load_in_child, repository_folder):
         json.dumps({"weight_map": weight_map})
     )
     assert same(load_in_child(), spoken)
-    assert (
-        len(model_hub.fetched()) == len(NEEDED) + 2
-        and "pytorch_model.bin" not in model_hub.fetched()
-    )
+    fetched = model_hub.fetched()
+    assert len(fetched) == len(NEEDED) + 2 and "pytorch_model.bin" not in fetched
 
 
 def test_the_revision_is_loaded(model_hub, load_in_child, repository_folder, tmp_path):
@@ -231,9 +229,8 @@ def test_an_interrupted_download_is_resumed(model_hub, load_in_child, repository
     assert same(said, spoken)
     first, second = model_hub.ranges("model.safetensors")
     assert first is None and int(second.removeprefix("bytes=").rstrip("-")) >= 10 * 2**20
-    assert (
-        sorted(set(model_hub.fetched())) == NEEDED and len(model_hub.fetched()) == len(NEEDED) + 1
-    )
+    fetched = model_hub.fetched()
+    assert sorted(set(fetched)) == NEEDED and len(fetched) == len(NEEDED) + 1
 
 
 def test_a_failed_download_is_a_one_line_error_and_can_be_repeated(

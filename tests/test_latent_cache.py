@@ -78,17 +78,13 @@ def test_another_encoder_or_patch_size_is_another_entry(
     changed = Counted(load_model(released.folder, dtype="float32"))
     bias = changed.audio_vae.encoder.fc_mu.bias
     changed.audio_vae.encoder.fc_mu.bias = bias + mx.array([1e-3] + [0] * (bias.size - 1))
-    assert mx.array_equal(
-        LatentCache(cache_folder, changed)(reference_clip),
-        changed.model.encode_audio(reference_clip),
-    )
+    latents = LatentCache(cache_folder, changed)(reference_clip)
+    assert mx.array_equal(latents, changed.model.encode_audio(reference_clip))
     assert changed.encoded == [reference_clip]
 
     other = Counted(make_case("mup").model)
-    assert LatentCache(cache_folder, other)(reference_clip).shape[1:] == (
-        other.config.patch_size,
-        16,
-    )
+    shape = LatentCache(cache_folder, other)(reference_clip).shape
+    assert shape[1:] == (other.config.patch_size, 16)
     assert mx.array_equal(LatentCache(cache_folder, counted_model)(reference_clip), first)
     assert len(entries(cache_folder)) == 3 and len(counted_model.encoded) == 1
 
@@ -198,12 +194,10 @@ def test_a_clip_or_folder_that_cannot_be_used_is_named(counted_model, reference_
     with pytest.raises(ValueError, match=r"bad\.wav.*cannot be read as audio"):
         cache(bad)
     assert entries(cache_folder) == []
-    with pytest.raises(
-        OSError, match=rf"^{reference_clip}: no folder for latents .*; choose another place$"
-    ):
+    line = rf"^{reference_clip}: no folder for latents .*; choose another place$"
+    with pytest.raises(OSError, match=line):
         LatentCache(reference_clip, counted_model)
     cache_folder.rmdir()
-    with pytest.raises(
-        OSError, match=rf"^{cache_folder}: latents can't be saved here .*another place$"
-    ):
+    line = rf"^{cache_folder}: latents can't be saved here .*another place$"
+    with pytest.raises(OSError, match=line):
         cache(reference_clip)

@@ -271,7 +271,7 @@ def test_an_invalid_config_is_refused(checkpoint_copy, content):
         load_model(checkpoint_copy)
 
 
-def test_an_unknown_dtype_is_refused_before_anything_is_read():
+def test_an_unknown_dtype_is_refused_before_any_file_is_read():
     with pytest.raises(ValueError, match="dtype is 'int8'"):
         load_model("/nowhere", dtype="int8")
 

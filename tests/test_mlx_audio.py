@@ -104,9 +104,8 @@ def test_mlx_audios_command_writes_a_file(released, anna_folder, sixteen_bit_mod
     flags += ["--ref_audio", "clip.wav", "--max_tokens", "4", "--ddpm_steps", "2"]
     done = subprocess.run([*command, *flags], capture_output=True, text=True, cwd=anna_folder)
     assert done.returncode == 0, done.stderr
-    assert (
-        soundfile.info(anna_folder / "said_000.wav").frames == 4 * sixteen_bit_model.patch_samples
-    )
+    frames = soundfile.info(anna_folder / "said_000.wav").frames
+    assert frames == 4 * sixteen_bit_model.patch_samples
     assert "Transcribing" not in done.stdout  # Whisper is not loaded
 
 

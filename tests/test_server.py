@@ -366,7 +366,7 @@ def test_a_missing_model_or_voice_is_a_one_line_error(tmp_path):
     assert_one_line(serve("--voice", str(tmp_path / "x.safetensors")), "no such voice file")
 
 
-def test_without_mlx_audio_one_line_says_what_to_install():
+def test_missing_mlx_audio_is_a_one_line_error():
     script = (
         "import sys; sys.modules['mlx_audio'] = None; "
         "from mlx_voxcpm2.cli import main; sys.exit(main(['serve']))"

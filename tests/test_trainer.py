@@ -76,8 +76,8 @@ def test_the_rate_rises_then_falls_as_a_cosine(adapter_model):
 def test_every_epoch_has_each_example_once_in_another_order(adapter_model):
     examples = [example(adapter_model, patches) for patches in (1, 2, 3, 4, 5)]
     trainer = Trainer(adapter_model, examples, TrainingOptions(**QUICK, max_steps=15))
-    learnt = [trainer.advance().targets for _ in range(15)]
-    passes = [learnt[:5], learnt[5:10], learnt[10:]]
+    targets = [trainer.advance().targets for _ in range(15)]
+    passes = [targets[:5], targets[5:10], targets[10:]]
     assert all(sorted(one) == [1, 2, 3, 4, 5] for one in passes)
     assert len({tuple(one) for one in passes}) > 1
 

@@ -67,7 +67,7 @@ def of_targets(draws: Draws, part: slice) -> Draws:
     return Draws(draws.times[part], draws.noise[part], draws.keep[part])
 
 
-def learn(model, sequences: Sequences, draws: Draws, count: int | None = None):
+def losses_and_gradients(model, sequences: Sequences, draws: Draws, count: int | None = None):
     """Losses of the patches and of the stop head, and the gradients of their sum by name."""
 
     def total(model):
@@ -115,8 +115,8 @@ def test_targets_equal_those_of_the_official_packer(batch):
     assert np.array_equal(made.targets, places)
     assert np.array_equal(made.is_last, batch.packed("labels").reshape(-1)[places])
     assert np.array_equal(made.weights, np.ones(len(places)))
-    learnt = batch.packed("loss_mask").sum(axis=1)
-    assert [example.targets for example in batch.examples] == learnt.tolist()
+    trained = batch.packed("loss_mask").sum(axis=1)
+    assert [example.targets for example in batch.examples] == trained.tolist()
     flat = feats.reshape(-1, *feats.shape[2:])
     patches, before = np.array(made.patches), np.array(made.previous_patch)
     assert np.array_equal(patches[np.array(made.target_patch)], flat[places])
@@ -129,8 +129,8 @@ def test_targets_equal_those_of_the_official_packer(batch):
 def test_losses_and_gradients_are_the_official_ones(training_model, batch, multiple):
     """Padding of rows, patches and targets does not change them."""
     sequences = Sequences.of(batch.examples, multiple)
-    learnt = learn(training_model, sequences, batch.draws(len(sequences.targets)))
-    assert_matches_golden(batch.golden, "plain", *learnt)
+    trained = losses_and_gradients(training_model, sequences, batch.draws(len(sequences.targets)))
+    assert_matches_golden(batch.golden, "plain", *trained)
 
 
 def test_losses_and_gradients_of_an_adapter_are_the_official_ones(training_model, batch, variant):
@@ -147,7 +147,9 @@ def test_losses_and_gradients_of_an_adapter_are_the_official_ones(training_model
         name: value.shape for name, value in weights.items()
     }
     training_model.load_weights(list(weights.items()), strict=False)
-    diff, stop, gradients = learn(training_model, Sequences.of(batch.examples), batch.draws())
+    diff, stop, gradients = losses_and_gradients(
+        training_model, Sequences.of(batch.examples), batch.draws()
+    )
     transposed = {}
     for name, value in gradients.items():
         layer, _, side = name.rpartition(".")
@@ -162,10 +164,14 @@ def test_a_longer_row_in_the_batch_does_not_change_a_row(training_model, batch):
     rows, draws = [batch.examples[0], longer], batch.draws()
     middle, end = rows[0].targets, rows[0].targets + rows[1].targets
     alone = [
-        learn(training_model, Sequences.of([row]), of_targets(draws, part), count=end)
+        losses_and_gradients(
+            training_model, Sequences.of([row]), of_targets(draws, part), count=end
+        )
         for row, part in zip(rows, (slice(middle), slice(middle, end)), strict=True)
     ]
-    diff, stop, gradients = learn(training_model, Sequences.of(rows), of_targets(draws, slice(end)))
+    diff, stop, gradients = losses_and_gradients(
+        training_model, Sequences.of(rows), of_targets(draws, slice(end))
+    )
     assert diff == pytest.approx(sum(part[0] for part in alone), rel=TOLERANCE)
     assert stop == pytest.approx(sum(part[1] for part in alone), rel=TOLERANCE)
     added = {name: alone[0][2][name] + alone[1][2][name] for name in gradients}
@@ -179,8 +185,12 @@ def test_speech_of_one_patch_can_be_trained_on(training_model, batch):
     one = mx.array(row.patches)[None]
     before = training_model.embed_patches(one)
     padded = Sequences.of([row], 2)
-    diff, stop, gradients = learn(training_model, Sequences.of([row]), of_targets(draws, slice(1)))
-    more = learn(training_model, padded, of_targets(draws, slice(len(padded.targets))))
+    diff, stop, gradients = losses_and_gradients(
+        training_model, Sequences.of([row]), of_targets(draws, slice(1))
+    )
+    more = losses_and_gradients(
+        training_model, padded, of_targets(draws, slice(len(padded.targets)))
+    )
     assert (diff, stop) == pytest.approx(more[:2], rel=TOLERANCE)
     assert_same(gradients, more[2])
     assert relative_error(training_model.embed_patches(one), before) < TOLERANCE
@@ -194,7 +204,7 @@ def test_prompts_alone_have_no_loss_and_no_gradient(training_model, batch, multi
     sequences = Sequences.of([prompt], multiple)
     size, length = prompt.patches.shape[1:], len(sequences.targets)
     draws = Draws.random([np.random.default_rng(0)], [0], size, padded_length=length)
-    diff, stop, gradients = learn(training_model, sequences, draws)
+    diff, stop, gradients = losses_and_gradients(training_model, sequences, draws)
     assert (diff, stop) == (0, 0)
     assert not any(mx.any(gradient != 0).item() for gradient in gradients.values())
 
@@ -203,14 +213,14 @@ def test_prompts_alone_have_no_loss_and_no_gradient(training_model, batch, multi
 def test_gradients_do_not_depend_on_an_earlier_step(training_model, batch):
     """Weights replaced by training are used, and afterwards the model speaks with its own."""
     sequences, draws = Sequences.of(batch.examples), batch.draws()
-    before = learn(training_model, sequences, draws)
+    before = losses_and_gradients(training_model, sequences, draws)
     weights = dict(tree_flatten(training_model.trainable_parameters()))
     moved = [(name, weight * 1.1) for name, weight in weights.items()]
     training_model.load_weights(moved, strict=False)
-    other = learn(training_model, sequences, draws)
+    other = losses_and_gradients(training_model, sequences, draws)
     assert abs(other[0] - before[0]) > 1e-3 * before[0]
     training_model.load_weights(list(weights.items()), strict=False)
-    after = learn(training_model, sequences, draws)
+    after = losses_and_gradients(training_model, sequences, draws)
     assert after[:2] == pytest.approx(before[:2], rel=1e-6)
     assert_same(after[2], before[2])
 

@@ -21,7 +21,7 @@ def run_processes(tmp_path):
     Returns the processes' statuses and messages.
     """
 
-    def together(*each: list[str]) -> tuple[list[int], list[str]]:
+    def run_all(*each: list[str]) -> tuple[list[int], list[str]]:
         sockets = [socket.create_server(("127.0.0.1", 0)) for _ in each]
         hosts = [[f"127.0.0.1:{one.getsockname()[1]}"] for one in sockets]
         for one in sockets:
@@ -40,7 +40,7 @@ def run_processes(tmp_path):
                 process.kill()
         return [process.returncode for process in processes], said
 
-    return together
+    return run_all
 
 
 def assert_near(ours: list[dict], theirs: list[dict]) -> None:
@@ -57,9 +57,9 @@ def test_two_processes_have_the_losses_of_one(
     config.write_text(SETTINGS.replace("dropout: 0.2", "dropout: 0"))
     flags = ["--config", str(config), "--lora", "--batch_size", "3", "--max_steps", "4"]
     outputs = {name: tmp_path / name for name in ("alone", "first", "second", "broken")}
-    of = {
-        name: arguments(released.folder, training_data, outputs[name], *flags) for name in outputs
-    }
+    of = {}
+    for name, output in outputs.items():
+        of[name] = arguments(released.folder, training_data, output, *flags)
     assert run(*of["alone"]) == 0
     rows = losses(outputs["alone"])
 
@@ -82,7 +82,7 @@ def test_two_processes_have_the_losses_of_one(
     assert_near(losses(outputs["broken"]), rows)
 
 
-def test_a_process_that_cannot_start_alone_reports_it_and_none_waits(
+def test_only_a_process_that_cannot_start_reports_why_and_none_waits(
     released, training_data, tmp_path, run_processes
 ):
     missing = training_data.with_name("no.jsonl")

@@ -201,10 +201,8 @@ def test_a_run_is_resumed_with_its_own_settings_only(
     assert refused("--full", "--learning_rate", "1e-3").startswith(
         line.format("kind 'lora', not 'full'")
     )
-    assert (
-        run(*arguments(released.folder, training_data, output, "--lora", "--save_interval", "1"))
-        == 0
-    )
+    flags = arguments(released.folder, training_data, output, "--lora", "--save_interval", "1")
+    assert run(*flags) == 0
 
 
 def test_the_output_folder_must_be_an_idle_runs(released, training_data, tmp_path, capsys):
@@ -289,9 +287,8 @@ def test_clips_are_read_once_to_be_checked_and_once_to_be_encoded(
     monkeypatch.setattr(
         manifest, "read_audio", lambda path, *more: checked.append(path.name) or read(path, *more)
     )
-    assert (
-        run(*arguments(released.folder, training_data, tmp_path / "out", "--max_steps", "3")) == 0
-    )
+    flags = arguments(released.folder, training_data, tmp_path / "out", "--max_steps", "3")
+    assert run(*flags) == 0
     assert sorted(checked) == [f"{number}.wav" for number in range(5)]
 
 

@@ -79,7 +79,7 @@ def error_line(tmp_path, capsys):
     return refused
 
 
-def test_upstreams_file_works_as_it_is(parse_settings):
+def test_upstreams_file_works_unchanged(parse_settings):
     found, output = parse_settings(UPSTREAM + LORA)
     paths = (found.model, found.train, found.validation, output)
     assert paths == ("/models/VoxCPM2/", "train.jsonl", None, "out")
