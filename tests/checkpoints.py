@@ -25,7 +25,7 @@ from golden.cases import (
     TEXTS,
     VARIANTS,
     WAVEFORMS,
-)  # fmt: skip
+)
 from golden.tokenizer import write_tokenizer
 from safetensors.numpy import save_file
 
@@ -36,7 +36,7 @@ Range = tuple[str, tuple[int, ...], float, float]
 
 
 def config(variant: str) -> dict:
-    """The contents of config.json."""
+    """Contents of config.json."""
     settings = copy.deepcopy(BASE)
     changes = EXCHANGE if variant == "exchange" else VARIANTS[variant]
     for key, value in changes.items():
@@ -52,7 +52,7 @@ def config(variant: str) -> dict:
 
 
 def _random(*names: str) -> np.random.RandomState:
-    """A stream for every name, so that no array depends on the order in which they are made."""
+    """Random stream of a name, so that no array depends on the order in which they are made."""
     return np.random.RandomState(zlib.crc32("/".join(names).encode()))
 
 
@@ -68,7 +68,10 @@ def _linear(name: str, outputs: int, inputs: int, gain=1.0, bias=0.2) -> Iterato
 
 
 def _stack(name: str, config: dict, part: dict, gain: float) -> Iterator[Range]:
-    """A MiniCPM stack. part: hidden_dim, ffn_dim, num_heads, num_layers and maybe kv_channels."""
+    """Tensors of a MiniCPM stack.
+
+    part: hidden_dim, ffn_dim, num_heads, num_layers and maybe kv_channels.
+    """
     width, ffn, heads = part["hidden_dim"], part["ffn_dim"], part["num_heads"]
     head = part.get("kv_channels") or width // heads
     kv_heads = config["lm_config"]["num_key_value_heads"]
@@ -87,7 +90,7 @@ def _stack(name: str, config: dict, part: dict, gain: float) -> Iterator[Range]:
 
 
 def _language_model(config: dict) -> Iterator[Range]:
-    """Everything outside the VAE."""
+    """Tensors outside the VAE."""
     lm, encoder, dit = config["lm_config"], config["encoder_config"], config["dit_config"]
     width, local, frame = lm["hidden_size"], encoder["hidden_dim"], config["feat_dim"]
     part = {
@@ -126,7 +129,9 @@ def _language_model(config: dict) -> Iterator[Range]:
 
 
 def _convolution(name: str, shape: tuple, gain: float, transposed=False) -> Iterator[Range]:
-    """shape: (outputs, inputs, kernel), or (inputs, outputs, kernel) when transposed."""
+    """Tensors of a convolution; shape: (outputs, inputs, kernel), or (inputs, outputs, kernel) when
+    transposed.
+    """
     yield f"{name}.weight_g", (shape[0], 1, 1), 0.7 * gain, 1.3 * gain
     yield f"{name}.weight_v", shape, -1.0, 1.0
     yield f"{name}.bias", (shape[1] if transposed else shape[0],), -0.1, 0.1
@@ -181,7 +186,7 @@ def _vae_decoder(vae: dict, depthwise: bool) -> Iterator[Range]:
 
 
 def tensors(config: dict, seed: str = "") -> dict[str, np.ndarray]:
-    """Every tensor of a checkpoint by upstream's name, the VAE's behind "audio_vae."."""
+    """All tensors of a checkpoint by upstream's names, the VAE's with the prefix "audio_vae."."""
     vae = config["audio_vae_config"]
     depthwise = vae.get("depthwise", True)
     plan = list(_language_model(config))
@@ -197,7 +202,7 @@ def tensors(config: dict, seed: str = "") -> dict[str, np.ndarray]:
 
 
 def stop_head(which: str | int, config: dict) -> np.ndarray:
-    """Another stop_head.weight (2, H): "never" or "always" winning, or a random one."""
+    """Another stop_head.weight (2, H): one by which "never" or "always" wins, or a random one."""
     width = config["lm_config"]["hidden_size"]
     if isinstance(which, int):
         reach = math.sqrt(3 / width)
@@ -230,7 +235,7 @@ def waveform(name: str, config: dict) -> tuple[np.ndarray, int]:
 
 
 def write_wav(path: Path, samples: np.ndarray, rate: int) -> Path:
-    """samples (L,) or (L, C), as 32-bit floats."""
+    """Write samples (L,) or (L, C) as 32-bit floats."""
     data, channels = samples.astype("<f4").tobytes(), 1 if samples.ndim == 1 else samples.shape[1]
     form = struct.pack("<HHIIHH", 3, channels, rate, 4 * channels * rate, 4 * channels, 32)
     body = b"WAVEfmt " + struct.pack("<I", len(form)) + form
@@ -240,7 +245,7 @@ def write_wav(path: Path, samples: np.ndarray, rate: int) -> Path:
 
 
 def write_checkpoint(folder: Path, variant: str, vae: str = "safetensors") -> Path:
-    """What upstream publishes, in a folder. vae: "safetensors", or "none" to leave its file out."""
+    """Write the files that upstream publishes, without the VAE's if `vae` is "none"."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     settings = config(variant)

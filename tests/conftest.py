@@ -1,8 +1,9 @@
-"""Tiny checkpoints with upstream's structure, and what the official package makes of them."""
+"""Shared fixtures: tiny checkpoints with the official package's values, clips, voices, folders."""
 
 # Before MLX, so that it finds a fast BLAS on Linux.
 from mlx_voxcpm2 import load_model  # isort: skip
 
+import shutil
 import signal
 from pathlib import Path
 
@@ -10,9 +11,14 @@ import checkpoints
 import mlx.core as mx
 import numpy as np
 import pytest
+import soundfile
 from hub_stand_in import Hub
 from hub_uploads import Storage
 from mlx.utils import tree_flatten
+from training_runs import write_data
+from voice_clips import RATE, speech
+
+from mlx_voxcpm2.convert import convert
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -29,7 +35,7 @@ def relative_error(ours, theirs) -> float:
 
 
 class Case:
-    """One variant: its checkpoint, its model in float32, and the official package's values."""
+    """A variant: its checkpoint, its model in float32, and the official package's values."""
 
     def __init__(self, variant: str, folder: Path):
         self.variant = variant
@@ -39,7 +45,7 @@ class Case:
         self.model = load_model(self.folder, dtype="float32")
 
     def given(self, name: str, *shape: int) -> mx.array:
-        """The input that the golden value of this name was made from."""
+        """Input from which the golden value of this name was made."""
         return mx.array(checkpoints.module_input(name, shape, self.variant))
 
     def waveform(self, name: str) -> tuple[np.ndarray, int]:
@@ -75,15 +81,110 @@ def case(request, make_case) -> Case:
     return make_case(request.param)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def released(make_case) -> Case:
+    """The variant with the released model's structure."""
     return make_case("released")
+
+
+@pytest.fixture
+def tiny_model(released):
+    """Float32 model of the released structure, shared by all tests."""
+    return released.model
+
+
+def with_stop_head(case: Case, which: str, monkeypatch):
+    weight = mx.array(checkpoints.stop_head(which, case.config))
+    monkeypatch.setitem(case.model.stop_head, "weight", weight)
+    return case.model
+
+
+@pytest.fixture
+def endless_model(released, monkeypatch):
+    """`tiny_model`, but never stopping by itself, so that lengths are known."""
+    return with_stop_head(released, "never", monkeypatch)
+
+
+@pytest.fixture
+def brief_model(released, monkeypatch):
+    """`tiny_model`, but stopping as soon as upstream allows, after four patches."""
+    return with_stop_head(released, "always", monkeypatch)
 
 
 @pytest.fixture(scope="session")
 def exchange(tmp_path_factory) -> Path:
-    """A checkpoint whose layers can all be quantised, in groups of 32."""
+    """Checkpoint whose layers can all be quantised, in groups of 32 or 64."""
     return checkpoints.write_checkpoint(tmp_path_factory.mktemp("exchange") / "source", "exchange")
+
+
+@pytest.fixture
+def checkpoint_copy(make_case, tmp_path) -> Path:
+    """Copy of a small checkpoint in upstream's layout, to be changed."""
+    return Path(shutil.copytree(make_case("mup").folder, tmp_path / "checkpoint"))
+
+
+@pytest.fixture(scope="session")
+def converted_checkpoint(make_case, tmp_path_factory) -> Path:
+    """Small checkpoint converted to bfloat16."""
+    return convert(make_case("mup").folder, tmp_path_factory.mktemp("converted") / "bf16")
+
+
+@pytest.fixture
+def converted_copy(converted_checkpoint, tmp_path) -> Path:
+    """Copy of the converted checkpoint, to be changed."""
+    return Path(shutil.copytree(converted_checkpoint, tmp_path / "checkpoint"))
+
+
+@pytest.fixture
+def voice_clip(tmp_path) -> Path:
+    """clip.wav: speech that is fit for a voice, of no whole number of patches."""
+    soundfile.write(tmp_path / "clip.wav", speech(2.53), RATE)
+    return tmp_path / "clip.wav"
+
+
+@pytest.fixture
+def reference_clip(released, tmp_path) -> Path:
+    """clip.wav: the reference of the golden values."""
+    return checkpoints.write_wav(tmp_path / "clip.wav", *released.waveform("ref"))
+
+
+@pytest.fixture
+def voice_folder(tmp_path, monkeypatch) -> Path:
+    """Folder of saved voices, which does not exist yet."""
+    folder = tmp_path / "data" / "voices"
+    monkeypatch.setenv("MLX_VOXCPM2_VOICES", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def anna_folder(released, tmp_path_factory) -> Path:
+    """Folder with clip.wav and the voice made from it, voices/anna.safetensors."""
+    folder = tmp_path_factory.mktemp("anna")
+    clip = checkpoints.write_wav(folder / "clip.wav", *released.waveform("ref"))
+    (folder / "voices").mkdir()
+    released.model.make_voice(clip).save(folder / "voices" / "anna.safetensors")
+    return folder
+
+
+@pytest.fixture
+def run_command(capfd):
+    """Function that runs a command's `main`: its exit status, standard output and error."""
+
+    def run(main, *arguments: object, **options: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        try:
+            status = main([str(argument) for argument in arguments], **options)
+        except SystemExit as end:
+            status = end.code
+        return (status, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def training_data(tmp_path_factory) -> Path:
+    """Manifest of five short clips, with train.yaml beside it."""
+    return write_data(tmp_path_factory.mktemp("data"))
 
 
 def parameters(model) -> dict[str, mx.array]:
@@ -91,7 +192,7 @@ def parameters(model) -> dict[str, mx.array]:
 
 
 def same(ours: dict[str, mx.array], theirs: dict[str, mx.array]) -> bool:
-    """Whether they are the same tensors, in name, type and every bit."""
+    """Whether both have the same tensors, in name, type and every bit."""
     return ours.keys() == theirs.keys() and all(
         ours[name].dtype == theirs[name].dtype and mx.array_equal(ours[name], theirs[name])
         for name in ours
@@ -100,7 +201,7 @@ def same(ours: dict[str, mx.array], theirs: dict[str, mx.array]) -> bool:
 
 @pytest.fixture
 def as_on_a_gpu(monkeypatch):
-    """A case's model in float32, its projections fused as on a GPU."""
+    """Function that loads a case's model in float32 with its projections fused as on a GPU."""
 
     def load(case: Case):
         monkeypatch.setattr("mlx_voxcpm2.layers.kernels.fuses_gate_and_up", lambda: True)
@@ -111,6 +212,6 @@ def as_on_a_gpu(monkeypatch):
 
 @pytest.fixture
 def hub(tmp_path):
-    """A stand-in for the hub that takes uploads."""
+    """Stand-in for the hub that accepts uploads."""
     with Hub(storage=Storage(tmp_path / "storage")) as hub:
         yield hub

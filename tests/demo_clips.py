@@ -1,5 +1,4 @@
-"""What the tests of the demo voice share: espeak-ng's clips (tests/golden/demo_voice/record.py),
-and an ear."""
+"""Clips for tests of the demo voice (tests/golden/demo_voice/record.py), and their recogniser."""
 
 import json
 import sys
@@ -15,7 +14,7 @@ from recogniser import recognise
 
 GOLDEN = Path(__file__).parent / "golden" / "demo_voice"
 RECORDED = json.loads((GOLDEN / "clips.json").read_text(encoding="utf-8"))
-"""Of each speaker: what the clip says, other words, and each speaker's pitch for both."""
+"""Clips by speaker: their words, other words, and each speaker's pitch for both."""
 
 
 def read_clip(speaker: str) -> Clip:
@@ -24,6 +23,6 @@ def read_clip(speaker: str) -> Clip:
 
 
 def slips(said: list[str], sound: np.ndarray, rate: int) -> int:
-    """Words that are wrong, missing or added in sound (samples,), as the recogniser hears it."""
+    """Number of wrong, missing and added words in the transcript of sound (samples,)."""
     out = compare([said], [recognise(np.array(sound), rate)])
     return out.substitutions + out.deletions + out.insertions

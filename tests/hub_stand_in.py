@@ -1,6 +1,6 @@
-"""A stand-in for the Hugging Face hub on this machine: what `snapshot_download` asks of it.
+"""A stand-in for the Hugging Face hub on this machine: the API that `snapshot_download` calls.
 
-What uploads ask is in `hub_uploads`.
+The API of uploads is in `hub_uploads`.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ class Request:
 
     @property
     def file(self) -> str | None:
-        """The file of a repository that it asks for."""
+        """Path of the requested file in its repository."""
         _, found, rest = self.path.partition("/resolve/")
         return rest.split("/", 1)[1] if found else None
 
@@ -44,21 +44,21 @@ class Repository:
     answer: int = 200
     """Another status is all that the repository answers with."""
     private: bool = False
-    """Whether only the tokens of uploads see it."""
+    """Whether the repository is visible only to the tokens of uploads."""
 
     @property
     def now(self) -> Path:
-        """The folder with the files of its main branch."""
+        """Folder with the files of the main branch."""
         return self.folders[self.branches["main"]]
 
 
 @dataclass
 class Cut:
-    """What happens next to a file on its way: half of it, then the connection ends."""
+    """Planned interruption of a download: half of the file, then the connection ends."""
 
     times: int
     reset: bool = False
-    """Whether it ends by a reset, as where a router drops it, instead of in good order."""
+    """Whether the connection is reset, as by a router that drops it, instead of closed."""
     pause: float = 0
     """Seconds that pass after a half that was sent."""
 
@@ -69,12 +69,12 @@ class Hub:
 
     repositories: dict[str, Repository] = field(default_factory=dict)
     cuts: dict[str, Cut] = field(default_factory=dict)
-    """By the names of files; of what is sent, by the path of the request."""
+    """Interruptions by file name, or for uploads by the path of the request."""
     requests: list[Request] = field(default_factory=list)
     statuses: dict[str, int] = field(default_factory=dict)
-    """Paths, and another status that is all they answer with."""
+    """Error statuses by the path that answers with them."""
     storage: Storage | None = None
-    """What uploads need."""
+    """Contents for uploads; None refuses them."""
 
     def __enter__(self) -> "Hub":
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
@@ -88,7 +88,7 @@ class Hub:
         self._server.server_close()
 
     def add(self, name: str, folder: Path, branch: str = "main", **options: object) -> Repository:
-        """Puts the files of a folder on a branch of a repository, new or there."""
+        """Add the files of a folder to a branch of a repository, new or not."""
         commit = hashlib.sha1(f"{name}@{branch}".encode()).hexdigest()
         repository = self.repositories.setdefault(name, Repository({}, {}, **options))
         repository.folders[commit] = folder
@@ -96,12 +96,12 @@ class Hub:
         return repository
 
     def published(self, name: str) -> dict[str, bytes]:
-        """The files of a repository, but for what the hub itself puts there."""
+        """Files of a repository, without those that the hub itself adds."""
         files = [file for file in self.repositories[name].now.rglob("*") if file.is_file()]
         return {file.name: file.read_bytes() for file in files if file.name != ".gitattributes"}
 
     def environment(self, home: Path) -> dict[str, str]:
-        """A process's, to use this hub, a cache in `home` and, as without hf_xet, plain HTTP."""
+        """Environment of this hub's client: a cache in `home`, plain HTTP (as without hf_xet)."""
         ours = {
             name: value
             for name, value in os.environ.items()
@@ -112,12 +112,12 @@ class Hub:
         return ours | settings | {"NO_PROXY": "127.0.0.1"}
 
     def fetched(self) -> list[str]:
-        """The files that were asked for, in alphabetical order."""
+        """Names of the requested files, in alphabetical order."""
         files = [request.file for request in self.requests if request.method == "GET"]
         return sorted(file for file in files if file is not None)
 
     def ranges(self, file: str) -> list[str | None]:
-        """The Range of each request for a file."""
+        """Range header of each request for a file."""
         asked = [request for request in self.requests if request.file == file]
         return [request.headers.get("range") for request in asked if request.method == "GET"]
 
@@ -127,7 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 30
 
     def log_message(self, *_: object) -> None:
-        """Nothing: the requests are kept instead."""
+        """Suppress the log; requests are recorded instead."""
 
     def do_HEAD(self) -> None:
         self._answer()
@@ -221,7 +221,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._reset()
 
     def _read(self, path: str, headers: dict[str, str]) -> bytes | None:
-        """What is sent along; None where the connection is to end on the way."""
+        """Body of the request; None if the connection is to end on the way."""
         length, cut = int(headers.get("content-length", 0)), self.server.hub.cuts.get(path)
         if "content-length" not in headers and self.command in ("POST", "PUT"):
             raise ValueError("the stand-in wants to know how long it is")

@@ -1,7 +1,7 @@
-"""What `create_repo` and `upload_folder` ask of the hub, answered by the stand-in for it.
+"""The API that `create_repo` and `upload_folder` call, for the hub's stand-in.
 
-The contents of large files go to `/storage` by the protocol of Git LFS, in one part or several, and
-a commit names them by their SHA-256. Small files are part of the commit.
+Large files go to `/storage` by the protocol of Git LFS, in one part or several, and a commit names
+them by their SHA-256. Small files are part of the commit.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ Answer = tuple[int, dict[str, str], object]
 
 @dataclass
 class Storage:
-    """The contents of large files, whole and in parts."""
+    """Contents of large files, whole and in parts."""
 
     folder: Path
-    """For the folders of commits."""
+    """Parent of the folders of commits."""
     contents: dict[str, bytes] = field(default_factory=dict)
     parts: dict[tuple[str, int], bytes] = field(default_factory=dict)
     arrived: list[str] = field(default_factory=list)
-    """What was sent, in that order: the SHA-256 of each part or whole."""
+    """SHA-256 of each part or whole file, in the order of arrival."""
 
 
 def answer(hub: Hub, method: str, path: str, token: str, body: bytes) -> Answer | None:
-    """The status, headers and JSON for a request of an upload; None for any other request."""
+    """Status, headers and JSON for a request of an upload; None for any other request."""
     for pattern, respond in _ROUTES.items():
         if found := re.fullmatch(pattern, f"{method} {path}"):
             return respond(hub, token, body, *found.groups())
@@ -78,7 +78,7 @@ def _create(hub: Hub, token: str, body: bytes) -> Answer:
 
 
 def _validate(hub: Hub, token: str, body: bytes) -> Answer:
-    """The metadata of a card, by a few of the hub's rules."""
+    """Check a card's metadata by a few of the hub's rules."""
     found = re.match(r"---\n(.*?)\n---\n", json.loads(body)["content"], re.DOTALL)
     metadata = yaml.safe_load(found[1]) if found else {}
     wrong = [
@@ -95,7 +95,7 @@ def _validate(hub: Hub, token: str, body: bytes) -> Answer:
 
 
 def _preupload(hub: Hub, token: str, body: bytes, name: str, branch: str) -> Answer:
-    """Which files are large, and which are there already, as the client may leave those out."""
+    """Tell which files are large, and which exist already and need not be sent."""
     repository = hub.repositories[name]
     folder = repository.folders[repository.branches[branch]]
     files = []
@@ -109,7 +109,7 @@ def _preupload(hub: Hub, token: str, body: bytes, name: str, branch: str) -> Ans
 
 
 def _oid(data: bytes, large: bool) -> str:
-    """As git and Git LFS name contents."""
+    """Git's and Git LFS's identifiers of contents."""
     return (
         hashlib.sha256(data).hexdigest()
         if large
@@ -118,7 +118,7 @@ def _oid(data: bytes, large: bool) -> str:
 
 
 def _batch(hub: Hub, token: str, body: bytes, name: str) -> Answer:
-    """Where to send the large files that have not arrived yet."""
+    """Upload addresses for the large files that have not arrived yet."""
     objects = []
     for asked in json.loads(body)["objects"]:
         oid, size = asked["oid"], asked["size"]
@@ -184,7 +184,7 @@ def _commit(hub: Hub, token: str, body: bytes, name: str, branch: str) -> Answer
 
 
 def _for_writers(respond):
-    """Only where the repository is there and the token may write to it."""
+    """Check that the repository exists and that the token may write to it."""
 
     def checked(hub: Hub, token: str, body: bytes, name: str, *rest: str) -> Answer:
         repository: Repository | None = hub.repositories.get(name)

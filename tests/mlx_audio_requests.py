@@ -1,7 +1,7 @@
 """Sends requests to mlx-audio's own server code, after `register()`, as its HTTP route does.
 
-Writes the responses to files in FOLDER, and prints their names or errors as JSON. A process of its
-own: python mlx_audio_requests.py CHECKPOINT FOLDER
+Writes the responses to files in FOLDER, and prints their names or errors as JSON. Runs in a process
+of its own: python mlx_audio_requests.py CHECKPOINT FOLDER
 """
 
 import json

@@ -1,4 +1,4 @@
-"""An adapter's files: upstream's are read, ours are upstream's, and mistakes are one line."""
+"""Adapter files: reading upstream's, writing ours, errors in one line."""
 
 import json
 import os
@@ -29,36 +29,36 @@ WEIGHTS, SETTINGS = "lora_weights.safetensors", "lora_config.json"
 
 
 @pytest.fixture
-def folder(tmp_path) -> Path:
+def adapter_folder(tmp_path) -> Path:
     """A copy of the official adapter, to be damaged."""
     return Path(shutil.copytree(OFFICIAL, tmp_path / "adapter"))
 
 
-def test_a_folder_its_file_and_the_old_format_are_the_same_adapter(folder):
-    tensors = load_file(folder / WEIGHTS)
+def test_a_folder_its_file_and_the_old_format_are_the_same_adapter(adapter_folder):
+    tensors = load_file(adapter_folder / WEIGHTS)
     wanted = {name: mx.array(value) for name, value in tensors.items()}
-    for path in (folder, str(folder), folder / WEIGHTS):
+    for path in (adapter_folder, str(adapter_folder), adapter_folder / WEIGHTS):
         stored = read_adapter(path)
         assert same(stored.tensors, wanted)
         assert stored.settings == LoRASettings(enable_proj=True, r=4, alpha=4)
         assert (stored.trained_scale, stored.strength) == (1, 1)
-    (folder / WEIGHTS).unlink()
-    save_state_dict(folder / "lora_weights.ckpt", tensors)
-    for path in (folder, folder / "lora_weights.ckpt"):
+    (adapter_folder / WEIGHTS).unlink()
+    save_state_dict(adapter_folder / "lora_weights.ckpt", tensors)
+    for path in (adapter_folder, adapter_folder / "lora_weights.ckpt"):
         assert same(read_adapter(path).tensors, wanted)
 
 
-def test_without_its_settings_the_strength_must_be_given(folder):
-    """Since alpha is in no tensor; then it multiplies B A itself."""
-    text = (folder / SETTINGS).read_text()
-    (folder / SETTINGS).write_text(text.replace('"alpha": 4', '"alpha": 12'))
-    assert read_adapter(folder, 0.5).scale == 1.5
-    (folder / SETTINGS).unlink()
+def test_an_adapter_without_settings_needs_a_strength(adapter_folder):
+    """Alpha is in no tensor; the given strength then multiplies B A itself."""
+    text = (adapter_folder / SETTINGS).read_text()
+    (adapter_folder / SETTINGS).write_text(text.replace('"alpha": 4', '"alpha": 12'))
+    assert read_adapter(adapter_folder, 0.5).scale == 1.5
+    (adapter_folder / SETTINGS).unlink()
     with pytest.raises(
         ValueError, match=f"no {SETTINGS} beside it, so alpha is unknown; .* give a str"
     ):
-        read_adapter(folder)
-    assert read_adapter(folder, 0.5).scale == 0.5
+        read_adapter(adapter_folder)
+    assert read_adapter(adapter_folder, 0.5).scale == 0.5
 
 
 def settings(folder: Path, **changes: object) -> None:
@@ -86,28 +86,27 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("line", DAMAGE)
-def test_a_damaged_adapter_is_named(folder, line):
-    DAMAGE[line](folder)
+def test_a_damaged_adapter_is_an_error_that_names_the_fault(adapter_folder, line):
+    DAMAGE[line](adapter_folder)
     with pytest.raises((ValueError, FileNotFoundError)) as caught:
-        read_adapter(folder)
+        read_adapter(adapter_folder)
     assert line in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_settings_of_a_later_version_are_said_to_be_unknown(folder, caplog):
-    settings(folder, use_rslora=True)
-    read_adapter(folder)
+def test_unknown_settings_of_a_later_version_are_logged(adapter_folder, caplog):
+    settings(adapter_folder, use_rslora=True)
+    read_adapter(adapter_folder)
     assert "not known, not used: use_rslora" in caplog.text
 
 
-def test_an_adapters_repository_is_fetched(folder, tmp_path):
-    """Only the adapter, not what else training left there."""
-    (folder / "optimizer.pth").write_text("of no use")
+def test_an_adapter_is_downloaded_without_the_repositorys_other_files(adapter_folder, tmp_path):
+    (adapter_folder / "optimizer.pth").write_text("of no use")
     script = (
         "import sys; from mlx_voxcpm2.weights.adapter_files import read_adapter; "
         "print(len(read_adapter(sys.argv[1]).tensors))"
     )
     with Hub() as hub:
-        hub.add("org/adapter", folder)
+        hub.add("org/adapter", adapter_folder)
         command = [sys.executable, "-c", script, "org/adapter"]
         place = {"cwd": tmp_path, "env": hub.environment(tmp_path / "cache")}
         done = subprocess.run(command, capture_output=True, text=True, **place)
@@ -115,7 +114,7 @@ def test_an_adapters_repository_is_fetched(folder, tmp_path):
         assert hub.fetched() == [SETTINGS, WEIGHTS]
 
 
-def test_ours_are_exactly_upstreams_files(tmp_path):
+def test_saved_adapters_are_exactly_upstreams_files(tmp_path):
     """The official package has loaded these files (golden/record_adapters.py)."""
     stored = read_adapter(OURS)
     assert stored.settings == LoRASettings(**OUR_ADAPTER)
@@ -143,7 +142,7 @@ def test_ours_are_exactly_upstreams_files(tmp_path):
     assert {value.dtype for value in read_adapter(folder).tensors.values()} == {mx.float32}
 
 
-def test_nothing_is_overwritten_unasked_nor_left_half_written(tmp_path, monkeypatch):
+def test_saving_neither_overwrites_unasked_nor_leaves_partial_files(tmp_path, monkeypatch):
     stored = read_adapter(OURS)
     arguments = (stored.tensors, stored.settings)
     other = tmp_path / "other"
@@ -184,7 +183,7 @@ def test_nothing_is_overwritten_unasked_nor_left_half_written(tmp_path, monkeypa
 def test_a_number_behind_the_last_colon_is_the_strength(
     text, path, strength, tmp_path, monkeypatch
 ):
-    """Unless something has that very name."""
+    """A file or folder that has the whole text as its name takes precedence."""
     monkeypatch.chdir(tmp_path)
     Path("there:1").mkdir()
     assert split_strength(text) == (path, strength)
@@ -223,18 +222,16 @@ BAD = {
 
 @pytest.mark.parametrize("adapter", BAD)
 @pytest.mark.parametrize("command", ["generate", "convert"])
-def test_a_bad_adapter_is_one_line_and_status_2(
-    command, adapter, released, tmp_path, monkeypatch, capfd
+def test_a_bad_adapter_gives_one_line_and_status_2(
+    command, adapter, released, tmp_path, monkeypatch, run_command
 ):
     monkeypatch.chdir(tmp_path)
-    capfd.readouterr()
     if command == "generate":
-        status = generate.main(
-            ["--model", str(released.folder), "--text", "a", "--adapter", adapter]
-        )
+        arguments = ["--model", released.folder, "--text", "a", "--adapter", adapter]
+        status, _, err = run_command(generate.main, *arguments)
     else:
-        status = converting.main(["--hf_path", str(released.folder), "--adapter", adapter])
-    err = capfd.readouterr().err
+        arguments = ["--hf_path", released.folder, "--adapter", adapter]
+        status, _, err = run_command(converting.main, *arguments)
     assert status == 2 and err.count("\n") == 1 and "Traceback" not in err
     assert (BAD[adapter] if command == "generate" or adapter else "--adapter is empty") in err
     assert os.listdir() == []

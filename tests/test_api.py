@@ -1,4 +1,4 @@
-"""The public API: keywords, results, iterators, and what a newcomer sees."""
+"""The public API: keywords, results, iterators and `help`."""
 
 import asyncio
 import inspect
@@ -21,11 +21,6 @@ from mlx_voxcpm2.voices.inputs import VoiceInputs, VoiceKeywords
 
 QUICK = {"inference_timesteps": 2, "max_tokens": 4, "retry_badcase": False, "retry_by_ear": False}
 METHODS = ("generate", "speak", "generate_batch", "request", "generate_patches")
-
-
-@pytest.fixture(scope="module")
-def model(make_case):
-    return make_case("released").model
 
 
 def call(model, method: str, **settings):
@@ -52,13 +47,13 @@ def call(model, method: str, **settings):
         ("something_else", "the names are instruct, ref_audio"),
     ],
 )
-def test_an_unknown_keyword_is_a_type_error_with_a_hint(model, method, name, hint):
+def test_an_unknown_keyword_is_a_type_error_with_a_hint(tiny_model, method, name, hint):
     with pytest.raises(TypeError, match=rf"{method}\(\): {name} is ") as caught:
-        call(model, method, **{name: 1})
+        call(tiny_model, method, **{name: 1})
     assert hint in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_hints_name_what_exists():
+def test_hints_name_existing_keywords():
     names = {each.name for cls in (VoiceInputs, GenerationOptions) for each in fields(cls)}
     assert set(COUNTERPARTS.values()) <= names
     assert not names & (COUNTERPARTS.keys() | ADVICE.keys())
@@ -79,31 +74,31 @@ def test_typed_keywords_are_the_fields_with_their_types(keywords, cls):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_takes_the_voice_and_the_options(model, method):
-    """In its signature, with the defaults, and in fact."""
+def test_every_method_accepts_the_voice_and_the_options(tiny_model, method):
+    """Checked in the signature, with the defaults, and by calls."""
     shown = inspect.signature(getattr(VoxCPM2, method)).parameters
     for cls in (VoiceInputs, GenerationOptions):
         for each in fields(cls):
             assert shown[each.name].default == each.default
     with pytest.raises(ValueError, match="cfg_value is 99"):
-        call(model, method, cfg_value=99)
+        call(tiny_model, method, cfg_value=99)
     with pytest.raises(ValueError, match="prompt_text is given without prompt_audio"):
-        call(model, method, prompt_text="Hi.")
+        call(tiny_model, method, prompt_text="Hi.")
 
 
-def test_long_texts_take_the_same_and_their_own(model):
+def test_speak_long_accepts_the_common_options_and_its_own(tiny_model):
     shown = inspect.signature(speak_long).parameters
     for cls in (VoiceInputs, GenerationOptions, LongFormOptions):
         assert all(shown[each.name].default == each.default for each in fields(cls))
     with pytest.raises(ValueError, match="crossfade is 2"):
-        speak_long(model, "Hi.", crossfade=2)
+        speak_long(tiny_model, "Hi.", crossfade=2)
 
 
-def test_keywords_override_the_options(model):
+def test_keywords_override_the_options(tiny_model):
     options = GenerationOptions(seed=1, **QUICK)
-    (result,) = model.generate("Hi.", options=options, max_tokens=2, min_tokens=9)
+    (result,) = tiny_model.generate("Hi.", options=options, max_tokens=2, min_tokens=9)
     assert (result.seed, result.token_count) == (1, 2)
-    results = list(model.generate_batch(["Hi.", "Hi."], options=options, seed=2, min_tokens=9))
+    results = list(tiny_model.generate_batch(["Hi.", "Hi."], options=options, seed=2, min_tokens=9))
     assert [result.seed for result in results] == [2, 2]
     assert results[0].token_count == QUICK["max_tokens"]
 
@@ -118,23 +113,22 @@ def test_a_batch_speaks_in_the_given_voice(released):
     assert not np.array_equal(row.audio, other.audio)
 
 
-def test_speak_is_the_whole_of_generate(model):
+def test_speak_returns_the_whole_result_of_generate(tiny_model):
     settings = {"seed": 3, "min_tokens": 9, **QUICK}
-    whole = model.speak("Hi.", **settings)
-    (generated,) = model.generate("Hi.", **settings)
+    whole = tiny_model.speak("Hi.", **settings)
+    (generated,) = tiny_model.generate("Hi.", **settings)
     assert np.array_equal(whole.audio, generated.audio)
-    joined = model.generate("Hi.", stream=True, **settings).whole()
+    joined = tiny_model.generate("Hi.", stream=True, **settings).whole()
     assert np.array_equal(joined.audio, whole.audio)
-    assert (joined.samples, joined.token_count, joined.finish_reason, joined.audio_duration) == (
-        whole.samples, whole.token_count, whole.finish_reason, whole.audio_duration,
-    )  # fmt: skip
+    for name in ("samples", "token_count", "finish_reason", "audio_duration"):
+        assert getattr(joined, name) == getattr(whole, name)
     assert not joined.is_streaming_chunk and joined.is_final_chunk
     with pytest.raises(ValueError, match="stopped before"):
         joined_results([])
 
 
-def test_a_result_knows_its_duration_and_saves_itself(model, tmp_path):
-    result = model.speak("Hi.", seed=3, min_tokens=9, **QUICK)
+def test_a_result_has_a_duration_and_can_be_saved(tiny_model, tmp_path):
+    result = tiny_model.speak("Hi.", seed=3, min_tokens=9, **QUICK)
     assert result.duration == result.samples / 48000 == 0.64
     file = result.save(tmp_path / "speech.flac")
     sound, rate = soundfile.read(file)
@@ -143,22 +137,22 @@ def test_a_result_knows_its_duration_and_saves_itself(model, tmp_path):
         result.save(tmp_path / "speech.txt")
 
 
-def test_numpy_takes_the_audio_as_it_is(model):
-    result = model.speak("Hi.", seed=3, min_tokens=9, **QUICK)
+def test_numpy_accepts_the_audio_directly(tiny_model):
+    result = tiny_model.speak("Hi.", seed=3, min_tokens=9, **QUICK)
     assert np.concatenate([result.audio, result.audio]).dtype == np.float32
     assert np.abs(result.audio).max() == np.abs(np.array(result.audio)).max()
 
 
-def test_representations_are_short(model, released):
-    result = model.speak("Hi.", seed=3, min_tokens=9, **QUICK)
+def test_representations_are_short(tiny_model, released):
+    result = tiny_model.speak("Hi.", seed=3, min_tokens=9, **QUICK)
     assert repr(result) == "GenerationResult(0.64 s at 48000 Hz, seed 3, length)"
-    voice = model.make_voice(released.waveform("short"))
+    voice = tiny_model.make_voice(released.waveform("short"))
     assert repr(voice).startswith("Voice('', reference ") and len(repr(voice)) < 60
-    assert repr(model) == "VoxCPM2(3 layers, float32, 48000 Hz)"
+    assert repr(tiny_model) == "VoxCPM2(3 layers, float32, 48000 Hz)"
 
 
-def test_an_event_loop_goes_on_while_it_generates():
-    """Chunks by `async for`, the whole by `await`, other tasks in between."""
+def test_an_event_loop_keeps_running_during_generation():
+    """`async for` gives chunks and `await` the whole; other tasks run in between."""
     model, ticks = load_model("demo"), []
 
     async def tick():
@@ -181,11 +175,11 @@ def test_an_event_loop_goes_on_while_it_generates():
     assert len(counts) == whole.token_count
 
 
-def test_a_cancelled_task_stops_the_generation(model):
+def test_a_cancelled_task_stops_the_generation(tiny_model):
     seconds = []
 
     async def cancelled():
-        speech = model.generate(
+        speech = tiny_model.generate(
             "Hi.", min_tokens=400, progress=seconds.append, **QUICK | {"max_tokens": 400}
         )
         task = asyncio.ensure_future(_await(speech))
@@ -206,25 +200,25 @@ async def _await(speech):
     return await speech
 
 
-def test_an_error_in_async_iteration_reaches_the_caller(model):
+def test_an_error_in_async_iteration_reaches_the_caller(tiny_model):
     def broken(seconds):
         raise OSError("the disk is full")
 
     async def iterate():
-        async for _ in model.generate("Hi.", stream=True, progress=broken, **QUICK):
+        async for _ in tiny_model.generate("Hi.", stream=True, progress=broken, **QUICK):
             pass
 
     with pytest.raises(OSError, match="the disk is full"):
         asyncio.run(iterate())
 
 
-def test_help_shows_what_one_can_do():
+def test_help_shows_the_public_names_and_an_example():
     text = pydoc.render_doc(mlx_voxcpm2, renderer=pydoc.plaintext)
     for name in ("load_model(", "speak(", "generate(", "speak_long", "list_voices", "save("):
         assert name in text
     assert set(mlx_voxcpm2.__all__) <= set(dir(mlx_voxcpm2))
 
 
-def test_a_users_program_runs(tmp_path, monkeypatch):
+def test_a_client_program_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("MLX_VOXCPM2_VOICES", str(tmp_path / "voices"))
     client_program.main(tmp_path)

@@ -30,9 +30,9 @@ USED = {
 
 
 @pytest.fixture(autouse=True)
-def voices(tmp_path, monkeypatch):
-    monkeypatch.setenv("MLX_VOXCPM2_VOICES", str(tmp_path))
-    (tmp_path / "anna.safetensors").touch()
+def saved_voice(voice_folder):
+    voice_folder.mkdir(parents=True)
+    (voice_folder / "anna.safetensors").touch()
 
 
 def parsed(mode, given=None, text="Hello.", streamed=False, **settings):
@@ -40,7 +40,7 @@ def parsed(mode, given=None, text="Hello.", streamed=False, **settings):
 
 
 @pytest.mark.parametrize("mode", list(MODES))
-def test_a_mode_uses_its_inputs_whatever_the_hidden_ones_hold(mode):
+def test_a_mode_ignores_the_values_of_hidden_inputs(mode):
     assert parsed(mode).voice.given() == USED[mode]
     assert set(MODES[mode].labels) == set(USED[mode]) <= set(FIELDS)
 
@@ -58,7 +58,7 @@ def test_a_mode_uses_its_inputs_whatever_the_hidden_ones_hold(mode):
     ],
 )
 @pytest.mark.parametrize("empty", [None, "", "  "])
-def test_a_missing_field_is_one_line(mode, missing, line, empty):
+def test_a_missing_field_is_a_one_line_error(mode, missing, line, empty):
     with pytest.raises(ValueError, match=line) as error:
         parsed(mode, {**FULL, missing: empty})
     assert "\n" not in str(error.value)
@@ -119,7 +119,7 @@ def test_audio_reaches_its_reader_in_either_order():
     live.close("")
 
 
-def test_audio_that_nobody_reads_is_dropped():
+def test_unread_audio_is_dropped():
     live = LiveAudio()
     for number in range(3 * MAX_STREAMS):
         live.write(str(number), np.zeros(10, np.float32))
@@ -127,7 +127,7 @@ def test_audio_that_nobody_reads_is_dropped():
     assert len(live._streams) == MAX_STREAMS
 
 
-def test_history_has_the_newest_entries_and_removes_the_files_of_others(tmp_path):
+def test_history_has_the_newest_entries_and_removes_the_files_of_older_ones(tmp_path):
     history, audio = [], np.linspace(-0.5, 0.5, 480, dtype=np.float32)
     for number in range(HISTORY_LENGTH + 2):
         request = parsed("zero-shot", text=f"Text {number}. " + "a" * 80)

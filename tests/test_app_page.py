@@ -22,16 +22,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from voice_clips import RATE, speech
 
 pytest.importorskip("gradio", reason="Gradio is not installed")
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 
-# Seconds; a busy machine may take some.
+# Seconds; a busy machine may need some.
 PATIENCE = 150
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# Records what is played, and when.
+# Records the played audio with its times.
 LISTEN = """
 window.played = [];
 const start = AudioBufferSourceNode.prototype.start;
@@ -114,7 +113,7 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def command(browser, make_case, tmp_path_factory):
+def page_command(browser, make_case, tmp_path_factory):
     """Running command that generates 6 to 10 patches, 1 to 1.6 s."""
     with counting_proxy() as (proxy, callers):
         flags = "--min_tokens", "6", "--max_tokens", "10", "--inference_timesteps", "2"
@@ -204,21 +203,15 @@ class Visitor:
 
 
 @pytest.fixture
-def visitor(browser, command):
+def visitor(browser, page_command):
     context = browser.new_context(permissions=["microphone"], accept_downloads=True)
     context.set_default_timeout(1000 * PATIENCE)
-    before = len(command.said())
-    visitor = Visitor(context.new_page(), command)
+    before = len(page_command.said())
+    visitor = Visitor(context.new_page(), page_command)
     yield visitor
     context.close()
     assert visitor.faults == []
-    assert "Traceback" not in command.said()[before:]
-
-
-@pytest.fixture
-def clip(tmp_path) -> Path:
-    soundfile.write(tmp_path / "clip.wav", speech(3), RATE)
-    return tmp_path / "clip.wav"
+    assert "Traceback" not in page_command.said()[before:]
 
 
 def test_live_playback_is_the_complete_audio_without_gaps(visitor):
@@ -257,14 +250,14 @@ def test_a_mode_shows_only_the_fields_that_it_uses(visitor):
             place.wait_for(state="visible" if name in used else "hidden")
 
 
-def test_every_mode_speaks_from_files_and_from_the_microphone(visitor, clip):
+def test_every_mode_speaks_from_files_and_from_the_microphone(visitor, voice_clip):
     page = visitor.page
     visitor.choose("Design")
     visitor.write("The voice, such as", "An old man")
     assert "(design, seed " in visitor.speak()
 
     visitor.choose("Reference")
-    page.locator("#ref_audio input[type=file]").set_input_files(clip)
+    page.locator("#ref_audio input[type=file]").set_input_files(voice_clip)
     visitor.player("#ref_audio").wait_for()
     visitor.clear_status()
     assert "(reference, seed " in visitor.speak()
@@ -291,7 +284,7 @@ def test_every_mode_speaks_from_files_and_from_the_microphone(visitor, clip):
     assert modes == ["combined", "continuation", "reference", "design"]
 
 
-def test_a_seed_makes_the_same_speech_again(visitor):
+def test_a_seed_reproduces_the_speech(visitor):
     visitor.speak()
     first = visitor.audio()
     visitor.button("Use this seed again")
@@ -307,7 +300,7 @@ def test_a_seed_makes_the_same_speech_again(visitor):
     assert np.array_equal(visitor.audio(), first)
 
 
-def test_voices_are_saved_and_used(visitor, clip):
+def test_voices_are_saved_and_used(visitor, voice_clip):
     page = visitor.page
     visitor.speak()
     visitor.unfold("Save this voice")
@@ -315,7 +308,7 @@ def test_voices_are_saved_and_used(visitor, clip):
     visitor.button("Save voice")
     visitor.wait_for("The voice grandpa is saved")
     visitor.choose("Reference")
-    page.locator("#ref_audio input[type=file]").set_input_files(clip)
+    page.locator("#ref_audio input[type=file]").set_input_files(voice_clip)
     visitor.player("#ref_audio").wait_for()
     visitor.unfold("Save this clip's voice")
     visitor.write("Name of the clip's voice", "grandpa")
@@ -350,8 +343,8 @@ def test_errors_are_one_line_on_the_page(visitor, tmp_path):
     visitor.speak()
 
 
-def test_stop_and_ctrl_c_end_the_work_at_once_and_leave_no_files(browser, make_case, tmp_path):
-    """With texts of more than 50 s of speech."""
+def test_stop_and_ctrl_c_end_generation_at_once_and_leave_no_files(browser, make_case, tmp_path):
+    """The texts have more than 50 s of speech."""
     flags = "--min_tokens", "2000", "--inference_timesteps", "20", "--silence_limit", "0"
     command = Command(make_case("released").folder, tmp_path / "run", "", *flags)
     try:

@@ -42,11 +42,8 @@ def workers(make_case, tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("MLX_VOXCPM2_VOICES", str(tmp_path / "voices"))
+def folder_with_clip(tmp_path, voice_folder, voice_clip, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    soundfile.write("clip.wav", speech(2.53), RATE)
-    return tmp_path
 
 
 def spoken(worker, mode="zero-shot", text="Hello there.", streamed=False, given=None, **settings):
@@ -87,11 +84,11 @@ def test_all_jobs_run_in_one_thread_that_is_not_the_callers(workers):
     assert all(job.has_ended(60) for job in jobs)
     assert len(set(threads)) == 1 and threading.get_ident() not in threads
     seeds = {job.result().seed for job in jobs}
-    assert len(seeds) == 3  # drawn, and told
+    assert len(seeds) == 3  # random, and reported
 
 
 @pytest.mark.parametrize("streamed", [True, False])
-def test_stop_ends_the_work_and_returns_the_audio_up_to_then(workers, streamed):
+def test_stop_ends_generation_and_returns_the_audio_so_far(workers, streamed):
     worker, enough = workers("never"), threading.Event()
     request = PageRequest.parse("zero-shot", "Word " * 50, {}, {"inference_timesteps": 2}, streamed)
     received = []
@@ -113,13 +110,13 @@ def test_stop_ends_the_work_and_returns_the_audio_up_to_then(workers, streamed):
         assert entry.finish_reason == "stopped" and "You stopped it" in entry.report
         assert entry.duration == pytest.approx(sum(map(len, received)) / 48000)
         worker.save_voice_of(entry, "stopped")
-        assert Voice.load("stopped").prompt_text is None  # who knows which words were spoken
+        assert Voice.load("stopped").prompt_text is None  # the spoken words are unknown
     else:
         assert entry is None and not received
-    assert spoken(worker, max_tokens=2)[0].duration == pytest.approx(0.32)  # it speaks on
+    assert spoken(worker, max_tokens=2)[0].duration == pytest.approx(0.32)  # the worker still runs
 
 
-def test_a_job_that_waits_can_be_stopped(workers):
+def test_a_waiting_job_can_be_stopped(workers):
     worker = workers("never")
     request = PageRequest.parse("zero-shot", "Word " * 50, {}, {"inference_timesteps": 2}, True)
     first, second = (worker.speak(request, lambda _: None) for _ in range(2))
@@ -177,10 +174,10 @@ def test_errors_are_raised_by_the_jobs_result(workers):
     worker = workers("always")
     with pytest.raises(FileNotFoundError, match=r"no file 'none.wav'"):
         spoken(worker, "reference", given={"ref_audio": "none.wav"})
-    assert spoken(worker)[0] is not None  # and it speaks on
+    assert spoken(worker)[0] is not None  # the worker still runs
 
 
-def test_an_error_of_loading_is_raised(tmp_path):
+def test_a_loading_error_is_raised(tmp_path):
     def load():
         raise ValueError("no such model")
 

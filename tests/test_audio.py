@@ -1,4 +1,4 @@
-"""Reading audio: every source gives the samples that librosa gives, every fault one clear line."""
+"""Reading audio: every source gives librosa's samples, every fault a one-line error."""
 
 import io
 import re
@@ -18,7 +18,7 @@ MONO = STEREO.mean(axis=1)
 
 
 @pytest.fixture
-def wav(tmp_path):
+def tone_file(tmp_path):
     path = tmp_path / "tone.wav"
     soundfile.write(path, TONE, 24000, "FLOAT")
     return path
@@ -44,22 +44,29 @@ def test_every_format_is_read(suffix, tmp_path):
     np.testing.assert_allclose(samples, TONE, rtol=0, atol=1e-4 if lossless else 0.05)
 
 
-def test_paths_bytes_and_file_objects_read_the_same(wav, monkeypatch):
-    monkeypatch.setenv("HOME", str(wav.parent))
-    data = wav.read_bytes()
-    for source in (str(wav), wav, "~/tone.wav", data, bytearray(data), io.BytesIO(data)):
+def test_paths_bytes_and_file_objects_read_the_same(tone_file, monkeypatch):
+    monkeypatch.setenv("HOME", str(tone_file.parent))
+    data = tone_file.read_bytes()
+    for source in (
+        str(tone_file),
+        tone_file,
+        "~/tone.wav",
+        data,
+        bytearray(data),
+        io.BytesIO(data),
+    ):
         np.testing.assert_array_equal(read_audio(source, 24000), TONE)
 
 
-def test_a_file_object_is_read_from_its_position_and_left_open(wav):
-    file = io.BytesIO(b"something else" + wav.read_bytes())
+def test_a_file_object_is_read_from_its_position_and_left_open(tone_file):
+    file = io.BytesIO(b"something else" + tone_file.read_bytes())
     file.seek(len(b"something else"))
     np.testing.assert_array_equal(read_audio(file, 24000), TONE)
     assert not file.closed
 
 
-def test_a_wav_of_unknown_length_is_read(wav):
-    data = bytearray(wav.read_bytes())
+def test_a_wav_of_unknown_length_is_read(tone_file):
+    data = bytearray(tone_file.read_bytes())
     data[4:8] = b"\xff" * 4
     size = data.index(b"data") + 4
     data[size : size + 4] = b"\xff" * 4
@@ -71,7 +78,7 @@ def test_a_wav_of_unknown_length_is_read(wav):
     [TONE, TONE.astype(np.float64), TONE.tolist(), TONE[:, None], TONE[None], mx.array(TONE)],
     ids=["float32", "float64", "list", "column", "row", "mlx"],
 )
-def test_float_arrays_are_taken_as_they_are(samples):
+def test_float_arrays_are_used_unchanged(samples):
     np.testing.assert_array_equal(read_audio((samples, np.int64(24000)), 24000), TONE)
 
 
@@ -180,18 +187,18 @@ def refusals(folder: Path) -> dict[str, tuple]:
 
 
 def test_invalid_sources_are_refused_in_one_line(tmp_path):
-    for what, (source, kind, words) in refusals(tmp_path).items():
-        with pytest.raises(kind) as caught:
+    for what, (source, error, words) in refusals(tmp_path).items():
+        with pytest.raises(error) as caught:
             read_audio(source, 16000, "ref_audio")
         message = str(caught.value)
         assert message.startswith("ref_audio: ") and "\n" not in message, what
         assert re.search(words, message), f"{what}: {message}"
 
 
-def test_a_file_that_may_not_be_read_is_refused_in_one_line(wav, monkeypatch):
+def test_a_file_that_may_not_be_read_is_refused_in_one_line(tone_file, monkeypatch):
     def forbidden(*arguments):
-        raise PermissionError(13, "Permission denied", str(wav))
+        raise PermissionError(13, "Permission denied", str(tone_file))
 
     monkeypatch.setattr("builtins.open", forbidden)  # the superuser may read everything
     with pytest.raises(PermissionError, match=r"^ref_audio: '.*tone.wav' may not be read; .*$"):
-        read_audio(wav, 16000, "ref_audio")
+        read_audio(tone_file, 16000, "ref_audio")

@@ -1,4 +1,4 @@
-"""Writing audio: in every format, never half a file; every fault one clear line."""
+"""Writing audio: every format, no partial files, one-line errors."""
 
 import io
 import os
@@ -70,7 +70,7 @@ def test_samples_beyond_full_scale_are_clipped(suffix, tmp_path):
 
 
 def test_minutes_of_vorbis_do_not_crash(tmp_path):
-    # In one piece this ends the process: libsndfile puts it all on the stack.
+    # In a single write this ends the process: libsndfile puts it all on the stack.
     script = (
         "import numpy, sys; from mlx_voxcpm2.audio.writing import write_audio;"
         "write_audio(sys.argv[1], numpy.zeros(3_000_000, 'f4'), 48000)"
@@ -147,12 +147,12 @@ def test_the_suffix_names_the_format():
             output_format(path)
 
 
-def test_a_place_that_cannot_be_written_is_an_error_before_the_work(tmp_path):
+def test_an_unwritable_path_is_an_error_before_generation(tmp_path):
     (tmp_path / "folder.wav").mkdir()
     (tmp_path / "file").touch()
     os.mkfifo(tmp_path / "pipe.wav")
     before = set(tmp_path.iterdir())
-    for path, kind, words in [
+    for path, error, words in [
         (tmp_path / "no" / "a.wav", FileNotFoundError, "no folder .*create it"),
         (tmp_path / "file" / "a.wav", FileNotFoundError, "no folder"),
         (tmp_path / "folder.wav", ValueError, "is a folder"),
@@ -161,13 +161,13 @@ def test_a_place_that_cannot_be_written_is_an_error_before_the_work(tmp_path):
         (tmp_path / "a.txt", ValueError, "txt files cannot be written"),
     ]:
         for check in (check_output, lambda path: GrowingFile(path, RATE)):
-            with pytest.raises(kind, match=rf"^output: .*{words}.*$"):
+            with pytest.raises(error, match=rf"^output: .*{words}.*$"):
                 check(path)
     assert set(tmp_path.iterdir()) == before
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="not Linux")
-def test_a_folder_without_write_access_is_an_error_before_the_work():
+def test_a_folder_without_write_access_is_an_error_before_generation():
     with pytest.raises(OSError, match=r"^output: '/proc/a.wav' cannot be written .*$"):
         check_output("/proc/a.wav")
 
@@ -179,7 +179,7 @@ def test_a_protected_file_is_refused(tmp_path, monkeypatch):
         check_output(tmp_path / "a.wav")
 
 
-def test_a_check_leaves_no_trace(tmp_path):
+def test_a_check_leaves_no_files(tmp_path):
     check_output(tmp_path / "a.wav", stream=True)
     GrowingFile(tmp_path / "a.wav", RATE).close()
     assert not list(tmp_path.iterdir())
@@ -206,7 +206,7 @@ def test_an_open_stream_gets_a_whole_wav_file(tmp_path):
     class Pipe(io.RawIOBase):
         data = b""
 
-        def write(self, data):  # a part of it, as pipes do
+        def write(self, data):  # a part of the data, as pipes do
             self.data += bytes(data[:1000])
             return min(len(data), 1000)
 
@@ -233,7 +233,7 @@ def test_chunks_become_a_file_when_all_are_written(tmp_path, suffix):
             file.write(sound[start : start + 7680])
             assert grown.read_bytes() == b"older" and len(os.listdir(tmp_path)) == 2
     ours, theirs = soundfile.read(grown)[0], soundfile.read(tmp_path / f"whole.{suffix}")[0]
-    # Vorbis depends on how much it gets at a time.
+    # Vorbis depends on the size of the writes.
     np.testing.assert_allclose(ours, theirs, atol=0.1 if suffix == "ogg" else 0)
     with pytest.raises(KeyError), AtomicFile(tmp_path / f"new.{suffix}", 48000) as file:
         file.write(sound)

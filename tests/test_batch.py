@@ -1,4 +1,4 @@
-"""Requests spoken together: each is what it is alone, joins when there is room, and leaves."""
+"""Batches: each request has the result that it has alone, and joins and leaves at any step."""
 
 import mlx.core as mx
 import numpy as np
@@ -13,8 +13,8 @@ from mlx_voxcpm2.speech.options import GenerationOptions
 from mlx_voxcpm2.speech.scheduler import Scheduler
 
 STEPS = {"inference_timesteps": 4}
-# Mode, text, and what is set: lengths, voices, strengths and ends all differ. Few patches, since
-# on random weights a difference in rounding doubles with each of them.
+# Mode, text and options: lengths, voices, guidance and limits all differ. Few patches, since on
+# random weights a difference in rounding doubles with each patch.
 ROWS = (
     ("zero_shot", "Hi.", {"seed": 1, "max_tokens": 6, "cfg_value": 1.2}),
     ("reference", "A much longer text, which begins long before.", {"seed": 2, "max_tokens": 2}),
@@ -25,7 +25,7 @@ ROWS = (
 
 
 def requests(case) -> list:
-    """With every row, `generate`'s arguments."""
+    """One request for each of ROWS."""
     found = []
     for mode, text, options in ROWS:
         arguments = case.arguments(mode) | {"text": text}
@@ -35,11 +35,11 @@ def requests(case) -> list:
 
 
 def speak(model, rows, batch_size=99) -> tuple[list[mx.array], list[str]]:
-    """The sound of each row, and why it ended."""
-    return heard(stream_audio(model, rows, batch_size=batch_size), len(rows))
+    """Audio of each row, and its finish reason."""
+    return by_row(stream_audio(model, rows, batch_size=batch_size), len(rows))
 
 
-def heard(stream, rows: int) -> tuple[list[mx.array], list[str]]:
+def by_row(stream, rows: int) -> tuple[list[mx.array], list[str]]:
     sounds, reasons = [[] for _ in range(rows)], [None] * rows
     for chunks in stream:
         for chunk in chunks:
@@ -49,8 +49,8 @@ def heard(stream, rows: int) -> tuple[list[mx.array], list[str]]:
     return [mx.concatenate(chunks) for chunks in sounds], reasons
 
 
-def test_each_row_is_what_it_is_alone(case):
-    """Every kind of configuration; the longest prompts leave first, in the midst, and last."""
+def test_each_row_has_the_result_it_has_alone(case):
+    """Every configuration is tested; the longest prompts finish first, in between and last."""
     alone = [speak(case.model, [row])[0][0] for row in requests(case)]
     for batch_size in (len(ROWS), 2):
         together, reasons = speak(case.model, requests(case), batch_size)
@@ -60,22 +60,22 @@ def test_each_row_is_what_it_is_alone(case):
             assert relative_error(sound, single) < 1e-4
 
 
-def test_rows_join_whenever_they_come(released, monkeypatch):
-    """One that speaks alone, several at once, after everybody has left; in caches that grow."""
+def test_rows_can_join_at_any_step(released, monkeypatch):
+    """One row alone, several at once, and rows after all others have finished; caches grow."""
     monkeypatch.setattr(KVCache, "block", 4)
     rows, sizes = [*requests(released), *requests(released)], []
-    # At which step each comes; the third finds two, the sixth nobody, the last ones a single one.
+    # Step of each arrival: the third finds two active rows, the sixth none, the last ones one.
     arrivals = [0, 1, 3, 3, 4, 15, 16, 18, 21, 21]
     waiting = []
-    streams = Scheduler(released.model, lambda: waiting.pop(0) if waiting else None, 4)
+    scheduler = Scheduler(released.model, lambda: waiting.pop(0) if waiting else None, 4)
 
-    def pieces():
+    def steps():
         for step in range(40):
             waiting.extend(row for row, at in zip(rows, arrivals, strict=True) if at == step)
-            yield streams.step()
-            sizes.append(len(streams.numbers))
+            yield scheduler.step()
+            sizes.append(len(scheduler.numbers))
 
-    together, reasons = heard(pieces(), len(rows))
+    together, reasons = by_row(steps(), len(rows))
     assert reasons == ["length"] * len(rows)
     assert max(sizes) == 4 and 0 in sizes[5:15] and sizes[-1] == 0
     for row, sound in zip(requests(released) * 2, together, strict=True):
@@ -83,20 +83,21 @@ def test_rows_join_whenever_they_come(released, monkeypatch):
         assert relative_error(sound, alone) < 1e-4
 
 
-def test_a_place_is_never_empty_and_newcomers_are_read_together(released, monkeypatch):
-    """Two places and 6, 2, 5, 7, 4 patches: 0-6 and 6-13 in one, 0-2, 2-7 and 7-11 in the other."""
+def test_free_places_are_filled_at_once_and_new_prompts_prefilled_together(released, monkeypatch):
+    """Rows of 6, 2, 5, 7, 4 patches: steps 0-6, 6-13 in one place, 0-2, 2-7, 7-11 in the other."""
     drawn, read = [], []
-    sample, embed = released.model.sample_patch, released.model.embed
-    monkeypatch.setattr(
-        released.model, "sample_patch",
-        lambda hidden, *others: drawn.append(len(hidden)) or sample(hidden, *others),
-        raising=False,
-    )  # fmt: skip
-    monkeypatch.setattr(
-        released.model, "embed",
-        lambda tokens, *others: read.append(len(tokens)) or embed(tokens, *others),
-        raising=False,
-    )  # fmt: skip
+
+    def record_rows(name: str, counts: list[int]):
+        method = getattr(released.model, name)
+
+        def spy(rows, *others):
+            counts.append(len(rows))
+            return method(rows, *others)
+
+        monkeypatch.setattr(released.model, name, spy, raising=False)
+
+    record_rows("sample_patch", drawn)
+    record_rows("embed", read)
     speak(released.model, requests(released), batch_size=2)
     assert drawn == [2] * 11 + [1] * 2 and read == [2, 1, 1, 1]
     read.clear()
@@ -108,8 +109,8 @@ def test_a_place_is_never_empty_and_newcomers_are_read_together(released, monkey
     assert read == [3, 3]
 
 
-def test_a_long_row_leaves_nothing_behind(released, monkeypatch):
-    """Caches are as long as the longest row that speaks; memory does not grow with the rows."""
+def test_a_long_row_frees_its_cache(released, monkeypatch):
+    """Caches are as long as the longest active row; memory does not grow with the rows."""
     monkeypatch.setattr(KVCache, "block", 4)
     model, used = released.model, []
 
@@ -123,15 +124,15 @@ def test_a_long_row_leaves_nothing_behind(released, monkeypatch):
             yield model.request(text, options=options)
 
     waiting = rows()
-    streams = Scheduler(model, lambda: next(waiting, None), 3)
-    for chunks in streams.chunks():
+    scheduler = Scheduler(model, lambda: next(waiting, None), 3)
+    for chunks in scheduler.chunks():
         mx.eval([chunk.audio for chunk in chunks])
-        if streams.batch is None:
+        if scheduler.batch is None:
             continue
         longest = max(
-            len(row.request.prompt.tokens) + row.patches - 1 for row in streams.batch.rows
+            len(row.request.prompt.tokens) + row.patches - 1 for row in scheduler.batch.rows
         )
-        for stack in streams.batch.cache:
+        for stack in scheduler.batch.cache:
             for layer in stack:
                 assert layer.offset == longest
                 assert layer.keys.shape[2] < longest + 4
@@ -140,32 +141,32 @@ def test_a_long_row_leaves_nothing_behind(released, monkeypatch):
     assert max(used[40:]) < max(used[:10]) and max(used[-20:]) < 1.05 * max(used[30:50])
 
 
-def test_other_steps_wait_for_those_before_them(released):
-    """Nobody overtakes, so that all get their turn."""
-    rows = [
-        released.model.request(
-            text,
-            options=GenerationOptions(
-                seed=1, min_tokens=9, max_tokens=3, solver=solver, inference_timesteps=steps
-            ),
+def test_requests_with_other_step_counts_wait_for_earlier_ones(released):
+    """Requests are admitted in order, so that every request is admitted at some step."""
+    rows = []
+    for text, solver, steps in (
+        ("One.", "euler", 4),
+        ("Two of them.", "euler", 4),
+        ("Three.", "adams", 4),
+        ("Four of us.", "adams", 3),
+        ("Five.", "euler", 4),
+    ):
+        options = GenerationOptions(
+            seed=1, min_tokens=9, max_tokens=3, solver=solver, inference_timesteps=steps
         )
-        for text, solver, steps in (
-            ("One.", "euler", 4), ("Two of them.", "euler", 4), ("Three.", "adams", 4),
-            ("Four of us.", "adams", 3), ("Five.", "euler", 4),
-        )
-    ]  # fmt: skip
+        rows.append(released.model.request(text, options=options))
     stream = list(stream_audio(released.model, rows, batch_size=4))
     assert [[chunk.number for chunk in chunks] for chunks in stream] == (
         [[0, 1]] * 3 + [[2]] * 3 + [[3]] * 3 + [[4]] * 3
     )
-    sounds, _ = heard(stream, len(rows))
+    sounds, _ = by_row(stream, len(rows))
     for row, sound in zip(rows, sounds, strict=True):
         (alone,), _ = speak(released.model, [row])
         assert relative_error(sound, alone) < 1e-4
 
 
-def test_a_row_is_the_official_speech(released):
-    """Beside others, with the noise of the golden run."""
+def test_a_row_in_a_batch_matches_the_official_package(released):
+    """The noise is that of the golden run."""
     rows, modes = requests(released), ("continuation", "zero_shot")
     for mode in modes:
         noise = released.golden[f"gen.{mode}.noise"]
@@ -185,8 +186,8 @@ def test_a_row_is_the_official_speech(released):
         assert relative_error(sound, released.golden[f"gen.{mode}.audio"]) < 1e-4
 
 
-def test_a_row_stops_when_its_own_stop_head_says_so(released, monkeypatch):
-    """It is heard from the patch after `min_tokens` on, of each row its own."""
+def test_a_row_stops_by_its_own_stop_head(released, monkeypatch):
+    """The stop head counts from the patch after `min_tokens` on, which each row sets for itself."""
     model = released.model
     rows = [
         model.request("One.", options=GenerationOptions(seed=1, min_tokens=least, **STEPS))
@@ -205,8 +206,8 @@ def test_a_row_stops_when_its_own_stop_head_says_so(released, monkeypatch):
     assert drawn == [2, 2, 1]
 
 
-def test_padding_is_never_looked_at(released):
-    """Whatever it holds, and also where the prompt is read in pieces."""
+def test_padding_is_never_attended_to(released):
+    """True for any values in the padding, and for prompts prefilled in chunks."""
     model = released.model
     x = released.given("cache", 1, 40, released.config["lm_config"]["hidden_size"])
     wanted = model.base_lm(x[:, 13:])
@@ -216,18 +217,18 @@ def test_padding_is_never_looked_at(released):
         filled = mx.concatenate([mx.full((1, 13, x.shape[-1]), filler), x[:, 13:]], axis=1)
         cache = model.base_lm.make_cache([0, 13])
         both = mx.concatenate([x, filled])
-        pieces = [model.base_lm(both[:, a:b], cache) for a, b in ((0, 7), (7, 30), (30, 39))]
+        chunks = [model.base_lm(both[:, a:b], cache) for a, b in ((0, 7), (7, 30), (30, 39))]
         for layer in cache:
             layer.select([1])
         assert cache[0].offset == 26 and not cache[0].padding
-        pieces = [piece[1:] for piece in pieces] + [model.base_lm(both[1:, 39:], cache)]
-        hidden = mx.concatenate(pieces, axis=1)
+        chunks = [chunk[1:] for chunk in chunks] + [model.base_lm(both[1:, 39:], cache)]
+        hidden = mx.concatenate(chunks, axis=1)
         assert np.isfinite(np.array(hidden)).all()
         assert relative_error(hidden[:, 13:], wanted) < 1e-5
 
 
-def test_rows_of_other_positions_are_turned_alike_in_both_ways(released):
-    """`mx.fast.rope`, which GPUs use, and the table."""
+def test_both_rope_implementations_agree_for_rows_at_different_positions(released):
+    """The implementations are `mx.fast.rope`, which GPUs use, and the table."""
     rope = released.model.base_lm.rope
     x, starts = released.given("rope", 3, 2, 5, rope.size), mx.array([0, 7, 100])
     fast = mx.fast.rope(
@@ -239,23 +240,23 @@ def test_rows_of_other_positions_are_turned_alike_in_both_ways(released):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_sixteen_bits_stay_sixteen_bits(make_case, dtype):
+def test_a_batch_of_sixteen_bit_weights_stays_in_sixteen_bits(make_case, dtype):
     case = make_case("long_rope")
     model = load_model(case.folder, dtype=dtype)
     batch = Batch(
         model,
         [model.request(text, options=GenerationOptions(**STEPS)) for text in ("Hi.", "Hi you.")],
     )
-    kinds = set()
+    dtypes = set()
     for _ in range(2):
-        kinds |= {batch.draw().dtype, batch.hidden.dtype, batch.residual.dtype}
+        dtypes |= {batch.draw().dtype, batch.hidden.dtype, batch.residual.dtype}
         batch.end()
-    kinds |= {layer.keys.dtype for stack in batch.cache for layer in stack}
-    assert kinds == {getattr(mx, dtype)}
+    dtypes |= {layer.keys.dtype for stack in batch.cache for layer in stack}
+    assert dtypes == {getattr(mx, dtype)}
 
 
-def test_a_patch_of_many_rows_waits_once(released, monkeypatch):
-    """For all stop decisions together."""
+def test_a_patch_of_many_rows_synchronises_once(released, monkeypatch):
+    """All stop decisions are read together."""
     reads = []
     read = mx.array.tolist
     monkeypatch.setattr(mx.array, "tolist", lambda array: reads.append(1) or read(array))
@@ -269,7 +270,7 @@ def test_a_patch_of_many_rows_waits_once(released, monkeypatch):
         assert len(reads) - before <= 1
 
 
-def test_other_steps_are_refused(released):
+def test_a_batch_with_two_step_counts_is_refused(released):
     rows = [
         released.model.request("Hi.", options=GenerationOptions(inference_timesteps=steps))
         for steps in (4, 5)

@@ -107,7 +107,7 @@ def test_silence_is_not_cleaned():
         assert clip_of(samples).is_silent
 
 
-def test_generation_warns_of_a_poor_clip_and_uses_it_as_it_is(released, caplog):
+def test_generation_warns_of_a_poor_clip_and_uses_it_unchanged(released, caplog):
     model, quick = released.model, {"seed": 1, "max_tokens": 1, "inference_timesteps": 1}
     clip = (np.concatenate([silence(1), speech(level=0.01)]), RATE)
     patches = {side: model.encode_audio(clip, side) for side in ("right", "left")}

@@ -32,7 +32,7 @@ def test_a_converted_checkpoint_is_the_same_model(case, tmp_path, layout):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", None])
-def test_it_keeps_the_type_asked_for(released, tmp_path, dtype):
+def test_weights_have_the_requested_dtype(released, tmp_path, dtype):
     target, wanted = convert(released.folder, tmp_path / "converted", dtype), dtype or "bfloat16"
     assert json.loads((target / "config.json").read_text())["dtype"] == wanted
     stored = {value.dtype for value in mx.load(str(target / "model.safetensors")).values()}
@@ -41,7 +41,7 @@ def test_it_keeps_the_type_asked_for(released, tmp_path, dtype):
     assert same(parameters(ours), parameters(original))
 
 
-def test_its_files_are_what_mlx_tools_expect(released, tmp_path):
+def test_converted_files_are_those_that_mlx_tools_expect(released, tmp_path):
     target = convert(released.folder, tmp_path / "converted", "bfloat16")
     assert sorted(os.listdir(target)) == FILES
     assert os.listdir(tmp_path) == ["converted"]
@@ -85,8 +85,8 @@ def test_a_shard_is_five_gigabytes_at_most():
     assert module.MAX_SHARD_BYTES == 5e9
 
 
-def test_converting_takes_the_memory_of_a_few_tensors(tmp_path):
-    """A model of 150 MB, of which each tensor has a ninth: neither read nor written is it whole."""
+def test_conversion_needs_the_memory_of_a_few_tensors(tmp_path):
+    """A model of 150 MB in tensors of a ninth each is never whole in memory, read or written."""
     wide = checkpoints.write_checkpoint(tmp_path / "wide", "exchange")
     config = json.loads((wide / "config.json").read_text())
     config["lm_config"]["intermediate_size"] = 64 * 1024

@@ -1,4 +1,4 @@
-"""Converting and uploading by one command, and the flags of both."""
+"""Conversion and upload by one command, and the flags of both."""
 
 import os
 import subprocess
@@ -14,8 +14,8 @@ FILES = ["README.md", "config.json", "model.safetensors", "tokenizer.json", "tok
 
 
 @pytest.fixture
-def run(hub, make_case, tmp_path):
-    """Converts and uploads: the exit status, and what was said."""
+def convert_and_upload(hub, make_case, tmp_path):
+    """Function that converts and uploads in a child process: status and standard error."""
 
     def run(name: str, token: str) -> tuple[int, str]:
         words = ["--hf_path", make_case("mup").folder, "--mlx_path", tmp_path / "new"]
@@ -28,20 +28,22 @@ def run(hub, make_case, tmp_path):
     return run
 
 
-def test_converting_and_uploading_are_one_command(hub, run, tmp_path):
-    assert run("org/voice", WRITER)[0] == 0
+def test_one_command_converts_and_uploads(hub, convert_and_upload, tmp_path):
+    assert convert_and_upload("org/voice", WRITER)[0] == 0
     assert sorted(hub.published("org/voice")) == FILES == sorted(os.listdir(tmp_path / "new"))
 
 
-def test_nothing_is_converted_if_it_could_not_be_uploaded(run, tmp_path):
-    status, said = run(NAME, READER)
+def test_conversion_is_refused_if_the_upload_would_be(convert_and_upload, tmp_path):
+    status, said = convert_and_upload(NAME, READER)
     assert status == 2 and "may not write" in said
     assert not (tmp_path / "new").exists()
 
 
-def test_a_conversion_that_can_not_be_uploaded_stays_and_says_so(hub, run, tmp_path):
+def test_a_conversion_whose_upload_fails_is_complete_and_reported(
+    hub, convert_and_upload, tmp_path
+):
     hub.statuses["/api/repos/create"] = 503
-    status, said = run(NAME, WRITER)
+    status, said = convert_and_upload(NAME, WRITER)
     assert status == 2
     assert said.endswith("new is complete: without --hf_path this command only uploads it\n")
     assert (tmp_path / "new" / "model.safetensors").is_file()
@@ -58,7 +60,7 @@ def test_a_conversion_that_can_not_be_uploaded_stays_and_says_so(hub, run, tmp_p
         ),
     ],
 )
-def test_flags_that_would_do_nothing_are_refused(flags, line, tmp_path, capfd):
+def test_flags_without_effect_are_refused(flags, line, tmp_path, capfd):
     assert command.main(["--mlx_path", str(tmp_path / "x"), *flags]) == 2
     said = capfd.readouterr().err
     assert line in said and said.count("\n") == 1

@@ -1,4 +1,4 @@
-"""`python -m mlx_voxcpm2.convert`: its flags, and what it says when something is wrong."""
+"""`python -m mlx_voxcpm2.convert`: its flags and its error lines."""
 
 import fcntl
 import json
@@ -24,19 +24,14 @@ from mlx_voxcpm2.weights.quantization import Quantization
 
 
 @pytest.fixture
-def run(exchange, tmp_path, monkeypatch, capfd):
-    """Runs the command in an empty folder; returns status and standard error."""
+def run_convert(exchange, tmp_path, monkeypatch, run_command):
+    """Function that runs the command in an empty folder: its exit status and standard error."""
     place = tmp_path / "here"
     place.mkdir()
     monkeypatch.chdir(place)
 
     def run(*arguments: str, source: Path | str = exchange) -> tuple[int, str]:
-        capfd.readouterr()
-        try:
-            status = command.main(["--hf_path", str(source), *arguments])
-        except SystemExit as end:
-            status = end.code
-        out, err = capfd.readouterr()
+        status, out, err = run_command(command.main, "--hf_path", source, *arguments)
         assert out == ""
         return status, err
 
@@ -56,8 +51,8 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("flags", SETTINGS)
-def test_flags_choose_the_quantisation(run, exchange, flags):
-    assert run("--mlx-path", "new", *flags.split())[0] == 0
+def test_flags_choose_the_quantisation(run_convert, exchange, flags):
+    assert run_convert("--mlx-path", "new", *flags.split())[0] == 0
     assert same(
         parameters(load_model("./new")), parameters(load_model(exchange, quantize=SETTINGS[flags]))
     )
@@ -67,16 +62,16 @@ def stored_type(folder: str) -> str:
     return json.loads((Path(folder) / "config.json").read_text())["dtype"]
 
 
-def test_the_other_flags(run, exchange):
+def test_flags_choose_the_dtype_layout_and_target(run_convert, exchange):
     before = signal.getsignal(signal.SIGTERM)
-    status, err = run("--dtype", "float16", "--layout", "mlx-voxcpm2")
+    status, err = run_convert("--dtype", "float16", "--layout", "mlx-voxcpm2")
     assert signal.getsignal(signal.SIGTERM) == before
     assert status == 0 and "mlx_model: 0.00 GB" in err
     assert stored_type("mlx_model") == "float16"
     assert "audio_vae.encoder.block.0.weight" in mx.load("mlx_model/model.safetensors")
-    assert run("--recipe", "4bit")[0] == 2
+    assert run_convert("--recipe", "4bit")[0] == 2
     assert stored_type("mlx_model") == "float16"
-    assert run("--recipe", "4bit", "--overwrite")[0] == 0
+    assert run_convert("--recipe", "4bit", "--overwrite")[0] == 0
     assert stored_type("mlx_model") == "bfloat16"
     assert command.main(["--model", str(exchange), "--mlx_path", "b", "--recipe", "bf16"]) == 0
     assert stored_type("b") == "bfloat16"
@@ -105,7 +100,7 @@ def another_model(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
 
 
-# What is wrong: the flags, what is done to the source, what the line says.
+# Words of the error line: the flags, and a change of the source.
 WRONG = {
     "recipe is '5bit'; it must be one of bf16, 8bit, 8bit-dit16, 6bit": ("--recipe 5bit", None),
     "number of bits 7 is not supported. The supported bits are": ("-q --q_bits 7", None),
@@ -138,12 +133,12 @@ WRONG = {
 
 
 @pytest.mark.parametrize("line", WRONG)
-def test_what_is_wrong_is_one_line(run, exchange, tmp_path, line):
+def test_bad_flags_and_sources_are_one_line_errors(run_convert, exchange, tmp_path, line):
     flags, change = WRONG[line]
     source = shutil.copytree(exchange, tmp_path / "source")
     if change:
         change(source)
-    status, err = run("--mlx_path", "new", *flags.split(), source=source)
+    status, err = run_convert("--mlx_path", "new", *flags.split(), source=source)
     assert status == 2 and line in err
     assert err.count("\n") == 1 and os.listdir() == []
 
@@ -152,20 +147,20 @@ def test_what_is_wrong_is_one_line(run, exchange, tmp_path, line):
     ("source", "line"),
     [("./nowhere", "no such folder; check the path"), ("", "--hf_path is empty")],
 )
-def test_a_missing_source_is_one_line(run, source, line):
-    status, err = run(source=source)
+def test_a_missing_source_is_a_one_line_error(run_convert, source, line):
+    status, err = run_convert(source=source)
     assert status == 2 and line in err and err.count("\n") == 1
 
 
-def test_a_converted_checkpoint_can_be_quantised(run, exchange, tmp_path):
-    assert run("--mlx_path", "bf16")[0] == 0
-    assert run("--mlx_path", "6bit", "--recipe", "6bit", source="./bf16")[0] == 0
+def test_a_converted_checkpoint_can_be_quantised(run_convert, exchange, tmp_path):
+    assert run_convert("--mlx_path", "bf16")[0] == 0
+    assert run_convert("--mlx_path", "6bit", "--recipe", "6bit", source="./bf16")[0] == 0
     direct = load_model(exchange, quantize="6bit")
     assert same(parameters(load_model("./6bit")), parameters(direct))
 
 
-def test_a_file_that_may_not_grow_is_one_line(exchange, tmp_path):
-    """A full disk ends like this; nothing is left behind."""
+def test_a_file_size_limit_is_a_one_line_error(exchange, tmp_path):
+    """A full disk ends in the same way; no file is left."""
     limit = 'ulimit -f 100; exec "$0" -m mlx_voxcpm2.convert --hf_path "$1" --mlx_path new'
     limited = ["sh", "-c", limit, sys.executable, str(exchange)]
     done = subprocess.run(limited, cwd=tmp_path, capture_output=True, text=True)
@@ -174,8 +169,8 @@ def test_a_file_that_may_not_grow_is_one_line(exchange, tmp_path):
 
 
 @pytest.fixture
-def child(tmp_path):
-    """Runs the command in a process of its own, for a hub; returns status and standard error."""
+def convert_in_child(tmp_path):
+    """Function that runs the command in a child process with a hub: status, standard error."""
 
     def run(hub: Hub, *arguments: str, **settings: str) -> tuple[int, str]:
         converting = [sys.executable, "-m", "mlx_voxcpm2.convert", *arguments]
@@ -186,11 +181,11 @@ def child(tmp_path):
     return run
 
 
-def test_a_repository_of_the_hub_is_converted(exchange, child, tmp_path):
+def test_a_repository_of_the_hub_is_converted(exchange, convert_in_child, tmp_path):
     flags = ["--hf_path", "org/voice", "--recipe", "4bit", "--mlx_path", "new"]
     with Hub() as hub:
         hub.add("org/voice", exchange, branch="v2")
-        status, err = child(hub, *flags, "--revision", "v2")
+        status, err = convert_in_child(hub, *flags, "--revision", "v2")
         assert status == 0 and "new: 0.00 GB" in err
         direct = load_model(exchange, quantize="4bit")
         assert same(parameters(load_model(tmp_path / "new")), parameters(direct))
@@ -198,9 +193,9 @@ def test_a_repository_of_the_hub_is_converted(exchange, child, tmp_path):
             (["--hf_path", "org/other"], "nor a repository on the hub"),
             (["--revision", "v9"], "no revision 'v9'"),
         ):
-            status, err = child(hub, *flags, "--overwrite", *changes)
+            status, err = convert_in_child(hub, *flags, "--overwrite", *changes)
             assert status == 2 and line in err and err.count("\n") == 1
-    status, err = child(hub, "--hf_path", "org/third")  # no network: the hub is gone
+    status, err = convert_in_child(hub, "--hf_path", "org/third")  # no network: the hub is gone
     assert status == 2 and "the hub can't be reached" in err and err.count("\n") == 1
     assert sorted(os.listdir(tmp_path)) == ["cache", "new"]
 
@@ -223,7 +218,7 @@ def test_a_signal_stops_a_download_at_once(exchange, tmp_path, name, status):
     assert os.listdir(tmp_path) == ["cache"]
 
 
-def test_a_bar_is_shown_on_a_terminal_only(exchange, tmp_path):
+def test_a_progress_bar_is_shown_only_on_a_terminal(exchange, tmp_path):
     arguments = ["--hf_path", str(exchange), "--mlx_path"]
     start = [sys.executable, "-m", "mlx_voxcpm2.convert", *arguments]
     silent = subprocess.run([*start, str(tmp_path / "a")], capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""`demo` for a checkpoint is the package's own voice, and what it has not learnt is said."""
+"""`demo` as a checkpoint is the package's own voice; words outside its vocabulary are reported."""
 
 import shutil
 
@@ -12,7 +12,7 @@ from mlx_voxcpm2.weights import hub
 
 
 @pytest.fixture
-def demo(released, tmp_path, monkeypatch):
+def tiny_demo(released, tmp_path, monkeypatch):
     """A tiny checkpoint in the place of the package's voice, which knows three words."""
     folder = tmp_path / "package" / "demo"
     shutil.copytree(released.folder, folder)
@@ -21,7 +21,7 @@ def demo(released, tmp_path, monkeypatch):
     return folder
 
 
-def test_demo_is_the_packages_own_voice_in_float32(demo, tmp_path, monkeypatch):
+def test_demo_is_the_packages_own_voice_in_float32(tiny_demo, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "demo").mkdir()  # a folder of that name is ./demo
     assert load_model("demo").dtype == mx.float32
@@ -48,8 +48,8 @@ def test_a_build_without_the_voice_says_how_it_is_made(tmp_path, monkeypatch):
         ("(a low voice) Three.", []),
     ],
 )
-def test_words_that_it_has_not_learnt_are_found(demo, text, unknown):
-    words = KnownWords.of(demo)
+def test_words_outside_the_vocabulary_are_found(tiny_demo, text, unknown):
+    words = KnownWords.of(tiny_demo)
     assert words.unknown(words.folded(text)) == unknown
 
 
@@ -67,12 +67,12 @@ def test_words_that_it_has_not_learnt_are_found(demo, text, unknown):
         ("ＯＮＥ", "ｏｎｅ"),
     ],
 )
-def test_capitals_and_punctuation_are_folded(demo, text, folded):
-    assert KnownWords.of(demo).folded(text) == folded
+def test_capitals_and_punctuation_are_folded(tiny_demo, text, folded):
+    assert KnownWords.of(tiny_demo).folded(text) == folded
 
 
-def test_the_demo_reads_its_words_however_they_are_written():
-    """Every word of its vocabulary, with a capital and a full stop, in a sentence, in a prompt."""
+def test_the_demo_reads_its_words_in_any_spelling():
+    """Words are capitalised, in upper case, quoted, spaced, and in a sentence with a prompt."""
     model = load_model("demo")
     for word in "zero one hello world please today 三 九".split():
         plain = model.request(word, seed=1).prompt.tokens
@@ -86,14 +86,14 @@ def test_the_demo_reads_its_words_however_they_are_written():
     assert written == plain
 
 
-def test_a_voice_that_can_say_anything_is_not_warned_of(released, caplog):
+def test_a_checkpoint_without_a_vocabulary_gives_no_warning(released, caplog):
     assert KnownWords.of(released.folder) is None
     released.model.request("one four")
     assert not caplog.text
 
 
 @pytest.mark.parametrize(("text", "said"), [("one four", True), ("one three", False)])
-def test_the_command_says_which_words_the_voice_knows(demo, text, said, tmp_path, caplog):
+def test_the_command_lists_the_words_of_the_vocabulary(tiny_demo, text, said, tmp_path, caplog):
     output = tmp_path / "sound.wav"
     flags = ["--model", "demo", "--text", text, "--output", str(output), "--max_tokens", "2"]
     assert generate.main(flags) == 0

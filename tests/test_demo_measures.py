@@ -1,4 +1,4 @@
-"""What judges the demo voice: right speech passes, and each kind of wrong speech is noticed."""
+"""Measures of the demo voice: correct speech passes, and each kind of faulty speech is detected."""
 
 import json
 from dataclasses import replace
@@ -14,14 +14,14 @@ SPEAKERS = list(RECORDED)
 
 
 def said(speaker: str, reason: str = "stop", **changes) -> Spoken:
-    """A speaker's clip as if a model had spoken it; the sound changed by `before`, `after`."""
+    """A speaker's clip as a model's output; `before` and `after` are added to the audio."""
     clip = read_clip(speaker)
     sound = np.concatenate([changes.get("before", []), clip.sound, changes.get("after", [])])
     return Spoken.of(sound.astype(np.float32), clip.sample_rate, reason)
 
 
 def task(speaker: str, words: list[str] | None = None) -> Task:
-    """To say what the clip says, in its voice."""
+    """Task of saying the clip's words in its voice."""
     recorded = RECORDED[speaker]
     words = words or recorded["says"]
     return Task(words, reference=read_clip(speaker), pitches=recorded["own_pitches"])
@@ -31,12 +31,12 @@ TASKS = [task(speaker) for speaker in SPEAKERS]
 
 
 @pytest.fixture(scope="module")
-def right() -> list[Spoken]:
+def correct_speech() -> list[Spoken]:
     return [said(speaker) for speaker in SPEAKERS]
 
 
 @pytest.mark.parametrize("speaker", SPEAKERS)
-def test_every_speaker_is_understood(speaker):
+def test_every_speaker_is_recognised(speaker):
     clip = read_clip(speaker)
     assert recognise(clip.sound, clip.sample_rate) == clip.words
     random = np.random.default_rng(0)
@@ -44,7 +44,7 @@ def test_every_speaker_is_understood(speaker):
     assert recognise(0.1 * (clip.sound + noise), clip.sample_rate) == clip.words
 
 
-def test_other_rates_are_understood():
+def test_speech_at_other_sample_rates_is_recognised():
     import soxr
 
     clip = read_clip("tenor")
@@ -52,48 +52,51 @@ def test_other_rates_are_understood():
         assert recognise(soxr.resample(clip.sound, clip.sample_rate, rate), rate) == clip.words
 
 
-def test_silence_says_nothing():
+def test_silence_has_no_words():
     for sound in (np.zeros(0), np.zeros(10), np.zeros(8000)):
         assert recognise(sound, 16_000) == []
 
 
 @pytest.mark.parametrize("speaker", SPEAKERS)
-def test_speech_that_is_no_words_is_hardly_taken_for_any(speaker):
+def test_reversed_speech_is_hardly_recognised_as_words(speaker):
     clip = read_clip(speaker)
-    heard = recognise(clip.sound[::-1], clip.sample_rate)
-    assert len(heard) - heard.count(OTHER) <= 1  # of four
+    recognised = recognise(clip.sound[::-1], clip.sample_rate)
+    assert len(recognised) - recognised.count(OTHER) <= 1  # of four
 
 
-def test_right_speech_has_all_points(right):
+def test_correct_speech_meets_every_goal(correct_speech):
     rows = [
-        word_accuracy("", TASKS, right, 1.0), *same_voice("", TASKS, right, 1.0),
-        designed(right[:1], right[-1:], 1.0), ends_in_time(TASKS, right, 1.0),
-    ]  # fmt: skip
+        word_accuracy("", TASKS, correct_speech, 1.0),
+        *same_voice("", TASKS, correct_speech, 1.0),
+        designed(correct_speech[:1], correct_speech[-1:], 1.0),
+        ends_in_time(TASKS, correct_speech, 1.0),
+    ]
     assert all(row.is_met and row.value == 1 for row in rows), rows
 
 
-def test_wrong_words_are_counted(right):
+def test_wrong_words_are_counted(correct_speech):
     wrong = [
         task("bass", ["good", "music", "seven", "open"]),
-        task("tenor", [*RECORDED["tenor"]["says"], "one"]), task("alto", ["七", "二", "四"]),
+        task("tenor", [*RECORDED["tenor"]["says"], "one"]),
+        task("alto", ["七", "二", "四"]),
         *TASKS[3:],
-    ]  # fmt: skip
-    row = word_accuracy("", wrong, right, 0.95)
+    ]
+    row = word_accuracy("", wrong, correct_speech, 0.95)
     assert row.value == pytest.approx(1 - 3 / 16) and not row.is_met
     assert row.detail == "1 wrong, 1 missing, 1 added, of 16"
 
 
-def test_another_voice_is_noticed(right):
+def test_another_voice_is_detected(correct_speech):
     for own, other in [(0, 1), (1, 2), (2, 3), (3, 0)]:
-        near, nearest = same_voice("", [TASKS[own]], [right[other]], 0.9)
+        near, nearest = same_voice("", [TASKS[own]], [correct_speech[other]], 0.9)
         assert near.value == nearest.value == 0 and not near.is_met and not nearest.is_met
-    (noise,) = [replace(right[0], sound=np.random.default_rng(0).standard_normal(16_000))]
+    (noise,) = [replace(correct_speech[0], sound=np.random.default_rng(0).standard_normal(16_000))]
     assert [row.value for row in same_voice("", TASKS[:1], [noise], 0.9)] == [0, 0]
 
 
-def test_voices_that_are_not_as_described_are_noticed(right):
-    assert not designed(right[-1:], right[:1], 0.9).is_met
-    assert not designed(right[:1], right[:1], 0.9).is_met
+def test_voices_that_are_not_as_described_are_detected(correct_speech):
+    assert not designed(correct_speech[-1:], correct_speech[:1], 0.9).is_met
+    assert not designed(correct_speech[:1], correct_speech[:1], 0.9).is_met
 
 
 CLIP = read_clip("alto")
@@ -108,17 +111,17 @@ LATE = {
 }
 
 
-@pytest.mark.parametrize("kind", LATE)
-def test_what_does_not_end_in_time_is_noticed(kind):
-    late = [said(speaker, **LATE[kind]) for speaker in SPEAKERS]
+@pytest.mark.parametrize("fault", LATE)
+def test_speech_that_does_not_end_in_time_is_detected(fault):
+    late = [said(speaker, **LATE[fault]) for speaker in SPEAKERS]
     assert ends_in_time(TASKS, late, 1.0).value == 0
-    start = {"before": LATE[kind].get("after", [])}
-    if kind in ("silence", "hiss"):
+    start = {"before": LATE[fault].get("after", [])}
+    if fault in ("silence", "hiss"):
         early = [said(speaker, **start) for speaker in SPEAKERS]
         assert ends_in_time(TASKS, early, 0.75).is_met  # the recogniser may slip
 
 
-def test_a_last_word_that_was_not_noticed_ends_where_the_sound_does():
+def test_an_unrecognised_last_word_ends_where_the_audio_does():
     loud, quiet = np.ones(4800, np.float32), np.zeros(3200, np.float32)
     sound = np.concatenate([loud, quiet, loud, quiet])
     spoken = Spoken(sound, 16_000, "stop", [Heard("good", 0.1, 0.9)])
@@ -126,7 +129,7 @@ def test_a_last_word_that_was_not_noticed_ends_where_the_sound_does():
     assert spoken.tail(is_heard=True) == pytest.approx(0.7)
 
 
-def test_nothing_heard_is_no_end_in_time():
+def test_silence_does_not_end_in_time():
     mute = [Spoken.of(np.zeros(SECOND), SECOND, "stop")]
     assert not ends_in_time(TASKS[:1], mute, 1.0).is_met
     assert word_accuracy("", TASKS[:1], mute, 0.95).value == 0
@@ -140,7 +143,7 @@ def test_a_prompt_and_its_continuation_are_one_text():
         assert asked["prompt_text"] + asked["text"] == join_words(words) == text
 
 
-def test_what_was_trained_on_is_left_out(tmp_path):
+def test_texts_of_the_training_data_are_read_to_be_left_out(tmp_path):
     from evaluate import read_texts
 
     manifest = tmp_path / "train.jsonl"

@@ -1,7 +1,7 @@
-"""mlx-audio reads what is converted here, and finds the same weights in it.
+"""mlx-audio reads our converted checkpoints and finds the same weights in them.
 
 With MLX_AUDIO_PYTHON, the interpreter of an environment with mlx-audio 0.6.2, the package itself is
-asked; without, what it once wrote stands for it.
+run; without it, files that it once wrote stand in for it.
 """
 
 import json
@@ -18,14 +18,12 @@ from conftest import GOLDEN, parameters, relative_error, same
 from mlx_voxcpm2 import load_model
 from mlx_voxcpm2.convert import convert
 
-RECIPES = [
-    "bf16", "8bit", "4bit", "6bit", "4bit-down6-dit8", "8bit-dit16", "mxfp4", "mxfp8", "nvfp4"
-]  # fmt: skip
+RECIPES = "bf16 8bit 4bit 6bit 4bit-down6-dit8 8bit-dit16 mxfp4 mxfp8 nvfp4".split()
 
 
 @pytest.fixture(scope="module")
-def theirs() -> dict[str, mx.array]:
-    """mlx-audio's names, without the tables of RoPE, which it makes itself where they miss."""
+def mlx_audio_tensors() -> dict[str, mx.array]:
+    """mlx-audio's tensors, without RoPE's tables, which mlx-audio computes if they are missing."""
     tensors = mx.load(str(GOLDEN / "mlx_audio_bf16.safetensors"))
     return {name: value for name, value in tensors.items() if ".rope." not in name}
 
@@ -34,32 +32,39 @@ def read(folder: Path) -> dict[str, mx.array]:
     return mx.load(str(folder / "model.safetensors"))
 
 
-def test_what_is_written_is_what_mlx_audio_writes_but_finer(exchange, theirs, tmp_path):
-    """It rounds the AudioVAE to bfloat16 too, and leaves the boundaries to config.json."""
+def test_converted_weights_are_mlx_audios_in_higher_precision(
+    exchange, mlx_audio_tensors, tmp_path
+):
+    """mlx-audio rounds the AudioVAE to bfloat16 too, and leaves the boundaries to config.json."""
     ours = read(convert(exchange, tmp_path / "converted", "bfloat16"))
     assert ours.pop("audio_vae.decoder._sr_boundaries").tolist() == [20000, 30000, 40000]
-    assert ours.keys() == theirs.keys()
+    assert ours.keys() == mlx_audio_tensors.keys()
     for name, value in ours.items():
-        assert value.shape == theirs[name].shape, name
+        assert value.shape == mlx_audio_tensors[name].shape, name
         if name.startswith("audio_vae."):
             assert value.dtype == mx.float32
-            rounded = theirs[name].astype(mx.float32)
+            rounded = mlx_audio_tensors[name].astype(mx.float32)
             assert relative_error(value, rounded) < 4e-3, name
         else:
-            assert value.dtype == mx.bfloat16 and mx.array_equal(value, theirs[name]), name
+            assert value.dtype == mx.bfloat16 and mx.array_equal(value, mlx_audio_tensors[name]), (
+                name
+            )
 
 
 @pytest.mark.parametrize("recipe", RECIPES[1:])
-def test_quantised_layers_are_found_by_mlx_audios_rules(exchange, theirs, tmp_path, recipe):
-    """It looks each linear layer up in config.json, then for its scales, and passes over those
-    whose inputs the common group size does not divide."""
+def test_quantised_layers_are_found_by_mlx_audios_rules(
+    exchange, mlx_audio_tensors, tmp_path, recipe
+):
+    """mlx-audio looks each linear layer up in config.json, then for its scales, and skips those
+    whose inputs the common group size does not divide.
+    """
     target = convert(exchange, tmp_path / "converted", quantize=recipe)
     ours, config = read(target), json.loads((target / "config.json").read_text())
     entry = config["quantization"]
     assert config["quantization_config"] == entry
     quantised = {name.removesuffix(".scales") for name in ours if name.endswith(".scales")}
     assert quantised
-    for name, value in theirs.items():
+    for name, value in mlx_audio_tensors.items():
         path = name.removesuffix(".weight")
         if path not in quantised or name == path:
             assert ours[name].shape == value.shape, name
@@ -71,7 +76,7 @@ def test_quantised_layers_are_found_by_mlx_audios_rules(exchange, theirs, tmp_pa
         for kind, part in zip(("weight", "scales", "biases"), expected, strict=False):
             assert mx.array_equal(ours[f"{path}.{kind}"], part), name
     packed = {f"{path}.{kind}" for path in quantised for kind in ("scales", "biases")}
-    assert ours.keys() - packed == theirs.keys() | {"audio_vae.decoder._sr_boundaries"}
+    assert ours.keys() - packed == mlx_audio_tensors.keys() | {"audio_vae.decoder._sr_boundaries"}
 
 
 def mlx_audio_sees(folders: list[Path], inputs: dict[str, np.ndarray]) -> list[dict]:
@@ -120,8 +125,8 @@ def test_mlx_audio_itself_computes_the_same(exchange, tmp_path):
         assert np.isfinite(found["speech"]).all() and found["speech"].std() > 1e-3
 
 
-def test_a_name_of_every_tensor_is_its_own(exchange, tmp_path):
-    """The way there and back, for files in which the boundaries are not those of config.json."""
+def test_tensor_names_survive_a_round_trip(exchange, tmp_path):
+    """The files' boundaries are not those of config.json."""
     target = convert(exchange, tmp_path / "converted")
     tensors = read(target)
     tensors["audio_vae.decoder._sr_boundaries"] = mx.array([1, 2, 3], dtype=mx.int32)

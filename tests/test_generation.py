@@ -1,10 +1,9 @@
-"""What callers of `generate` rely on besides the numbers."""
+"""`generate`: chunks, seeds, threads, limits and errors, besides the numbers."""
 
 import logging
 import threading
 import time
 
-import checkpoints
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -17,31 +16,23 @@ TEXT = "Hello world, this is a test."
 QUICK = {"inference_timesteps": 2}
 
 
-@pytest.fixture
-def model(released, monkeypatch):
-    """It speaks until told to stop, so that lengths are known."""
-    weight = mx.array(checkpoints.stop_head("never", released.config))
-    monkeypatch.setitem(released.model.stop_head, "weight", weight)
-    return released.model
-
-
 def spoken(results) -> np.ndarray:
     return np.concatenate([np.array(result.audio) for result in results])
 
 
-def test_streamed_pieces_joined_are_the_whole(model):
+def test_streamed_chunks_join_to_the_whole_audio(endless_model):
     options = {"seed": 3, "max_tokens": 7, **QUICK}
-    pieces = list(model.generate(TEXT, stream=True, **options))
-    (whole,) = model.generate(TEXT, **options)
-    assert np.array_equal(spoken(pieces), np.array(whole.audio))
-    assert [piece.is_final_chunk for piece in pieces] == [False] * 6 + [True]
-    assert all(piece.is_streaming_chunk for piece in pieces)
+    chunks = list(endless_model.generate(TEXT, stream=True, **options))
+    (whole,) = endless_model.generate(TEXT, **options)
+    assert np.array_equal(spoken(chunks), np.array(whole.audio))
+    assert [chunk.is_final_chunk for chunk in chunks] == [False] * 6 + [True]
+    assert all(chunk.is_streaming_chunk for chunk in chunks)
     assert not whole.is_streaming_chunk and whole.is_final_chunk
 
 
-def test_a_result_has_what_mlx_audio_expects(model):
-    (result,) = model.generate(TEXT, seed=9, max_tokens=5, **QUICK)
-    assert result.sample_rate == model.sample_rate == 48000
+def test_a_result_has_the_fields_that_mlx_audio_expects(endless_model):
+    (result,) = endless_model.generate(TEXT, seed=9, max_tokens=5, **QUICK)
+    assert result.sample_rate == endless_model.sample_rate == 48000
     assert result.samples == result.audio.shape[0] == 5 * 7680
     assert result.audio.dtype == mx.float32
     assert result.token_count == 5 and result.segment_idx == 0
@@ -54,17 +45,17 @@ def test_a_result_has_what_mlx_audio_expects(model):
     assert result.seed == 9
 
 
-def test_the_solver_that_is_asked_for_draws_every_patch(model, monkeypatch):
-    schedules, sample_patch = [], model.sample_patch
+def test_the_requested_solver_generates_every_patch(endless_model, monkeypatch):
+    schedules, sample_patch = [], endless_model.sample_patch
 
     def spy(*arguments):
         schedules.append(arguments[4])
         return sample_patch(*arguments)
 
-    monkeypatch.setattr(model, "sample_patch", spy)
+    monkeypatch.setattr(endless_model, "sample_patch", spy)
     options = {"seed": 3, "max_tokens": 3, "inference_timesteps": 4}
     default, euler, adams = (
-        spoken(model.generate(TEXT, **options, **solver))
+        spoken(endless_model.generate(TEXT, **options, **solver))
         for solver in ({}, {"solver": "euler"}, {"solver": "adams"})
     )
     assert schedules == [Schedule.sway(4)] * 6 + [Schedule.even(4, "adams")] * 3
@@ -72,7 +63,7 @@ def test_the_solver_that_is_asked_for_draws_every_patch(model, monkeypatch):
     assert relative_error(adams, euler) > 1e-3
 
 
-def test_speaking_adds_nothing_to_the_parameters(make_case):
+def test_generation_adds_no_parameters(make_case):
     from mlx.utils import tree_flatten
 
     model = make_case("mup").model
@@ -82,50 +73,48 @@ def test_speaking_adds_nothing_to_the_parameters(make_case):
     assert set(after) == before and all(isinstance(value, mx.array) for value in after.values())
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])  # on a CPU: with one stream, with two
-def test_each_patch_may_be_asked_for_by_another_thread(released, dtype):
-    """As web frameworks do, which run every step of an iterator somewhere else."""
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])  # on a CPU: one stream, two streams
+def test_each_patch_may_be_requested_by_another_thread(released, dtype):
+    """Web frameworks run each step of an iterator in any thread of a pool."""
     model = load_model(released.folder, dtype)
     options = {"seed": 1, "max_tokens": 5, "ref_audio": released.waveform("short"), **QUICK}
     results = model.generate(TEXT, stream=True, **options)
-    heard = []
+    chunks = []
     for count in range(1, 6):
-        step = threading.Thread(target=lambda: heard.append(next(results)))
+        step = threading.Thread(target=lambda: chunks.append(next(results)))
         step.start()
         step.join()
-        assert len(heard) == count
-        if heard[-1].is_final_chunk:
+        assert len(chunks) == count
+        if chunks[-1].is_final_chunk:
             break
     (whole,) = model.generate(TEXT, **options)
-    assert np.array_equal(spoken(heard), np.array(whole.audio))
+    assert np.array_equal(spoken(chunks), np.array(whole.audio))
 
 
-def test_a_numpy_seed_can_be_followed_by_the_next(model):
-    (result,) = model.generate("你好", seed=np.int64(3), inference_timesteps=1)
+def test_a_numpy_seed_can_be_incremented_for_a_retry(endless_model):
+    (result,) = endless_model.generate("你好", seed=np.int64(3), inference_timesteps=1)
     assert result.seed == 5
 
 
-def test_an_encoded_voice_is_the_voice(released):
+def test_encoded_clips_give_the_same_audio_as_the_clips(released):
     model, clip = released.model, released.waveform("short")
     options = {"seed": 2, "max_tokens": 3, "prompt_text": "Hi.", **QUICK}
     (spoken,) = model.generate(TEXT, ref_audio=clip, prompt_audio=clip, **options)
-    (again,) = model.generate(
-        TEXT, ref_audio=model.encode_audio(clip),
-        prompt_audio=model.encode_audio(clip, pad="left"), **options,
-    )  # fmt: skip
+    reference, prompt = model.encode_audio(clip), model.encode_audio(clip, pad="left")
+    (again,) = model.generate(TEXT, ref_audio=reference, prompt_audio=prompt, **options)
     assert mx.array_equal(spoken.audio, again.audio)
 
 
-def test_a_prompt_read_in_pieces_is_the_prompt(released, monkeypatch):
+def test_a_prompt_prefilled_in_chunks_gives_the_same_audio(released, monkeypatch):
     options = {"seed": 2, "max_tokens": 3, **QUICK}
     (whole,) = released.model.generate(TEXT, ref_audio=released.waveform("ref"), **options)
     monkeypatch.setattr("mlx_voxcpm2.speech.batch.PREFILL_POSITIONS", 7)
-    (pieces,) = released.model.generate(TEXT, ref_audio=released.waveform("ref"), **options)
-    assert relative_error(pieces.audio, whole.audio) < 1e-4
+    (chunked,) = released.model.generate(TEXT, ref_audio=released.waveform("ref"), **options)
+    assert relative_error(chunked.audio, whole.audio) < 1e-4
 
 
-def test_the_listeners_time_is_not_the_models(model):
-    results = model.generate(TEXT, stream=True, seed=0, max_tokens=4, **QUICK)
+def test_processing_time_excludes_the_callers_time(endless_model):
+    results = endless_model.generate(TEXT, stream=True, seed=0, max_tokens=2, **QUICK)
     time.sleep(0.5)
     counted = 0.0
     for result in results:
@@ -134,31 +123,31 @@ def test_the_listeners_time_is_not_the_models(model):
     assert counted < 0.5
 
 
-def test_a_limit_goes_before_the_least_length(model):
-    (result,) = model.generate(TEXT, seed=0, max_tokens=1, **QUICK)
+def test_max_tokens_takes_precedence_over_min_tokens(endless_model):
+    (result,) = endless_model.generate(TEXT, seed=0, max_tokens=1, **QUICK)
     assert result.token_count == 1 and result.finish_reason == "length"
 
 
-def test_numbers_of_numpy_are_numbers(model):
-    (ours,) = model.generate(TEXT, seed=np.int64(3), max_tokens=np.int32(2), **QUICK)
-    (same,) = model.generate(TEXT, seed=3, max_tokens=2, cfg_value=np.float32(2), **QUICK)
+def test_numpy_numbers_are_accepted(endless_model):
+    (ours,) = endless_model.generate(TEXT, seed=np.int64(3), max_tokens=np.int32(2), **QUICK)
+    (same,) = endless_model.generate(TEXT, seed=3, max_tokens=2, cfg_value=np.float32(2), **QUICK)
     assert mx.array_equal(ours.audio, same.audio)
 
 
-def test_a_reported_seed_makes_the_same_take_again(model):
-    (first,) = model.generate(TEXT, max_tokens=4, **QUICK)
-    (again,) = model.generate(TEXT, max_tokens=4, seed=first.seed, **QUICK)
-    (other,) = model.generate(TEXT, max_tokens=4, **QUICK)
+def test_a_reported_seed_reproduces_the_result(endless_model):
+    (first,) = endless_model.generate(TEXT, max_tokens=4, **QUICK)
+    (again,) = endless_model.generate(TEXT, max_tokens=4, seed=first.seed, **QUICK)
+    (other,) = endless_model.generate(TEXT, max_tokens=4, **QUICK)
     assert mx.array_equal(first.audio, again.audio)
     assert first.seed != other.seed
     assert not mx.array_equal(first.audio, other.audio)
 
 
-def test_a_seed_does_not_touch_the_global_random_state(model):
+def test_a_seed_does_not_touch_the_global_random_state(endless_model):
     mx.random.seed(1)
     expected = mx.random.uniform()
     mx.random.seed(1)
-    list(model.generate(TEXT, seed=4, max_tokens=2, **QUICK))
+    list(endless_model.generate(TEXT, seed=4, max_tokens=2, **QUICK))
     assert mx.random.uniform().item() == expected.item()
 
 
@@ -172,62 +161,64 @@ def test_every_seed_gives_standard_normal_noise():
         assert len(np.unique(values.reshape(100, -1)[:, 0])) == 100
 
 
-def test_speech_ends_where_the_context_is_full(model):
+def test_speech_ends_where_the_context_is_full(endless_model):
     """One position per patch; the model of the tests has room for 512."""
-    words = "the " * 200
-    positions = len(model.tokenize(words)) + 1
+    words = "the " * 400
+    positions = len(endless_model.tokenize(words)) + 1
     options = {"min_tokens": 4096, "retry_badcase": False, "inference_timesteps": 1}
-    (result,) = model.generate(words, seed=0, **options)
+    (result,) = endless_model.generate(words, seed=0, **options)
     assert result.token_count == 512 - positions + 1
     assert result.finish_reason == "length"
 
 
-def test_speech_that_is_cut_short_by_the_caller_is_not_a_bad_case(model, caplog):
-    (result,) = model.generate(TEXT, max_tokens=5, seed=3, **QUICK)
+def test_speech_truncated_by_the_callers_limit_is_not_a_bad_case(endless_model, caplog):
+    (result,) = endless_model.generate(TEXT, max_tokens=5, seed=3, **QUICK)
     assert result.seed == 3 and not caplog.records
 
 
-def test_a_retry_is_reported(model, caplog):
-    list(model.generate("你好", seed=3, inference_timesteps=1))
+def test_a_retry_is_reported(endless_model, caplog):
+    list(endless_model.generate("你好", seed=3, inference_timesteps=1))
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
 
 
-def test_streaming_can_not_take_back_what_was_heard(model, caplog):
-    results = list(model.generate("你好", stream=True, retry_badcase=True, seed=3, **QUICK))
+def test_a_bad_case_is_not_retried_while_streaming(endless_model, caplog):
+    results = list(endless_model.generate("你好", stream=True, retry_badcase=True, seed=3, **QUICK))
     assert {result.seed for result in results} == {3}
     assert "retry_badcase" in caplog.text
 
 
-def test_closing_the_iterator_ends_the_work(model):
-    heard = []
-    results = model.generate(TEXT, stream=True, seed=0, progress=heard.append, **QUICK)
+def test_closing_the_iterator_stops_generation(endless_model):
+    reported = []
+    results = endless_model.generate(TEXT, stream=True, seed=0, progress=reported.append, **QUICK)
     next(results)
     results.close()
-    count = len(heard)
-    assert list(results) == [] and len(heard) == count
+    count = len(reported)
+    assert list(results) == [] and len(reported) == count
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-def test_another_thread_can_stop_the_work_within_a_patch(model, stream):
-    heard, produced, asked_at = [], [], []
-    results = model.generate(
-        "the " * 100, stream=stream, seed=0, inference_timesteps=1,
-        progress=lambda seconds: heard.append(time.perf_counter()),
-    )  # fmt: skip
+def test_another_thread_can_stop_generation_within_a_patch(endless_model, stream):
+    reported_at, produced, closed_at = [], [], []
+
+    def progress(_: float):
+        reported_at.append(time.perf_counter())
+
+    options = {"stream": stream, "seed": 0, "inference_timesteps": 1}
+    results = endless_model.generate("the " * 100, progress=progress, **options)
 
     def close():
-        while len(heard) < 3:
+        while len(reported_at) < 3:
             time.sleep(0.001)
         results.close()
-        asked_at.append(time.perf_counter())
+        closed_at.append(time.perf_counter())
 
     closer = threading.Thread(target=close)
     closer.start()
     produced += list(results)
     closer.join()
-    after = [moment for moment in heard if moment > asked_at[0]]
+    after = [moment for moment in reported_at if moment > closed_at[0]]
     assert len(after) <= 1
-    assert len(heard) < 100
+    assert len(reported_at) < 100
     if not stream:
         assert produced == []
 
@@ -250,49 +241,47 @@ def test_a_model_loaded_in_one_thread_speaks_in_another(released):
     assert np.array_equal(spoken_there[0], np.array(here.audio))
 
 
-def test_a_request_made_in_one_thread_can_be_heard_in_another(released):
-    results = released.model.generate(
-        TEXT, ref_audio=released.waveform("short"), seed=1, max_tokens=3,
-        noise=np.zeros((3, 4, 16)), **QUICK,
-    )  # fmt: skip
-    heard = []
-    thread = threading.Thread(target=lambda: heard.extend(results))
+def test_an_iterator_made_in_one_thread_can_run_in_another(released):
+    options = {"seed": 1, "max_tokens": 3, "noise": np.zeros((3, 4, 16)), **QUICK}
+    results = released.model.generate(TEXT, ref_audio=released.waveform("short"), **options)
+    received = []
+    thread = threading.Thread(target=lambda: received.extend(results))
     thread.start()
     thread.join()
-    assert len(heard) == 1
+    assert len(received) == 1
 
 
-def test_patches_come_one_by_one_and_are_the_latents_of_the_speech(model):
+def test_patches_come_one_by_one_and_are_the_latents_of_the_speech(endless_model):
     options = GenerationOptions(seed=8, max_tokens=4, inference_timesteps=2)
-    patches = list(model.generate_patches(TEXT, options=options))
+    patches = list(endless_model.generate_patches(TEXT, options=options))
     assert [patch.shape for patch in patches] == [(4, 16)] * 4
-    (result,) = model.generate(TEXT, seed=8, max_tokens=4, **QUICK)
-    sound = model.decode_latents(mx.stack(patches))
+    (result,) = endless_model.generate(TEXT, seed=8, max_tokens=4, **QUICK)
+    sound = endless_model.decode_latents(mx.stack(patches))
     assert np.allclose(np.array(sound), np.array(result.audio), atol=1e-5)
 
 
-def test_too_little_noise_is_an_error_only_when_it_is_needed(model):
+def test_too_little_noise_is_an_error_only_when_it_is_needed(endless_model):
     noise = np.zeros((3, 4, 16))
-    (result,) = model.generate(TEXT, noise=noise, max_tokens=3, **QUICK)
+    (result,) = endless_model.generate(TEXT, noise=noise, max_tokens=3, **QUICK)
     assert result.token_count == 3 and result.seed is None
     with pytest.raises(ValueError, match="3 rows"):
-        list(model.generate(TEXT, noise=noise, max_tokens=4, **QUICK))
+        list(endless_model.generate(TEXT, noise=noise, max_tokens=4, **QUICK))
 
 
-def test_each_patch_costs_the_same_graph_however_long_the_speech(model):
-    """Linear cost: nothing is decoded, encoded or attended to again."""
+def test_the_graph_of_a_patch_does_not_grow_with_the_speech(endless_model):
+    """Cost is linear: no patch is decoded, encoded or attended to twice."""
     sizes = []
-    cache = model.audio_vae.make_cache()
+    cache = endless_model.audio_vae.make_cache()
     for _ in range(3):
-        chunk = model.audio_vae.decode(mx.zeros((1, 4, 16)), cache=cache)
+        chunk = endless_model.audio_vae.decode(mx.zeros((1, 4, 16)), cache=cache)
         mx.eval(chunk)
-        sizes.append(sum(array.size for array in model.audio_vae.cache_arrays(cache)))
+        sizes.append(sum(array.size for array in endless_model.audio_vae.cache_arrays(cache)))
     assert sizes[0] == sizes[1] == sizes[2]
 
 
 @pytest.mark.parametrize(("dtype", "solver"), [("bfloat16", "euler"), ("float16", "adams")])
-def test_sixteen_bit_weights_keep_everything_on_the_way_in_sixteen_bits(make_case, dtype, solver):
-    """Masks and RoPE tables in float32 would raise all that they touch."""
+def test_sixteen_bit_weights_keep_all_intermediates_in_sixteen_bits(make_case, dtype, solver):
+    """Masks and RoPE tables in float32 would promote every array that they touch."""
     case = make_case("mup")
     model = load_model(case.folder, dtype=dtype)
     wanted = getattr(mx, dtype)
@@ -300,12 +289,10 @@ def test_sixteen_bit_weights_keep_everything_on_the_way_in_sixteen_bits(make_cas
     cache = model.make_cache()
     inputs = model.embed(mx.array([[5, 0, 6, 0]]), is_audio, case.given("x", 2, 2, 16))
     hidden, residual = model(inputs, is_audio, cache)
-    schedule_tokens = model.feat_decoder.time_tokens
     schedule = Schedule.of(solver, 3)
-    patch = model.sample_patch(
-        hidden[:, -1], residual[:, -1], mx.zeros((1, 2, 16), wanted), mx.ones((1, 2, 16), wanted),
-        schedule, schedule_tokens(schedule), 2.0,
-    )  # fmt: skip
+    solving = schedule, model.feat_decoder.time_tokens(schedule), 2.0
+    patches = mx.zeros((1, 2, 16), wanted), mx.ones((1, 2, 16), wanted)
+    patch = model.sample_patch(hidden[:, -1], residual[:, -1], *patches, *solving)
     step = model(model.embed_patches(patch[:, None]), cache=cache)
     arrays = [inputs, hidden, residual, patch, *step, model.stop_logits(hidden[:, -1])]
     arrays += [array for stack in cache for layer in stack for array in (layer.keys, layer.values)]
@@ -361,28 +348,28 @@ BAD = [
 
 
 @pytest.mark.parametrize(("wrong", "line"), BAD)
-def test_bad_input_is_one_line_at_once(model, wrong, line):
+def test_bad_input_is_a_one_line_error_at_once(endless_model, wrong, line):
     with pytest.raises((ValueError, FileNotFoundError), match=line) as error:
-        model.generate(**{"text": TEXT, **wrong})
+        endless_model.generate(**{"text": TEXT, **wrong})
     assert "\n" not in str(error.value)
 
 
-def test_too_long_says_by_how_much(model):
+def test_the_error_for_a_long_text_names_the_limit(endless_model):
     words = "a " * 600
-    over = len(model.tokenize(words)) + 1 - 512
+    over = len(endless_model.tokenize(words)) + 1 - 512
     with pytest.raises(ValueError, match=f" {over} more than"):
-        model.generate(words)
+        endless_model.generate(words)
 
 
-def test_noise_and_latents_may_be_of_any_float_type(model):
+def test_noise_and_latents_may_be_of_any_float_type(endless_model):
     noise = np.random.RandomState(0).standard_normal((2, 4, 16)).astype(np.float16)
-    heard = [
-        np.array(next(model.generate(TEXT, noise=kind, max_tokens=2, **QUICK)).audio)
-        for kind in (noise, noise.astype(np.float64), mx.array(noise), noise.tolist())
+    results = [
+        np.array(next(endless_model.generate(TEXT, noise=values, max_tokens=2, **QUICK)).audio)
+        for values in (noise, noise.astype(np.float64), mx.array(noise), noise.tolist())
     ]
-    assert all(np.array_equal(audio, heard[0]) for audio in heard)
-    sound = model.decode_latents(mx.array(noise).astype(mx.float32))
-    assert mx.array_equal(model.decode_latents(noise), sound)
+    assert all(np.array_equal(audio, results[0]) for audio in results)
+    sound = endless_model.decode_latents(mx.array(noise).astype(mx.float32))
+    assert mx.array_equal(endless_model.decode_latents(noise), sound)
 
 
 def test_a_sample_rate_is_refused_where_it_changes_nothing(make_case):
@@ -391,8 +378,8 @@ def test_a_sample_rate_is_refused_where_it_changes_nothing(make_case):
         model.decode_latents(mx.zeros((2, 3, 7)), 24000)
 
 
-def test_other_entries_check_their_input_too(model):
+def test_other_entry_points_check_their_input_too(endless_model):
     with pytest.raises(ValueError, match="pad"):
-        model.encode_audio((np.zeros(10), 16000), pad="both")
+        endless_model.encode_audio((np.zeros(10), 16000), pad="both")
     with pytest.raises(ValueError, match="latents have shape"):
-        model.decode_latents(mx.zeros((3, 16)))
+        endless_model.decode_latents(mx.zeros((3, 16)))

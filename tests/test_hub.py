@@ -1,4 +1,4 @@
-"""Models load from the hub by their names; what goes wrong there is one line.
+"""Models load from the hub by name, and failures are one-line errors.
 
 The hub's client reads its settings when it is imported, so each load is a process of its own.
 """
@@ -58,35 +58,34 @@ except FileNotFoundError as error:
 
 
 @pytest.fixture
-def folder(make_case, tmp_path) -> Path:
-    """A repository's folder: a checkpoint, and files that speaking does not need."""
-    folder = Path(shutil.copytree(make_case("mup").folder, tmp_path / "repository"))
+def repository_folder(checkpoint_copy) -> Path:
+    """Folder of a repository: a checkpoint, and files that generation does not need."""
     for name in OTHERS:
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(f"of no use: {name}")
-    return folder
+        (checkpoint_copy / name).parent.mkdir(exist_ok=True)
+        (checkpoint_copy / name).write_text(f"of no use: {name}")
+    return checkpoint_copy
 
 
 @pytest.fixture
-def hub(folder):
+def model_hub(repository_folder):
     with Hub() as hub:
-        hub.add(NAME, folder)
+        hub.add(NAME, repository_folder)
         yield hub
 
 
 @pytest.fixture
-def environment(hub, tmp_path) -> dict[str, str]:
-    return hub.environment(tmp_path / "cache")
+def hub_environment(model_hub, tmp_path) -> dict[str, str]:
+    return model_hub.environment(tmp_path / "cache")
 
 
 @pytest.fixture
-def load(environment, tmp_path):
-    """Loads a model in a process of its own: what it spoke, or the line of its error."""
+def load_in_child(hub_environment, tmp_path):
+    """Function that loads a model in a child process and returns its audio or the error's line."""
 
     def load(name: str = NAME, revision: str | None = None, **settings: str) -> np.ndarray | str:
         arguments = json.dumps({"path_or_repo": name, "revision": revision})
         child = [sys.executable, "-c", CHILD, arguments]
-        place = {"cwd": tmp_path, "env": environment | settings}
+        place = {"cwd": tmp_path, "env": hub_environment | settings}
         done = subprocess.run(child, capture_output=True, text=True, timeout=30, **place)
         assert done.returncode == 0, done.stderr
         said = json.loads(done.stdout)
@@ -105,70 +104,77 @@ def same(ours: np.ndarray | str, theirs: np.ndarray) -> bool:
     return relative_error(ours, theirs) < 1e-3  # another process may multiply in another order
 
 
-def test_a_model_loads_by_its_name_and_speaks(hub, load, folder):
-    """The second time nothing is downloaded, and offline nothing is asked."""
-    spoken = speech(folder)
-    assert same(load(), spoken)
-    assert hub.fetched() == NEEDED
-    hub.requests.clear()
-    assert same(load(), spoken)
-    assert hub.requests and hub.fetched() == []
-    hub.requests.clear()
-    assert same(load(HF_HUB_OFFLINE="1"), spoken)
-    assert hub.requests == []
-    assert same(load(HF_ENDPOINT="http://127.0.0.1:9"), spoken)
+def test_a_model_loads_by_its_name_and_speaks(model_hub, load_in_child, repository_folder):
+    """The second load downloads nothing; offline there are no requests."""
+    spoken = speech(repository_folder)
+    assert same(load_in_child(), spoken)
+    assert model_hub.fetched() == NEEDED
+    model_hub.requests.clear()
+    assert same(load_in_child(), spoken)
+    assert model_hub.requests and model_hub.fetched() == []
+    model_hub.requests.clear()
+    assert same(load_in_child(HF_HUB_OFFLINE="1"), spoken)
+    assert model_hub.requests == []
+    assert same(load_in_child(HF_ENDPOINT="http://127.0.0.1:9"), spoken)
 
 
-def test_pickled_weights_are_fetched_where_there_are_no_others(hub, load, folder):
-    spoken = speech(folder)
+def test_pickled_weights_are_downloaded_if_there_are_no_others(
+    model_hub, load_in_child, repository_folder
+):
+    spoken = speech(repository_folder)
     for name, pickled in (("model", "pytorch_model.bin"), ("audiovae", "audiovae.pth")):
-        file = folder / f"{name}.safetensors"
-        save_state_dict(folder / pickled, load_file(file))
+        file = repository_folder / f"{name}.safetensors"
+        save_state_dict(repository_folder / pickled, load_file(file))
         file.unlink()
-    assert same(load(), spoken)
-    assert {"audiovae.pth", "pytorch_model.bin"} < {*hub.fetched()}
-    assert len(hub.fetched()) == len(NEEDED)
-    assert same(load(HF_HUB_OFFLINE="1"), spoken)
+    assert same(load_in_child(), spoken)
+    assert {"audiovae.pth", "pytorch_model.bin"} < {*model_hub.fetched()}
+    assert len(model_hub.fetched()) == len(NEEDED)
+    assert same(load_in_child(HF_HUB_OFFLINE="1"), spoken)
 
 
-def test_shards_are_fetched(hub, load, folder):
-    spoken, whole = speech(folder), folder / "model.safetensors"
+def test_shards_are_downloaded(model_hub, load_in_child, repository_folder):
+    spoken, whole = speech(repository_folder), repository_folder / "model.safetensors"
     contents, weight_map = load_file(whole), {}
     for number in (1, 2):
         part = {name: contents[name] for name in sorted(contents)[number - 1 :: 2]}
-        save_file(part, folder / f"model-0000{number}-of-00002.safetensors")
+        save_file(part, repository_folder / f"model-0000{number}-of-00002.safetensors")
         weight_map |= dict.fromkeys(part, f"model-0000{number}-of-00002.safetensors")
     whole.unlink()
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
-    assert same(load(), spoken)
-    assert len(hub.fetched()) == len(NEEDED) + 2 and "pytorch_model.bin" not in hub.fetched()
+    (repository_folder / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": weight_map})
+    )
+    assert same(load_in_child(), spoken)
+    fetched = model_hub.fetched()
+    assert len(fetched) == len(NEEDED) + 2 and "pytorch_model.bin" not in fetched
 
 
-def test_the_revision_is_loaded(hub, load, folder, tmp_path):
-    newer = Path(shutil.copytree(folder, tmp_path / "newer"))
+def test_the_revision_is_loaded(model_hub, load_in_child, repository_folder, tmp_path):
+    newer = Path(shutil.copytree(repository_folder, tmp_path / "newer"))
     weights = load_file(newer / "model.safetensors")
     weights["feat_decoder.estimator.out_proj.weight"] *= -1
     save_file(weights, newer / "model.safetensors", metadata={"format": "pt"})
-    commit = hub.add(NAME, newer, branch="v2").branches["v2"]
-    old, new = speech(folder), speech(newer)
+    commit = model_hub.add(NAME, newer, branch="v2").branches["v2"]
+    old, new = speech(repository_folder), speech(newer)
     assert not same(old, new)
-    assert same(load(revision="v2"), new)
-    assert same(load(), old)
-    assert same(load(revision=commit, HF_HUB_OFFLINE="1"), new)
+    assert same(load_in_child(revision="v2"), new)
+    assert same(load_in_child(), old)
+    assert same(load_in_child(revision=commit, HF_HUB_OFFLINE="1"), new)
 
 
-def test_the_token_opens_what_is_gated_and_is_sent_with_every_request(hub, load, folder):
-    hub.repositories[NAME].gated = True
-    assert same(load(HF_TOKEN=MEMBER), speech(folder))
-    asked = [request for request in hub.requests if NAME in request.path]
+def test_the_token_opens_gated_models_and_is_sent_with_every_request(
+    model_hub, load_in_child, repository_folder
+):
+    model_hub.repositories[NAME].gated = True
+    assert same(load_in_child(HF_TOKEN=MEMBER), speech(repository_folder))
+    asked = [request for request in model_hub.requests if NAME in request.path]
     assert {request.headers.get("authorization") for request in asked} == {f"Bearer {MEMBER}"}
 
 
-def test_a_proxy_is_used(hub, load, folder):
-    """The stand-in as a proxy: no other could find that host."""
-    settings = {"HF_ENDPOINT": "http://hub.invalid", "HTTP_PROXY": hub.url, "NO_PROXY": ""}
-    assert same(load(**settings), speech(folder))
-    assert {request.headers["host"] for request in hub.requests} == {"hub.invalid"}
+def test_a_proxy_is_used(model_hub, load_in_child, repository_folder):
+    """The stand-in is the proxy, since no other machine could resolve that host."""
+    settings = {"HF_ENDPOINT": "http://hub.invalid", "HTTP_PROXY": model_hub.url, "NO_PROXY": ""}
+    assert same(load_in_child(**settings), speech(repository_folder))
+    assert {request.headers["host"] for request in model_hub.requests} == {"hub.invalid"}
 
 
 WRONG = {
@@ -188,70 +194,75 @@ WRONG = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_what_goes_wrong_is_one_line_and_soon_said(what, hub, load, folder, tmp_path):
-    hub.add("org/gated", folder, gated=True)
-    hub.add("org/broken", folder, answer=500)
-    hub.add("org/data", folder / "assets")
+def test_failures_are_one_line_errors_without_delay(
+    what, model_hub, load_in_child, repository_folder, tmp_path
+):
+    model_hub.add("org/gated", repository_folder, gated=True)
+    model_hub.add("org/broken", repository_folder, answer=500)
+    model_hub.add("org/data", repository_folder / "assets")
     arguments, line = WRONG[what]
-    said = load(**arguments)
+    said = load_in_child(**arguments)
     assert isinstance(said, str) and "\n" not in said
     assert said.startswith(arguments.get("name", NAME) + ": ")
     assert re.search(line, said), said
 
 
-def test_the_command_says_it_in_one_line_too(environment, tmp_path):
+def test_the_command_reports_failures_in_one_line(hub_environment, tmp_path):
     words = ["--model", "org/missing", "--text", "Hi."]
     command = [sys.executable, "-m", "mlx_voxcpm2.generate", *words]
-    place = {"cwd": tmp_path, "env": environment}
+    place = {"cwd": tmp_path, "env": hub_environment}
     done = subprocess.run(command, capture_output=True, text=True, **place)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert "org/missing: neither a folder" in done.stderr
 
 
-def test_a_download_that_breaks_is_resumed(hub, load, folder):
+def test_an_interrupted_download_is_resumed(model_hub, load_in_child, repository_folder):
     """The client continues at once or in the next run, depending on its version."""
-    spoken, whole = speech(folder), folder / "model.safetensors"
+    spoken, whole = speech(repository_folder), repository_folder / "model.safetensors"
     long = {"format": "pt", "filler": "x" * 30_000_000}  # the client writes 10 MB at a time
     save_file(load_file(whole), whole, metadata=long)
-    hub.cuts["model.safetensors"] = Cut(times=1)
-    said = load()
+    model_hub.cuts["model.safetensors"] = Cut(times=1)
+    said = load_in_child()
     if isinstance(said, str):
         assert "the download failed" in said and "run again" in said and "\n" not in said
-        said = load()
+        said = load_in_child()
     assert same(said, spoken)
-    first, second = hub.ranges("model.safetensors")
+    first, second = model_hub.ranges("model.safetensors")
     assert first is None and int(second.removeprefix("bytes=").rstrip("-")) >= 10 * 2**20
-    assert sorted(set(hub.fetched())) == NEEDED and len(hub.fetched()) == len(NEEDED) + 1
+    fetched = model_hub.fetched()
+    assert sorted(set(fetched)) == NEEDED and len(fetched) == len(NEEDED) + 1
 
 
-def test_a_download_that_fails_is_one_line_and_can_be_run_again(hub, load, folder):
-    hub.cuts["audiovae.safetensors"] = Cut(times=10, reset=True)
-    said = load()
+def test_a_failed_download_is_a_one_line_error_and_can_be_repeated(
+    model_hub, load_in_child, repository_folder
+):
+    model_hub.cuts["audiovae.safetensors"] = Cut(times=10, reset=True)
+    said = load_in_child()
     assert isinstance(said, str) and said.startswith("org/voice: the download failed (")
     assert said.endswith("; run again to resume it") and "\n" not in said
-    said = load(HF_HUB_OFFLINE="1")
+    said = load_in_child(HF_HUB_OFFLINE="1")
     assert re.search("only a part is in the cache; connect|download the whole checkpoint$", said)
-    hub.cuts.clear()
-    hub.requests.clear()
-    assert same(load(), speech(folder))
-    assert "audiovae.safetensors" in hub.fetched() and len(hub.fetched()) < len(NEEDED)
+    model_hub.cuts.clear()
+    model_hub.requests.clear()
+    assert same(load_in_child(), speech(repository_folder))
+    assert "audiovae.safetensors" in model_hub.fetched() and len(model_hub.fetched()) < len(NEEDED)
 
 
-def test_what_another_program_cached_is_no_checkpoint(hub, load, environment):
+def test_a_single_cached_file_is_no_checkpoint(model_hub, load_in_child, hub_environment):
     script = f"from huggingface_hub import hf_hub_download as get; get('{NAME}', 'config.json')"
-    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
-    said = load(HF_HUB_OFFLINE="1")
+    subprocess.run([sys.executable, "-c", script], env=hub_environment, check=True)
+    said = load_in_child(HF_HUB_OFFLINE="1")
     assert re.search(r"^org/voice: no tokenizer\.json in .*, connect and run again$", said)
 
 
-def test_a_download_shows_its_progress_on_the_terminal(environment, tmp_path):
+def test_a_download_shows_its_progress_on_the_terminal(hub_environment, tmp_path):
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))
     command = [sys.executable, "-c", CHILD, json.dumps({"path_or_repo": NAME})]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=theirs):
+    with subprocess.Popen(command, env=hub_environment, stdout=subprocess.DEVNULL, stderr=theirs):
         os.close(theirs)
         shown = b""
-        with contextlib.suppress(OSError):  # which is how Linux says that nothing follows
+        with contextlib.suppress(OSError):  # Linux's sign of the end
             while part := os.read(ours, 4096):
                 shown += part
     os.close(ours)

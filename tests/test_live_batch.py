@@ -1,15 +1,10 @@
-"""Texts that come and go at any time sound as they do alone."""
+"""Requests that join and leave at any time have the results that they have alone."""
 
 import numpy as np
 import pytest
 
 from mlx_voxcpm2.speech.live_batch import LiveBatch
 from mlx_voxcpm2.speech.options import GenerationOptions
-
-
-@pytest.fixture
-def model(make_case):
-    return make_case("released").model
 
 
 def request(model, seed: int, tokens: int, text: str = "Hello there.", **options):
@@ -32,71 +27,71 @@ def spoken(batch: LiveBatch) -> dict[int, list]:
     return said
 
 
-def assert_same(pieces: list, expected: np.ndarray):
-    sound = np.concatenate([piece.audio for piece in pieces])
+def assert_same(chunks: list, expected: np.ndarray):
+    sound = np.concatenate([chunk.audio for chunk in chunks])
     assert sound.shape == expected.shape
     assert np.abs(sound - expected).max() < 1e-4
-    assert [piece.finish_reason is None for piece in pieces[:-1]] == [True] * (len(pieces) - 1)
-    assert pieces[-1].finish_reason in ("stop", "length")
+    assert [chunk.finish_reason is None for chunk in chunks[:-1]] == [True] * (len(chunks) - 1)
+    assert chunks[-1].finish_reason in ("stop", "length")
 
 
-def test_whoever_joins_later_is_as_alone(model):
-    batch, said = LiveBatch(model, size=2), {}
-    batch.add(7, request(model, 1, 6))
+def test_a_request_that_joins_later_has_the_result_it_has_alone(tiny_model):
+    batch, said = LiveBatch(tiny_model, size=2), {}
+    batch.add(7, request(tiny_model, 1, 6))
     for each in batch.step():
         said.setdefault(each.number, []).append(each)
-    batch.add(8, request(model, 2, 3))
-    batch.add(9, request(model, 3, 4))  # waits for a place
-    for number, pieces in spoken(batch).items():
-        said.setdefault(number, []).extend(pieces)
+    batch.add(8, request(tiny_model, 2, 3))
+    batch.add(9, request(tiny_model, 3, 4))  # waits for a place
+    for number, chunks in spoken(batch).items():
+        said.setdefault(number, []).extend(chunks)
     for number, seed, tokens in ((7, 1, 6), (8, 2, 3), (9, 3, 4)):
-        assert_same(said[number], alone(model, seed, tokens))
+        assert_same(said[number], alone(tiny_model, seed, tokens))
         assert len(said[number]) > 1
 
 
-def test_whoever_may_speak_again_is_heard_at_the_end(model):
-    """Also where the first take is far too long for its text."""
-    batch = LiveBatch(model, size=1)
+def test_a_request_that_may_be_retried_gives_its_audio_at_the_end(tiny_model):
+    """True also if the first attempt is far too long for its text."""
+    batch = LiveBatch(tiny_model, size=1)
     options = {"text": "A", "retry_badcase": True, "min_tokens": 13}
-    batch.add(0, request(model, 1, 13, **options))
-    (pieces,) = spoken(batch).values()
-    assert len(pieces) == 1
-    assert_same(pieces, alone(model, 1, 13, **options))
-    assert batch.count == 3  # three takes
+    batch.add(0, request(tiny_model, 1, 13, **options))
+    (chunks,) = spoken(batch).values()
+    assert len(chunks) == 1
+    assert_same(chunks, alone(tiny_model, 1, 13, **options))
+    assert batch.count == 3  # three attempts
 
 
 @pytest.mark.parametrize("steps", [0, 1, 3])
-def test_who_is_cancelled_leaves_and_others_go_on(model, steps):
-    batch, before = LiveBatch(model, size=2), []
-    batch.add(0, request(model, 1, 500, min_tokens=499))
-    batch.add(1, request(model, 2, 8))
-    batch.add(2, request(model, 3, 3))
+def test_a_cancelled_request_leaves_and_the_others_continue(tiny_model, steps):
+    batch, before = LiveBatch(tiny_model, size=2), []
+    batch.add(0, request(tiny_model, 1, 500, min_tokens=499))
+    batch.add(1, request(tiny_model, 2, 8))
+    batch.add(2, request(tiny_model, 3, 3))
     for _ in range(steps):
         before += [each for each in batch.step() if each.number == 1]
     batch.cancel(0)
     said = spoken(batch)
     assert set(said) == {1, 2}
-    assert_same(before + said[1], alone(model, 2, 8))
-    assert_same(said[2], alone(model, 3, 3))
+    assert_same(before + said[1], alone(tiny_model, 2, 8))
+    assert_same(said[2], alone(tiny_model, 3, 3))
 
 
-def test_one_of_another_kind_can_be_cancelled_while_it_waits(model):
-    batch = LiveBatch(model, size=2)
-    batch.add(0, request(model, 1, 5))
-    batch.add(1, request(model, 2, 50, inference_timesteps=3, min_tokens=49))
-    batch.add(2, request(model, 3, 4))
+def test_a_request_with_another_step_count_can_be_cancelled_while_it_waits(tiny_model):
+    batch = LiveBatch(tiny_model, size=2)
+    batch.add(0, request(tiny_model, 1, 5))
+    batch.add(1, request(tiny_model, 2, 50, inference_timesteps=3, min_tokens=49))
+    batch.add(2, request(tiny_model, 3, 4))
     batch.step()
     assert batch.scheduler.waiting is not None
     batch.cancel(1)
     said = spoken(batch)
     assert set(said) == {0, 2}
     assert batch.scheduler.count == batch.count == 3
-    assert_same(said[2], alone(model, 3, 4))
+    assert_same(said[2], alone(tiny_model, 3, 4))
 
 
-def test_the_last_one_can_be_cancelled(model):
-    batch = LiveBatch(model, size=1)
-    batch.add(0, request(model, 1, 500, min_tokens=499))
+def test_the_last_request_can_be_cancelled(tiny_model):
+    batch = LiveBatch(tiny_model, size=1)
+    batch.add(0, request(tiny_model, 1, 500, min_tokens=499))
     batch.step()
     batch.cancel(0)
     assert batch.step() == batch.step() == []

@@ -1,4 +1,4 @@
-"""Checkpoints of every layout load, and what is wrong with one is named."""
+"""Loading checkpoints of every layout; errors name the fault."""
 
 import json
 import logging
@@ -19,13 +19,7 @@ from mlx_voxcpm2.layers import device
 
 
 @pytest.fixture
-def folder(make_case, tmp_path) -> Path:
-    """A copy of a small checkpoint in upstream's layout, to be changed."""
-    return Path(shutil.copytree(make_case("mup").folder, tmp_path / "checkpoint"))
-
-
-@pytest.fixture
-def tensors(make_case) -> dict[str, mx.array]:
+def checkpoint_tensors(make_case) -> dict[str, mx.array]:
     return parameters(make_case("mup").model)
 
 
@@ -35,52 +29,52 @@ def rewrite(file: Path, change, metadata: dict | None = None) -> None:
     save_file(contents, file, metadata=metadata or {"format": "pt"})
 
 
-def test_the_pickled_audio_vae_loads_without_pytorch(folder, tensors):
-    tensors_file = folder / "audiovae.safetensors"
-    save_state_dict(folder / "audiovae.pth", load_file(tensors_file))
+def test_the_pickled_audio_vae_loads_without_pytorch(checkpoint_copy, checkpoint_tensors):
+    tensors_file = checkpoint_copy / "audiovae.safetensors"
+    save_state_dict(checkpoint_copy / "audiovae.pth", load_file(tensors_file))
     tensors_file.unlink()
-    assert same(parameters(load_model(folder, dtype="float32")), tensors)
+    assert same(parameters(load_model(checkpoint_copy, dtype="float32")), checkpoint_tensors)
 
 
-def test_a_pickle_that_would_run_code_is_refused(folder, tmp_path):
-    (folder / "audiovae.safetensors").unlink()
+def test_a_pickle_that_would_run_code_is_refused(checkpoint_copy, tmp_path):
+    (checkpoint_copy / "audiovae.safetensors").unlink()
     marker = tmp_path / "ran"
     attack = Call(Global("os", "system"), (f"touch {marker}",))
-    save(folder / "audiovae.pth", {"decoder.model.0.bias": attack})
+    save(checkpoint_copy / "audiovae.pth", {"decoder.model.0.bias": attack})
     with pytest.raises(ValueError, match=r"audiovae\.pth.*system") as error:
-        load_model(folder)
+        load_model(checkpoint_copy)
     assert "\n" not in str(error.value) and not marker.exists()
 
 
-def test_shards_load(folder, tensors):
-    contents = load_file(folder / "model.safetensors")
+def test_shards_load(checkpoint_copy, checkpoint_tensors):
+    contents = load_file(checkpoint_copy / "model.safetensors")
     names = sorted(contents)
     weight_map = {}
     for number, part in enumerate((names[::2], names[1::2]), start=1):
         file = f"model-{number:05}-of-00002.safetensors"
-        save_file({name: contents[name] for name in part}, folder / file)
+        save_file({name: contents[name] for name in part}, checkpoint_copy / file)
         weight_map |= dict.fromkeys(part, file)
-    (folder / "model.safetensors").unlink()
-    index = folder / "model.safetensors.index.json"
+    (checkpoint_copy / "model.safetensors").unlink()
+    index = checkpoint_copy / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": weight_map}))
-    assert same(parameters(load_model(folder, dtype="float32")), tensors)
-    (folder / "model-00002-of-00002.safetensors").unlink()
+    assert same(parameters(load_model(checkpoint_copy, dtype="float32")), checkpoint_tensors)
+    (checkpoint_copy / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match=r"model-00002-of-00002\.safetensors"):
-        load_model(folder)
+        load_model(checkpoint_copy)
     for content in ("[]", '{"weight_map": {"a": 5}}', '{"weight_map": 5}', "[" * 100_000):
         index.write_text(content)
         with pytest.raises(ValueError, match="not an index"):
-            load_model(folder)
+            load_model(checkpoint_copy)
 
 
-def test_boundaries_of_sample_rates_are_the_checkpoints(folder):
-    """Upstream loads them from the file over those of config.json."""
+def test_sample_rate_boundaries_come_from_the_checkpoint(checkpoint_copy):
+    """Upstream's boundaries in the file override those of config.json."""
 
     def move(contents):
         contents["decoder.sr_bin_boundaries"] = np.array([100, 200], dtype=np.int32)
 
-    rewrite(folder / "audiovae.safetensors", move)
-    model = load_model(folder, dtype="float32")
+    rewrite(checkpoint_copy / "audiovae.safetensors", move)
+    model = load_model(checkpoint_copy, dtype="float32")
     assert model.audio_vae.decoder.sr_bin_boundaries.tolist() == [100, 200]
     latents = mx.ones((2, 2, 16))
     assert mx.array_equal(model.decode_latents(latents, 201), model.decode_latents(latents))
@@ -97,19 +91,19 @@ PRECISIONS = [
 
 
 @pytest.mark.parametrize(("dtype", "wanted"), PRECISIONS)
-def test_dtype_chooses_the_precision_of_all_but_the_audio_vae(folder, dtype, wanted):
-    for name, value in parameters(load_model(folder, dtype=dtype)).items():
+def test_dtype_chooses_the_precision_of_all_but_the_audio_vae(checkpoint_copy, dtype, wanted):
+    for name, value in parameters(load_model(checkpoint_copy, dtype=dtype)).items():
         if name == "audio_vae.decoder.sr_bin_boundaries":
             assert value.dtype == mx.int32
         else:
             assert value.dtype == (mx.float32 if name.startswith("audio_vae.") else wanted)
 
 
-def test_bfloat16_is_the_default_and_says_so_where_the_file_asks_for_another(
-    folder, caplog, monkeypatch
+def test_bfloat16_is_the_default_with_a_warning_if_the_file_names_another_dtype(
+    checkpoint_copy, caplog, monkeypatch
 ):
     monkeypatch.setattr(device, "on_cpu", lambda: False)
-    model = load_model(folder)
+    model = load_model(checkpoint_copy)
     assert model.dtype == mx.bfloat16
     assert model.audio_vae.encoder.fc_mu.weight.dtype == mx.float32
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
@@ -117,7 +111,7 @@ def test_bfloat16_is_the_default_and_says_so_where_the_file_asks_for_another(
 
 
 @pytest.mark.parametrize("recipe", [None, "8bit"])
-def test_a_cpu_computes_in_float32_and_keeps_matrices_as_they_are(
+def test_a_cpu_computes_in_float32_and_stores_matrices_in_their_dtype(
     recipe, tmp_path, caplog, monkeypatch
 ):
     source = checkpoints.write_checkpoint(tmp_path / "source", "exchange")
@@ -140,7 +134,7 @@ def test_a_cpu_computes_in_float32_and_keeps_matrices_as_they_are(
 
 
 @pytest.mark.parametrize("precision", ["bf16", "8bit", "4bit"])
-def test_what_mlx_audio_converted_loads(precision, tmp_path):
+def test_checkpoints_converted_by_mlx_audio_load(precision, tmp_path):
     """Files that mlx-audio 0.6.2 wrote from the variant `exchange`."""
     source = checkpoints.write_checkpoint(tmp_path / "source", "exchange")
     converted = tmp_path / "converted"
@@ -169,8 +163,8 @@ def test_what_mlx_audio_converted_loads(precision, tmp_path):
 
 
 @pytest.mark.parametrize("age", ["older", "newer"])
-def test_quantisation_is_read_from_older_and_newer_entries(age, tmp_path):
-    """Older ones have no mode and one name, newer ones name layers that differ."""
+def test_quantisation_is_read_from_older_and_newer_config_entries(age, tmp_path):
+    """Older entries have no mode and one name; newer ones name the layers that differ."""
     checkpoints.write_checkpoint(tmp_path, "exchange")
     shutil.copy(GOLDEN / "mlx_audio_4bit.safetensors", tmp_path / "model.safetensors")
     config = json.loads((GOLDEN / "mlx_audio_4bit.json").read_text())
@@ -207,86 +201,86 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("line", DAMAGED)
-def test_tensors_that_do_not_fit_are_named(folder, line):
-    rewrite(folder / "model.safetensors", DAMAGED[line])
+def test_the_error_names_tensors_that_do_not_fit(checkpoint_copy, line):
+    rewrite(checkpoint_copy / "model.safetensors", DAMAGED[line])
     with pytest.raises(ValueError, match=line) as error:
-        load_model(folder)
+        load_model(checkpoint_copy)
     assert "\n" not in str(error.value)
 
 
-def test_a_convolution_without_its_length_is_named(folder):
-    rewrite(folder / "audiovae.safetensors", lambda c: c.pop("encoder.fc_mu.weight_g"))
+def test_the_error_names_a_convolution_without_weight_g(checkpoint_copy):
+    rewrite(checkpoint_copy / "audiovae.safetensors", lambda c: c.pop("encoder.fc_mu.weight_g"))
     with pytest.raises(ValueError, match=r"audio_vae\.encoder\.fc_mu\.weight"):
-        load_model(folder)
+        load_model(checkpoint_copy)
 
 
-def test_a_length_of_a_convolution_that_would_stretch_is_refused(folder):
-    """One length for all channels could be spread over them, but it is not what was trained."""
+def test_a_weight_g_that_would_broadcast_is_refused(checkpoint_copy):
+    """A single value could be broadcast over the channels, but it is not what was trained."""
 
     def shorten(contents):
         contents["encoder.fc_mu.weight_g"] = contents["encoder.fc_mu.weight_g"][:1]
 
-    rewrite(folder / "audiovae.safetensors", shorten)
+    rewrite(checkpoint_copy / "audiovae.safetensors", shorten)
     with pytest.raises(ValueError, match=r"fc_mu\.weight_g has shape \(1, 1, 1\)"):
-        load_model(folder)
+        load_model(checkpoint_copy)
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "audiovae.safetensors"])
-def test_float64_is_named(folder, file):
+def test_the_error_names_a_float64_tensor(checkpoint_copy, file):
     names = []
 
     def widen(contents):
         names.append(sorted(contents)[0])
         contents[names[0]] = contents[names[0]].astype(np.float64)
 
-    rewrite(folder / file, widen)
+    rewrite(checkpoint_copy / file, widen)
     with pytest.raises(ValueError, match=rf"{file}: tensor {names[0]} is float64.*float32$"):
-        load_model(folder)
+        load_model(checkpoint_copy)
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "audiovae.safetensors"])
 @pytest.mark.parametrize("end", [0, 5, 200, -100])
-def test_a_truncated_file_is_named(folder, file, end):
-    path = folder / file
+def test_the_error_names_a_truncated_file(checkpoint_copy, file, end):
+    path = checkpoint_copy / file
     path.write_bytes(path.read_bytes()[:end])
     with pytest.raises(ValueError, match=rf"{file}.*damaged or incomplete") as error:
-        load_model(folder)
+        load_model(checkpoint_copy)
     assert "\n" not in str(error.value)
 
 
-def test_a_header_that_claims_too_much_is_refused(folder):
-    path = folder / "model.safetensors"
+def test_a_header_that_claims_too_much_is_refused(checkpoint_copy):
+    path = checkpoint_copy / "model.safetensors"
     path.write_bytes(struct.pack("<Q", 2**62) + path.read_bytes()[8:])
     with pytest.raises(ValueError, match="damaged"):
-        load_model(folder)
+        load_model(checkpoint_copy)
 
 
 @pytest.mark.parametrize(
     "file", ["config.json", "tokenizer.json", "model.safetensors", "audiovae.safetensors"]
 )
-def test_a_missing_file_is_named(folder, file):
-    (folder / file).unlink()
+def test_the_error_names_a_missing_file(checkpoint_copy, file):
+    (checkpoint_copy / file).unlink()
     with pytest.raises(FileNotFoundError, match=file.replace(".", r"\.")):
-        load_model(folder)
+        load_model(checkpoint_copy)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "[" * 100_000, '"voxcpm2"', "\xff"])
-def test_a_config_that_is_no_config_is_refused(folder, content):
-    (folder / "config.json").write_bytes(content.encode("latin-1"))
+def test_an_invalid_config_is_refused(checkpoint_copy, content):
+    (checkpoint_copy / "config.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(ValueError, match=r"config\.json"):
-        load_model(folder)
+        load_model(checkpoint_copy)
 
 
-def test_an_unknown_dtype_is_refused_before_anything_is_read():
+def test_an_unknown_dtype_is_refused_before_any_file_is_read():
     with pytest.raises(ValueError, match="dtype is 'int8'"):
         load_model("/nowhere", dtype="int8")
 
 
-def test_a_path_that_is_not_there_is_not_looked_up_on_the_hub(tmp_path):
+def test_a_missing_path_is_not_looked_up_on_the_hub(tmp_path):
     for path in (tmp_path / "missing", "./missing/folder", "a/b/c", "~missing/x"):
         with pytest.raises(FileNotFoundError, match="no such folder; check the path"):
             load_model(path)
-    with pytest.raises(ValueError, match="name is empty"):  # and not the folder we are in
+    with pytest.raises(ValueError, match="name is empty"):  # not the working directory
         load_model("")
     with pytest.raises(ValueError, match="no revision 'main'"):
         load_model(tmp_path, revision="main")
@@ -297,7 +291,7 @@ def test_a_path_that_is_not_there_is_not_looked_up_on_the_hub(tmp_path):
 
 
 def test_weights_are_in_memory_once(tmp_path):
-    """A model of 300 MB: loading takes little more than its weights."""
+    """A model of 300 MB loads with little more memory than its weights."""
     wide = checkpoints.write_checkpoint(tmp_path / "wide", "mup")
     config = json.loads((wide / "config.json").read_text())
     config["lm_config"]["vocab_size"] = 1_200_000

@@ -1,4 +1,4 @@
-"""Texts of any length: one voice, exact times, nothing that grows."""
+"""Long texts: one voice, exact times, bounded memory."""
 
 import mlx.core as mx
 import numpy as np
@@ -14,8 +14,11 @@ from mlx_voxcpm2.text.segments import Segment, anchor_of
 
 OPTIONS = GenerationOptions(seed=5, inference_timesteps=2, max_tokens=3)
 SEGMENTS = [
-    Segment("", 0.1), Segment("Hi."), Segment("Hello there you.", 0.8), Segment("Yes.", 0.5),
-]  # fmt: skip
+    Segment("", 0.1),
+    Segment("Hi."),
+    Segment("Hello there you.", 0.8),
+    Segment("Yes.", 0.5),
+]
 PATCHES = 3 * 7680
 
 
@@ -23,39 +26,43 @@ def speak(model, segments=SEGMENTS, **settings):
     return list(speak_long(model, segments, **{"options": OPTIONS, **settings}))
 
 
-def whole(pieces) -> np.ndarray:
-    return np.concatenate([piece.audio for piece in pieces])
+def spoken_alone(model, index: int, **voice):
+    """Result of a segment's text with the seed that it has in the long text."""
+    options = {"seed": 5 + 3 * index, "inference_timesteps": 2, "max_tokens": 3}
+    return model.speak(SEGMENTS[index].text, **options, **voice)
+
+
+def whole(spoken) -> np.ndarray:
+    return np.concatenate([segment.audio for segment in spoken])
 
 
 def test_pauses_and_times_are_exact_to_the_sample(released):
-    pieces = speak(released.model)
-    audio = whole(pieces)
+    spoken = speak(released.model)
+    audio = whole(spoken)
     starts = [0, 4800, 4800 + PATCHES, 4800 + 2 * PATCHES + 38400]
-    assert [round(piece.start * 48000) for piece in pieces] == starts
-    assert [round((piece.end - piece.start) * 48000) for piece in pieces] == [0, *[PATCHES] * 3]
+    assert [round(segment.start * 48000) for segment in spoken] == starts
+    assert [round((segment.end - segment.start) * 48000) for segment in spoken] == [
+        0,
+        *[PATCHES] * 3,
+    ]
     assert len(audio) == starts[-1] + PATCHES + 24000
     silence = np.flatnonzero(audio == 0)
     for begin, length in ((0, 4800), (4800 + 2 * PATCHES, 38400), (starts[-1] + PATCHES, 24000)):
         assert np.isin(np.arange(begin, begin + length), silence).all()
         assert audio[begin - 1] != 0 or not begin
-    assert [piece.text for piece in pieces] == [segment.text for segment in SEGMENTS]
+    assert [segment.text for segment in spoken] == [segment.text for segment in SEGMENTS]
 
 
-def test_without_a_voice_all_are_cloned_from_the_first_long_segment(released):
+def test_without_a_voice_all_segments_are_cloned_from_the_first_long_one(released):
     model = released.model
-    pieces = speak(model)
-    (anchor,) = model.generate(
-        "Hello there you.", seed=5 + 3 * 2, inference_timesteps=2, max_tokens=3
-    )
-    assert relative_error(pieces[2].audio[:PATCHES], anchor.audio) < 1e-4
+    spoken = speak(model)
+    anchor = spoken_alone(model, 2)
+    assert relative_error(spoken[2].audio[:PATCHES], anchor.audio) < 1e-4
     voice = model.encode_audio((np.array(anchor.audio), 48000))
     for index in (1, 3):
-        (alone,) = model.generate(
-            SEGMENTS[index].text, ref_audio=voice, seed=5 + 3 * index, inference_timesteps=2,
-            max_tokens=3,
-        )  # fmt: skip
-        assert relative_error(pieces[index].audio[:PATCHES], alone.audio) < 1e-3
-        assert pieces[index].seed == 5 + 3 * index
+        alone = spoken_alone(model, index, ref_audio=voice)
+        assert relative_error(spoken[index].audio[:PATCHES], alone.audio) < 1e-3
+        assert spoken[index].seed == 5 + 3 * index
 
 
 def test_a_title_is_too_short_to_give_the_voice():
@@ -65,31 +72,27 @@ def test_a_title_is_too_short_to_give_the_voice():
     assert anchor_of([Segment("Hi."), Segment("Hello."), Segment("Yes.")]) == 1
 
 
-def test_a_given_voice_speaks_all(released):
+def test_a_given_voice_speaks_all_segments(released):
     model, clip = released.model, released.waveform("short")
-    pieces = speak(model, ref_audio=clip, instruct="calm")
+    spoken = speak(model, ref_audio=clip, instruct="calm")
     for index in (1, 2):
-        (alone,) = model.generate(
-            SEGMENTS[index].text, ref_audio=clip, instruct="calm", seed=5 + 3 * index,
-            inference_timesteps=2, max_tokens=3,
-        )  # fmt: skip
-        assert relative_error(pieces[index].audio[:PATCHES], alone.audio) < 1e-4
+        alone = spoken_alone(model, index, ref_audio=clip, instruct="calm")
+        assert relative_error(spoken[index].audio[:PATCHES], alone.audio) < 1e-4
 
 
-def test_in_parallel_it_is_the_same_in_the_same_order(released):
+def test_parallel_generation_has_the_same_segments_in_the_same_order(released):
     texts = [Segment(f"{'the ' * length}.") for length in (3, 9, 1, 6, 2)]
     options = GenerationOptions(seed=1, inference_timesteps=2, max_tokens=4)
     alone, together = (speak(released.model, texts, options=options, parallel=n) for n in (1, 3))
-    assert [piece.index for piece in together] == list(range(5))
+    assert [segment.index for segment in together] == list(range(5))
     for one, other in zip(alone, together, strict=True):
         assert (one.seed, one.start, one.end) == (other.seed, other.start, other.end)
         assert relative_error(other.audio, one.audio) < 1e-3
 
 
-def test_nothing_grows_with_the_length(released):
-    """Neither the prompts nor the memory that MLX holds."""
+def test_prompts_and_memory_do_not_grow_with_the_length(released):
     mx.clear_cache()
-    held = []
+    memory = []
     lengths = set()
     request = released.model.request
 
@@ -102,14 +105,14 @@ def test_nothing_grows_with_the_length(released):
     released.model.request = counting
     try:
         for _ in speak_long(released.model, texts, options=OPTIONS):
-            held.append(mx.get_active_memory())
+            memory.append(mx.get_active_memory())
     finally:
         del released.model.request
     assert len(lengths) == 2, "the first without a reference, all others with the same"
-    assert held[-1] <= held[2] * 1.01
+    assert memory[-1] <= memory[2] * 1.01
 
 
-def test_a_run_that_was_stopped_goes_on_and_ends_the_same(released, tmp_path):
+def test_a_stopped_run_resumes_with_the_same_result(released, tmp_path):
     unbroken = speak(released.model, cache=SegmentCache(tmp_path / "a", "model"))
     run = speak_long(
         released.model, SEGMENTS, options=OPTIONS, cache=SegmentCache(tmp_path / "b", "model")
@@ -117,35 +120,35 @@ def test_a_run_that_was_stopped_goes_on_and_ends_the_same(released, tmp_path):
     assert [next(run).was_cached for _ in range(2)] == [False, False]
     run.close()
     again = speak(released.model, cache=SegmentCache(tmp_path / "b", "model"))
-    assert [piece.was_cached for piece in again if piece.text] == [True, True, False]
+    assert [segment.was_cached for segment in again if segment.text] == [True, True, False]
     assert np.array_equal(whole(again), whole(unbroken))
     third = speak(released.model, cache=SegmentCache(tmp_path / "b", "model"))
-    assert all(piece.was_cached for piece in third if piece.text)
+    assert all(segment.was_cached for segment in third if segment.text)
     assert np.array_equal(whole(third), whole(unbroken))
 
 
-def test_what_has_changed_is_spoken_anew(released, tmp_path):
+def test_changed_segments_are_generated_again(released, tmp_path):
     speak(released.model, cache=SegmentCache(tmp_path / "a", "model"))
 
-    def kept(segments=SEGMENTS, settings="model", **others):
-        pieces = speak(
+    def cached(segments=SEGMENTS, settings="model", **others):
+        spoken = speak(
             released.model, segments, cache=SegmentCache(tmp_path / "a", settings), **others
         )
-        return [piece.was_cached for piece in pieces if piece.text]
+        return [segment.was_cached for segment in spoken if segment.text]
 
-    assert kept([*SEGMENTS[:3], Segment("No.")]) == [True, True, False]
-    assert kept(crossfade=0.01)[:2] == [True, True], "joins are made anew anyway"
-    assert kept([*SEGMENTS[:2], Segment("Hello there all of you."), SEGMENTS[3]]) == [False] * 3
-    assert kept(settings="another model") == [False] * 3
-    assert kept(settings="another model", instruct="calm") == [False] * 3
+    assert cached([*SEGMENTS[:3], Segment("No.")]) == [True, True, False]
+    assert cached(crossfade=0.01)[:2] == [True, True], "joins are not cached"
+    assert cached([*SEGMENTS[:2], Segment("Hello there all of you."), SEGMENTS[3]]) == [False] * 3
+    assert cached(settings="another model") == [False] * 3
+    assert cached(settings="another model", instruct="calm") == [False] * 3
     (tmp_path / "a" / "000001.safetensors").write_bytes(b"damaged")
-    assert kept(settings="another model", instruct="calm") == [False, True, True]
+    assert cached(settings="another model", instruct="calm") == [False, True, True]
 
 
-def test_the_seed_of_the_last_time_is_found_again(tmp_path):
+def test_the_seed_of_the_previous_run_is_used_again(tmp_path):
     parts = SegmentCache(tmp_path / "a")
     seed = parts.seed()
-    assert not (tmp_path / "a").exists(), "nothing is there before something is spoken"
+    assert not (tmp_path / "a").exists(), "the folder is made by the first segment"
     from mlx_voxcpm2.long_form.cache import CachedSegment
 
     parts.write(0, "x", CachedSegment(np.zeros(3, np.float32), 1, "stop"))
@@ -154,7 +157,7 @@ def test_the_seed_of_the_last_time_is_found_again(tmp_path):
     assert not (tmp_path / "a").exists()
 
 
-def test_neighbours_fade_into_each_other():
+def test_adjacent_segments_are_crossfaded():
     joiner = SegmentJoiner(1000, crossfade=0.1)
     ones = np.ones(1000, np.float32)
     sounds = [joiner.add(ones, 0, False), joiner.add(ones, 0.5, False), joiner.add(ones, 0, True)]
@@ -178,8 +181,8 @@ def test_levels_are_matched_to_the_first_within_limits():
     assert np.array_equal(plain, noise)
 
 
-def test_matching_a_level_never_clips():
-    """The gain ends where the peak would pass 0.95, and a louder peak is left alone."""
+def test_level_matching_never_clips():
+    """The gain is limited to a peak of 0.95, and audio with a louder peak is unchanged."""
     time = np.arange(48000) / 48000
     tone = np.sin(2 * np.pi * 200 * time).astype(np.float32)
 
@@ -195,14 +198,14 @@ def test_matching_a_level_never_clips():
         np.testing.assert_allclose(np.abs(audio).max(), expected, rtol=0.02)
 
 
-def test_a_poor_clip_is_warned_of_once_for_a_long_text(released, caplog):
+def test_a_long_text_warns_once_of_a_poor_clip(released, caplog):
     quiet = np.random.default_rng(0).normal(size=48000).astype(np.float32) * 0.01
-    pieces = speak(released.model, ref_audio=(quiet, 48000))
-    assert len(pieces) == len(SEGMENTS)
+    spoken = speak(released.model, ref_audio=(quiet, 48000))
+    assert len(spoken) == len(SEGMENTS)
     assert caplog.text.count("ref_audio is quiet") == 1
 
 
-def test_subtitles_say_when():
+def test_subtitles_have_the_times_of_the_segments():
     cues = [("One & two.", 0.0, 1.25), ("Three.", 3599.9996, 3661.5)]
     assert subtitles(cues, ".srt") == (
         "1\n00:00:00,000 --> 00:00:01,250\nOne & two.\n\n2\n01:00:00,000 --> 01:01:01,500\nThree.\n"
@@ -214,9 +217,11 @@ def test_subtitles_say_when():
 
 def test_bad_settings_are_refused_at_once(released):
     for settings, line in (
-        ({"parallel": 0}, "parallel"), ({"crossfade": -1}, "crossfade"),
-        ({"prompt_text": "a"}, "prompt_audio"), ({"ref_audio": "missing.wav"}, "missing.wav"),
+        ({"parallel": 0}, "parallel"),
+        ({"crossfade": -1}, "crossfade"),
+        ({"prompt_text": "a"}, "prompt_audio"),
+        ({"ref_audio": "missing.wav"}, "missing.wav"),
         ({"voice": "a.safetensors", "ref_audio": "b.wav"}, "both given"),
-    ):  # fmt: skip
+    ):
         with pytest.raises((ValueError, FileNotFoundError), match=line):
             speak_long(released.model, "Hello.", **settings)

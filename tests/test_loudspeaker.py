@@ -114,13 +114,13 @@ def test_a_failure_at_the_end_is_reported_too(sounddevice):
         speaker.close()
 
 
-def test_a_missing_package_is_named(monkeypatch):
+def test_the_error_names_a_missing_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "sounddevice", None)
     with pytest.raises(ValueError, match=r"^loudspeaker: .*pip install 'mlx-voxcpm2\[play\]'$"):
         Loudspeaker(RATE)
 
 
-def test_a_missing_library_is_named(tmp_path, monkeypatch):
+def test_the_error_names_a_missing_library(tmp_path, monkeypatch):
     (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')")
     monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
     monkeypatch.syspath_prepend(tmp_path)

@@ -1,4 +1,4 @@
-"""A manifest's lines are read as upstream reads them, and each bad one is named with its number."""
+"""Manifest lines are read as upstream reads them, and errors name the line."""
 
 import json
 import shutil
@@ -14,15 +14,15 @@ SPEECH = (0.5 * np.sin(np.arange(16000) * 0.05)).astype(np.float32)
 
 
 @pytest.fixture
-def folder(tmp_path):
-    """Clips of a second at 16 kHz, beside which a manifest goes."""
+def clips_folder(tmp_path):
+    """Folder with clips of a second at 16 kHz, for a manifest."""
     for name in ("a", "b", "c"):
         soundfile.write(tmp_path / f"{name}.wav", SPEECH, 16000)
     return tmp_path
 
 
 def write(folder, *lines, name="train.jsonl"):
-    """A manifest of objects, or of texts as they are."""
+    """A manifest of objects, or of lines given as text."""
     path = folder / name
     text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
     path.write_text(text, encoding="utf-8")
@@ -44,9 +44,9 @@ def only_problem(folder, *lines, **arguments) -> tuple:
     return found[0]
 
 
-def test_every_field_of_a_line_is_read(folder):
+def test_every_field_of_a_line_is_read(clips_folder):
     path = write(
-        folder,
+        clips_folder,
         {"audio": "a.wav", "text": "one", "duration": 1.0, "dataset_id": 3},
         "",
         {"audio": "b.wav", "text": " 二\n", "ref_audio": "c.wav", "is_prompt": True},
@@ -54,42 +54,42 @@ def test_every_field_of_a_line_is_read(folder):
         "  \t",
     )
     lines = [
-        Line(1, folder / "a.wav", "one"),
-        Line(3, folder / "b.wav", " 二\n", folder / "c.wav", True),
-        Line(4, folder / "c.wav", "3"),
+        Line(1, clips_folder / "a.wav", "one"),
+        Line(3, clips_folder / "b.wav", " 二\n", clips_folder / "c.wav", True),
+        Line(4, clips_folder / "c.wav", "3"),
     ]
     assert read_manifest(path) == (lines, [])
 
 
 def test_paths_start_from_the_manifest_then_from_the_working_directory(
-    folder, tmp_path_factory, monkeypatch
+    clips_folder, tmp_path_factory, monkeypatch
 ):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     monkeypatch.chdir(elsewhere)
-    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("HOME", str(clips_folder))
     for name in ("a.wav", "d.wav"):
-        shutil.copy(folder / "b.wav", elsewhere / name)
-    path = write(folder, *(good(audio=name) for name in ("a.wav", "d.wav", "~/c.wav")))
+        shutil.copy(clips_folder / "b.wav", elsewhere / name)
+    path = write(clips_folder, *(good(audio=name) for name in ("a.wav", "d.wav", "~/c.wav")))
     found = [line.audio.resolve() for line in read_manifest(path)[0]]
-    assert found == [folder / "a.wav", elsewhere / "d.wav", folder / "c.wav"]
-    absolute = write(elsewhere, good(audio=str(folder / "a.wav")))
-    assert read_manifest(absolute)[0][0].audio == folder / "a.wav"
+    assert found == [clips_folder / "a.wav", elsewhere / "d.wav", clips_folder / "c.wav"]
+    absolute = write(elsewhere, good(audio=str(clips_folder / "a.wav")))
+    assert read_manifest(absolute)[0][0].audio == clips_folder / "a.wav"
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
-def test_a_byte_order_mark_and_either_line_ending_are_fine(ending, folder):
-    path = folder / "train.jsonl"
+def test_a_byte_order_mark_and_either_line_ending_are_accepted(ending, clips_folder):
+    path = clips_folder / "train.jsonl"
     lines = [json.dumps(good(text="a\u2028b"), ensure_ascii=False), json.dumps(good())]
     path.write_bytes(b"\xef\xbb\xbf" + (ending.join(lines) + ending).encode())
     assert [line.text for line in read_manifest(path)[0]] == ["a\u2028b", "one"]
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 44100])
-def test_any_rate_and_channels_are_fine(rate, folder):
-    soundfile.write(folder / "a.wav", np.stack([SPEECH, SPEECH], axis=1), rate)
+def test_any_sample_rate_and_channel_count_is_accepted(rate, clips_folder):
+    soundfile.write(clips_folder / "a.wav", np.stack([SPEECH, SPEECH], axis=1), rate)
     limits = Limits(min_seconds=16000 / rate - 0.01, max_seconds=16000 / rate + 0.01)
-    assert problems(folder, good(), limits=limits) == []
-    assert problems(folder, good(), limits=Limits(9, 10))
+    assert problems(clips_folder, good(), limits=limits) == []
+    assert problems(clips_folder, good(), limits=Limits(9, 10))
 
 
 @pytest.mark.parametrize(
@@ -112,8 +112,8 @@ def test_any_rate_and_channels_are_fine(rate, folder):
         (good(is_prompt="no"), "is_prompt is 'no'"),
     ],
 )
-def test_a_bad_line_is_named(line, message, folder):
-    number, severity, said = only_problem(folder, good(), line)
+def test_the_error_names_a_bad_line(line, message, clips_folder):
+    number, severity, said = only_problem(clips_folder, good(), line)
     assert (number, severity) == (2, "error")
     assert said.startswith(message) and "\n" not in said
 
@@ -134,29 +134,29 @@ def test_a_bad_line_is_named(line, message, folder):
         ("x" * 300, "cannot be read"),
     ],
 )
-def test_audio_that_cannot_be_used_is_an_error(field, name, message, folder):
-    (folder / "folder").mkdir()
-    (folder / "empty.wav").touch()
-    (folder / "text.wav").write_text("speech")
-    soundfile.write(folder / "no_samples.wav", SPEECH[:0], 16000)
-    soundfile.write(folder / "nan.wav", np.append(SPEECH, np.nan), 16000, "FLOAT")
-    soundfile.write(folder / "silent.wav", 0 * SPEECH, 16000)
-    soundfile.write(folder / "dither.wav", SPEECH / 2**14, 16000)
-    number, severity, said = only_problem(folder, good(audio="b.wav") | {field: name})
+def test_audio_that_cannot_be_used_is_an_error(field, name, message, clips_folder):
+    (clips_folder / "folder").mkdir()
+    (clips_folder / "empty.wav").touch()
+    (clips_folder / "text.wav").write_text("speech")
+    soundfile.write(clips_folder / "no_samples.wav", SPEECH[:0], 16000)
+    soundfile.write(clips_folder / "nan.wav", np.append(SPEECH, np.nan), 16000, "FLOAT")
+    soundfile.write(clips_folder / "silent.wav", 0 * SPEECH, 16000)
+    soundfile.write(clips_folder / "dither.wav", SPEECH / 2**14, 16000)
+    number, severity, said = only_problem(clips_folder, good(audio="b.wav") | {field: name})
     assert (number, severity) == (1, "error")
     assert said.startswith(f"{field} {name!r}: ") and message in said and "\n" not in said
 
 
-def test_a_quiet_clip_is_no_silence(folder):
-    soundfile.write(folder / "a.wav", SPEECH / 1000, 16000)
-    assert problems(folder, good()) == []
+def test_a_quiet_clip_is_not_silent(clips_folder):
+    soundfile.write(clips_folder / "a.wav", SPEECH / 1000, 16000)
+    assert problems(clips_folder, good()) == []
 
 
 @pytest.mark.parametrize("field", ["audio", "ref_audio"])
-def test_unusual_lengths_are_warnings(field, folder):
+def test_unusual_lengths_are_warnings(field, clips_folder):
     def said(samples, **arguments):
-        soundfile.write(folder / "d.wav", np.resize(SPEECH, samples), 16000)
-        return problems(folder, good() | {field: "d.wav"}, **arguments)
+        soundfile.write(clips_folder / "d.wav", np.resize(SPEECH, samples), 16000)
+        return problems(clips_folder, good() | {field: "d.wav"}, **arguments)
 
     assert said(4800) == said(480_000) == []
     [(_, severity, message)] = said(4799)
@@ -168,15 +168,15 @@ def test_unusual_lengths_are_warnings(field, folder):
     assert len(said(7999, limits=limits)) == len(said(32001, limits=limits)) == 1
 
 
-def test_what_the_model_has_no_room_for_is_an_error(folder, released):
+def test_a_line_too_long_for_the_model_is_an_error(clips_folder, released):
     model = released.model
-    soundfile.write(folder / "d.wav", SPEECH[: 3 * 2560 + 1], 16000)
+    soundfile.write(clips_folder / "d.wav", SPEECH[: 3 * 2560 + 1], 16000)
     plain, cloned = good(), good(text="two words", ref_audio="d.wav")
     needs = len(model.tokenize("one")) + 2 + 7
     needs_too = len(model.tokenize("two words")) + 2 + 7 + 4 + 2
 
     def said(line, limit):
-        return problems(folder, line, model=model, limits=Limits(max_positions=limit))
+        return problems(clips_folder, line, model=model, limits=Limits(max_positions=limit))
 
     assert said(plain, needs) == said(cloned, needs_too) == []
     for line, needed in ((plain, needs), (cloned, needs_too)):
@@ -184,48 +184,48 @@ def test_what_the_model_has_no_room_for_is_an_error(folder, released):
         assert (number, severity) == (1, "error")
         assert f"{needed} positions, 1 more than the {needed - 1} " in message
     too_long = good(text="word " * model.config.context_length)
-    assert "positions" in only_problem(folder, too_long, model=model)[2]
+    assert "positions" in only_problem(clips_folder, too_long, model=model)[2]
     assert len(said(too_long, 10**6)) == 1
-    assert problems(folder, too_long) == []
+    assert problems(clips_folder, too_long) == []
 
 
-def test_what_is_there_twice_is_a_warning(folder):
+def test_a_duplicate_line_is_a_warning(clips_folder):
     lines = [good(), good(text="two"), good(audio="b.wav"), good(ref_audio="b.wav"), good()]
-    assert only_problem(folder, *lines)[:2] == (5, "warning")
-    assert "line 1;" in only_problem(folder, *lines)[2]
-    number, _, message = only_problem(folder, *lines, *lines[1:3])
+    assert only_problem(clips_folder, *lines)[:2] == (5, "warning")
+    assert "line 1;" in only_problem(clips_folder, *lines)[2]
+    number, _, message = only_problem(clips_folder, *lines, *lines[1:3])
     assert number == 5 and "line 1 (and there are 2 more lines);" in message
 
 
-def test_a_clip_as_its_own_reference_is_a_warning(folder):
-    number, severity, message = only_problem(folder, good(ref_audio="./a.wav"))
+def test_a_clip_as_its_own_reference_is_a_warning(clips_folder):
+    number, severity, message = only_problem(clips_folder, good(ref_audio="./a.wav"))
     assert (number, severity) == (1, "warning") and "itself" in message
 
 
-def test_fields_that_have_no_use_are_named_once(folder):
+def test_unused_fields_are_named_once(clips_folder):
     lines = [good(), *(good(text=str(i), ref_adio="b.wav") for i in range(3))]
-    number, severity, message = only_problem(folder, *lines)
+    number, severity, message = only_problem(clips_folder, *lines)
     assert (number, severity) == (2, "warning")
     assert "'ref_adio'" in message and "2 more lines" in message and "ref_audio" in message
 
 
-def test_every_bad_line_is_listed_in_order(folder):
+def test_every_bad_line_is_listed_in_order(clips_folder):
     wrong = {"text": 3, "ref_audio": "x.wav"}
     lines = ["{", good(extra=1), good(text=""), wrong, "", good(audio="x.wav"), good()]
-    found = problems(folder, *lines)
+    found = problems(clips_folder, *lines)
     assert [number for number, _, _ in found] == [1, 2, 3, 4, 4, 4, 6, 7]
     assert [number for number, severity, _ in found if severity == "warning"] == [2, 7]
 
 
-def test_the_summary_names_the_first_bad_line_and_their_count(folder):
-    path = write(folder, good(), good(), {"text": 3}, good(audio="x.wav"), good(text="ok"))
+def test_the_summary_names_the_first_bad_line_and_their_count(clips_folder):
+    path = write(clips_folder, good(), good(), {"text": 3}, good(audio="x.wav"), good(text="ok"))
     message = summary(path, *read_manifest(path))
     assert message.startswith(f"{path}: line 3: audio is missing")
     assert message.endswith("(2 of 5 lines cannot be used)") and "\n" not in message
 
 
-def test_a_line_that_is_not_utf_8_is_an_error(folder):
-    path = write(folder, good(text="eins"), good(text="zw"))
+def test_a_line_that_is_not_utf_8_is_an_error(clips_folder):
+    path = write(clips_folder, good(text="eins"), good(text="zw"))
     path.write_bytes(path.read_bytes().replace(b"zw", "zwölf".encode("latin-1")))
     _, [problem] = read_manifest(path)
     assert (problem.number, problem.severity) == (2, "error")
@@ -233,21 +233,21 @@ def test_a_line_that_is_not_utf_8_is_an_error(folder):
 
 
 @pytest.mark.parametrize("content", ["", "\n \n", "\ufeff\n"])
-def test_an_empty_manifest_is_an_error(content, folder):
-    path = write(folder, content)
+def test_an_empty_manifest_is_an_error(content, clips_folder):
+    path = write(clips_folder, content)
     _, [problem] = read_manifest(path)
     assert (problem.number, problem.severity) == (0, "error")
     assert str(problem).startswith("there is nothing in it; ")
 
 
-def test_a_manifest_that_is_no_file_is_refused(folder):
+def test_a_manifest_that_is_no_file_is_refused(clips_folder):
     with pytest.raises(FileNotFoundError, match=r"none\.jsonl: no such file; check the path"):
-        read_manifest(folder / "none.jsonl")
+        read_manifest(clips_folder / "none.jsonl")
     with pytest.raises(ValueError, match="is a folder; give a file"):
-        read_manifest(folder)
+        read_manifest(clips_folder)
 
 
-def test_a_clip_of_many_lines_is_read_once(folder, monkeypatch):
+def test_a_clip_of_many_lines_is_read_once(clips_folder, monkeypatch):
     from mlx_voxcpm2.training import manifest
 
     read, names = manifest.read_audio, []
@@ -255,13 +255,13 @@ def test_a_clip_of_many_lines_is_read_once(folder, monkeypatch):
         manifest, "read_audio", lambda path, *rest: names.append(path.name) or read(path, *rest)
     )
     lines = [good(text=str(i), ref_audio="b.wav") for i in range(3)] + [good(audio="x.wav")] * 2
-    problems(folder, *lines)
+    problems(clips_folder, *lines)
     assert sorted(names) == ["a.wav", "b.wav", "x.wav"]
 
 
 @pytest.mark.parametrize(
     "wrong", [{"min_seconds": -1}, {"min_seconds": 31}, {"max_seconds": 0}, {"max_positions": 0}]
 )
-def test_limits_that_nothing_could_meet_are_refused(wrong):
+def test_impossible_limits_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Limits(**wrong)

@@ -7,7 +7,6 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-import checkpoints
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -27,44 +26,28 @@ SHORT = {"max_tokens": 4, "seed": 3, "ddpm_steps": 2, "cfg_scale": 1.5}
 
 
 @pytest.fixture(scope="module")
-def case(make_case):
-    return make_case("released")
-
-
-@pytest.fixture(scope="module")
-def folder(case, tmp_path_factory):
-    """clip.wav, and voices/anna.safetensors, its voice."""
-    folder = tmp_path_factory.mktemp("mlx_audio")
-    samples, rate = case.waveform("ref")
-    clip = checkpoints.write_wav(folder / "clip.wav", samples, rate)
-    (folder / "voices").mkdir()
-    case.model.make_voice(clip).save(folder / "voices/anna.safetensors")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def ours(case):
+def sixteen_bit_model(released):
     """The model at 16 bits, as mlx-audio loads it."""
-    return load_model(case.folder)
+    return load_model(released.folder)
 
 
 @pytest.fixture
-def plugin(case, monkeypatch, folder):
-    monkeypatch.setenv("MLX_VOXCPM2_VOICES", str(folder / "voices"))
+def plugin(released, monkeypatch, anna_folder):
+    monkeypatch.setenv("MLX_VOXCPM2_VOICES", str(anna_folder / "voices"))
     register()
     from mlx_audio.utils import load_model as load
 
-    return load(str(case.folder))
+    return load(str(released.folder))
 
 
 def joined(results) -> np.ndarray:
     return np.concatenate([np.array(result.audio) for result in results])
 
 
-def test_mlx_audios_loader_returns_this_model(plugin, ours):
+def test_mlx_audios_loader_returns_this_model(plugin, sixteen_bit_model):
     result = joined(plugin.generate(TEXT, **SHORT, verbose=True, lang_code="en", gender="male"))
     options = {"max_tokens": 4, "seed": 3, "inference_timesteps": 2, "cfg_value": 1.5}
-    assert np.array_equal(result, joined(ours.generate(TEXT, **options)))
+    assert np.array_equal(result, joined(sixteen_bit_model.generate(TEXT, **options)))
     streamed = joined(plugin.generate(TEXT, **SHORT, stream=True, streaming_interval=2.0))
     assert np.array_equal(result, streamed)
 
@@ -97,9 +80,9 @@ def test_every_part_of_a_voice_is_a_keyword(plugin, monkeypatch):
     assert given == {**voice, "stream": False}
 
 
-def test_a_clip_may_be_a_path_or_samples(plugin, folder):
-    samples, rate = soundfile.read(folder / "clip.wav", dtype="float32")
-    by_path = joined(plugin.generate(TEXT, **SHORT, ref_audio=str(folder / "clip.wav")))
+def test_a_clip_may_be_a_path_or_samples(plugin, anna_folder):
+    samples, rate = soundfile.read(anna_folder / "clip.wav", dtype="float32")
+    by_path = joined(plugin.generate(TEXT, **SHORT, ref_audio=str(anna_folder / "clip.wav")))
     assert len(by_path) and not np.array_equal(by_path, joined(plugin.generate(TEXT, **SHORT)))
     # At the model's rate, as mlx-audio's server reads it.
     times = np.arange(0, len(samples), rate / plugin.sample_rate)
@@ -115,24 +98,25 @@ def test_a_speed_is_refused(plugin):
         plugin.generate(TEXT, speed=1.5)
 
 
-def test_mlx_audios_command_writes_a_file(case, folder, ours):
+def test_mlx_audios_command_writes_a_file(released, anna_folder, sixteen_bit_model):
     command = [sys.executable, "-m", "mlx_voxcpm2.mlx_audio", "tts.generate"]
-    flags = ["--model", str(case.folder), "--text", TEXT, "--file_prefix", "said"]
+    flags = ["--model", str(released.folder), "--text", TEXT, "--file_prefix", "said"]
     flags += ["--ref_audio", "clip.wav", "--max_tokens", "4", "--ddpm_steps", "2"]
-    done = subprocess.run([*command, *flags], capture_output=True, text=True, cwd=folder)
+    done = subprocess.run([*command, *flags], capture_output=True, text=True, cwd=anna_folder)
     assert done.returncode == 0, done.stderr
-    assert soundfile.info(folder / "said_000.wav").frames == 4 * ours.patch_samples
-    assert "Transcribing" not in done.stdout  # nobody asked for Whisper
+    frames = soundfile.info(anna_folder / "said_000.wav").frames
+    assert frames == 4 * sixteen_bit_model.patch_samples
+    assert "Transcribing" not in done.stdout  # Whisper is not loaded
 
 
-def test_mlx_audios_command_passes_clips_on_as_paths(plugin, folder, monkeypatch):
-    """It would resample them in another way, and transcribe them."""
+def test_mlx_audios_command_passes_clips_on_as_paths(plugin, anna_folder, monkeypatch):
+    """mlx-audio would resample the clips in another way, and transcribe them."""
     from mlx_audio.tts.generate import generate_audio
 
     given = {}
     monkeypatch.setattr(plugin, "generate", lambda **fields: given.update(fields) or [])
-    generate_audio(TEXT, model=plugin, ref_audio=str(folder / "clip.wav"))
-    assert given["ref_audio"] == str(folder / "clip.wav") and given["ref_text"] is None
+    generate_audio(TEXT, model=plugin, ref_audio=str(anna_folder / "clip.wav"))
+    assert given["ref_audio"] == str(anna_folder / "clip.wav") and given["ref_text"] is None
 
 
 def test_other_commands_are_refused():
@@ -143,37 +127,37 @@ def test_other_commands_are_refused():
 
 
 @pytest.fixture(scope="module")
-def answers(case, folder):
+def server_responses(released, anna_folder):
     """Responses of mlx-audio's own server code, by the name of the request."""
     script = Path(__file__).parent / "mlx_audio_requests.py"
-    environment = {**os.environ, "MLX_VOXCPM2_VOICES": str(folder / "voices")}
-    command = [sys.executable, str(script), str(case.folder), str(folder)]
+    environment = {**os.environ, "MLX_VOXCPM2_VOICES": str(anna_folder / "voices")}
+    command = [sys.executable, str(script), str(released.folder), str(anna_folder)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_mlx_audios_server_speaks_with_this_model(answers, ours):
-    assert answers["is_ours"]
+def test_mlx_audios_server_speaks_with_this_model(server_responses, sixteen_bit_model):
+    assert server_responses["is_ours"]
     for name in ("plain", "beside", "design", "clip"):
-        (file,) = answers[name]
-        assert soundfile.info(file).frames == 3 * ours.patch_samples, name
+        (file,) = server_responses[name]
+        assert soundfile.info(file).frames == 3 * sixteen_bit_model.patch_samples, name
 
 
-def test_mlx_audios_server_streams(answers, ours):
-    frames = [soundfile.info(file).frames for file in answers["stream"]]
-    patch = ours.patch_samples
+def test_mlx_audios_server_streams(server_responses, sixteen_bit_model):
+    frames = [soundfile.info(file).frames for file in server_responses["stream"]]
+    patch = sixteen_bit_model.patch_samples
     assert frames == [2 * patch, patch]  # of at least 0.2 s, but for the last
 
 
-def test_mlx_audios_server_reports_errors(answers):
+def test_mlx_audios_server_reports_errors(server_responses):
     for name, words in (
         ("unknown", "there is no voice 'alloy'; there are: default, anna"),
         ("path", "there is no voice"),
         ("fast", "say how fast"),
         ("empty", "text is empty"),
     ):
-        (message,) = answers[name]
+        (message,) = server_responses[name]
         assert words in message
 
 
@@ -189,7 +173,7 @@ def test_requests_without_a_clip_share_a_batch(plugin):
     assert not plugin.supports_tts_continuous_batch(ref_audio="clip.wav")
 
 
-def test_a_session_generates_several_requests_at_once(plugin, ours):
+def test_a_session_generates_several_requests_at_once(plugin, sixteen_bit_model):
     from mlx_audio.tts.continuous import TTSBatchItem, TTSBatchOptions
 
     options = TTSBatchOptions(temperature=1.0, max_tokens=3, max_batch_size=2)
@@ -204,17 +188,17 @@ def test_a_session_generates_several_requests_at_once(plugin, ours):
     assert [event.sequence_id for event in events] == [10, 12]
     for event in events:
         assert event.done and event.error is None
-        assert event.samples == len(event.audio) == 3 * ours.patch_samples
-        assert (event.token_count, event.sample_rate) == (3, ours.sample_rate)
+        assert event.samples == len(event.audio) == 3 * sixteen_bit_model.patch_samples
+        assert (event.token_count, event.sample_rate) == (3, sixteen_bit_model.sample_rate)
 
 
-def test_mlx_audios_command_needs_no_portaudio(case, tmp_path):
+def test_mlx_audios_command_needs_no_portaudio(released, tmp_path):
     (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')")
     command = [sys.executable, "-m", "mlx_voxcpm2.mlx_audio", "tts.generate"]
-    flags = ["--model", str(case.folder), "--text", TEXT, "--max_tokens", "2"]
+    flags = ["--model", str(released.folder), "--text", TEXT, "--max_tokens", "2"]
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run(
         [*command, *flags], capture_output=True, text=True, cwd=tmp_path, env=environment
     )
     assert done.returncode == 0, done.stderr
-    assert soundfile.info(tmp_path / "audio_000.wav").frames == 2 * case.model.patch_samples
+    assert soundfile.info(tmp_path / "audio_000.wav").frames == 2 * released.model.patch_samples

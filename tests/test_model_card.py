@@ -1,4 +1,4 @@
-"""A model card says what the files hold, in the metadata that the hub reads and in words."""
+"""Model cards describe the files in words and in the metadata that the hub reads."""
 
 import json
 import re
@@ -29,32 +29,22 @@ LANGUAGES = """ar my zh da nl en fi fr de el he hi id it ja km ko lo ms no pl pt
 tr vi""".split()
 
 
-@pytest.fixture(scope="module")
-def bf16(make_case, tmp_path_factory) -> Path:
-    return convert(make_case("mup").folder, tmp_path_factory.mktemp("converted") / "bf16")
-
-
 @pytest.fixture
-def folder(bf16, tmp_path) -> Path:
-    return Path(shutil.copytree(bf16, tmp_path / "checkpoint"))
-
-
-@pytest.fixture
-def quantised(folder):
-    """Quantises the checkpoint: bits of the language model, of the diffusion transformer."""
+def quantised(converted_copy):
+    """Function that quantises the language model and the diffusion transformer to given bits."""
 
     def write(lm: int, dit: int) -> Path:
-        model = load_model(folder, "bfloat16")
+        model = load_model(converted_copy, "bfloat16")
         settings = {"group_size": 32, "bits": lm, "mode": "affine"}
         layers = [f"feat_decoder.{path}" for path in quantise(model.feat_decoder, dit)]
         quantise(model.base_lm, lm)
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads((converted_copy / "config.json").read_text())
         config["quantization"] = settings | {layer: settings | {"bits": dit} for layer in layers}
-        (folder / "config.json").write_text(json.dumps(config))
+        (converted_copy / "config.json").write_text(json.dumps(config))
         weights = dict(tree_flatten(model.parameters()))
-        mx.save_safetensors(str(folder / "model.safetensors"), weights, {"format": "mlx"})
-        load_model(folder, "bfloat16")
-        return folder
+        mx.save_safetensors(str(converted_copy / "model.safetensors"), weights, {"format": "mlx"})
+        load_model(converted_copy, "bfloat16")
+        return converted_copy
 
     def quantise(module: nn.Module, bits: int) -> list[str]:
         def fits(_: str, layer: nn.Module) -> bool:
@@ -72,14 +62,14 @@ def card(folder: Path, **options: object) -> str:
 
 
 def sizes(text: str) -> list[float]:
-    """The size of all weights and those of the parts, in bytes as far as they are written."""
+    """Sizes in the card in bytes, as far as they are written: all weights, then the parts."""
     units = {"GB": 1e9, "MB": 1e6, "kB": 1e3}
     found = re.findall(r"(?:^|\| )([\d.]+) ([GMk]B)(?: of weights| \|$)", text, re.MULTILINE)
     return [float(number) * units[unit] for number, unit in found]
 
 
-def test_the_hub_reads_its_metadata(folder):
-    data = ModelCard(card(folder)).data
+def test_the_hub_reads_the_cards_metadata(converted_copy):
+    data = ModelCard(card(converted_copy)).data
     named = (data.license, data.library_name, data.pipeline_tag)
     assert named == ("apache-2.0", "mlx", "text-to-speech")
     assert data.language == LANGUAGES and len(LANGUAGES) == 30
@@ -89,7 +79,7 @@ def test_the_hub_reads_its_metadata(folder):
 
 
 @pytest.mark.parametrize("bits", [8, 6, 4])
-def test_a_quantised_checkpoint_is_known_as_one(quantised, bits):
+def test_a_quantised_checkpoint_is_described_as_quantised(quantised, bits):
     text = card(quantised(bits, bits))
     data = ModelCard(text).data
     assert data.base_model_relation == "quantized"
@@ -99,7 +89,7 @@ def test_a_quantised_checkpoint_is_known_as_one(quantised, bits):
     assert f"{bits} bits (affine) in groups of 32" in text
 
 
-def test_a_mixed_checkpoint_tells_each_part(quantised):
+def test_the_card_of_a_mixed_checkpoint_lists_each_part(quantised):
     text = card(quantised(4, 8))
     assert {"4-bit", "8-bit"} < set(ModelCard(text).data.tags)
     assert "# VoxCPM2, quantised, for MLX" in text
@@ -112,11 +102,11 @@ def test_a_mixed_checkpoint_tells_each_part(quantised):
 
 
 @pytest.mark.parametrize("bits", [None, 8, 4])
-def test_its_sizes_are_those_of_the_file(folder, quantised, bits):
+def test_sizes_are_those_of_the_file(converted_copy, quantised, bits):
     if bits:
         quantised(bits, bits)
-    whole, *parts = sizes(card(folder))
-    tensors = mx.load(str(folder / "model.safetensors")).values()
+    whole, *parts = sizes(card(converted_copy))
+    tensors = mx.load(str(converted_copy / "model.safetensors")).values()
     assert abs(sum(value.nbytes for value in tensors) - whole) < 0.006 * whole
     assert len(parts) == 6 and abs(sum(parts) - whole) < 0.01 * whole
 
@@ -138,8 +128,8 @@ def test_a_size_has_three_digits(count, text):
     assert f"\n{text} of weights:\n" in card_text(contents, REPO, "org/base", None)
 
 
-def test_its_examples_are_right(folder):
-    text = card(folder)
+def test_examples_are_right(converted_copy):
+    text = card(converted_copy)
     (command,) = re.findall(r"^python -m mlx_voxcpm2.generate (.+)$", text, re.MULTILINE)
     args = generate.build_parser("").parse_args(shlex.split(command))
     assert (args.model, args.text) == (REPO, "Hello.")
@@ -148,7 +138,7 @@ def test_its_examples_are_right(folder):
     assert f'load_model("{REPO}")' in example
 
 
-def test_mlx_audio_is_promised_for_its_layout_only(make_case, tmp_path):
+def test_mlx_audio_is_named_only_for_its_layout(make_case, tmp_path):
     command = f"python -m mlx_audio.tts.generate --model {REPO}"
     for layout in LAYOUTS:
         text = card(convert(make_case("mup").folder, tmp_path / layout, layout=layout))
@@ -156,60 +146,60 @@ def test_mlx_audio_is_promised_for_its_layout_only(make_case, tmp_path):
         assert ("--layout mlx-audio" in text) == (layout == "mlx-voxcpm2")
 
 
-def test_errors_are_those_that_were_measured(folder, tmp_path):
-    text = card(folder)
+def test_errors_are_the_measured_ones(converted_copy, tmp_path):
+    text = card(converted_copy)
     assert "measured" not in text and not re.search(r"error|relative", text)
     output = tmp_path / "output.md"
     output.write_text(f"A long report.\n<!-- measured -->\n{TABLE}\n<!-- /measured -->\nAnd more.")
-    text = card(folder, measured=output)
+    text = card(converted_copy, measured=output)
     assert f"## What was measured\n\n<!-- measured -->\n{TABLE}\n<!-- /measured -->\n" in text
     assert "A long report" not in text and "And more" not in text
-    assert card(folder) == text
+    assert card(converted_copy) == text
 
 
 @pytest.mark.parametrize("output", [None, "no table", "<!-- measured -->\n<!-- /measured -->"])
-def test_what_holds_no_measurements_is_refused(folder, tmp_path, output):
+def test_a_file_without_measurements_is_refused(converted_copy, tmp_path, output):
     file = tmp_path / "output.md"
     if output is not None:
         file.write_text(output)
     with pytest.raises((ValueError, FileNotFoundError), match=r"output\.md (has|can't)"):
-        card(folder, measured=file)
-    assert not (folder / "README.md").exists()
+        card(converted_copy, measured=file)
+    assert not (converted_copy / "README.md").exists()
 
 
-def test_the_base_model_is_remembered(folder):
-    first = card(folder, base_model="org/finetuned")
+def test_the_base_model_is_read_from_the_checkpoint(converted_copy):
+    first = card(converted_copy, base_model="org/finetuned")
     assert ModelCard(first).data.base_model == "org/finetuned"
     assert "https://huggingface.co/org/finetuned" in first
-    assert card(folder) == first
+    assert card(converted_copy) == first
 
 
-def test_an_owners_text_stays(folder, tmp_path):
-    (folder / "README.md").write_text("My own.")
-    assert card(folder) == "My own."
+def test_an_owners_text_is_not_replaced(converted_copy, tmp_path):
+    (converted_copy / "README.md").write_text("My own.")
+    assert card(converted_copy) == "My own."
     (tmp_path / "output.md").write_text(f"<!-- measured -->{TABLE}<!-- /measured -->")
     with pytest.raises(ValueError, match="your own text"):
-        card(folder, measured=tmp_path / "output.md")
+        card(converted_copy, measured=tmp_path / "output.md")
 
 
-def test_bytes_that_are_no_text_are_the_owners_too(folder):
-    (folder / "README.md").write_bytes(b"\xff\xfe")
-    write_card(folder, REPO)
-    assert (folder / "README.md").read_bytes() == b"\xff\xfe"
+def test_an_owners_undecodable_file_is_not_replaced(converted_copy):
+    (converted_copy / "README.md").write_bytes(b"\xff\xfe")
+    write_card(converted_copy, REPO)
+    assert (converted_copy / "README.md").read_bytes() == b"\xff\xfe"
 
 
 @pytest.mark.parametrize("content", ["[]", "{", '{"quantization": 4}'])
-def test_a_config_that_is_none_is_one_line(folder, content):
+def test_an_invalid_config_is_a_one_line_error(converted_copy, content):
     if "quantization" in content:
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads((converted_copy / "config.json").read_text())
         content = json.dumps(config | json.loads(content))
-    (folder / "config.json").write_text(content)
+    (converted_copy / "config.json").write_text(content)
     with pytest.raises(ValueError, match=r"config\.json: .+; (take|download|convert) "):
-        card(folder)
+        card(converted_copy)
 
 
 def test_every_card_is_in_the_wheel(tmp_path):
-    """Built as an installer builds it, from what the repository holds."""
+    """The wheel is built as an installer builds it, from the repository's files."""
     pytest.importorskip("setuptools", minversion="77")
     for name in ("mlx_voxcpm2", "convert", "model_cards"):
         shutil.copytree(ROOT / name, tmp_path / name)

@@ -1,4 +1,4 @@
-"""Numbers, dates and units are said in words, when that is asked for."""
+"""Text normalization: numbers, dates and units become words on request."""
 
 import json
 import logging
@@ -28,7 +28,7 @@ def one_space(text: str) -> str:
 
 
 @pytest.mark.parametrize("text", OFFICIAL)
-def test_it_says_what_the_official_package_says(text):
+def test_normalized_texts_are_the_official_packages(text):
     assert one_space(normalized(text)) == one_space(OFFICIAL[text])
 
 
@@ -42,7 +42,7 @@ def test_it_says_what_the_official_package_says(text):
         ("(温柔的女声)It is 5.", "(温柔的女声)It is five."),
     ],
 )
-def test_marks_for_the_model_stay(text, spoken):
+def test_marks_for_the_model_are_unchanged(text, spoken):
     assert normalized(text) == spoken
 
 
@@ -53,12 +53,12 @@ def test_marks_for_the_model_stay(text, spoken):
         ("x² + 3³ in [2]", "x squared plus three cubed in [2]"),
         ("2½ cups, é5", "two and one half cups, éfive"),
         ("3 < 5 & 6 > 2", "three less than five and six greater than two"),
-        ("今天\"3\"个", "今天\"三\"个"),
+        ('今天"3"个', '今天"三"个'),
         ("\u00a05\u00a0km", "five kilometers"),
         ("１２ １२", "twelve twelve"),
     ],
-)  # fmt: skip
-def test_nothing_is_lost_and_nothing_fails_where_the_library_would(text, spoken):
+)
+def test_texts_that_the_library_would_spoil_are_normalized(text, spoken):
     assert one_space(normalized(text)) == spoken
 
 
@@ -77,7 +77,7 @@ def test_japanese_is_read_as_japanese():
     assert language_of("Ünïcode 5") == "en" and language_of("5") == "en"
 
 
-def test_other_languages_keep_their_numbers_and_it_is_said(caplog):
+def test_other_languages_keep_their_numbers_with_a_warning(caplog):
     with caplog.at_level(logging.WARNING, "mlx_voxcpm2"):
         assert normalized("Он платит **5** рублей") == "Он платит 5 рублей"
         assert "English, Chinese, Japanese" in caplog.text
@@ -89,7 +89,7 @@ def test_other_languages_keep_their_numbers_and_it_is_said(caplog):
         assert not caplog.records
 
 
-def test_it_needs_no_network(monkeypatch):
+def test_normalization_needs_no_network(monkeypatch):
     def refuse(*_):
         raise AssertionError("the network was asked for")
 
@@ -98,7 +98,7 @@ def test_it_needs_no_network(monkeypatch):
     assert normalized("I have 5.") == "I have five."
 
 
-def test_a_missing_library_is_one_line(monkeypatch):
+def test_a_missing_library_is_a_one_line_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "wetext", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"mlx-voxcpm2\[normalize\]"):
@@ -108,18 +108,18 @@ def test_a_missing_library_is_one_line(monkeypatch):
         GenerationOptions(normalize=1)
 
 
-def test_it_is_loaded_only_when_it_is_asked_for():
+def test_the_library_is_imported_only_on_request():
     script = "import mlx_voxcpm2.generate, sys; assert not {'wetext', 'regex'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-def test_a_text_of_emoji_says_nothing():
+def test_a_text_of_emoji_is_empty():
     with pytest.raises(ValueError, match="text is empty"):
         spoken_text("😀", None, True)
 
 
-def test_the_model_speaks_the_words(released):
-    """The same sound as of the words; the description stays."""
+def test_the_model_speaks_the_normalized_words(released):
+    """The audio is that of the words; the description is unchanged."""
     told = {"instruct": "30 years old", **QUICK}
     (by_option,) = released.model.generate("I have 5 kg.", normalize=True, **told)
     (by_words,) = released.model.generate("I have five kilograms.", **told)
@@ -130,17 +130,17 @@ def test_the_model_speaks_the_words(released):
     assert mx.allclose(many.audio, alone.audio, atol=1e-5)
 
 
-def test_a_long_text_is_put_into_words_once_before_it_is_split(released, monkeypatch):
-    monkeypatch.delattr("mlx_voxcpm2.text.spoken.normalized")  # what requests would call
+def test_a_long_text_is_normalized_once_before_it_is_split(released, monkeypatch):
+    monkeypatch.delattr("mlx_voxcpm2.text.spoken.normalized")  # called by requests
     options = GenerationOptions(normalize=True, **QUICK)
     text = "I have 5. [pause:0.1] You have 6.\n\nNo " + "1234567 " * 12
-    pieces = list(speak_long(released.model, text, options=options))
-    assert pieces[0].text == "I have five."
-    assert pieces[1].text == "You have six."
-    assert max(len(piece.text) for piece in pieces) <= 310 and len(pieces) > 4
+    segments = list(speak_long(released.model, text, options=options))
+    assert segments[0].text == "I have five."
+    assert segments[1].text == "You have six."
+    assert max(len(segment.text) for segment in segments) <= 310 and len(segments) > 4
 
 
-def test_the_command_says_numbers_in_words(released, tmp_path, monkeypatch, capfd):
+def test_the_command_speaks_numbers_as_words(released, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(generate, "load", lambda args: released.model)
     quick = ["--max_tokens", "3", "--inference_timesteps", "2", "--seed", "7"]

@@ -1,4 +1,4 @@
-"""The house keeps its shape: imports run one way, starting is quick, nothing is left unpackaged."""
+"""Structure of the package: import order, import time, packaging and the README's examples."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-# From the ground up: a room imports only what stands before it, for type checkers too.
+# Lowest first: a room imports only from rooms before it, for type checkers too.
 ORDER = """
 errors files schema settings layers models text audio weights voices speech recognition model load
 long_form mlx_audio server training commands generate train app cli
@@ -43,7 +43,7 @@ def test_imports_run_one_way(name):
         assert ORDER.index(other) < ORDER.index(room), f"{name} imports {other}"
 
 
-def test_networks_know_no_files_clocks_or_printing():
+def test_networks_use_no_files_clocks_or_printing():
     for name, path in modules().items():
         if name.startswith("models.") and not name.endswith(".config"):
             tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -70,16 +70,15 @@ def test_all_packages_go_into_the_wheel():
         assert ".".join(folder.relative_to(ROOT).parts) in found
 
 
-def test_starting_imports_nothing_heavy():
-    """mlx-lm and transformers take seconds, PyTorch is never needed."""
+def test_starting_imports_no_heavy_packages():
+    """mlx-lm and transformers need seconds, and PyTorch is never needed."""
     script = "import mlx_voxcpm2, mlx_voxcpm2.generate, sys; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     loaded = {name.split(".")[0] for name in done.stdout.split()}
-    assert not loaded & {
-        "torch", "transformers", "mlx_lm", "huggingface_hub", "scipy", "librosa", "tqdm",
-    }  # fmt: skip
+    heavy = "torch transformers mlx_lm huggingface_hub scipy librosa tqdm".split()
+    assert not loaded & set(heavy)
 
 
 DOCUMENTS = [ROOT / name for name in ("README.md", "CHANGELOG.md")] + sorted(

@@ -1,4 +1,4 @@
-"""Converted checkpoints go to the hub by one command, which can be repeated until all is there.
+"""Converted checkpoints are uploaded by one command, which can be repeated until it succeeds.
 
 Each upload is a process of its own, since the hub's client reads its settings when it is imported.
 """
@@ -18,7 +18,6 @@ import pytest
 from hub_stand_in import MEMBER, Cut
 from hub_uploads import FINE, READER, WRITER
 
-from mlx_voxcpm2.convert import convert
 from mlx_voxcpm2.convert.publish import check_upload
 
 NAME = "you/VoxCPM2-bf16"
@@ -32,27 +31,21 @@ def speak(name):
 COMMIT = f"/api/models/{NAME}/commit/main"
 
 
-@pytest.fixture(scope="module")
-def converted(make_case, tmp_path_factory) -> Path:
-    return convert(make_case("mup").folder, tmp_path_factory.mktemp("converted") / "checkpoint")
+@pytest.fixture
+def owned_checkpoint(converted_copy) -> Path:
+    """A converted checkpoint, and private files of its owner."""
+    (converted_copy / "my-voice.wav").write_bytes(b"RIFF")
+    (converted_copy / ".git").mkdir()
+    (converted_copy / ".git" / "config.json").write_text("{}")
+    return converted_copy
 
 
 @pytest.fixture
-def folder(converted, tmp_path) -> Path:
-    """A converted checkpoint, and files of its owner that are nobody's business."""
-    folder = Path(shutil.copytree(converted, tmp_path / "checkpoint"))
-    (folder / "my-voice.wav").write_bytes(b"RIFF")
-    (folder / ".git").mkdir()
-    (folder / ".git" / "config.json").write_text("{}")
-    return folder
-
-
-@pytest.fixture
-def command(hub, folder, tmp_path):
-    """Starts the command with further flags and settings of the environment."""
+def start_upload(hub, owned_checkpoint, tmp_path):
+    """Function that starts the command with further flags and environment variables."""
 
     def start(*flags: str, name: str = NAME, token: str = WRITER, **settings: str):
-        words = ["--mlx_path", str(folder), "--upload_repo", name, *flags]
+        words = ["--mlx_path", str(owned_checkpoint), "--upload_repo", name, *flags]
         environment = hub.environment(tmp_path / "home") | {"HF_TOKEN": token} | settings
         converting = [sys.executable, "-m", "mlx_voxcpm2.convert", *words]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -62,11 +55,11 @@ def command(hub, folder, tmp_path):
 
 
 @pytest.fixture
-def upload(command):
-    """Runs the command: its exit status and the last line that it said."""
+def upload(start_upload):
+    """Function that runs the command and returns its exit status and its last line."""
 
     def run(*flags: str, **options: str) -> tuple[int, str]:
-        process = command(*flags, **options)
+        process = start_upload(*flags, **options)
         _, said = process.communicate(timeout=60)
         assert "Traceback" not in said
         return process.returncode, said.strip().splitlines()[-1]
@@ -79,7 +72,7 @@ def oid(file: Path) -> str:
 
 
 def in_shards(folder: Path) -> None:
-    """The weights of the folder in two files and an index."""
+    """Split the folder's weights into two files and an index."""
     weights, metadata = mx.load(str(folder / "model.safetensors"), return_metadata=True)
     (folder / "model.safetensors").unlink()
     shard_of = {name: SHARDS[name.startswith("audio_vae.")] for name in weights}
@@ -90,13 +83,13 @@ def in_shards(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
-def test_what_arrives_is_the_checkpoint_and_its_card(hub, upload, folder):
-    """Once: repeating it changes nothing."""
+def test_an_upload_is_the_checkpoint_and_its_card(hub, upload, owned_checkpoint):
+    """Repeating it changes no file."""
     status, said = upload()
     assert (status, said) == (0, f"{hub.url}/{NAME}")
     assert sorted(hub.published(NAME)) == FILES
     for name, data in hub.published(NAME).items():
-        assert data == (folder / name).read_bytes(), name
+        assert data == (owned_checkpoint / name).read_bytes(), name
     assert not hub.repositories[NAME].private
     before = hub.repositories[NAME].now
     hub.storage.arrived.clear()
@@ -104,27 +97,27 @@ def test_what_arrives_is_the_checkpoint_and_its_card(hub, upload, folder):
     assert (hub.repositories[NAME].now, hub.storage.arrived) == (before, [])
 
 
-def test_what_was_uploaded_speaks_from_the_hub(hub, upload, folder, tmp_path):
+def test_an_uploaded_checkpoint_speaks_from_the_hub(hub, upload, owned_checkpoint, tmp_path):
     assert upload("--private")[0] == 0
     environment = hub.environment(tmp_path / "other") | {"HF_TOKEN": WRITER}
     child = [sys.executable, "-c", f"{SPEAK}print(speak('{NAME}').audio.tolist())"]
     done = subprocess.run(child, env=environment, capture_output=True, text=True, check=True)
     spoken: dict = {}
     exec(SPEAK, spoken)
-    expected = np.array(spoken["speak"](folder).audio)
+    expected = np.array(spoken["speak"](owned_checkpoint).audio)
     assert np.array_equal(np.array(json.loads(done.stdout), np.float32), expected)
     stranger = environment | {"HF_TOKEN": MEMBER, "HF_HOME": str(tmp_path / "third")}
     done = subprocess.run(child, env=stranger, capture_output=True)
     assert done.returncode == 1 and b"neither a folder here nor a repository" in done.stderr
 
 
-def test_an_interrupted_upload_is_resumed(hub, command, upload, folder):
-    """The client tries again by itself for a while; here the machine goes down meanwhile."""
-    in_shards(folder)
-    first, second = (oid(folder / name) for name in SHARDS)
+def test_an_interrupted_upload_is_resumed(hub, start_upload, upload, owned_checkpoint):
+    """The client retries for a while; here its process ends meanwhile."""
+    in_shards(owned_checkpoint)
+    first, second = (oid(owned_checkpoint / name) for name in SHARDS)
     for target in (f"/storage/{second}", f"/storage/{second}/1"):
         hub.cuts[target] = Cut(times=1000)
-    process, limit = command(), time.monotonic() + 30
+    process, limit = start_upload(), time.monotonic() + 30
     while first not in hub.storage.contents or all(cut.times == 1000 for cut in hub.cuts.values()):
         assert time.monotonic() < limit and process.poll() is None
         time.sleep(0.01)
@@ -136,11 +129,13 @@ def test_an_interrupted_upload_is_resumed(hub, command, upload, folder):
     hub.storage.arrived.clear()
     assert upload()[0] == 0
     assert set(hub.storage.arrived) == {second}
-    assert all(data == (folder / name).read_bytes() for name, data in hub.published(NAME).items())
+    assert all(
+        data == (owned_checkpoint / name).read_bytes() for name, data in hub.published(NAME).items()
+    )
     assert set(SHARDS) < set(hub.published(NAME))
 
 
-def test_a_commit_that_was_cut_is_made_by_the_next_run(hub, upload, folder):
+def test_an_interrupted_commit_is_made_by_the_next_run(hub, upload, owned_checkpoint):
     hub.cuts[COMMIT] = Cut(times=1000)
     status, said = upload()
     assert status == 2 and re.search(r"; try again to resume it$", said)
@@ -150,20 +145,20 @@ def test_a_commit_that_was_cut_is_made_by_the_next_run(hub, upload, folder):
     assert hub.storage.arrived == [] and sorted(hub.published(NAME)) == FILES
 
 
-def test_weights_of_an_earlier_upload_do_not_stay_behind(hub, upload, folder):
+def test_weights_of_an_earlier_upload_are_deleted(hub, upload, owned_checkpoint):
     """An index that names old shards would be read before the new file."""
-    whole = (folder / "model.safetensors").read_bytes()
-    in_shards(folder)
+    whole = (owned_checkpoint / "model.safetensors").read_bytes()
+    in_shards(owned_checkpoint)
     assert upload()[0] == 0
     for name in (*SHARDS, "model.safetensors.index.json"):
-        (folder / name).unlink()
-    (folder / "model.safetensors").write_bytes(whole)
+        (owned_checkpoint / name).unlink()
+    (owned_checkpoint / "model.safetensors").write_bytes(whole)
     (hub.repositories[NAME].now / "sample.mp3").write_text("of the repository's owner")
     assert upload()[0] == 0
     assert sorted(hub.published(NAME)) == [*FILES[:3], "sample.mp3", *FILES[3:]]
 
 
-def test_a_private_repository_stays_private_and_a_public_one_is_not_taken_for_it(hub, upload):
+def test_a_private_repository_stays_private_and_a_public_one_is_refused(hub, upload):
     assert upload("--private")[0] == 0
     assert hub.repositories[NAME].private
     assert upload()[0] == 0
@@ -188,9 +183,9 @@ WRONG = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_what_goes_wrong_is_one_line(what, hub, command):
+def test_failures_are_one_line_errors(what, hub, start_upload):
     options, line = WRONG[what]
-    process = command(**options)
+    process = start_upload(**options)
     _, said = process.communicate(timeout=30)
     assert (process.returncode, said.count("\n")) == (2, 1), said
     assert re.search(line, said), said
@@ -200,13 +195,13 @@ def test_what_goes_wrong_is_one_line(what, hub, command):
 @pytest.mark.parametrize(
     "name", ["", "voice", "a/b/c", "a b/c", "you/", "/x", "you/x--y", "https://hub.test/you/x"]
 )
-def test_a_name_that_no_repository_can_have_is_refused(name):
+def test_an_invalid_repository_name_is_refused(name):
     with pytest.raises(ValueError, match="give it as OWNER/NAME"):
         check_upload(name)
 
 
 @pytest.mark.parametrize("path", ["/api/whoami-v2", "/api/repos/create", COMMIT])
-def test_a_hub_out_of_order_is_one_line(path, hub, upload):
+def test_a_server_error_of_the_hub_is_a_one_line_error(path, hub, upload):
     hub.statuses[path] = 500
     status, said = upload()
     assert status == 2 and said.endswith(
@@ -214,31 +209,35 @@ def test_a_hub_out_of_order_is_one_line(path, hub, upload):
     )
 
 
-def test_what_the_hub_refuses_is_told_in_its_words(hub, upload):
+def test_a_refusal_is_reported_in_the_hubs_words(hub, upload):
     hub.statuses[COMMIT] = 413
     status, said = upload()
     assert status == 2 and f"{NAME}: the upload failed (Out of order); try again" in said
 
 
-def test_a_token_that_lost_its_right_is_one_line(hub, upload, folder):
-    """The repository is there, so that only the upload itself can tell."""
+def test_a_token_without_write_access_is_a_one_line_error(hub, upload, owned_checkpoint):
+    """The repository exists, so that only the upload itself can fail."""
     assert upload()[0] == 0
     before = hub.repositories[NAME].now
-    (folder / "config.json").write_text((folder / "config.json").read_text() + "\n")
+    (owned_checkpoint / "config.json").write_text(
+        (owned_checkpoint / "config.json").read_text() + "\n"
+    )
     status, said = upload(token=FINE)
     assert status == 2 and "your token may not write there" in said
     assert hub.repositories[NAME].now == before
 
 
-def test_only_what_was_converted_is_uploaded(hub, upload, make_case, folder):
+def test_only_converted_checkpoints_are_uploaded(hub, upload, make_case, owned_checkpoint):
     def refused(line: str) -> None:
         status, said = upload()
         assert status == 2 and line in said
 
-    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-1])
+    (owned_checkpoint / "model.safetensors").write_bytes(
+        (owned_checkpoint / "model.safetensors").read_bytes()[:-1]
+    )
     refused("damaged or incomplete")
-    shutil.rmtree(folder)
+    shutil.rmtree(owned_checkpoint)
     refused("no such folder; convert")
-    shutil.copytree(make_case("mup").folder, folder)
+    shutil.copytree(make_case("mup").folder, owned_checkpoint)
     refused("is not converted yet")
     assert hub.repositories == {}

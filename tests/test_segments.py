@@ -28,19 +28,19 @@ def letters(text: str) -> str:
         ("ជំរាបសួរលោក។ សុខសប្បាយជាទេ?", ["ជំរាបសួរលោក។", "សុខសប្បាយជាទេ?"]),
     ],
     ids="English Chinese Japanese Korean Hindi Arabic Russian Greek Burmese Khmer".split(),
-)  # fmt: skip
-def test_sentences_of_many_scripts_end_where_they_end(text, sentences):
+)
+def test_sentence_ends_are_found_in_many_scripts(text, sentences):
     longest = max(map(spoken_length, sentences))
     assert texts(text, longest) == sentences
 
 
-def test_sentences_are_joined_as_evenly_as_can_be():
-    """A last word alone is what the model speaks worst."""
+def test_sentences_are_joined_as_evenly_as_possible():
+    """The model speaks single words worst, such as the last one of a text."""
     text = "One two three. Four five six. Seven eight. Nine."
     assert texts(text, 44) == ["One two three. Four five six.", "Seven eight. Nine."]
 
 
-def test_neither_segment_of_two_is_left_with_little():
+def test_neither_of_two_segments_is_very_short():
     sentence = "a" * 29 + "."
     for count, expected in ((4, [2, 2]), (5, [2, 3]), (6, [3, 3])):
         segments = split_text(" ".join([sentence] * count), 100)
@@ -71,14 +71,17 @@ def test_paragraphs_and_marks_make_pauses():
     text = "[pause: 1]Hello. [PAUSE:0.8s] World.\n\n[pause:2]\n\nNext\nline."
     text += "\n\n* * *\n\nEnd.[pause:.5]\n"
     assert split_text(text, paragraph_pause=0.3) == [
-        Segment("", 1.0), Segment("Hello.", 0.8, 1), Segment("World.", 2.0, 1),
-        Segment("Next line.", 0.3, 1), Segment("End.", 0.5, 1),
-    ]  # fmt: skip
+        Segment("", 1.0),
+        Segment("Hello.", 0.8, 1),
+        Segment("World.", 2.0, 1),
+        Segment("Next line.", 0.3, 1),
+        Segment("End.", 0.5, 1),
+    ]
     assert split_text("One.\n\nTwo.\n\n") == [Segment("One.", 0.5, 1), Segment("Two.", 0.0, 1)]
     assert split_text("One.[pause:1][pause:2]Two.")[0].pause == 3
 
 
-def test_what_is_short_is_spoken_in_one_go():
+def test_a_short_text_is_one_segment():
     assert is_one_segment("a" * 300) and not is_one_segment("a" * 301)
     assert is_one_segment("你" * 100) and not is_one_segment("你" * 101)
     assert is_one_segment("a" * 9999, 0)
@@ -88,7 +91,7 @@ def test_what_is_short_is_spoken_in_one_go():
 @pytest.mark.parametrize(
     "mark", ["[pause:]", "[pause:long]", "[pause:-1]", "[pause:61]", "[pause:nan]"]
 )
-def test_a_pause_that_cannot_be_read_is_refused(mark):
+def test_an_invalid_pause_is_refused(mark):
     with pytest.raises(ValueError, match=r"is no pause; give seconds from 0 to 60"):
         split_text(f"Hello. {mark}")
 
@@ -99,5 +102,5 @@ def test_a_text_without_words_is_refused():
             split_text(text)
 
 
-def test_a_book_without_an_end_of_a_sentence_takes_no_time():
+def test_a_book_without_sentence_ends_is_split_quickly():
     assert 67 <= len(split_text("the " * 5000)) <= 72

@@ -10,9 +10,9 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
+from pathlib import Path
 from types import SimpleNamespace
 
-import checkpoints
 import numpy as np
 import pytest
 import soundfile
@@ -39,29 +39,19 @@ LONG = "Hello there, how do you do? " * 10
 
 
 @pytest.fixture(scope="module")
-def case(make_case):
-    return make_case("released")
-
-
-@pytest.fixture(scope="module")
-def clip(case, tmp_path_factory):
+def clip_bytes(anna_folder) -> bytes:
     """Content of a WAV file."""
-    samples, rate = case.waveform("ref")
-    path = tmp_path_factory.mktemp("clips") / "clip.wav"
-    return checkpoints.write_wav(path, samples, rate).read_bytes()
+    return (anna_folder / "clip.wav").read_bytes()
 
 
 @pytest.fixture(scope="module")
-def voices(case, clip, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("server") / "voices"
-    folder.mkdir()
-    case.model.make_voice(clip).save(folder / "anna.safetensors")
-    return folder
+def server_voices(anna_folder) -> Path:
+    return anna_folder / "voices"
 
 
 @pytest.fixture(scope="module")
-def server(case, voices):
-    with SpeechServer(case.folder, voices) as server:
+def server(released, server_voices):
+    with SpeechServer(released.folder, server_voices) as server:
         yield server
 
 
@@ -88,15 +78,15 @@ def generated(model, text=TEXT, **options) -> np.ndarray:
 
 
 def assert_same_audio(ours: np.ndarray, theirs: np.ndarray):
-    """Equal up to the rounding to 16 bits."""
+    """Assert that two signals are equal up to the rounding to 16 bits."""
     assert len(ours) == len(theirs)
     assert np.abs(ours - theirs).max() < 1e-3
 
 
 @pytest.mark.parametrize("name", MEDIA_TYPES)
-def test_every_format_has_the_librarys_audio(name, speak, case):
-    content, whole = speak(response_format=name), generated(case.model)
-    rate = case.model.sample_rate
+def test_every_format_has_the_librarys_audio(name, speak, released):
+    content, whole = speak(response_format=name), generated(released.model)
+    rate = released.model.sample_rate
     if name == "pcm":  # as OpenAI's: 24 kHz, 16 bits
         samples = np.frombuffer(content, "<i2") / 2**15
         assert len(samples) == len(whole) // 2
@@ -144,25 +134,25 @@ def test_server_sent_events_have_the_audio_in_base64(speak):
     assert b"".join(deltas) == speak(response_format="pcm")
 
 
-def test_instructions_have_the_effect_of_instruct(speak, case):
+def test_instructions_have_the_effect_of_instruct(speak, released):
     sound = decoded(speak(instructions="An old man"))
-    assert_same_audio(sound, generated(case.model, instruct="An old man"))
+    assert_same_audio(sound, generated(released.model, instruct="An old man"))
 
 
-def test_options_have_the_effect_that_they_have_in_the_library(speak, case):
+def test_options_have_the_effect_that_they_have_in_the_library(speak, released):
     options = {"cfg_value": 1.5, "inference_timesteps": 3, "seed": 9, "temperature": 0.7}
     sound = decoded(speak(body={**SHORT, **options}))
-    assert_same_audio(sound, generated(case.model, **options))
+    assert_same_audio(sound, generated(released.model, **options))
 
 
-def test_a_saved_voice_is_chosen_by_its_name(speak, case, voices):
+def test_a_saved_voice_is_chosen_by_its_name(speak, released, server_voices):
     sound = decoded(speak(voice="Anna"))
-    assert_same_audio(sound, generated(case.model, voice=voices / "anna.safetensors"))
+    assert_same_audio(sound, generated(released.model, voice=server_voices / "anna.safetensors"))
     assert np.abs(sound - decoded(speak())).max() > 0.01
 
 
-def test_a_voice_that_is_saved_later_is_offered(speak, server, case, clip, voices):
-    file = case.model.make_voice(clip).save(voices / "ben.safetensors")
+def test_a_voice_that_is_saved_later_is_offered(speak, server, released, clip_bytes, server_voices):
+    file = released.model.make_voice(clip_bytes).save(server_voices / "ben.safetensors")
     try:
         listing = server.client().get("/audio/voices", cast_to=object)
         assert [voice["id"] for voice in listing["data"]] == ["default", "anna", "ben"]
@@ -171,18 +161,20 @@ def test_a_voice_that_is_saved_later_is_offered(speak, server, case, clip, voice
         file.unlink()
 
 
-def test_a_request_may_contain_a_clip(speak, case, clip):
-    encoded = "data:audio/wav;base64," + base64.b64encode(clip).decode()
+def test_a_request_may_contain_a_clip(speak, released, clip_bytes):
+    encoded = "data:audio/wav;base64," + base64.b64encode(clip_bytes).decode()
     sound = decoded(speak(body={**SHORT, "ref_audio": encoded}))
-    assert_same_audio(sound, generated(case.model, voice=case.model.make_voice(clip)))
+    assert_same_audio(sound, generated(released.model, voice=released.model.make_voice(clip_bytes)))
 
 
-def test_a_clip_with_its_transcript_is_a_prompt_unless_there_are_instructions(speak, case, clip):
-    encoded = base64.b64encode(clip).decode()
+def test_a_clip_with_its_transcript_is_a_prompt_unless_there_are_instructions(
+    speak, released, clip_bytes
+):
+    encoded = base64.b64encode(clip_bytes).decode()
     body = {**SHORT, "ref_audio": encoded, "ref_text": "What it says."}
-    voice = case.model.make_voice(clip, prompt_text="What it says.")
-    assert_same_audio(decoded(speak(body=body)), generated(case.model, voice=voice))
-    steered = generated(case.model, voice=voice, instruct="sad")
+    voice = released.model.make_voice(clip_bytes, prompt_text="What it says.")
+    assert_same_audio(decoded(speak(body=body)), generated(released.model, voice=voice))
+    steered = generated(released.model, voice=voice, instruct="sad")
     assert_same_audio(decoded(speak(body=body, instructions="sad")), steered)
 
 
@@ -199,15 +191,15 @@ def test_the_first_fault_of_a_segment_is_the_finish_reason():
     assert segments.is_empty and segments.finish_reason == "length"
 
 
-def test_a_long_text_is_spoken_in_segments(speak, case):
+def test_a_long_text_is_spoken_in_segments(speak, released):
     text = "Hello there. [pause:0.25] How do you do?"
     sound = decoded(speak(text))
-    first = generated(case.model, "Hello there.")
-    silence = case.model.sample_rate // 4
+    first = generated(released.model, "Hello there.")
+    silence = released.model.sample_rate // 4
     assert_same_audio(sound[: len(first)], first)
     assert not sound[len(first) : len(first) + silence].any()
-    voice = case.model.encode_audio((first, case.model.sample_rate))
-    second = generated(case.model, "How do you do?", seed=8, ref_audio=voice)
+    voice = released.model.encode_audio((first, released.model.sample_rate))
+    second = generated(released.model, "How do you do?", seed=8, ref_audio=voice)
     assert_same_audio(sound[len(first) + silence :], second)
 
 
@@ -240,14 +232,14 @@ def test_invalid_requests_are_refused_in_plain_words(fields, words, speak):
     assert words in message and "\n" not in message
 
 
-def test_a_voices_file_is_never_read_by_its_path(speak, voices):
+def test_a_voices_file_is_never_read_by_its_path(speak, server_voices):
     with pytest.raises(BadRequestError, match="there is no voice"):
-        speak(voice=str(voices / "anna.safetensors"))
+        speak(voice=str(server_voices / "anna.safetensors"))
 
 
-def test_a_clip_is_never_read_by_its_path(speak, clip, tmp_path):
+def test_a_clip_is_never_read_by_its_path(speak, clip_bytes, tmp_path):
     path = tmp_path / "clip.wav"
-    path.write_bytes(clip)
+    path.write_bytes(clip_bytes)
     for name in (str(path), path.as_uri(), base64.b64encode(str(path).encode()).decode()):
         with pytest.raises(BadRequestError, match="ref_audio"):
             speak(body={**SHORT, "ref_audio": name})
@@ -262,21 +254,21 @@ def test_a_body_that_is_not_json_or_too_large_is_refused(server):
 
 
 def test_other_routes_of_mlx_audios_server_are_removed(server):
-    """They load models, and read files, that requests name."""
+    """The removed routes load models, and read files, that requests name."""
     assert [model.id for model in server.client().models.list()] == [server.model]
     client = server.client()._client
     assert client.post(f"{server.url}/models?model_name=x").status_code == 405
     assert client.post(f"{server.url}/audio/transcriptions").status_code == 404
 
 
-def test_fifty_requests_at_once_sound_as_they_do_alone(speak, case):
+def test_fifty_requests_at_once_have_the_audio_they_have_alone(speak, released):
     def one(seed: int) -> bytes:
         return speak(body={**SHORT, "max_tokens": 2 + seed % 5, "seed": seed})
 
     with ThreadPoolExecutor(50) as pool:
         sounds = list(pool.map(one, range(50)))
     for seed in (0, 17, 49):
-        theirs = generated(case.model, max_tokens=2 + seed % 5, seed=seed)
+        theirs = generated(released.model, max_tokens=2 + seed % 5, seed=seed)
         assert_same_audio(decoded(sounds[seed]), theirs)
 
 
@@ -323,9 +315,11 @@ def test_disconnecting_cancels_a_request_for_a_whole_file(server):
     wait_until_free(server)
 
 
-def test_overload_is_an_error_that_passes_and_ctrl_c_stops_the_server(case, voices):
+def test_overload_is_a_temporary_error_and_ctrl_c_stops_the_server(released, server_voices):
     flags = ["--batch_size", "1", "--max_queue", "0", "--voices", "anna", "--voice", "anna"]
-    with SpeechServer(case.folder, voices, *flags, "--max_text_length", "3000") as server:
+    with SpeechServer(
+        released.folder, server_voices, *flags, "--max_text_length", "3000"
+    ) as server:
         client = server.client()
         create = client.audio.speech.with_streaming_response.create
         fields = {"model": "tts-1", "voice": "default"}
@@ -340,7 +334,7 @@ def test_overload_is_an_error_that_passes_and_ctrl_c_stops_the_server(case, voic
         content = client.audio.speech.create(
             input=TEXT, response_format="wav", extra_body=SHORT, **fields
         ).content
-        expected = generated(case.model, voice=voices / "anna.safetensors")
+        expected = generated(released.model, voice=server_voices / "anna.safetensors")
         assert_same_audio(decoded(content), expected)
         with create(input=LONG * 4, response_format="pcm", extra_body=ENDLESS, **fields) as answer:
             chunks = answer.iter_bytes()
@@ -359,18 +353,20 @@ def assert_one_line(done: subprocess.CompletedProcess, words: str):
     assert words in done.stderr and done.stderr.count("\n") == 1, done.stderr
 
 
-def test_a_port_in_use_is_one_line(case):
+def test_a_port_in_use_is_a_one_line_error(released):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        assert_one_line(serve("--model", str(case.folder), "--port", port), "give another --port")
+        assert_one_line(
+            serve("--model", str(released.folder), "--port", port), "give another --port"
+        )
 
 
-def test_a_missing_model_or_voice_is_one_line(tmp_path):
+def test_a_missing_model_or_voice_is_a_one_line_error(tmp_path):
     assert_one_line(serve("--model", str(tmp_path / "none")), "no such folder")
     assert_one_line(serve("--voice", str(tmp_path / "x.safetensors")), "no such voice file")
 
 
-def test_without_mlx_audio_one_line_says_what_to_install():
+def test_missing_mlx_audio_is_a_one_line_error():
     script = (
         "import sys; sys.modules['mlx_audio'] = None; "
         "from mlx_voxcpm2.cli import main; sys.exit(main(['serve']))"

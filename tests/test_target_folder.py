@@ -1,4 +1,4 @@
-"""A converted checkpoint is there whole or not at all, whatever comes between."""
+"""A converted checkpoint is written whole or not at all, in spite of interruptions and errors."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ def old_checkpoint(folder: Path) -> Path:
     return folder
 
 
-def test_nothing_is_overwritten_unasked(exchange, tmp_path):
+def test_existing_paths_are_not_overwritten_unasked(exchange, tmp_path):
     target = old_checkpoint(tmp_path / "there")
     with pytest.raises(FileExistsError, match=r"exists; choose another --mlx_path, or .*overwrite"):
         convert(exchange, target)
@@ -55,7 +55,7 @@ def test_only_checkpoints_are_overwritten(exchange, tmp_path):
 
 @pytest.mark.parametrize("stage", ["writing", "checking"])
 @pytest.mark.parametrize("there", [False, True])
-def test_an_interruption_leaves_all_as_it_was(exchange, tmp_path, stage, there):
+def test_an_interruption_leaves_the_folder_unchanged(exchange, tmp_path, stage, there):
     target = tmp_path / "converted"
     if there:
         old_checkpoint(target)
@@ -72,7 +72,7 @@ def test_an_interruption_leaves_all_as_it_was(exchange, tmp_path, stage, there):
         assert (target / "config.json").read_text() == "old"
 
 
-def test_two_interruptions_leave_as_little_as_one(exchange, tmp_path, monkeypatch):
+def test_two_interruptions_leave_the_folder_as_one_does(exchange, tmp_path, monkeypatch):
     remove, calls = target_module.shutil.rmtree, []
 
     def interrupted(*arguments, **options):
@@ -91,7 +91,7 @@ def test_two_interruptions_leave_as_little_as_one(exchange, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("renamed", ["converted", "new"])
-def test_an_interruption_just_after_a_rename_loses_nothing(
+def test_an_interruption_just_after_a_rename_loses_no_files(
     exchange, tmp_path, monkeypatch, renamed
 ):
     """The renaming of the old checkpoint or of the new one is interrupted."""
@@ -113,7 +113,7 @@ def test_an_interruption_just_after_a_rename_loses_nothing(
         load_model(target)
 
 
-def test_a_failed_exchange_puts_the_old_one_back(exchange, tmp_path, monkeypatch):
+def test_a_failed_exchange_restores_the_old_checkpoint(exchange, tmp_path, monkeypatch):
     target = old_checkpoint(tmp_path / "converted")
     rename = Path.rename
 
@@ -129,7 +129,7 @@ def test_a_failed_exchange_puts_the_old_one_back(exchange, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])
-def test_a_signal_leaves_nothing(exchange, tmp_path, name, status):
+def test_a_signal_leaves_no_files(exchange, tmp_path, name, status):
     script = f"""
 import os, signal, sys, time
 from mlx_voxcpm2.convert import __main__ as command, checkpoint
@@ -146,7 +146,7 @@ sys.exit(command.main(sys.argv[1:]))
     assert os.listdir(tmp_path) == []
 
 
-def test_a_signal_that_is_ignored_stays_so(exchange, tmp_path):
+def test_an_ignored_signal_stays_ignored(exchange, tmp_path):
     """nohup starts a process like this."""
     script = """
 import os, signal, sys
@@ -166,7 +166,7 @@ sys.exit(command.main(sys.argv[1:]))
 
 
 @pytest.mark.parametrize("place", [-1, -3000, 20])
-def test_a_disk_that_loses_a_bit_is_found_out(exchange, tmp_path, monkeypatch, place):
+def test_a_bit_lost_by_the_disk_is_detected(exchange, tmp_path, monkeypatch, place):
     write_file = module.write_file
 
     def lossy(path, *rest):
@@ -181,8 +181,8 @@ def test_a_disk_that_loses_a_bit_is_found_out(exchange, tmp_path, monkeypatch, p
     assert os.listdir(tmp_path) == []
 
 
-def test_a_disk_that_is_full_is_one_line(exchange, tmp_path, monkeypatch):
-    """Whether it is so from the start or becomes it."""
+def test_a_full_disk_is_a_one_line_error(exchange, tmp_path, monkeypatch):
+    """The disk is full from the start, or becomes so."""
     usage = target_module.shutil.disk_usage
     monkeypatch.setattr(
         target_module.shutil, "disk_usage", lambda path: usage(path)._replace(free=300_000)
@@ -203,6 +203,6 @@ def test_a_disk_that_is_full_is_one_line(exchange, tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a folder that no user can write")
-def test_a_folder_that_cannot_be_written_is_found_before_anything_is_read():
+def test_an_unwritable_folder_is_an_error_before_any_reading():
     with pytest.raises(OSError, match=r"^/proc: can't write here .*; choose another folder$"):
         convert("/nowhere", "/proc/converted")

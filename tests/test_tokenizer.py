@@ -1,4 +1,4 @@
-"""Text becomes the official ids."""
+"""Texts become the official token ids."""
 
 import json
 
@@ -9,12 +9,12 @@ from mlx_voxcpm2.text.tokenizer import Tokenizer
 
 
 @pytest.mark.parametrize("index", range(len(checkpoints.TEXTS)))
-def test_text_becomes_the_official_ids(released, index):
+def test_texts_become_the_official_ids(released, index):
     text = checkpoints.TEXTS[index]
     assert released.model.tokenize(text) == released.golden[f"tokens.{index}"].tolist(), text
 
 
-def test_a_broken_tokenizer_is_named(tmp_path):
+def test_the_error_names_a_broken_tokenizer(tmp_path):
     file = tmp_path / "tokenizer.json"
     with pytest.raises(FileNotFoundError, match=r"tokenizer\.json"):
         Tokenizer(file)

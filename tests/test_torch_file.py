@@ -1,4 +1,4 @@
-"""Reading torch.save's files: right values from honest files, one-line refusals for all others."""
+"""Reading torch.save's files: correct values from valid files, one-line refusals of all others."""
 
 import os
 import pickle
@@ -80,7 +80,7 @@ def expected_golden() -> dict[str, mx.array]:
     return expected
 
 
-def test_a_file_of_torch_save_comes_out_as_it_went_in():
+def test_a_file_of_torch_save_is_read_exactly():
     arrays, expected = load_torch_file(GOLDEN), expected_golden()
     assert list(arrays) == list(expected)
     for name, array in arrays.items():
@@ -136,7 +136,7 @@ def test_bfloat16_keeps_every_bit(tmp_path):
     assert np.array_equal(np.array(array.view(mx.uint16)), bits)
 
 
-# What each file asks for first, and a payload that makes the file "marker" if anything runs it.
+# First forbidden name of each file, and a payload that creates the file "marker" if it is run.
 TOUCH = "open('marker', 'w').close()"
 GETATTR = Global("builtins", "getattr")
 ATTACKS = {
@@ -234,11 +234,11 @@ MISUSES = {
 
 
 @pytest.mark.parametrize("misuse", MISUSES)
-def test_the_allowed_names_do_nothing_but_describe_tensors(tmp_path, misuse):
+def test_the_allowed_names_only_describe_tensors(tmp_path, misuse):
     wrapped = {"state_dict": {"a": tensor()}, "other": MISUSES[misuse]}
     message = refusal(save(tmp_path / "a.pth", wrapped))
-    assert "'other'" not in message  # refused for what it does, not for its place among tensors
-    load_torch_file(GOLDEN)  # nothing stays behind from one file to the next
+    assert "'other'" not in message  # refused for its function, not for its position
+    load_torch_file(GOLDEN)  # no state is left from one file to the next
 
 
 def test_nested_tuples_do_not_overflow_the_stack(tmp_path):
@@ -319,7 +319,7 @@ def test_other_values_than_tensors_are_refused(tmp_path, content):
     assert "save only model.state_dict()" in refusal(path)
 
 
-def test_a_missing_file_and_a_folder_are_told_apart(tmp_path):
+def test_a_missing_file_and_a_folder_have_different_errors(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"a\.pth does not exist: check the path"):
         load_torch_file(tmp_path / "a.pth")
     assert "is not a file" in refusal(tmp_path)
@@ -328,7 +328,7 @@ def test_a_missing_file_and_a_folder_are_told_apart(tmp_path):
 @pytest.mark.parametrize(
     "content",
     [
-        pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2),  # how torch.save began before 1.6
+        pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2),  # the beginning of files before torch 1.6
         b"version https://git-lfs.github.com/spec/v1\n",
         b"PK",
         b"\0" * 1000,
@@ -402,7 +402,7 @@ def test_a_damaged_file_is_refused_or_read(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:invalid escape")  # from pickletools, on damaged text
-def test_a_damaged_pickle_with_a_right_checksum_is_refused_or_read(tmp_path):
+def test_a_damaged_pickle_with_a_correct_checksum_is_refused_or_read(tmp_path):
     with zipfile.ZipFile(GOLDEN) as archive:
         entries = {n.removeprefix("torch_file/"): archive.read(n) for n in archive.namelist()}
     whole = entries.pop("data.pkl")

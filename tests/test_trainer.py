@@ -1,4 +1,4 @@
-"""A trainer's steps: what they move, what they cost, and that they are the same ones each time."""
+"""Training steps: updates, memory and reproducibility."""
 
 import gc
 import math
@@ -26,8 +26,8 @@ def example(model, patches: int, seed: int = 0, **changes) -> Example:
 
 
 @pytest.fixture
-def model(released):
-    """A model with an adapter to be trained."""
+def adapter_model(released):
+    """Model with an adapter to train."""
     mx.random.seed(0)
     model = load_model(released.folder, "float32")
     add_lora(model, LoRASettings(r=4, alpha=4))
@@ -36,7 +36,7 @@ def model(released):
 
 @pytest.fixture
 def whole_model(released):
-    """A model to be trained itself."""
+    """Model whose own weights are trained."""
     model = load_model(released.folder, "float32")
     model.audio_vae.freeze()
     return model
@@ -46,7 +46,7 @@ def weights(model) -> dict[str, np.ndarray]:
     return {name: np.array(x) for name, x in tree_flatten(model.trainable_parameters())}
 
 
-def test_a_first_step_is_adams(whole_model):
+def test_the_first_step_is_adams(whole_model):
     """Weights move by the learning rate against the gradient, and decay; frozen ones stay."""
     rate, decay = 1e-3, 0.1
     options = TrainingOptions(**QUICK, max_steps=2, learning_rate=rate, weight_decay=decay)
@@ -65,55 +65,54 @@ def test_a_first_step_is_adams(whole_model):
     assert all(mx.array_equal(vae[name], now[name]) for name in vae)
 
 
-def test_the_rate_rises_then_falls_as_a_cosine(model):
+def test_the_rate_rises_then_falls_as_a_cosine(adapter_model):
     options = TrainingOptions(**QUICK | {"warmup_steps": 2}, max_steps=6, learning_rate=0.01)
-    trainer = Trainer(model, [example(model, 2)], options)
+    trainer = Trainer(adapter_model, [example(adapter_model, 2)], options)
     rates = [trainer.advance().learning_rate for _ in range(6)]
     falling = [0.01 * (1 + math.cos(math.pi * step / 4)) / 2 for step in range(4)]
     assert rates == pytest.approx([0, 0.005, *falling], rel=1e-3)
 
 
-def test_every_pass_takes_each_example_once_in_another_order(model):
-    examples = [example(model, patches) for patches in (1, 2, 3, 4, 5)]
-    trainer = Trainer(model, examples, TrainingOptions(**QUICK, max_steps=15))
-    learnt = [trainer.advance().targets for _ in range(15)]
-    passes = [learnt[:5], learnt[5:10], learnt[10:]]
+def test_every_epoch_has_each_example_once_in_another_order(adapter_model):
+    examples = [example(adapter_model, patches) for patches in (1, 2, 3, 4, 5)]
+    trainer = Trainer(adapter_model, examples, TrainingOptions(**QUICK, max_steps=15))
+    targets = [trainer.advance().targets for _ in range(15)]
+    passes = [targets[:5], targets[5:10], targets[10:]]
     assert all(sorted(one) == [1, 2, 3, 4, 5] for one in passes)
     assert len({tuple(one) for one in passes}) > 1
 
 
-def test_a_large_gradient_is_clipped(model):
-    """A much smaller bound makes a first step of Adam no shorter, but the norm that is told is
-    the gradient's own."""
+def test_a_large_gradient_is_clipped(adapter_model):
+    """The bound does not shorten Adam's first step; the reported norm is that before clipping."""
     norms = []
     for bound in (1e-9, 1e9):
-        adapter = {name: mx.array(value) for name, value in weights(model).items()}
+        adapter = {name: mx.array(value) for name, value in weights(adapter_model).items()}
         options = TrainingOptions(**QUICK, max_steps=2, max_grad_norm=bound)
-        trainer = Trainer(model, [example(model, 3)], options)
+        trainer = Trainer(adapter_model, [example(adapter_model, 3)], options)
         norms.append(trainer.advance().grad_norm)
         first = next(
             iter(trainer.state[name] for name in trainer.state if name.endswith("lora_b.m"))
         )
         assert (mx.abs(first).max() < 1e-9) == (bound < 1)
-        model.load_weights(list(adapter.items()), strict=False)
+        adapter_model.load_weights(list(adapter.items()), strict=False)
     assert norms[0] == pytest.approx(norms[1]) and norms[0] > 1e-6
 
 
-def test_a_batch_of_prompts_teaches_nothing_and_breaks_nothing(model):
-    examples = [example(model, 3, is_prompt=True)]
-    step = Trainer(model, examples, TrainingOptions(**QUICK, max_steps=2)).advance()
+def test_a_batch_of_prompts_has_no_loss_and_leaves_weights_finite(adapter_model):
+    examples = [example(adapter_model, 3, is_prompt=True)]
+    step = Trainer(adapter_model, examples, TrainingOptions(**QUICK, max_steps=2)).advance()
     assert (step.diff, step.stop, step.grad_norm, step.targets) == (0, 0, 0, 0)
-    assert all(np.isfinite(value).all() for value in weights(model).values())
+    assert all(np.isfinite(value).all() for value in weights(adapter_model).values())
 
 
-def test_what_is_not_finite_ends_the_run_with_a_line(model):
-    broken = example(model, 2)
+def test_a_loss_that_is_not_finite_is_a_one_line_error(adapter_model):
+    broken = example(adapter_model, 2)
     broken.patches[0, 0, 0] = np.nan
     with pytest.raises(ValueError, match=r"step 1: .*: not finite; begin again with a lower"):
-        Trainer(model, [broken], TrainingOptions(**QUICK, max_steps=2)).advance()
+        Trainer(adapter_model, [broken], TrainingOptions(**QUICK, max_steps=2)).advance()
 
 
-def test_forgotten_graphs_change_nothing(released, monkeypatch):
+def test_dropping_compiled_graphs_does_not_change_the_losses(released, monkeypatch):
     told = []
     for graphs in (128, 1):
         monkeypatch.setattr(module, "GRAPHS", graphs)
@@ -126,20 +125,20 @@ def test_forgotten_graphs_change_nothing(released, monkeypatch):
     assert told[0] == told[1]
 
 
-@pytest.mark.parametrize("kind", ["model", "whole_model"])
-def test_recomputed_layers_learn_the_same_with_less_memory(kind, request, released):
+@pytest.mark.parametrize("kind", ["adapter_model", "whole_model"])
+def test_gradient_checkpointing_gives_the_same_updates_with_less_memory(kind, request, released):
     examples = [example(request.getfixturevalue(kind), 400)]
     told, peaks, moved = [], [], []
     for recomputes in (False, True):
         mx.random.seed(0)
         model = load_model(released.folder, "float32")
-        if kind == "model":
+        if kind == "adapter_model":
             add_lora(model, LoRASettings(r=4, alpha=4))
         else:
             model.audio_vae.freeze()
         options = TrainingOptions(**QUICK, max_steps=2, gradient_checkpointing=recomputes)
         trainer = Trainer(model, examples, options)
-        gc.collect()  # what other tests left must not go away meanwhile
+        gc.collect()  # garbage of other tests must not be freed meanwhile
         mx.clear_cache()
         mx.reset_peak_memory()
         base = mx.get_active_memory()
@@ -151,11 +150,11 @@ def test_recomputed_layers_learn_the_same_with_less_memory(kind, request, releas
     )
     assert peaks[1] < 0.8 * peaks[0]
     for name, value in moved[0].items():
-        # A first step of Adam has but the sign of what is almost zero.
+        # Adam's first step is only the sign of a gradient that is almost zero.
         assert np.quantile(np.abs(value - moved[1][name]), 0.9) < 1e-6, name
 
 
-def test_an_update_needs_no_second_copy_of_what_it_replaces(whole_model, monkeypatch):
+def test_an_update_needs_no_second_copy_of_the_weights(whole_model, monkeypatch):
     """Weights, both averages and gradients are four times the model already."""
     options = TrainingOptions(**QUICK, max_steps=9)
     trainer = Trainer(whole_model, [example(whole_model, 1)], options)
@@ -170,12 +169,12 @@ def test_an_update_needs_no_second_copy_of_what_it_replaces(whole_model, monkeyp
 
     monkeypatch.setattr(trainer, "_apply", measured)
     trainer.advance()
-    # A copy of all would be three times the size; small arrays take more room than they hold.
+    # A copy of all would be three times the size; small arrays need more memory than their size.
     assert mx.get_peak_memory() - before[0] < 2 * size
     assert mx.get_active_memory() < before[0]
 
 
-def test_computed_in_bfloat16_the_adapter_stays_float32(released):
+def test_an_adapter_trained_in_bfloat16_stays_float32(released):
     model = load_model(released.folder, "bfloat16")
     add_lora(model, LoRASettings(r=4, alpha=4))
     options = TrainingOptions(**QUICK | {"precision": "bfloat16"}, max_steps=2)
@@ -186,25 +185,25 @@ def test_computed_in_bfloat16_the_adapter_stays_float32(released):
     assert np.isfinite([steps[1].diff, *valid]).all() and steps[1].grad_norm > 0
 
 
-def test_validation_is_the_mean_over_targets_whatever_the_batches(model):
-    examples = [example(model, patches, patches) for patches in (1, 4, 6)]
+def test_validation_is_the_mean_over_targets_for_any_batch_size(adapter_model):
+    examples = [example(adapter_model, patches, patches) for patches in (1, 4, 6)]
     found = []
     for size in (1, 3):
         options = TrainingOptions(**QUICK | {"batch_size": size}, max_steps=2)
-        trainer = Trainer(model, examples, options)
+        trainer = Trainer(adapter_model, examples, options)
         found.append(trainer.validate(examples))
         assert found[-1] == trainer.validate(examples)
     assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 
-def test_more_processes_than_examples_in_a_batch_are_refused(model):
+def test_more_processes_than_examples_in_a_batch_are_refused(adapter_model):
     class Group:
         def size(self) -> int:
             return 3
 
     options = TrainingOptions(**QUICK | {"batch_size": 2}, max_steps=2)
     with pytest.raises(ValueError, match="batch_size is 2 for 3 processes; give each an example"):
-        Trainer(model, [example(model, 3)], options, Group())
+        Trainer(adapter_model, [example(adapter_model, 3)], options, Group())
 
 
 def test_lengths_are_padded_to_few_shapes_by_less_than_an_eighth():

@@ -1,4 +1,4 @@
-"""Batches, losses and gradients of training are the official package's."""
+"""Batches, losses and gradients of training equal the official package's."""
 
 from dataclasses import replace
 
@@ -56,7 +56,7 @@ def batch(variant) -> Batch:
 
 
 @pytest.fixture
-def model(variant, make_case):
+def training_model(variant, make_case):
     """A model in training mode, with the VAE frozen."""
     model = load_model(make_case(variant).folder, dtype="float32").train()
     model.audio_vae.freeze()
@@ -67,8 +67,8 @@ def of_targets(draws: Draws, part: slice) -> Draws:
     return Draws(draws.times[part], draws.noise[part], draws.keep[part])
 
 
-def learn(model, sequences: Sequences, draws: Draws, count: int | None = None):
-    """-> the two losses, and the gradients of their sum by name."""
+def losses_and_gradients(model, sequences: Sequences, draws: Draws, count: int | None = None):
+    """Losses of the patches and of the stop head, and the gradients of their sum by name."""
 
     def total(model):
         diff, stop = losses(model, sequences, draws, count)
@@ -78,8 +78,8 @@ def learn(model, sequences: Sequences, draws: Draws, count: int | None = None):
     return diff.item(), stop.item(), dict(tree_flatten(gradients))
 
 
-def assert_learns_as(golden: dict, kind: str, diff: float, stop: float, gradients: dict):
-    """The golden values whose names begin with `kind`, all of them."""
+def assert_matches_golden(golden: dict, kind: str, diff: float, stop: float, gradients: dict):
+    """Compare losses and gradients with all golden values whose names begin with `kind`."""
     assert diff == pytest.approx(float(golden[f"{kind}.diff"]), rel=TOLERANCE)
     assert stop == pytest.approx(float(golden[f"{kind}.stop"]), rel=TOLERANCE)
     prefix = f"{kind}.gradient."
@@ -92,14 +92,14 @@ def assert_learns_as(golden: dict, kind: str, diff: float, stop: float, gradient
 
 
 def assert_same(ours: dict, theirs: dict):
-    """Gradients, some of which may be zero."""
+    """Compare gradients, some of which may be zero."""
     assert ours.keys() == theirs.keys()
     for name in ours:
         difference = mx.linalg.norm(ours[name] - theirs[name])
         assert (difference <= TOLERANCE * mx.linalg.norm(theirs[name])).item(), name
 
 
-def test_rows_are_the_packers(batch):
+def test_rows_equal_those_of_the_official_packer(batch):
     made, feats = Sequences.of(batch.examples), batch.packed("audio_feats")
     is_audio = batch.packed("audio_mask") == 1
     assert np.array_equal(made.tokens, batch.packed("text_tokens"))
@@ -109,14 +109,14 @@ def test_rows_are_the_packers(batch):
     assert [example.positions for example in batch.examples] == lengths.tolist()
 
 
-def test_targets_are_the_packers(batch):
+def test_targets_equal_those_of_the_official_packer(batch):
     made, feats = Sequences.of(batch.examples), batch.packed("audio_feats")
     (places,) = np.nonzero(batch.is_target)
     assert np.array_equal(made.targets, places)
     assert np.array_equal(made.is_last, batch.packed("labels").reshape(-1)[places])
     assert np.array_equal(made.weights, np.ones(len(places)))
-    learnt = batch.packed("loss_mask").sum(axis=1)
-    assert [example.targets for example in batch.examples] == learnt.tolist()
+    trained = batch.packed("loss_mask").sum(axis=1)
+    assert [example.targets for example in batch.examples] == trained.tolist()
     flat = feats.reshape(-1, *feats.shape[2:])
     patches, before = np.array(made.patches), np.array(made.previous_patch)
     assert np.array_equal(patches[np.array(made.target_patch)], flat[places])
@@ -126,46 +126,52 @@ def test_targets_are_the_packers(batch):
 
 
 @pytest.mark.parametrize("multiple", [1, 8])
-def test_losses_and_gradients_are_the_official_ones(model, batch, multiple):
-    """Padded rows, patches and targets change nothing."""
+def test_losses_and_gradients_are_the_official_ones(training_model, batch, multiple):
+    """Padding of rows, patches and targets does not change them."""
     sequences = Sequences.of(batch.examples, multiple)
-    learnt = learn(model, sequences, batch.draws(len(sequences.targets)))
-    assert_learns_as(batch.golden, "plain", *learnt)
+    trained = losses_and_gradients(training_model, sequences, batch.draws(len(sequences.targets)))
+    assert_matches_golden(batch.golden, "plain", *trained)
 
 
-def test_an_adapter_learns_as_the_official_one(model, batch, variant):
+def test_losses_and_gradients_of_an_adapter_are_the_official_ones(training_model, batch, variant):
     """mlx-lm stores both factors transposed."""
     rank, alpha = training_cases.RANK, training_cases.ALPHA
-    add_lora(model, LoRASettings(enable_proj=True, r=rank, alpha=alpha))
+    add_lora(training_model, LoRASettings(enable_proj=True, r=rank, alpha=alpha))
     sides = {"lora_A": "lora_a", "lora_B": "lora_b"}
     weights = {}
     for name, value in training_cases.adapter(variant).items():
         layer, _, side = name.rpartition(".")
         weights[f"{layer}.{sides[side]}"] = mx.array(value.T)
-    trained = dict(tree_flatten(model.trainable_parameters()))
+    trained = dict(tree_flatten(training_model.trainable_parameters()))
     assert {name: value.shape for name, value in trained.items()} == {
         name: value.shape for name, value in weights.items()
     }
-    model.load_weights(list(weights.items()), strict=False)
-    diff, stop, gradients = learn(model, Sequences.of(batch.examples), batch.draws())
+    training_model.load_weights(list(weights.items()), strict=False)
+    diff, stop, gradients = losses_and_gradients(
+        training_model, Sequences.of(batch.examples), batch.draws()
+    )
     transposed = {}
     for name, value in gradients.items():
         layer, _, side = name.rpartition(".")
         transposed[f"{layer}.{side[:-1]}{side[-1].upper()}"] = value.T
-    assert_learns_as(batch.golden, "adapted", diff, stop, transposed)
+    assert_matches_golden(batch.golden, "adapted", diff, stop, transposed)
 
 
 @pytest.mark.parametrize("variant", ["released"], indirect=True)
-def test_a_longer_row_beside_it_changes_nothing_for_a_row(model, batch):
+def test_a_longer_row_in_the_batch_does_not_change_a_row(training_model, batch):
     """The batch's losses and gradients are the sums of those of its rows alone."""
     longer = replace(batch.examples[1], tokens=list(range(200, 240)))
     rows, draws = [batch.examples[0], longer], batch.draws()
     middle, end = rows[0].targets, rows[0].targets + rows[1].targets
     alone = [
-        learn(model, Sequences.of([row]), of_targets(draws, part), count=end)
+        losses_and_gradients(
+            training_model, Sequences.of([row]), of_targets(draws, part), count=end
+        )
         for row, part in zip(rows, (slice(middle), slice(middle, end)), strict=True)
     ]
-    diff, stop, gradients = learn(model, Sequences.of(rows), of_targets(draws, slice(end)))
+    diff, stop, gradients = losses_and_gradients(
+        training_model, Sequences.of(rows), of_targets(draws, slice(end))
+    )
     assert diff == pytest.approx(sum(part[0] for part in alone), rel=TOLERANCE)
     assert stop == pytest.approx(sum(part[1] for part in alone), rel=TOLERANCE)
     added = {name: alone[0][2][name] + alone[1][2][name] for name in gradients}
@@ -173,50 +179,54 @@ def test_a_longer_row_beside_it_changes_nothing_for_a_row(model, batch):
 
 
 @pytest.mark.parametrize("variant", ["released"], indirect=True)
-def test_speech_of_one_patch_is_learnt_too(model, batch):
-    """Padding changes nothing, and the encoder, compiled for one patch, still works."""
+def test_speech_of_one_patch_can_be_trained_on(training_model, batch):
+    """Padding does not change it, and the encoder, compiled for one patch, still works."""
     row, draws = replace(batch.examples[0], patches=batch.examples[0].patches[:1]), batch.draws()
     one = mx.array(row.patches)[None]
-    before = model.embed_patches(one)
+    before = training_model.embed_patches(one)
     padded = Sequences.of([row], 2)
-    diff, stop, gradients = learn(model, Sequences.of([row]), of_targets(draws, slice(1)))
-    more = learn(model, padded, of_targets(draws, slice(len(padded.targets))))
+    diff, stop, gradients = losses_and_gradients(
+        training_model, Sequences.of([row]), of_targets(draws, slice(1))
+    )
+    more = losses_and_gradients(
+        training_model, padded, of_targets(draws, slice(len(padded.targets)))
+    )
     assert (diff, stop) == pytest.approx(more[:2], rel=TOLERANCE)
     assert_same(gradients, more[2])
-    assert relative_error(model.embed_patches(one), before) < TOLERANCE
+    assert relative_error(training_model.embed_patches(one), before) < TOLERANCE
 
 
 @pytest.mark.parametrize("variant", ["released"], indirect=True)
 @pytest.mark.parametrize("multiple", [1, 8])
-def test_nothing_is_learnt_from_prompts_only(model, batch, multiple):
+def test_prompts_alone_have_no_loss_and_no_gradient(training_model, batch, multiple):
     prompt = batch.examples[2]
     assert prompt.is_prompt
     sequences = Sequences.of([prompt], multiple)
     size, length = prompt.patches.shape[1:], len(sequences.targets)
     draws = Draws.random([np.random.default_rng(0)], [0], size, padded_length=length)
-    diff, stop, gradients = learn(model, sequences, draws)
+    diff, stop, gradients = losses_and_gradients(training_model, sequences, draws)
     assert (diff, stop) == (0, 0)
     assert not any(mx.any(gradient != 0).item() for gradient in gradients.values())
 
 
 @pytest.mark.parametrize("variant", ["released"], indirect=True)
-def test_what_is_learnt_does_not_depend_on_a_step_before(model, batch):
-    """Weights replaced by training are seen, and afterwards the model speaks with its own."""
+def test_gradients_do_not_depend_on_an_earlier_step(training_model, batch):
+    """Weights replaced by training are used, and afterwards the model speaks with its own."""
     sequences, draws = Sequences.of(batch.examples), batch.draws()
-    before = learn(model, sequences, draws)
-    weights = dict(tree_flatten(model.trainable_parameters()))
+    before = losses_and_gradients(training_model, sequences, draws)
+    weights = dict(tree_flatten(training_model.trainable_parameters()))
     moved = [(name, weight * 1.1) for name, weight in weights.items()]
-    model.load_weights(moved, strict=False)
-    other = learn(model, sequences, draws)
+    training_model.load_weights(moved, strict=False)
+    other = losses_and_gradients(training_model, sequences, draws)
     assert abs(other[0] - before[0]) > 1e-3 * before[0]
-    model.load_weights(list(weights.items()), strict=False)
-    after = learn(model, sequences, draws)
+    training_model.load_weights(list(weights.items()), strict=False)
+    after = losses_and_gradients(training_model, sequences, draws)
     assert after[:2] == pytest.approx(before[:2], rel=1e-6)
     assert_same(after[2], before[2])
 
 
-def test_random_draws_are_upstreams():
-    """sigmoid(N(-0.4, 1)) for times, a normal distribution for noise, a tenth without mu."""
+def test_random_draws_have_upstreams_distributions():
+    """Times are sigmoid(N(-0.4, 1)), noise is normal, and a tenth of the targets has no mu."""
     draws = Draws.random([np.random.default_rng(0)], [20_000], (2, 3))
     times = np.array(draws.times, np.float64)
     logits = np.log(times / (1 - times))
@@ -228,14 +238,14 @@ def test_random_draws_are_upstreams():
     assert set(np.array(draws.keep).tolist()) == {0.0, 1.0}
 
 
-def test_times_are_drawn_as_the_config_says():
+def test_times_have_the_distribution_in_the_config():
     draws = Draws.random([np.random.default_rng(0)], [20_000], (2, 3), t_scheduler="uniform")
     times = np.sort(np.array(draws.times, np.float64))
     assert np.abs(times - np.linspace(0, 1, 20_000)).max() < 0.02
 
 
-def test_a_rows_draws_are_its_own():
-    """Whatever rows are beside it, and however far the batch is padded."""
+def test_the_random_draws_of_a_row_do_not_depend_on_other_rows():
+    """Neither do they depend on the length of the padding."""
     counts, shape = [3, 5, 2], (4, 6)
 
     def draw(rows: list[int], length: int | None = None) -> list[np.ndarray]:

@@ -5,29 +5,23 @@ import os
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from training_runs import SETTINGS, arguments, losses, run, write_data
+from training_runs import SETTINGS, arguments, losses, run
 
 from mlx_voxcpm2.commands import train
 
 TIMEOUT = 600
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    return write_data(tmp_path_factory.mktemp("data"))
-
-
 @pytest.fixture
-def together(tmp_path):
-    """Runs the command in as many processes as there are lists of arguments.
+def run_processes(tmp_path):
+    """Function that runs the command in as many processes as there are lists of arguments.
 
-    Returns their statuses and what each said.
+    Returns the processes' statuses and messages.
     """
 
-    def together(*each: list[str]) -> tuple[list[int], list[str]]:
+    def run_all(*each: list[str]) -> tuple[list[int], list[str]]:
         sockets = [socket.create_server(("127.0.0.1", 0)) for _ in each]
         hosts = [[f"127.0.0.1:{one.getsockname()[1]}"] for one in sockets]
         for one in sockets:
@@ -46,7 +40,7 @@ def together(tmp_path):
                 process.kill()
         return [process.returncode for process in processes], said
 
-    return together
+    return run_all
 
 
 def assert_near(ours: list[dict], theirs: list[dict]) -> None:
@@ -55,17 +49,21 @@ def assert_near(ours: list[dict], theirs: list[dict]) -> None:
         assert mine == pytest.approx(other, rel=1e-5)
 
 
-def test_two_processes_learn_what_one_learns(released, data, tmp_path, together, monkeypatch):
-    """Also behind a checkpoint, which only the first one sees, and which one process left."""
+def test_two_processes_have_the_losses_of_one(
+    released, training_data, tmp_path, run_processes, monkeypatch
+):
+    """True also after a checkpoint, which only the first process sees and one process wrote."""
     config = tmp_path / "train.yaml"
     config.write_text(SETTINGS.replace("dropout: 0.2", "dropout: 0"))
     flags = ["--config", str(config), "--lora", "--batch_size", "3", "--max_steps", "4"]
     outputs = {name: tmp_path / name for name in ("alone", "first", "second", "broken")}
-    of = {name: arguments(released.folder, data, outputs[name], *flags) for name in outputs}
+    of = {}
+    for name, output in outputs.items():
+        of[name] = arguments(released.folder, training_data, output, *flags)
     assert run(*of["alone"]) == 0
     rows = losses(outputs["alone"])
 
-    statuses, said = together(of["first"], of["second"])
+    statuses, said = run_processes(of["first"], of["second"])
     assert statuses == [0, 0], said
     assert "step 4 of 4" in said[0] and said[1] == ""
     assert_near(losses(outputs["first"]), rows)
@@ -78,18 +76,19 @@ def test_two_processes_learn_what_one_learns(released, data, tmp_path, together,
     with monkeypatch.context() as patch:
         patch.setattr(train.Progress, "__call__", stop)
         assert run(*of["broken"]) == 2
-    statuses, said = together(of["broken"], of["second"])
+    statuses, said = run_processes(of["broken"], of["second"])
     assert statuses == [0, 0], said
     assert "step 3 of 4" in said[0] and "step 2 of 4" not in said[0]
     assert_near(losses(outputs["broken"]), rows)
 
 
-def test_if_one_cannot_begin_none_waits_and_it_alone_says_why(released, data, tmp_path, together):
-    first = arguments(released.folder, data, tmp_path / "first")
-    second = arguments(released.folder, data.with_name("no.jsonl"), tmp_path / "second")
-    statuses, said = together(first, second)
+def test_only_a_process_that_cannot_start_reports_why_and_none_waits(
+    released, training_data, tmp_path, run_processes
+):
+    missing = training_data.with_name("no.jsonl")
+    first = arguments(released.folder, training_data, tmp_path / "first")
+    second = arguments(released.folder, missing, tmp_path / "second")
+    statuses, said = run_processes(first, second)
     assert statuses == [2, 2]
     assert said[0] == ""
-    assert said[1] == (
-        f"python -m mlx_voxcpm2.train: {data.with_name('no.jsonl')}: no such file; check the path\n"
-    )
+    assert said[1] == (f"python -m mlx_voxcpm2.train: {missing}: no such file; check the path\n")

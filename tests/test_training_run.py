@@ -1,4 +1,4 @@
-"""Training runs: their files, how they are resumed, what they refuse."""
+"""Training runs: their files, how they are resumed, and their error lines."""
 
 import importlib.util
 import json
@@ -13,7 +13,7 @@ import mlx.core as mx
 import pytest
 import soundfile
 from conftest import parameters, same
-from training_runs import SETTINGS, arguments, losses, run, write_data
+from training_runs import SETTINGS, arguments, losses, run
 
 from mlx_voxcpm2 import load_model
 from mlx_voxcpm2.commands import shell as command
@@ -25,7 +25,7 @@ from mlx_voxcpm2.training.checkpoint import load_trainable
 from mlx_voxcpm2.training.options import TrainingSettings
 from mlx_voxcpm2.training.run_folder import RunFolder
 
-# A run that ends itself, as by `kill -9`, in the middle of its second checkpoint.
+# A run that kills itself, as `kill -9` does, in the middle of its second checkpoint.
 KILLED_SAVING = """
 import os, signal, sys
 from mlx_voxcpm2.commands import train
@@ -41,24 +41,19 @@ train.main(sys.argv[1:])
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    return write_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def unbroken(data, make_case, tmp_path_factory) -> dict[str, Path]:
-    """A run of each kind, from its beginning to its end."""
+def uninterrupted(training_data, make_case, tmp_path_factory) -> dict[str, Path]:
+    """Uninterrupted runs of each kind, from the first step to the last."""
     folder = tmp_path_factory.mktemp("unbroken")
     for kind in ("lora", "full"):
-        flags = arguments(make_case("released").folder, data, folder / kind, f"--{kind}")
+        flags = arguments(make_case("released").folder, training_data, folder / kind, f"--{kind}")
         with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # such as a legend of nothing
+            warnings.simplefilter("error", UserWarning)  # such as an empty legend
             assert run(*flags) == 0
     return {kind: folder / kind for kind in ("lora", "full")}
 
 
 def assert_same_run(ours: Path, theirs: Path) -> None:
-    """Losses and weights are bit-identical."""
+    """Assert that losses and weights are bit-identical."""
     assert losses(ours) == losses(theirs) and len(losses(ours)) == 6
     for name in ("lora_weights.safetensors", "model.safetensors", "optimizer.safetensors"):
         files = [folder / "latest" / name for folder in (ours, theirs)]
@@ -67,8 +62,8 @@ def assert_same_run(ours: Path, theirs: Path) -> None:
             assert same(*(mx.load(str(file)) for file in files)), name
 
 
-def test_a_run_leaves_a_log_a_plot_and_checkpoints(unbroken):
-    for kind, folder in unbroken.items():
+def test_a_run_leaves_a_log_a_plot_and_checkpoints(uninterrupted):
+    for kind, folder in uninterrupted.items():
         rows = losses(folder)
         assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
         assert ["valid/diff" in row for row in rows] == [False, False, True] * 2
@@ -83,39 +78,41 @@ def test_a_run_leaves_a_log_a_plot_and_checkpoints(unbroken):
         assert full == ["step_0000006"]
 
 
-def test_an_adapter_is_loaded_with_nothing_skipped(unbroken, released):
-    model = load_model(released.folder, adapter=unbroken["lora"] / "latest")
+def test_an_adapter_is_loaded_with_nothing_skipped(uninterrupted, released):
+    model = load_model(released.folder, adapter=uninterrupted["lora"] / "latest")
     assert model.adapter.loaded == 64 and not model.adapter.skipped
     assert model.adapter.trained_scale == 2 and model.adapter.strength == 1
-    tensors = mx.load(str(unbroken["lora"] / "latest" / "lora_weights.safetensors"))
+    tensors = mx.load(str(uninterrupted["lora"] / "latest" / "lora_weights.safetensors"))
     assert all(value.dtype == mx.float32 and mx.any(value) for value in tensors.values())
 
 
-def test_a_learnt_model_is_loaded_and_speaks(unbroken, released):
+def test_a_trained_model_loads_and_speaks(uninterrupted, released):
     """All weights differ but the AudioVAE's, which are bit-identical."""
     first = parameters(released.model)
-    model = load_model(unbroken["full"] / "latest", "float32")
+    model = load_model(uninterrupted["full"] / "latest", "float32")
     for name, value in parameters(model).items():
         assert mx.array_equal(value, first[name]) == name.startswith("audio_vae."), name
     (result,) = model.generate("Hello.", seed=0, max_tokens=3, inference_timesteps=2)
     assert mx.all(mx.isfinite(result.audio))
-    names = {path.name for path in (unbroken["full"] / "latest").iterdir()}
+    names = {path.name for path in (uninterrupted["full"] / "latest").iterdir()}
     assert {path.name for path in released.folder.iterdir()} <= names
-    configs = [folder / "config.json" for folder in (unbroken["full"] / "latest", released.folder)]
+    configs = [
+        folder / "config.json" for folder in (uninterrupted["full"] / "latest", released.folder)
+    ]
     assert configs[0].read_text() == configs[1].read_text()
 
 
-def test_to_learn_a_model_its_weights_are_in_memory_once(released, data):
-    """Fused projections would keep the first ones."""
-    settings = TrainingSettings(str(released.folder), str(data), lora=None)
+def test_training_a_whole_model_holds_its_weights_once(released, training_data):
+    """Fused projections would hold a second copy."""
+    settings = TrainingSettings(str(released.folder), str(training_data), lora=None)
     model = load_trainable(settings, released.folder, None)
     found = [module for module in model.modules() if isinstance(module, FusedProjections)]
     assert found and all(module.fused is None for module in found)
 
 
-def test_what_mlx_wrote_can_be_learnt_and_is_loaded_again(released, data, tmp_path):
+def test_a_converted_checkpoint_can_be_trained_and_loaded(released, training_data, tmp_path):
     source = convert(released.folder, tmp_path / "mlx", "float32")
-    flags = arguments(source, data, tmp_path / "out", "--full", "--max_steps", "3")
+    flags = arguments(source, training_data, tmp_path / "out", "--full", "--max_steps", "3")
     assert run(*flags) == 0
     ours = parameters(load_model(tmp_path / "out" / "latest"))
     theirs = parameters(load_model(source))
@@ -124,11 +121,11 @@ def test_what_mlx_wrote_can_be_learnt_and_is_loaded_again(released, data, tmp_pa
         assert mx.array_equal(value, theirs[name]) == name.startswith("audio_vae."), name
 
 
-def test_killed_while_it_saves_a_run_resumes_from_the_checkpoint_before(
-    unbroken, released, data, tmp_path
+def test_a_run_killed_while_saving_resumes_from_the_checkpoint_before(
+    uninterrupted, released, training_data, tmp_path
 ):
     output = tmp_path / "out"
-    flags = arguments(released.folder, data, output, "--lora")
+    flags = arguments(released.folder, training_data, output, "--lora")
     done = subprocess.run([sys.executable, "-c", KILLED_SAVING, *flags], capture_output=True)
     assert done.returncode == -signal.SIGKILL
     assert [path.name for path in output.glob("step_*")] == ["step_0000002"]
@@ -137,13 +134,15 @@ def test_killed_while_it_saves_a_run_resumes_from_the_checkpoint_before(
     with (output / "losses.jsonl").open("a") as log:
         log.write('{"step": 5, "loss/di')
     assert run(*flags) == 0
-    assert_same_run(output, unbroken["lora"])
+    assert_same_run(output, uninterrupted["lora"])
     assert not [*output.glob(".step_*"), *output.glob("latents/.*")]
 
 
-def test_killed_at_any_moment_a_run_resumes_as_if_it_never_was(unbroken, released, data, tmp_path):
+def test_a_run_killed_at_any_moment_resumes_bit_identically(
+    uninterrupted, released, training_data, tmp_path
+):
     output = tmp_path / "out"
-    flags = arguments(released.folder, data, output, "--full")
+    flags = arguments(released.folder, training_data, output, "--full")
     command = [sys.executable, "-m", "mlx_voxcpm2.train", *flags]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         for line in process.stderr:
@@ -151,14 +150,14 @@ def test_killed_at_any_moment_a_run_resumes_as_if_it_never_was(unbroken, release
                 process.kill()
     assert process.returncode == -signal.SIGKILL
     assert run(*flags) == 0
-    assert_same_run(output, unbroken["full"])
+    assert_same_run(output, uninterrupted["full"])
 
 
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
 def test_a_signal_ends_a_run_with_one_line(
-    number, status, unbroken, released, data, tmp_path, monkeypatch, capsys
+    number, status, uninterrupted, released, training_data, tmp_path, monkeypatch, capsys
 ):
     """The run can be resumed from its last checkpoint."""
     monkeypatch.setattr(command, "_leave", lambda status: status)
@@ -168,7 +167,7 @@ def test_a_signal_ends_a_run_with_one_line(
             signal.raise_signal(number)
 
     output = tmp_path / "out"
-    flags = arguments(released.folder, data, output, "--lora")
+    flags = arguments(released.folder, training_data, output, "--lora")
     with monkeypatch.context() as patch:
         patch.setattr(train.Progress, "__call__", progress)
         assert run(*flags) == status
@@ -177,22 +176,24 @@ def test_a_signal_ends_a_run_with_one_line(
     )
     if number == signal.SIGTERM:
         assert run(*flags) == 0
-        assert_same_run(output, unbroken["lora"])
+        assert_same_run(output, uninterrupted["lora"])
 
 
-def test_a_finished_run_is_not_run_again(unbroken, released, data, tmp_path, capsys):
-    output = shutil.copytree(unbroken["lora"], tmp_path / "out", symlinks=True)
-    flags = arguments(released.folder, data, output, "--lora")
+def test_a_finished_run_is_not_repeated(uninterrupted, released, training_data, tmp_path, capsys):
+    output = shutil.copytree(uninterrupted["lora"], tmp_path / "out", symlinks=True)
+    flags = arguments(released.folder, training_data, output, "--lora")
     assert run(*flags) == 0
     assert capsys.readouterr().err == f"{output / 'step_0000006'}: trained for 6 steps\n"
-    assert losses(output) == losses(unbroken["lora"])
+    assert losses(output) == losses(uninterrupted["lora"])
 
 
-def test_a_run_is_resumed_with_its_own_settings_only(unbroken, released, data, tmp_path, capsys):
-    output = shutil.copytree(unbroken["lora"], tmp_path / "out", symlinks=True)
+def test_a_run_is_resumed_with_its_own_settings_only(
+    uninterrupted, released, training_data, tmp_path, capsys
+):
+    output = shutil.copytree(uninterrupted["lora"], tmp_path / "out", symlinks=True)
 
     def refused(*flags) -> str:
-        assert run(*arguments(released.folder, data, output, *flags)) == 2
+        assert run(*arguments(released.folder, training_data, output, *flags)) == 2
         return capsys.readouterr().err
 
     line = f"train: {output}: the run here was started with {{}}; resume it with that, or choose "
@@ -200,12 +201,13 @@ def test_a_run_is_resumed_with_its_own_settings_only(unbroken, released, data, t
     assert refused("--full", "--learning_rate", "1e-3").startswith(
         line.format("kind 'lora', not 'full'")
     )
-    assert run(*arguments(released.folder, data, output, "--lora", "--save_interval", "1")) == 0
+    flags = arguments(released.folder, training_data, output, "--lora", "--save_interval", "1")
+    assert run(*flags) == 0
 
 
-def test_the_folder_must_be_a_runs_and_nobody_elses(released, data, tmp_path, capsys):
+def test_the_output_folder_must_be_an_idle_runs(released, training_data, tmp_path, capsys):
     def refused(output: Path) -> str:
-        assert run(*arguments(released.folder, data, output)) == 2
+        assert run(*arguments(released.folder, training_data, output)) == 2
         return capsys.readouterr().err
 
     (tmp_path / "mine").mkdir()
@@ -220,12 +222,12 @@ def test_the_folder_must_be_a_runs_and_nobody_elses(released, data, tmp_path, ca
     assert (tmp_path / "mine" / "thesis.txt").exists()
 
 
-def test_a_checkpoint_that_cannot_be_written_is_a_line(
-    unbroken, released, data, tmp_path, monkeypatch, capsys
+def test_a_checkpoint_that_cannot_be_written_is_a_one_line_error(
+    uninterrupted, released, training_data, tmp_path, monkeypatch, capsys
 ):
     """Earlier checkpoints stay, and the run can be resumed."""
     output, save = tmp_path / "out", mx.save_safetensors
-    flags = arguments(released.folder, data, output, "--lora")
+    flags = arguments(released.folder, training_data, output, "--lora")
 
     def full(file: str, arrays: dict, *more) -> None:
         if "step_0000004" in file:
@@ -244,8 +246,8 @@ def test_a_checkpoint_that_cannot_be_written_is_a_line(
     assert "step_0000002: can't resume from here (" in capsys.readouterr().err
 
 
-def test_every_bad_line_is_listed_before_anything_begins(released, data, tmp_path, capsys):
-    """Also those that are too long for a batch."""
+def test_every_bad_line_is_listed_before_the_run_begins(released, training_data, tmp_path, capsys):
+    """Lines that are too long for a batch are listed too."""
     lines = [
         {"audio": "0.wav", "text": "one"},
         {"audio": "nothing.wav", "text": "two"},
@@ -253,9 +255,9 @@ def test_every_bad_line_is_listed_before_anything_begins(released, data, tmp_pat
         {"audio": "1.wav", "text": "many words " * 20},
         {"audio": "1.wav", "text": "x", "ref_audio": "1.wav"},
     ]
-    manifest = data.with_name("bad.jsonl")
+    manifest = training_data.with_name("bad.jsonl")
     manifest.write_text("\n".join(map(json.dumps, lines)))
-    config = data.with_name("train.yaml").read_text() + "max_batch_tokens: 40\n"
+    config = training_data.with_name("train.yaml").read_text() + "max_batch_tokens: 40\n"
     (tmp_path / "train.yaml").write_text(config)
     output = tmp_path / "out"
     flags = arguments(released.folder, manifest, output, "--config", str(tmp_path / "train.yaml"))
@@ -271,13 +273,13 @@ def test_every_bad_line_is_listed_before_anything_begins(released, data, tmp_pat
     assert said[-1].endswith("(3 of 5 lines cannot be used)")
     assert not output.exists()
     assert run(*flags, "--check") == 2
-    assert run(*arguments(released.folder, data, output), "--check") == 0
+    assert run(*arguments(released.folder, training_data, output), "--check") == 0
     assert "no line of the manifests has errors" in capsys.readouterr().err
     assert not output.exists()
 
 
 def test_clips_are_read_once_to_be_checked_and_once_to_be_encoded(
-    released, data, tmp_path, monkeypatch
+    released, training_data, tmp_path, monkeypatch
 ):
     from mlx_voxcpm2.training import manifest
 
@@ -285,14 +287,15 @@ def test_clips_are_read_once_to_be_checked_and_once_to_be_encoded(
     monkeypatch.setattr(
         manifest, "read_audio", lambda path, *more: checked.append(path.name) or read(path, *more)
     )
-    assert run(*arguments(released.folder, data, tmp_path / "out", "--max_steps", "3")) == 0
+    flags = arguments(released.folder, training_data, tmp_path / "out", "--max_steps", "3")
+    assert run(*flags) == 0
     assert sorted(checked) == [f"{number}.wav" for number in range(5)]
 
 
-def test_samples_are_spoken(released, data, tmp_path):
+def test_samples_are_generated(released, training_data, tmp_path):
     config = tmp_path / "train.yaml"
     config.write_text(SETTINGS + "sample_interval: 2\nsample_texts: [Hello., 'Yes.']\n")
-    flags = arguments(released.folder, data, tmp_path / "out", "--max_steps", "3")
+    flags = arguments(released.folder, training_data, tmp_path / "out", "--max_steps", "3")
     assert run(*flags, "--config", str(config)) == 0
     spoken = sorted(tmp_path.glob("out/samples/*/*.wav"))
     assert [str(path.relative_to(tmp_path / "out" / "samples")) for path in spoken] == [
@@ -302,31 +305,33 @@ def test_samples_are_spoken(released, data, tmp_path):
     assert soundfile.info(spoken[0]).frames > 7680
 
 
-def test_a_quantised_base_learns_an_adapter_and_nothing_else(exchange, data, tmp_path, capsys):
+def test_only_an_adapter_can_be_trained_on_a_quantised_model(
+    exchange, training_data, tmp_path, capsys
+):
     source = convert(exchange, tmp_path / "quantised", quantize="4bit-dit8")
     # Its patches are short: with a reference a line has more of them than its context.
-    lines = [line for line in data.read_text().splitlines() if "ref_audio" not in line]
-    data = data.with_name("alone.jsonl")
-    data.write_text("\n".join(lines))
+    lines = [line for line in training_data.read_text().splitlines() if "ref_audio" not in line]
+    training_data = training_data.with_name("alone.jsonl")
+    training_data.write_text("\n".join(lines))
     output = tmp_path / "out"
-    assert run(*arguments(source, data, output, "--full")) == 2
+    assert run(*arguments(source, training_data, output, "--full")) == 2
     *_, line = capsys.readouterr().err.splitlines()
     assert "is quantised, and rounded numbers can't be learnt; train an adapter" in line
     assert not list(output.glob("step_*"))
     shutil.rmtree(output)
-    assert run(*arguments(source, data, output, "--max_steps", "3")) == 0
+    assert run(*arguments(source, training_data, output, "--max_steps", "3")) == 0
     model = load_model(source, adapter=output / "latest")
     assert model.adapter.loaded and not model.adapter.skipped
 
 
-def test_without_matplotlib_a_line_says_what_to_install_before_anything_begins(
-    released, data, tmp_path, monkeypatch, capsys
+def test_missing_matplotlib_is_a_one_line_error_before_the_run_begins(
+    released, training_data, tmp_path, monkeypatch, capsys
 ):
     find = importlib.util.find_spec
     monkeypatch.setattr(
         training, "find_spec", lambda name: None if name == "matplotlib" else find(name)
     )
-    assert run(*arguments(released.folder, data, tmp_path / "out")) == 2
+    assert run(*arguments(released.folder, training_data, tmp_path / "out")) == 2
     said = capsys.readouterr().err
     line = "training needs matplotlib, which is not installed; install 'mlx-voxcpm2[train]'"
     assert said == f"train: {line}\n"

@@ -1,4 +1,4 @@
-"""A training run's settings: upstream's YAML, flags before it, and one line for what is wrong."""
+"""Settings of a training run: upstream's YAML, flags that override it, and one-line errors."""
 
 import sys
 
@@ -50,8 +50,8 @@ lora:
 
 
 @pytest.fixture
-def settings(tmp_path):
-    """Parses a YAML file's text and flags."""
+def parse_settings(tmp_path):
+    """Function that parses a YAML file's text and flags."""
 
     def settings(text: str, *flags: str):
         file = tmp_path / "train.yaml"
@@ -64,8 +64,8 @@ def settings(tmp_path):
 
 
 @pytest.fixture
-def refused(tmp_path, capsys):
-    """The line about a YAML file's text, without the file's name."""
+def error_line(tmp_path, capsys):
+    """Function that returns the error line for a YAML file's text, without the file's name."""
 
     def refused(text: str, *flags: str) -> str:
         file = tmp_path / "train.yaml"
@@ -79,8 +79,8 @@ def refused(tmp_path, capsys):
     return refused
 
 
-def test_upstreams_file_works_as_it_is(settings):
-    found, output = settings(UPSTREAM + LORA)
+def test_upstreams_file_works_unchanged(parse_settings):
+    found, output = parse_settings(UPSTREAM + LORA)
     paths = (found.model, found.train, found.validation, output)
     assert paths == ("/models/VoxCPM2/", "train.jsonl", None, "out")
     assert found.options == TrainingOptions(
@@ -102,29 +102,29 @@ def test_upstreams_file_works_as_it_is(settings):
     )
 
 
-def test_without_lora_upstreams_file_learns_all_weights(settings):
-    assert settings(UPSTREAM)[0].lora is None
-    assert settings(UPSTREAM, "--lora")[0].lora == LoRASettings()
+def test_without_lora_upstreams_file_trains_all_weights(parse_settings):
+    assert parse_settings(UPSTREAM)[0].lora is None
+    assert parse_settings(UPSTREAM, "--lora")[0].lora == LoRASettings()
 
 
-def test_the_default_is_an_adapter(settings):
+def test_the_default_is_an_adapter(parse_settings):
     here = ["--train", "x", "--output", "y"]
-    found, _ = settings("", *here)
+    found, _ = parse_settings("", *here)
     assert found.lora == LoRASettings() and found.options == TrainingOptions()
-    found, _ = settings(LORA, *here, "--full")
+    found, _ = parse_settings(LORA, *here, "--full")
     assert found.lora is None and found.options.learning_rate == 1e-5
-    assert settings("learning_rate: 3e-5", *here, "--full")[0].options.learning_rate == 3e-5
+    assert parse_settings("learning_rate: 3e-5", *here, "--full")[0].options.learning_rate == 3e-5
 
 
-def test_flags_go_before_the_file(settings):
+def test_flags_override_the_file(parse_settings):
     flags = ["--train", "mine.jsonl", "--batch-size", "8", "--max_steps", "40", "--save_path", "z"]
-    found, output = settings(UPSTREAM, *flags, "--gradient_checkpointing")
+    found, output = parse_settings(UPSTREAM, *flags, "--gradient_checkpointing")
     assert (found.train, found.options.batch_size, output) == ("mine.jsonl", 8, "z")
     assert found.options.max_steps == 40 and found.options.gradient_checkpointing
 
 
-def test_yaml_without_a_point_in_its_powers_of_ten_is_understood(settings):
-    found, _ = settings(UPSTREAM.replace("0.0002", "2e-4").replace("0.5", "5E-1"))
+def test_yaml_powers_of_ten_without_a_point_are_numbers(parse_settings):
+    found, _ = parse_settings(UPSTREAM.replace("0.0002", "2e-4").replace("0.5", "5E-1"))
     assert found.options.learning_rate == 2e-4 and found.options.lambdas.stop == 0.5
 
 
@@ -147,19 +147,19 @@ def test_yaml_without_a_point_in_its_powers_of_ten_is_understood(settings):
         ("- a\n- b", "not a list of settings; write `key: value` lines"),
     ],
 )
-def test_what_is_wrong_is_one_line(text, line, refused):
-    assert refused(text) == line
+def test_invalid_settings_are_one_line_errors(text, line, error_line):
+    assert error_line(text) == line
 
 
-def test_broken_yaml_and_missing_files_are_one_line(refused, capsys, tmp_path):
-    assert refused("a: [").startswith("not a YAML file (")
+def test_broken_yaml_and_missing_files_are_one_line_errors(error_line, capsys, tmp_path):
+    assert error_line("a: [").startswith("not a YAML file (")
     assert run("--config", str(tmp_path / "no.yaml")) == 2
     assert capsys.readouterr().err.endswith("no.yaml: no such file; check the path\n")
     assert run("--output", "x") == 2
     assert capsys.readouterr().err == "train: --train is missing; --help lists the flags\n"
 
 
-def test_without_pyyaml_a_line_says_what_to_install(refused, monkeypatch):
+def test_missing_pyyaml_is_an_error_that_names_the_package(error_line, monkeypatch):
     monkeypatch.setitem(sys.modules, "yaml", None)
     line = "train: --config needs PyYAML, which is not installed; install 'mlx-voxcpm2[train]'"
-    assert refused("") == line
+    assert error_line("") == line

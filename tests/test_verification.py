@@ -1,4 +1,4 @@
-"""Speech is heard by a recogniser, and what it does not understand is spoken again."""
+"""Verification: a recogniser transcribes speech, and misrecognised speech is generated again."""
 
 import mlx.core as mx
 import numpy as np
@@ -16,19 +16,19 @@ QUICK = {"max_tokens": 3, "inference_timesteps": 2}
 
 
 class Listener:
-    """Hears what it is told to, one after another, and counts how often it listened."""
+    """Recogniser that returns given transcripts one after another, and records its calls."""
 
-    def __init__(self, *heard: str):
-        self.heard, self.sounds = list(heard), []
+    def __init__(self, *transcripts: str):
+        self.transcripts, self.sounds = list(transcripts), []
 
     def __call__(self, sound: np.ndarray, sample_rate: int) -> str:
         assert sound.dtype == np.float32 and sound.ndim == 1 and sample_rate == 48000
         self.sounds.append(sound)
-        return self.heard.pop(0) if len(self.heard) > 1 else self.heard[0]
+        return self.transcripts.pop(0) if len(self.transcripts) > 1 else self.transcripts[0]
 
 
 @pytest.mark.parametrize(
-    ("said", "heard", "rate"),
+    ("said", "transcript", "rate"),
     [
         ("Yes, it's twenty-two!", "yes its twenty two", 0),
         ("Straße", "STRASSE", 0),
@@ -47,11 +47,11 @@ class Listener:
         ("...", "yes", 1),
     ],
 )
-def test_the_part_that_is_wrong_is_counted_as_a_listener_would(said, heard, rate):
-    assert error_rate(said, heard) == pytest.approx(rate)
+def test_the_error_rate_is_the_share_of_wrong_words_or_characters(said, transcript, rate):
+    assert error_rate(said, transcript) == pytest.approx(rate)
 
 
-def test_what_is_not_understood_is_spoken_again_with_the_next_seed(released):
+def test_misrecognised_speech_is_retried_with_the_next_seed(released):
     listener = Listener("who knows", "hello there")
     (result,) = released.model.generate(
         "Hello there.", seed=7, verify=Verification(listener), **QUICK
@@ -64,7 +64,7 @@ def test_what_is_not_understood_is_spoken_again_with_the_next_seed(released):
     assert result.processing_time_seconds > second.processing_time_seconds
 
 
-def test_the_take_that_is_understood_best_is_kept(released):
+def test_the_attempt_with_the_lowest_error_rate_is_returned(released):
     listener = Listener("no", "yes no", "no no")
     (result,) = released.model.generate(
         "Yes yes.", instruct="calm", seed=2**64 - 1, verify=Verification(listener), **QUICK
@@ -75,17 +75,17 @@ def test_the_take_that_is_understood_best_is_kept(released):
 
 
 @pytest.mark.parametrize(
-    ("settings", "takes"),
+    ("settings", "attempts"),
     [({"limit": 0.5}, 1), ({"limit": 0.49}, 3), ({"retries": 0}, 1), ({"retries": 4}, 5)],
 )
-def test_limit_and_retries_are_those_asked_for(released, settings, takes):
+def test_limit_and_retries_are_those_of_the_settings(released, settings, attempts):
     listener = Listener("yes no")
     verify = Verification(listener, **settings)
     (result,) = released.model.generate("Yes yes.", seed=1, verify=verify, **QUICK)
-    assert len(listener.sounds) == takes and result.heard == "yes no"
+    assert len(listener.sounds) == attempts and result.heard == "yes no"
 
 
-def test_guards_of_the_take_that_is_kept_are_told_once(released):
+def test_guard_notes_of_the_returned_attempt_are_reported_once(released):
     listener = Listener("no", "yes")
     (result,) = released.model.generate(
         "Yes.", seed=1, fade_in=0.02, verify=Verification(listener), **QUICK
@@ -93,14 +93,14 @@ def test_guards_of_the_take_that_is_kept_are_told_once(released):
     assert result.guards == ("retry: seed 1 was heard as 'no', 100% wrong", "fade_in: 0.02 s")
 
 
-def test_with_given_noise_another_take_would_be_the_same(released):
+def test_speech_with_given_noise_is_not_retried(released):
     config, listener = released.model.config, Listener("no")
     noise = mx.zeros((3, config.patch_size, config.feat_dim))
     list(released.model.generate("Yes.", noise=noise, verify=Verification(listener), **QUICK))
     assert len(listener.sounds) == 1
 
 
-def test_of_many_texts_only_those_are_spoken_again(released):
+def test_only_the_misrecognised_texts_of_a_batch_are_retried(released):
     model, listener = released.model, Listener("one", "who knows", "two", "three")
     requests = [
         model.request(text, options=GenerationOptions(seed=seed, **QUICK))
@@ -127,23 +127,23 @@ def test_the_segments_of_a_long_text_are_checked_once(released, tmp_path):
         parts = SegmentCache(tmp_path / "parts")
         return list(speak_long(released.model, text, options=options, verify=verify, cache=parts))
 
-    pieces = speak(0.2)
-    assert [piece.error_rate for piece in pieces] == [0, 0, 0]
-    assert [len(piece.guards) for piece in pieces] == [0, 1, 0]
+    segments = speak(0.2)
+    assert [segment.error_rate for segment in segments] == [0, 0, 0]
+    assert [len(segment.guards) for segment in segments] == [0, 1, 0]
     assert len(listener.sounds) == 4
-    kept = speak(0.2)
-    assert len(listener.sounds) == 4 and all(piece.was_cached for piece in kept)
-    assert [piece.error_rate for piece in kept] == [0, 0, 0] and kept[1].guards
+    cached = speak(0.2)
+    assert len(listener.sounds) == 4 and all(segment.was_cached for segment in cached)
+    assert [segment.error_rate for segment in cached] == [0, 0, 0] and cached[1].guards
     speak(0.3)
-    assert len(listener.sounds) > 4, "what was kept by another limit is checked by this one"
+    assert len(listener.sounds) > 4, "segments cached with another limit are checked with this one"
 
 
-def test_closing_stops_between_takes(released):
-    def hear(*_) -> str:
+def test_closing_the_iterator_stops_between_attempts(released):
+    def recogniser(*_) -> str:
         results.close()
         return "no"
 
-    verify = Verification(hear, retries=20)
+    verify = Verification(recogniser, retries=20)
     results = released.model.generate("Yes.", seed=1, verify=verify, **QUICK)
     assert len(list(results)) <= 1
 
@@ -155,35 +155,35 @@ def test_closing_stops_between_takes(released):
         ({"retries": -1}, "verify_retries is -1"),
     ],
 )
-def test_settings_out_of_range_are_one_line(change, line):
+def test_settings_out_of_range_are_one_line_errors(change, line):
     with pytest.raises(ValueError, match=line):
         Verification(Listener(""), **change)
 
 
-def test_a_stream_cannot_be_taken_back(released):
+def test_a_stream_cannot_be_verified(released):
     with pytest.raises(ValueError, match="leave out stream"):
         released.model.generate("Yes.", stream=True, verify=Verification(Listener("")))
 
 
-def test_a_recogniser_that_returns_no_text_is_one_line(released):
+def test_a_recogniser_that_returns_no_text_is_a_one_line_error(released):
     verify = Verification(lambda *_: ["yes"])
     with pytest.raises(ValueError, match="returns a list"):
         list(released.model.generate("Yes.", verify=verify, **QUICK))
 
 
-def hear_demo_words(sound: np.ndarray, sample_rate: int) -> str:
+def transcribe_demo_words(sound: np.ndarray, sample_rate: int) -> str:
     return " ".join(recognise(sound, sample_rate))
 
 
 @pytest.mark.parametrize("speaker", RECORDED)
-def test_real_speech_is_heard_right_and_other_words_are_not(speaker):
-    """By a recogniser that was trained on speech, in English and Chinese."""
+def test_real_speech_has_no_errors_and_other_words_have_many(speaker):
+    """The recogniser was trained on speech in English and Chinese."""
     clip = read_clip(speaker)
-    heard = transcript_of((clip.sound, clip.sample_rate), hear_demo_words)
-    assert error_rate(" ".join(clip.words), heard) == 0
-    assert error_rate(" ".join(RECORDED[speaker]["words"]), heard) >= 0.75
+    transcript = transcript_of((clip.sound, clip.sample_rate), transcribe_demo_words)
+    assert error_rate(" ".join(clip.words), transcript) == 0
+    assert error_rate(" ".join(RECORDED[speaker]["words"]), transcript) >= 0.75
 
 
-def test_a_clip_without_words_is_one_line():
+def test_a_clip_without_words_is_a_one_line_error():
     with pytest.raises(ValueError, match="no words were recognised"):
-        transcript_of((np.zeros(16000, np.float32), 16000), hear_demo_words, "prompt_audio")
+        transcript_of((np.zeros(16000, np.float32), 16000), transcribe_demo_words, "prompt_audio")

@@ -1,4 +1,4 @@
-"""A voice that was kept sounds as its clip did, or is refused."""
+"""Saved voices: each sounds as its clip does, or is refused."""
 
 import os
 import pickle
@@ -24,31 +24,19 @@ WORDS = "What it says. "
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch) -> Path:
+def voice_folder(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("MLX_VOXCPM2_VOICES", str(tmp_path / "data" / "voices"))
     return tmp_path / "data" / "voices"
 
 
 @pytest.fixture
-def model(released):
-    return released.model
+def anna(tiny_model, voice_clip) -> Voice:
+    return tiny_model.make_voice(voice_clip, prompt_text=WORDS)
 
 
 @pytest.fixture
-def clip(tmp_path) -> Path:
-    """No whole number of patches."""
-    soundfile.write(tmp_path / "clip.wav", speech(2.53), RATE)
-    return tmp_path / "clip.wav"
-
-
-@pytest.fixture
-def voice(model, clip) -> Voice:
-    return model.make_voice(clip, prompt_text=WORDS)
-
-
-@pytest.fixture
-def file(voice) -> Path:
-    return voice.save("Anna")
+def anna_file(anna) -> Path:
+    return anna.save("Anna")
 
 
 def spoken(model, **arguments) -> np.ndarray:
@@ -57,86 +45,90 @@ def spoken(model, **arguments) -> np.ndarray:
 
 
 def changed(file: Path, tensors: dict = {}, without=(), **metadata) -> None:  # noqa: B006
-    """The voice file with other tensors or metadata."""
+    """Replace tensors or metadata of the voice file."""
     with safe_open(file, framework="numpy") as content:
         data = content.metadata() | metadata
-    kept = {n: v for n, v in (load_file(file) | tensors).items() if n not in without}
-    save_file(kept, file, metadata=data)
+    remaining = {n: v for n, v in (load_file(file) | tensors).items() if n not in without}
+    save_file(remaining, file, metadata=data)
 
 
-def test_a_kept_voice_sounds_as_its_clip_does(model, clip, voice, file, tmp_path):
-    combined = spoken(model, ref_audio=clip, prompt_audio=clip, prompt_text=WORDS)
+def test_a_saved_voice_sounds_as_its_clip_does(tiny_model, voice_clip, anna, anna_file, tmp_path):
+    combined = spoken(tiny_model, ref_audio=voice_clip, prompt_audio=voice_clip, prompt_text=WORDS)
     copy = tmp_path / "copy.safetensors"
-    copy.write_bytes(file.read_bytes())
-    for same in (voice, "Anna", file, str(copy), Voice.load(copy)):
-        assert np.array_equal(spoken(model, voice=same), combined)
+    copy.write_bytes(anna_file.read_bytes())
+    for same in (anna, "Anna", anna_file, str(copy), Voice.load(copy)):
+        assert np.array_equal(spoken(tiny_model, voice=same), combined)
 
 
-def test_without_words_it_is_the_reference_alone(model, clip):
-    model.make_voice(clip).save("plain")
-    assert np.array_equal(spoken(model, voice="plain"), spoken(model, ref_audio=clip))
+def test_a_voice_without_a_transcript_is_only_a_reference(tiny_model, voice_clip):
+    tiny_model.make_voice(voice_clip).save("plain")
+    assert np.array_equal(
+        spoken(tiny_model, voice="plain"), spoken(tiny_model, ref_audio=voice_clip)
+    )
     loaded = Voice.load("plain")
     assert loaded.prompt is None and loaded.prompt_text is None
 
 
-def test_instructions_steer_the_reference_alone(model, clip, file):
-    steered = spoken(model, ref_audio=clip, instruct="sad")
-    assert np.array_equal(spoken(model, voice="Anna", instruct="sad"), steered)
-    combined = spoken(model, ref_audio=clip, prompt_audio=clip, prompt_text=WORDS)
-    assert np.array_equal(spoken(model, voice="Anna", instruct="  "), combined)
+def test_instructions_use_only_the_reference(tiny_model, voice_clip, anna_file):
+    steered = spoken(tiny_model, ref_audio=voice_clip, instruct="sad")
+    assert np.array_equal(spoken(tiny_model, voice="Anna", instruct="sad"), steered)
+    combined = spoken(tiny_model, ref_audio=voice_clip, prompt_audio=voice_clip, prompt_text=WORDS)
+    assert np.array_equal(spoken(tiny_model, voice="Anna", instruct="  "), combined)
 
 
-def test_a_voice_may_have_another_prompt_or_only_a_prompt(model, clip, tmp_path):
+def test_a_voice_may_have_another_prompt_or_only_a_prompt(tiny_model, voice_clip, tmp_path):
     other = tmp_path / "other.wav"
     soundfile.write(other, speech(2.2, pitch=200), RATE)
     prompt = {"prompt_audio": other, "prompt_text": WORDS}
-    for arguments in ({"ref_audio": clip, **prompt}, prompt):
-        model.make_voice(**arguments).save("two", overwrite=True)
-        assert np.array_equal(spoken(model, voice="two"), spoken(model, **arguments))
+    for arguments in ({"ref_audio": voice_clip, **prompt}, prompt):
+        tiny_model.make_voice(**arguments).save("two", overwrite=True)
+        assert np.array_equal(spoken(tiny_model, voice="two"), spoken(tiny_model, **arguments))
     with pytest.raises(ValueError, match="instruct does not work with a prompt"):
-        model.generate("Hello.", voice="two", instruct="sad")
+        tiny_model.generate("Hello.", voice="two", instruct="sad")
 
 
-def test_every_way_to_speak_takes_a_voice(model, voice, file):
-    whole = spoken(model, voice=voice)
-    pieces = model.generate("Hello.", voice="Anna", stream=True, **QUICK)
-    assert np.array_equal(np.concatenate([np.array(piece.audio) for piece in pieces]), whole)
+def test_every_method_accepts_a_voice(tiny_model, anna, anna_file):
+    whole = spoken(tiny_model, voice=anna)
+    chunks = tiny_model.generate("Hello.", voice="Anna", stream=True, **QUICK)
+    assert np.array_equal(np.concatenate([np.array(chunk.audio) for chunk in chunks]), whole)
     options = GenerationOptions(seed=3, max_tokens=2, inference_timesteps=2)
     arguments = {"voice": "Anna", "options": options}
-    drawn = list(model.generate_patches("Hello.", **arguments))
-    request = model.request("Hello.", **arguments)
-    clips = len(voice.reference) + len(voice.prompt)
+    drawn = list(tiny_model.generate_patches("Hello.", **arguments))
+    request = tiny_model.request("Hello.", **arguments)
+    clips = len(anna.reference) + len(anna.prompt)
     assert len(drawn) == 2 and sum(request.prompt.is_audio) == clips
 
 
-def test_the_file_is_plain_float32_safetensors_with_its_metadata(voice, file, folder):
-    assert file == folder / "Anna.safetensors" and os.listdir(folder) == [file.name]
-    with safe_open(file, framework="numpy") as content:
+def test_the_file_is_plain_float32_safetensors_with_its_metadata(anna, anna_file, voice_folder):
+    assert anna_file == voice_folder / "Anna.safetensors" and os.listdir(voice_folder) == [
+        anna_file.name
+    ]
+    with safe_open(anna_file, framework="numpy") as content:
         names, data = set(content.keys()), content.metadata()
         assert {content.get_slice(name).get_dtype() for name in names} == {"F32"}
     assert names == {"known_sound", "reference", "prompt"}
     assert data["format"] == "mlx-voxcpm2 voice" and data["version"] == "1"
     assert data["architecture"] == "voxcpm2" and data["prompt_text"] == WORDS
-    assert file.stat().st_size < 30_000
+    assert anna_file.stat().st_size < 30_000
     loaded = Voice.load("Anna")
-    assert mx.array_equal(loaded.reference, voice.reference)
-    assert mx.array_equal(loaded.prompt, voice.prompt)
-    assert (loaded.name, loaded.created) == ("Anna", voice.created)
+    assert mx.array_equal(loaded.reference, anna.reference)
+    assert mx.array_equal(loaded.prompt, anna.prompt)
+    assert (loaded.name, loaded.created) == ("Anna", anna.created)
     assert loaded.reference_seconds == pytest.approx(2.56)
 
 
-def test_what_pickle_wrote_is_not_run(model, folder):
+def test_a_pickle_is_not_run(tiny_model, voice_folder):
     class Trap:
         def __reduce__(self):
             return os._exit, (9,)
 
-    folder.mkdir(parents=True)
-    (folder / "trap.safetensors").write_bytes(pickle.dumps(Trap()))
+    voice_folder.mkdir(parents=True)
+    (voice_folder / "trap.safetensors").write_bytes(pickle.dumps(Trap()))
     with pytest.raises(ValueError, match="damaged or no voice"):
-        model.generate("Hello.", voice="trap")
+        tiny_model.generate("Hello.", voice="trap")
 
 
-def test_another_audio_vae_refuses_it(file, model, released, make_case):
+def test_a_voice_of_another_audio_vae_is_refused(anna_file, tiny_model, released, make_case):
     for variant in ("long_rope", "derived_head", "mup", "dense_vae"):
         with pytest.raises(ValueError, match="voice Anna was made with another AudioVAE"):
             make_case(variant).model.generate("Hello.", voice="Anna")
@@ -153,10 +145,10 @@ def test_another_audio_vae_refuses_it(file, model, released, make_case):
         changed.request("Hello.", voice="Anna")
 
 
-def test_reading_the_encoder_alone_gives_the_same_voice(voice, released, clip):
-    lazy = load_lazily(released.folder).make_voice(clip, prompt_text=WORDS)
+def test_reading_the_encoder_alone_gives_the_same_voice(anna, released, voice_clip):
+    lazy = load_lazily(released.folder).make_voice(voice_clip, prompt_text=WORDS)
     for name in ("known_sound", "reference", "prompt"):
-        assert mx.array_equal(getattr(lazy, name), getattr(voice, name))
+        assert mx.array_equal(getattr(lazy, name), getattr(anna, name))
 
 
 NAN = np.full((2, 4, 16), np.nan, np.float32)
@@ -181,88 +173,107 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_file_is_one_line_that_names_it(damage, model, file):
+def test_a_damaged_file_is_a_one_line_error_that_names_it(damage, tiny_model, anna_file):
     spoil, words = DAMAGES[damage]
-    spoil(file)
+    spoil(anna_file)
     with pytest.raises(ValueError, match=words) as caught:
-        model.generate("Hello.", voice="Anna")
-    assert str(file) in str(caught.value) and "\n" not in str(caught.value)
+        tiny_model.generate("Hello.", voice="Anna")
+    assert str(anna_file) in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     "name",
-    ["", ".", "..", "../x", "a/b", "/etc/passwd", "~/x", ".hidden", "-flag", "a\\b", "a\nb", "a\0b",
-     "C:x", "a*", "end.", " a", "a ", "\u202eabc", "x" * 51],
-)  # fmt: skip
-def test_a_name_that_could_be_a_path_is_refused(name, voice, folder):
-    for act in (voice.save, Voice.load):
+    [
+        "",
+        ".",
+        "..",
+        "../x",
+        "a/b",
+        "/etc/passwd",
+        "~/x",
+        ".hidden",
+        "-flag",
+        "a\\b",
+        "a\nb",
+        "a\0b",
+        "C:x",
+        "a*",
+        "end.",
+        " a",
+        "a ",
+        "\u202eabc",
+        "x" * 51,
+    ],
+)
+def test_a_name_that_could_be_a_path_is_refused(name, anna, voice_folder):
+    for act in (anna.save, Voice.load):
         with pytest.raises(ValueError, match="can't be a voice's name"):
             act(name)
-    assert not folder.exists()
+    assert not voice_folder.exists()
 
 
 @pytest.mark.parametrize("name", ["a", "Anna 2", "小明", "Zoë-_.x", "é" * 50, "𝒳" * 50])
-def test_names_in_all_scripts_are_kept(name, voice):
-    assert voice.save(name).is_file()
+def test_names_in_all_scripts_are_accepted(name, anna):
+    assert anna.save(name).is_file()
     assert Voice.load(name).prompt_text == WORDS
 
 
-def test_a_name_is_the_same_in_upper_and_lower_case_as_on_a_mac(voice, folder):
-    kept = voice.save("Zoë")
+def test_a_name_is_the_same_in_upper_and_lower_case_as_on_a_mac(anna, voice_folder):
+    saved = anna.save("Zoë")
     for name in ("zoë", "ZOË", "Zoe\u0308"):
-        assert voice_file(name) == kept
+        assert voice_file(name) == saved
         with pytest.raises(FileExistsError, match="exists already"):
-            voice.save(name)
-    (folder / "zoë.safetensors").write_bytes(kept.read_bytes())  # by hand, on Linux
-    assert voice_file("zoë").stem == "zoë" and voice_file("Zoë") == kept
+            anna.save(name)
+    (voice_folder / "zoë.safetensors").write_bytes(saved.read_bytes())  # as a user may, on Linux
+    assert voice_file("zoë").stem == "zoë" and voice_file("Zoë") == saved
 
 
-def test_hidden_and_other_files_are_no_voices(voice, folder):
-    voice.save("anna")
-    (folder / "._anna.safetensors").write_bytes(b"of a Mac's copy")
-    (folder / "notes.txt").write_text("about anna")
+def test_hidden_and_other_files_are_no_voices(anna, voice_folder):
+    anna.save("anna")
+    (voice_folder / "._anna.safetensors").write_bytes(b"of a Mac's copy")
+    (voice_folder / "notes.txt").write_text("about anna")
     assert list_voices() == ["anna"]
 
 
-def test_only_what_is_asked_for_is_overwritten(voice, model, clip, folder):
-    file = voice.save("Anna")
+def test_a_voice_is_overwritten_only_on_request(anna, tiny_model, voice_clip, voice_folder):
+    file = anna.save("Anna")
     before = file.read_bytes()
     with pytest.raises(FileExistsError, match="exists already; give the voice another name"):
-        voice.save("Anna")
+        anna.save("Anna")
     assert file.read_bytes() == before
-    model.make_voice(clip).save("anna", overwrite=True)
-    assert os.listdir(folder) == ["Anna.safetensors"] and Voice.load("Anna").prompt is None
+    tiny_model.make_voice(voice_clip).save("anna", overwrite=True)
+    assert os.listdir(voice_folder) == ["Anna.safetensors"] and Voice.load("Anna").prompt is None
 
 
-def test_a_path_is_taken_as_it_is(voice, tmp_path, monkeypatch):
+def test_a_path_is_used_unchanged(anna, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert voice.save("~/v.safetensors") == tmp_path / "v.safetensors"
+    assert anna.save("~/v.safetensors") == tmp_path / "v.safetensors"
     assert Voice.load("~/v.safetensors").name == "v"
     with pytest.raises(FileNotFoundError, match="no such folder"):
-        voice.save(tmp_path / "none" / "v.safetensors")
+        anna.save(tmp_path / "none" / "v.safetensors")
     with pytest.raises(FileNotFoundError, match="no such voice file"):
         Voice.load(tmp_path / "w.safetensors")
     with pytest.raises(ValueError, match="of type int"):
         Voice.load(3)
 
 
-def test_a_missing_voice_names_those_that_there_are(model, voice):
+def test_the_error_for_a_missing_voice_lists_the_saved_ones(tiny_model, anna):
     with pytest.raises(FileNotFoundError, match=r"there: none yet\)"):
-        model.generate("Hello.", voice="Berta")
-    voice.save("Anna")
+        tiny_model.generate("Hello.", voice="Berta")
+    anna.save("Anna")
     with pytest.raises(FileNotFoundError, match=r"there: Anna\)"):
-        model.generate("Hello.", voice="Berta")
+        tiny_model.generate("Hello.", voice="Berta")
 
 
-def test_a_voice_has_its_own_clip(model, voice, clip):
-    patches = voice.reference
-    for other in ({"ref_audio": clip}, {"prompt_audio": patches}, {"prompt_text": "a"}):
+def test_a_voice_and_a_clip_are_not_both_accepted(tiny_model, anna, voice_clip):
+    patches = anna.reference
+    for other in ({"ref_audio": voice_clip}, {"prompt_audio": patches}, {"prompt_text": "a"}):
         with pytest.raises(ValueError, match=f"voice and {next(iter(other))} are both given"):
-            model.generate("Hello.", voice=voice, **other)
+            tiny_model.generate("Hello.", voice=anna, **other)
 
 
-def test_voices_lie_where_the_platform_keeps_data(monkeypatch, tmp_path, folder):
-    assert voices_folder() == folder
+def test_voices_are_stored_in_the_platforms_data_folder(monkeypatch, tmp_path, voice_folder):
+    assert voices_folder() == voice_folder
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("MLX_VOXCPM2_VOICES", "~/mine")
     assert voices_folder() == tmp_path / "mine"
@@ -277,11 +288,13 @@ def test_voices_lie_where_the_platform_keeps_data(monkeypatch, tmp_path, folder)
 
 
 @pytest.mark.parametrize("call", ["pathlib.Path.write_bytes", "os.replace"])
-def test_an_interruption_leaves_the_old_voice_or_none(call, voice, model, clip, monkeypatch):
-    plain = model.make_voice(clip)
+def test_an_interruption_leaves_the_old_voice_or_none(
+    call, anna, tiny_model, voice_clip, monkeypatch
+):
+    plain = tiny_model.make_voice(voice_clip)
     for expected in (None, WORDS):
         if expected:
-            voice.save("Anna")
+            anna.save("Anna")
 
         def interrupted(path, what):
             if call != "os.replace":
@@ -295,35 +308,35 @@ def test_an_interruption_leaves_the_old_voice_or_none(call, voice, model, clip, 
     assert Voice.load("Anna").prompt_text == WORDS
 
 
-def test_a_kill_while_saving_leaves_no_voice(file, folder):
+def test_a_kill_while_saving_leaves_no_voice(anna_file, voice_folder):
     script = (
         "import os, sys; from mlx_voxcpm2 import Voice; voice = Voice.load('Anna'); "
         "os.replace = lambda *names: os._exit(7); voice.save('Berta')"
     )
     assert subprocess.run([sys.executable, "-c", script]).returncode == 7
-    assert len(os.listdir(folder)) == 2 and voice_files() == [file]
+    assert len(os.listdir(voice_folder)) == 2 and voice_files() == [anna_file]
 
 
-def test_a_full_disk_is_one_line(voice, monkeypatch, folder):
+def test_a_full_disk_is_a_one_line_error(anna, monkeypatch, voice_folder):
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pathlib.Path.write_bytes", full)
     with pytest.raises(OSError, match=r"can't be written .No space left.*make room") as caught:
-        voice.save("Anna")
-    assert "\n" not in str(caught.value) and os.listdir(folder) == []
+        anna.save("Anna")
+    assert "\n" not in str(caught.value) and os.listdir(voice_folder) == []
 
 
-def test_a_quiet_clip_is_levelled_unless_it_is_to_stay(model, caplog):
+def test_a_quiet_clip_is_levelled_unless_as_is_is_set(tiny_model, caplog):
     quiet, loud = ((speech(level=level), RATE) for level in (0.01, USUAL))
-    voice = model.make_voice(quiet)
+    voice = tiny_model.make_voice(quiet)
     assert "18 dB louder" in caplog.text and "is quiet" not in caplog.text
-    expected = np.array(model.encode_audio(loud))
+    expected = np.array(tiny_model.encode_audio(loud))
     difference = np.array(voice.reference) - expected
     assert np.sqrt(np.mean(difference**2) / np.mean(expected**2)) < 0.02
     caplog.clear()
-    kept = model.make_voice(quiet, as_is=True)
-    assert mx.array_equal(kept.reference, model.encode_audio(quiet))
+    unlevelled = tiny_model.make_voice(quiet, as_is=True)
+    assert mx.array_equal(unlevelled.reference, tiny_model.encode_audio(quiet))
     assert "is quiet" in caplog.text and "dB louder" not in caplog.text
 
 
@@ -340,10 +353,10 @@ def test_a_quiet_clip_is_levelled_unless_it_is_to_stay(model, caplog):
         ({"ref_audio": "none.wav"}, "no file 'none.wav'"),
     ],
 )
-def test_what_can_be_no_voice_is_refused(arguments, words, model):
+def test_unusable_clips_are_refused(arguments, words, tiny_model):
     clips = {"good": speech(), "silent": np.zeros(40000), "hours": np.tile(speech(7), 43)}
     given = {
         name: (clips[value], RATE) if value in clips else value for name, value in arguments.items()
     }
     with pytest.raises((ValueError, FileNotFoundError), match=words):
-        model.make_voice(**given)
+        tiny_model.make_voice(**given)

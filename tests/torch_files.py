@@ -1,4 +1,4 @@
-"""Writes files as torch.save does, honest ones and others."""
+"""Writes files as torch.save does, valid ones and damaged ones."""
 
 import struct
 import zipfile
@@ -40,7 +40,7 @@ class Items(NamedTuple):
 
 
 def opcodes(value) -> bytes:
-    """The pickle of a value, without the protocol before and the stop behind it."""
+    """Pickle of a value, without the leading protocol and the final stop."""
     match value:
         case bytes():
             return value
@@ -91,7 +91,7 @@ def tensor(size=(4,), stride=(1,), offset=0, source=None) -> Call:
 
 
 def save(path: Path, content, entries=None, compression=zipfile.ZIP_STORED, **options) -> Path:
-    """A file as torch.save writes it, but of any pickle and with any entries."""
+    """Write a file as torch.save does, but with any pickle and any entries."""
     content = b"\x80\x02" + opcodes(content) + b"."
     if entries is None:
         entries = {"data/0": np.arange(4, dtype="<f4").tobytes()}
@@ -102,7 +102,7 @@ def save(path: Path, content, entries=None, compression=zipfile.ZIP_STORED, **op
 
 
 def save_state_dict(path: Path, arrays: dict[str, np.ndarray]) -> Path:
-    """{name: float32 or int32 array} as `torch.save({"state_dict": ...})` writes it."""
+    """Write {name: float32 or int32 array} as `torch.save({"state_dict": ...})` does."""
     kinds = {"float32": "FloatStorage", "int32": "IntStorage"}
     state, entries = {}, {}
     for key, (name, array) in enumerate(arrays.items()):

@@ -24,7 +24,7 @@ precision: float32
 
 
 def write_data(folder: Path) -> Path:
-    """Five clips of less than half a second, two with a reference -> their manifest."""
+    """Write five clips of less than half a second, two with a reference; returns their manifest."""
     random, lines = np.random.default_rng(0), []
     for number, text in enumerate(("One.", "Two of", "Number three.", "4", "Five, at last.")):
         samples = (0.3 * random.standard_normal(5000 + 600 * number)).astype(np.float32)
@@ -38,14 +38,14 @@ def write_data(folder: Path) -> Path:
 
 
 def arguments(model: Path, data: Path, output: Path, *flags: str) -> list[str]:
-    """Arguments of the command."""
+    """Arguments of the command for a model, a manifest and an output folder."""
     config = data.with_name("train.yaml")
     paths = {"model": model, "train": data, "output": output, "config": config}
     return [word for name in paths for word in (f"--{name}", str(paths[name]))] + list(flags)
 
 
 def run(*arguments: str) -> int:
-    """The command, here; its exit status."""
+    """Run the command in this process; returns its exit status."""
     try:
         return train.main(list(arguments), prog="train")
     except SystemExit as end:
@@ -53,6 +53,6 @@ def run(*arguments: str) -> int:
 
 
 def losses(output: Path) -> list[dict]:
-    """The log, without how long it took."""
+    """Rows of the log, without the seconds."""
     rows = [json.loads(line) for line in (output / "losses.jsonl").read_text().splitlines()]
     return [{name: row[name] for name in row if name != "seconds"} for row in rows]

@@ -1,4 +1,4 @@
-"""A made-up clip that is fit to give a voice, to be spoilt by the tests."""
+"""A synthetic clip that is fit for a voice, for the tests to spoil."""
 
 import numpy as np
 

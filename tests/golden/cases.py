@@ -3,27 +3,55 @@
 BASE = {
     "architecture": "voxcpm2",
     "lm_config": {
-        "bos_token_id": 1, "eos_token_id": 2, "hidden_size": 64, "intermediate_size": 160,
-        "max_position_embeddings": 512, "num_attention_heads": 4, "num_hidden_layers": 3,
-        "num_key_value_heads": 2, "rms_norm_eps": 1e-5, "rope_theta": 10000,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "hidden_size": 64,
+        "intermediate_size": 160,
+        "max_position_embeddings": 512,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 3,
+        "num_key_value_heads": 2,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000,
         "rope_scaling": {"type": "longrope", "original_max_position_embeddings": 512},
-        "vocab_size": 400, "use_mup": False, "scale_emb": 12, "dim_model_base": 256,
+        "vocab_size": 400,
+        "use_mup": False,
+        "scale_emb": 12,
+        "dim_model_base": 256,
         "scale_depth": 1.4,
     },
-    "patch_size": 4, "feat_dim": 16, "scalar_quantization_latent_dim": 24,
-    "scalar_quantization_scale": 9, "residual_lm_num_layers": 2, "residual_lm_no_rope": True,
+    "patch_size": 4,
+    "feat_dim": 16,
+    "scalar_quantization_latent_dim": 24,
+    "scalar_quantization_scale": 9,
+    "residual_lm_num_layers": 2,
+    "residual_lm_no_rope": True,
     "encoder_config": {"hidden_dim": 48, "ffn_dim": 96, "num_heads": 4, "num_layers": 2},
     "dit_config": {
-        "hidden_dim": 56, "ffn_dim": 112, "num_heads": 4, "num_layers": 2, "mean_mode": False,
-        "cfm_config": {"sigma_min": 1e-6, "solver": "euler", "t_scheduler": "log-norm",
-                       "inference_cfg_rate": 2.0},
+        "hidden_dim": 56,
+        "ffn_dim": 112,
+        "num_heads": 4,
+        "num_layers": 2,
+        "mean_mode": False,
+        "cfm_config": {
+            "sigma_min": 1e-6,
+            "solver": "euler",
+            "t_scheduler": "log-norm",
+            "inference_cfg_rate": 2.0,
+        },
     },
     "audio_vae_config": {
-        "encoder_dim": 4, "latent_dim": 16, "decoder_dim": 64, "sample_rate": 16000,
-        "sr_bin_boundaries": [20000, 30000, 40000], "out_sample_rate": 48000,
+        "encoder_dim": 4,
+        "latent_dim": 16,
+        "decoder_dim": 64,
+        "sample_rate": 16000,
+        "sr_bin_boundaries": [20000, 30000, 40000],
+        "out_sample_rate": 48000,
     },
-    "max_length": 512, "device": "cpu", "dtype": "float32",
-}  # fmt: skip
+    "max_length": 512,
+    "device": "cpu",
+    "dtype": "float32",
+}
 
 # What each variant changes, and what it is for. The VAE's rates of all but the first are short, so
 # that their waveforms are small.
@@ -108,18 +136,27 @@ VARIANTS = {
 # so no kernel is as wide as its channels.
 EXCHANGE = {
     "lm_config": {
-        "hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 2,
-        "num_hidden_layers": 1, "num_key_value_heads": 1, "vocab_size": 352,
+        "hidden_size": 64,
+        "intermediate_size": 64,
+        "num_attention_heads": 2,
+        "num_hidden_layers": 1,
+        "num_key_value_heads": 1,
+        "vocab_size": 352,
     },
-    "patch_size": 2, "feat_dim": 32, "scalar_quantization_latent_dim": 32,
+    "patch_size": 2,
+    "feat_dim": 32,
+    "scalar_quantization_latent_dim": 32,
     "residual_lm_num_layers": 1,
     "encoder_config": {"hidden_dim": 64, "ffn_dim": 32, "num_heads": 2, "num_layers": 1},
     "dit_config": {"hidden_dim": 64, "ffn_dim": 64, "num_heads": 2, "num_layers": 1},
     "audio_vae_config": {
-        "encoder_dim": 6, "encoder_rates": [2, 5], "latent_dim": 32, "decoder_dim": 64,
+        "encoder_dim": 6,
+        "encoder_rates": [2, 5],
+        "latent_dim": 32,
+        "decoder_dim": 64,
         "decoder_rates": [5, 3, 2],
     },
-}  # fmt: skip
+}
 
 # name: (length in patches, sampling rate or None for the model's own, channels)
 WAVEFORMS = {

@@ -27,9 +27,12 @@ def main() -> None:
         found["hidden"] = model.base_lm(embedded)[0]
         # Its networks keep the time last.
         found["velocity"] = model.feat_decoder.estimator(
-            given["x"].transpose(0, 2, 1), given["mu"], given["t"],
-            given["cond"].transpose(0, 2, 1), given["dt"],
-        ).transpose(0, 2, 1)  # fmt: skip
+            given["x"].transpose(0, 2, 1),
+            given["mu"],
+            given["t"],
+            given["cond"].transpose(0, 2, 1),
+            given["dt"],
+        ).transpose(0, 2, 1)
         found["sound"] = model.audio_vae.decode(given["latents"])
         (result,) = model.generate("Hello.", min_tokens=2, max_tokens=2, inference_timesteps=2)
         found["speech"] = result.audio

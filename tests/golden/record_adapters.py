@@ -68,9 +68,13 @@ class AdapterRecorder(Recorder):
 
     def speech(self) -> dict[str, np.ndarray]:
         _, latents, listener, noise = self.generate(
-            "Hello.", None, min_len=PATCHES, max_len=PATCHES, inference_timesteps=STEPS,
+            "Hello.",
+            None,
+            min_len=PATCHES,
+            max_len=PATCHES,
+            inference_timesteps=STEPS,
             cfg_value=2.0,
-        )  # fmt: skip
+        )
         assert len(latents) == PATCHES
         return {
             "tokens": listener.tokens,

@@ -13,8 +13,11 @@ ROWS = ((6, 5, 0, False), (4, 4, 2, False), (5, 3, 0, True), (3, 2, 3, True))
 _ADAPTED_STACKS = ("base_lm.", "residual_lm.", "feat_decoder.estimator.decoder.")
 _ADAPTED_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj")
 _ADAPTED_PROJECTIONS = (
-    "enc_to_lm_proj", "lm_to_dit_proj", "res_to_dit_proj", "fusion_concat_proj",
-)  # fmt: skip
+    "enc_to_lm_proj",
+    "lm_to_dit_proj",
+    "res_to_dit_proj",
+    "fusion_concat_proj",
+)
 
 
 def examples(variant: str, attempt: int) -> list[dict]:
