@@ -1,6 +1,6 @@
 """A fast BLAS is found, or its absence reported; without one the audio is the same."""
 
-import ctypes.util
+import ctypes
 import os
 import subprocess
 import sys
@@ -11,10 +11,17 @@ import pytest
 from mlx_voxcpm2.layers import blas
 
 LINUX_ONLY = pytest.mark.skipif(sys.platform != "linux", reason="Linux wheels only")
-NEEDS_OPENBLAS = pytest.mark.skipif(
-    sys.platform != "linux" or ctypes.util.find_library("openblas") is None,
-    reason="OpenBLAS is not installed",
-)
+
+
+def _has_openblas() -> bool:
+    try:
+        ctypes.CDLL("libopenblas.so.0")
+    except OSError:
+        return False
+    return sys.platform == "linux"
+
+
+NEEDS_OPENBLAS = pytest.mark.skipif(not _has_openblas(), reason="OpenBLAS is not installed")
 REPORT = """
 from mlx_voxcpm2.layers import blas, device
 import mlx.core as mx

@@ -2,6 +2,7 @@
 
 import gc
 import io
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,6 +13,11 @@ import pytest
 from conftest import relative_error
 
 from mlx_voxcpm2.layers import device, kernels, kernels_cpu, kernels_gpu
+
+# Without a C++ compiler MLX fuses nothing on a CPU.
+NEEDS_COMPILER = pytest.mark.skipif(
+    device.on_cpu() and shutil.which("g++") is None, reason="g++ is not installed"
+)
 
 
 @pytest.fixture(params=[True, False], ids=["CPU", "GPU"])
@@ -124,6 +130,7 @@ def nodes(array: mx.array) -> int:
     return text.getvalue().count("[label =")
 
 
+@NEEDS_COMPILER
 def test_a_cpu_takes_fewer_nodes_for_a_small_norm_only(monkeypatch):
     monkeypatch.setattr(device, "on_cpu", lambda: True)
     for rows, is_small in ((1, True), (9, False)):
@@ -201,6 +208,7 @@ def fused_kernels(function, *arrays: mx.array) -> int:
     return text.getvalue().count('label ="Compiled')
 
 
+@NEEDS_COMPILER
 def test_a_snake_is_one_kernel_and_is_not_written_over_its_input(backends):
     """Deeper, or where the two are the same memory, a CPU has no vector code for it."""
     bias, constants = mx.ones(8), kernels.SnakeConstants.of(mx.ones(8))
