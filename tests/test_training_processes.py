@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from conftest import without_hints
 from training_runs import SETTINGS, arguments, losses, run
 
 from mlx_voxcpm2.commands import train
@@ -34,7 +35,7 @@ def run_processes(tmp_path):
             command = [sys.executable, "-m", "mlx_voxcpm2.train", *flags]
             processes.append(subprocess.Popen(command, env=os.environ | group, **pipes))
         try:
-            said = [process.communicate(timeout=TIMEOUT)[0] for process in processes]
+            said = [without_hints(each.communicate(timeout=TIMEOUT)[0]) for each in processes]
         finally:
             for process in processes:
                 process.kill()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_flatten
+from mlx.utils import tree_flatten, tree_map
 
 from ..load import load_model
 from ..model import VoxCPM2
@@ -36,6 +36,9 @@ def load_trainable(settings: TrainingSettings, source: Path, checkpoint: Path | 
             )
     model.discard_prepared()  # it would keep the first weights in memory
     model.audio_vae.freeze()
+    # In the layout of updated weights: the slow BLAS sums in another order for another layout, so
+    # that the losses of a resumed run would differ in the last digit.
+    model.update(tree_map(mx.contiguous, model.trainable_parameters()))
     return model
 
 
