@@ -3,6 +3,8 @@
 import asyncio
 import inspect
 import pydoc
+import subprocess
+import sys
 import time
 from dataclasses import fields
 
@@ -56,6 +58,28 @@ def test_an_unknown_keyword_is_a_type_error_with_a_hint(model, method, name, hin
     with pytest.raises(TypeError, match=rf"{method}\(\): {name} is ") as caught:
         call(model, method, **{name: 1})
     assert hint in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "hint"),
+    [
+        ("generate", "steam", "did you mean stream?"),
+        ("generate", "progess", "did you mean progress?"),
+        ("generate_batch", "batchsize", "did you mean batch_size?"),
+        ("speak_long", "parralel", "did you mean parallel?"),
+        ("speak", "stream", "only generate streams"),
+    ],
+)
+def test_a_methods_own_arguments_are_hinted_at_too(model, method, name, hint):
+    with pytest.raises(TypeError, match=rf"{method}\(\): {name} is not known") as caught:
+        call(model, method, **{name: 1})
+    assert hint in str(caught.value)
+
+
+@pytest.mark.parametrize("method", [*METHODS, "speak_long"])
+def test_options_of_another_type_are_a_type_error(model, method):
+    with pytest.raises(TypeError, match="options is a dict; give GenerationOptions"):
+        call(model, method, options={"seed": 1})
 
 
 def test_hints_name_what_exists():
@@ -129,7 +153,7 @@ def test_speak_is_the_whole_of_generate(model):
         whole.samples, whole.token_count, whole.finish_reason, whole.audio_duration,
     )  # fmt: skip
     assert not joined.is_streaming_chunk and joined.is_final_chunk
-    with pytest.raises(ValueError, match="stopped before"):
+    with pytest.raises(ValueError, match="stopped before it began"):
         joined_results([])
 
 
@@ -204,6 +228,44 @@ def test_a_cancelled_task_stops_the_generation(model):
 
 async def _await(speech):
     return await speech
+
+
+def test_a_used_iterator_has_no_audio_left(model):
+    async def use_twice():
+        speech = model.generate("Hi.", **QUICK)
+        await speech
+        assert [result async for result in speech] == []
+        with pytest.raises(ValueError, match="taken before"):
+            await speech
+
+    async def leave_early():
+        speech = model.generate("Hi.", stream=True, **QUICK)
+        async for _ in speech:
+            break
+        speech.close()
+        return [result async for result in speech]
+
+    asyncio.run(use_twice())
+    assert asyncio.run(leave_early()) == []
+
+
+@pytest.mark.parametrize("end", ["await speech", "await anext(aiter(speech))"])
+def test_a_program_that_has_awaited_speech_ends_well(end):
+    """MLX aborts a process at its end if a thread has left its streams."""
+    program = f"""
+import asyncio, mlx_voxcpm2
+model = mlx_voxcpm2.load_model("demo")
+async def main():
+    speech = model.generate("one", seed=1, stream=True)
+    {end}
+asyncio.run(main())
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_results_are_compared_by_identity(model):
+    first, second = model.speak("Hi.", seed=1, **QUICK), model.speak("Hi.", seed=1, **QUICK)
+    assert first == first and first != second and len({first, second}) == 2
 
 
 def test_an_error_in_async_iteration_reaches_the_caller(model):

@@ -24,6 +24,17 @@ def multiplies_on_one_core(dtype: mx.Dtype) -> bool:
     return has_slow_blas() or (on_cpu() and dtype != mx.float32)
 
 
+def release_thread() -> None:
+    """Free what MLX holds for this thread; the last call of a thread that has computed.
+
+    Streams that outlive their thread abort the process when it exits (MLX 0.32.4 on Linux). Older
+    versions can't free them, and need not.
+    """
+    clear = getattr(mx, "clear_streams", None)
+    if clear is not None:
+        clear()
+
+
 def slowness_hints(dtype: mx.Dtype) -> list[str]:
     """Advice, one line each, that would make a model of this type faster on this machine."""
     hints = []
