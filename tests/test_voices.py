@@ -234,6 +234,15 @@ def test_only_what_is_asked_for_is_overwritten(voice, model, clip, folder):
     assert os.listdir(folder) == ["Anna.safetensors"] and Voice.load("Anna").prompt is None
 
 
+def test_a_link_to_nothing_is_not_overwritten(voice, folder, tmp_path):
+    folder.mkdir(parents=True)
+    link = folder / "anna.safetensors"
+    link.symlink_to(tmp_path / "gone.safetensors")
+    with pytest.raises(FileExistsError, match="exists already"):
+        voice.save("anna")
+    assert link.is_symlink()
+
+
 def test_a_path_is_taken_as_it_is(voice, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert voice.save("~/v.safetensors") == tmp_path / "v.safetensors"

@@ -1,4 +1,4 @@
-"""Facts about the device that MLX computes on by default, asked anew at each call."""
+"""Facts about the device that MLX computes on by default, asked at each call."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def multiplies_on_one_core(dtype: mx.Dtype) -> bool:
 
 
 def release_thread() -> None:
-    """Free what MLX holds for this thread; the last call of a thread that has computed.
+    """Free MLX's streams of this thread; the last call of a thread that has computed.
 
-    Streams that outlive their thread abort the process when it exits (MLX 0.32.4 on Linux). Older
-    versions can't free them, and need not.
+    MLX would free them after Python has seen the thread end. If Python itself has ended by then,
+    the process is aborted (MLX 0.32). Versions without `clear_streams` are left as they are.
     """
     clear = getattr(mx, "clear_streams", None)
     if clear is not None:
