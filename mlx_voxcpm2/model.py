@@ -116,7 +116,7 @@ class VoxCPM2(VoxCPM2Model):
         """
         if stream and verify is not None:
             raise ValueError("verify needs the whole speech; leave out stream, or verify")
-        voice, chosen = parse_keywords("generate", settings, options)
+        voice, chosen = parse_keywords(self.generate, settings, options)
         for name in RETRIES:
             if stream and getattr(chosen, name):
                 logger.warning("%s has no effect while streaming: played audio stays", name)
@@ -151,7 +151,7 @@ class VoxCPM2(VoxCPM2Model):
 
         Arguments and errors: see `generate`.
         """
-        voice, chosen = parse_keywords("speak", settings, options)
+        voice, chosen = parse_keywords(self.speak, settings, options)
         results = self.generate(
             text, options=chosen, noise=noise, verify=verify, progress=progress, **voice.given()
         )
@@ -182,7 +182,7 @@ class VoxCPM2(VoxCPM2Model):
         items of a generator are raised after the results that are under way.
         """
         check_integer("batch_size", batch_size, 1, None)
-        voice, chosen = parse_keywords("generate_batch", settings, options)
+        voice, chosen = parse_keywords(self.generate_batch, settings, options)
         if voice.has_clip:
             voice = voice.encoded(self.clip_encoder)
         made = self.request_builder.build_all(requests, voice, chosen)
@@ -206,7 +206,7 @@ class VoxCPM2(VoxCPM2Model):
 
         A patch is submitted to the device, not waited for; the next one is begun on request.
         """
-        voice, chosen = parse_keywords("generate_patches", settings, options)
+        voice, chosen = parse_keywords(self.generate_patches, settings, options)
         request = self.request_builder.prepare(text, voice, chosen, noise)
 
         def patches() -> Iterator[mx.array]:
@@ -227,7 +227,7 @@ class VoxCPM2(VoxCPM2Model):
 
         Arguments and errors: see `generate`.
         """
-        voice, chosen = parse_keywords("request", settings, options)
+        voice, chosen = parse_keywords(self.request, settings, options)
         return self.request_builder.build(text, voice, chosen, noise)
 
     def make_voice(

@@ -3,6 +3,8 @@
 import asyncio
 import inspect
 import pydoc
+import subprocess
+import sys
 import time
 from dataclasses import fields
 
@@ -51,6 +53,28 @@ def test_an_unknown_keyword_is_a_type_error_with_a_hint(tiny_model, method, name
     with pytest.raises(TypeError, match=rf"{method}\(\): {name} is ") as caught:
         call(tiny_model, method, **{name: 1})
     assert hint in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "hint"),
+    [
+        ("generate", "steam", "did you mean stream?"),
+        ("generate", "progess", "did you mean progress?"),
+        ("generate_batch", "batchsize", "did you mean batch_size?"),
+        ("speak_long", "parralel", "did you mean parallel?"),
+        ("speak", "stream", "only generate streams"),
+    ],
+)
+def test_a_methods_own_arguments_are_hinted_at_too(tiny_model, method, name, hint):
+    with pytest.raises(TypeError, match=rf"{method}\(\): {name} is not known") as caught:
+        call(tiny_model, method, **{name: 1})
+    assert hint in str(caught.value)
+
+
+@pytest.mark.parametrize("method", [*METHODS, "speak_long"])
+def test_options_of_another_type_are_a_type_error(tiny_model, method):
+    with pytest.raises(TypeError, match="options is a dict; give GenerationOptions"):
+        call(tiny_model, method, options={"seed": 1})
 
 
 def test_hints_name_existing_keywords():
@@ -123,7 +147,7 @@ def test_speak_returns_the_whole_result_of_generate(tiny_model):
     for name in ("samples", "token_count", "finish_reason", "audio_duration"):
         assert getattr(joined, name) == getattr(whole, name)
     assert not joined.is_streaming_chunk and joined.is_final_chunk
-    with pytest.raises(ValueError, match="stopped before"):
+    with pytest.raises(ValueError, match="stopped before it began"):
         joined_results([])
 
 
@@ -198,6 +222,47 @@ def test_a_cancelled_task_stops_the_generation(tiny_model):
 
 async def _await(speech):
     return await speech
+
+
+def test_a_used_iterator_has_no_audio_left(tiny_model):
+    async def use_twice():
+        speech = tiny_model.generate("Hi.", **QUICK)
+        await speech
+        assert [result async for result in speech] == []
+        with pytest.raises(ValueError, match="taken before"):
+            await speech
+
+    async def leave_early():
+        speech = tiny_model.generate("Hi.", stream=True, **QUICK)
+        async for _ in speech:
+            break
+        speech.close()
+        return [result async for result in speech]
+
+    asyncio.run(use_twice())
+    assert asyncio.run(leave_early()) == []
+
+
+@pytest.mark.parametrize("end", ["await speech", "await anext(aiter(speech))"])
+def test_a_program_that_has_awaited_speech_ends_well(end):
+    """MLX aborts a process at its end if a thread has left its streams."""
+    program = f"""
+import asyncio, mlx_voxcpm2
+model = mlx_voxcpm2.load_model("demo")
+async def main():
+    speech = model.generate("one", seed=1, stream=True)
+    {end}
+asyncio.run(main())
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_results_are_compared_by_identity(tiny_model):
+    first, second = (
+        tiny_model.speak("Hi.", seed=1, **QUICK),
+        tiny_model.speak("Hi.", seed=1, **QUICK),
+    )
+    assert first == first and first != second and len({first, second}) == 2
 
 
 def test_an_error_in_async_iteration_reaches_the_caller(tiny_model):

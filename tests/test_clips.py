@@ -72,6 +72,13 @@ def test_a_wave_that_only_touches_full_scale_is_not_clipped():
     assert clip_of(np.full(9000, 0.5, np.float32)).clipped_places == 0
 
 
+@pytest.mark.parametrize(("length", "places"), [(3, 0), (4, 1), (5, 1)])
+def test_four_samples_at_full_scale_are_clipped(length, places):
+    samples = speech(level=0.1)
+    samples[1000 : 1000 + length] = 1.0
+    assert clip_of(samples).clipped_places == places
+
+
 def test_a_quiet_clip_is_raised_to_the_usual_level():
     quiet = clip_of(speech(level=0.01))
     cleaned, (change,) = quiet.cleaned()

@@ -64,6 +64,11 @@ def test_the_path_starts_at_the_limit_of_upstreams_grids():
     assert start == pytest.approx(PATH_START, abs=1e-4)
 
 
+@pytest.mark.parametrize(("steps", "zero_steps"), [(1, 1), (10, 1), (48, 1), (49, 2), (99, 4)])
+def test_the_first_twenty_fifth_of_upstreams_grid_has_zero_velocity(steps, zero_steps):
+    assert Schedule.sway(steps).zero_steps == zero_steps
+
+
 @pytest.mark.parametrize("steps", [1, 2, 6, 100])
 def test_even_steps_reach_the_end(steps):
     schedule = Schedule.of("adams", steps)

@@ -91,6 +91,17 @@ def test_each_patch_may_be_requested_by_another_thread(released, dtype):
     assert np.array_equal(spoken(chunks), np.array(whole.audio))
 
 
+def test_the_seed_after_the_largest_is_0():
+    assert GenerationOptions(seed=2**32 - 1).next_seed().seed == 2**32
+    assert GenerationOptions(seed=2**64 - 1).next_seed().seed == 0
+
+
+def test_six_patches_per_token_are_too_long(tiny_model):
+    request = tiny_model.request(TEXT)
+    assert request.is_too_long(6 * request.text_tokens)
+    assert not request.is_too_long(6 * request.text_tokens - 1)
+
+
 def test_a_numpy_seed_can_be_incremented_for_a_retry(endless_model):
     (result,) = endless_model.generate("你好", seed=np.int64(3), inference_timesteps=1)
     assert result.seed == 5

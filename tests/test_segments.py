@@ -58,6 +58,12 @@ def test_a_long_sentence_is_split_after_commas_then_words_then_characters():
     assert all(part[0] == "न" for part in texts(marked, 15)), "no vowel loses its consonant"
 
 
+def test_a_word_is_split_as_seldom_as_can_be():
+    """Three full segments would split the long word twice."""
+    text = f"{'a' * 29} {'b' * 60} {'c' * 30}"
+    assert [each.text for each in split_text(text, 40)] == ["a" * 29, "b" * 30, "b" * 30, "c" * 30]
+
+
 @pytest.mark.parametrize("limit", [1, 7, 60, 1000])
 def test_no_word_is_lost_and_no_segment_too_long(limit):
     text = "It was the best, the worst; of times! And 小雨很好，来了。 Dr. No?\nNext… (so) – " * 5

@@ -28,7 +28,7 @@ from speech_server import SpeechServer
 from mlx_voxcpm2 import GenerationOptions
 from mlx_voxcpm2.audio.encoding import MEDIA_TYPES
 from mlx_voxcpm2.server.jobs import SegmentQueue
-from mlx_voxcpm2.server.request import Limits, SpeechRequest
+from mlx_voxcpm2.server.request import FIELDS, Limits, SpeechRequest
 from mlx_voxcpm2.settings import settings_of
 from mlx_voxcpm2.speech.results import Chunk
 from mlx_voxcpm2.voices.inputs import VoiceInputs
@@ -373,3 +373,11 @@ def test_missing_mlx_audio_is_a_one_line_error():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert_one_line(done, "pip install 'mlx-voxcpm2[server]'")
+
+
+def test_a_field_that_is_null_is_as_if_it_were_left_out():
+    limits = Limits("demo", 100, GenerationOptions(seed=1))
+    nulls = SpeechRequest.parse({**dict.fromkeys(FIELDS), "input": "Hi."}, limits)
+    plain = SpeechRequest.parse({"input": "Hi."}, limits)
+    assert (nulls.options, nulls.format_name) == (plain.options, plain.format_name)
+    assert (nulls.text, nulls.stream, nulls.voice.given()) == ("Hi.", None, {})

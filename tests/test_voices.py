@@ -245,6 +245,15 @@ def test_a_voice_is_overwritten_only_on_request(anna, tiny_model, voice_clip, vo
     assert os.listdir(voice_folder) == ["Anna.safetensors"] and Voice.load("Anna").prompt is None
 
 
+def test_a_link_to_nothing_is_not_overwritten(anna, voice_folder, tmp_path):
+    voice_folder.mkdir(parents=True)
+    link = voice_folder / "anna.safetensors"
+    link.symlink_to(tmp_path / "gone.safetensors")
+    with pytest.raises(FileExistsError, match="exists already"):
+        anna.save("anna")
+    assert link.is_symlink()
+
+
 def test_a_path_is_used_unchanged(anna, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert anna.save("~/v.safetensors") == tmp_path / "v.safetensors"

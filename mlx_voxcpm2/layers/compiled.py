@@ -11,7 +11,7 @@ class CompiledFunctions:
     """One `mx.compile`d function per key; MLX traces it once per shapes of the arrays.
 
     The weights are constants of the trace, which leaves half of the graph's nodes to be replayed.
-    So whoever replaces a weight has to `clear` this.
+    After a weight is replaced, `clear` has to be called.
     """
 
     def __init__(self):

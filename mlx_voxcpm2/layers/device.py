@@ -1,4 +1,4 @@
-"""Facts about the device that MLX computes on by default, asked anew at each call."""
+"""Facts about the device that MLX computes on by default, asked at each call."""
 
 from __future__ import annotations
 
@@ -22,6 +22,17 @@ def has_slow_blas() -> bool:
 def multiplies_on_one_core(dtype: mx.Dtype) -> bool:
     """Whether a matrix product of this type uses one core only."""
     return has_slow_blas() or (on_cpu() and dtype != mx.float32)
+
+
+def release_thread() -> None:
+    """Free MLX's streams of this thread; the last call of a thread that has computed.
+
+    MLX would free them after Python has seen the thread end. If Python itself has ended by then,
+    the process is aborted (MLX 0.32). Versions without `clear_streams` are left as they are.
+    """
+    clear = getattr(mx, "clear_streams", None)
+    if clear is not None:
+        clear()
 
 
 def slowness_hints(dtype: mx.Dtype) -> list[str]:

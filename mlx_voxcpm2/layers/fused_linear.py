@@ -20,7 +20,7 @@ class FusedProjections(nn.Module):
 
     `fuse` concatenates their weights once they are final. The layers keep their names, for saving
     and for adapters, and their weights become views of the whole, so nothing is in memory twice.
-    Whoever replaces one of the layers or of their weights has to `unfuse` first.
+    Before one of the layers or of their weights is replaced, `unfuse` has to be called.
     """
 
     projections: tuple[str, ...]

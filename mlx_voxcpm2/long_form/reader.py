@@ -166,7 +166,7 @@ class SegmentReader:
         if not is_next or segment is None or self.segments[index - 1].pause:
             return None
         longest = round(LONGEST_CLIP * self.model.sample_rate)
-        is_whole = segment.finish_reason == "stop"  # else nobody knows which words are in it
+        is_whole = segment.finish_reason == "stop"  # else it lacks an unknown part of the words
         return segment if is_whole and len(segment.audio) <= longest else None
 
     def _seed(self, index: int) -> int:

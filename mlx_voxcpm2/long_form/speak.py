@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..speech.keywords import DEFAULT_OPTIONS, SpeechKeywords, split_keywords, with_keywords
+from ..speech.keywords import SpeechKeywords, merged_options, split_keywords, with_keywords
 from ..speech.options import GenerationOptions
 from ..speech.results import FinishReason
 from ..text.normalization import normalized
@@ -90,10 +90,9 @@ def speak_long(
     Raises ValueError, TypeError or FileNotFoundError at once, in one line.
     """
     inputs, sampling, long = split_keywords(
-        "speak_long", settings, VoiceInputs, GenerationOptions, LongFormOptions
+        speak_long, settings, VoiceInputs, GenerationOptions, LongFormOptions
     )
-    options = options or DEFAULT_OPTIONS
-    options = replace(options, **sampling) if sampling else options
+    options = merged_options(options, sampling)
     long_form = LongFormOptions(**long)
     if isinstance(text, str) and options.normalize:  # before it is split: words are longer
         text = normalized(text, options.language or long_form.language)

@@ -39,6 +39,8 @@ ADVICE = {
     "speed": "VoxCPM2 has none; say how fast in instruct",
     "lang_code": "VoxCPM2 finds the language in the text; leave it out",
     "verbose": "set the level of the logger mlx_voxcpm2",
+    "stream": "only generate streams",
+    "batch_size": "only generate_batch has it",
 }
 
 
@@ -51,29 +53,47 @@ class SpeechKeywords(VoiceKeywords, OptionKeywords, total=False):
 
 
 def parse_keywords(
-    function: str, given: SpeechKeywords, options: GenerationOptions | None = None
+    function: Callable[..., Any], given: SpeechKeywords, options: GenerationOptions | None = None
 ) -> tuple[VoiceInputs, GenerationOptions]:
     """Voice and options of keyword arguments; options that are not given come from `options`.
 
     Raises TypeError for an unknown name, with a hint, and ValueError for a value out of range.
     """
     voice, values = split_keywords(function, given, VoiceInputs, GenerationOptions)
-    options = options or DEFAULT_OPTIONS
-    return VoiceInputs(**voice), replace(options, **values) if values else options
+    return VoiceInputs(**voice), merged_options(options, values)
+
+
+def merged_options(
+    options: GenerationOptions | None, values: Mapping[str, Any]
+) -> GenerationOptions:
+    """Options with `values` in place of their own; None stands for the default options.
+
+    Raises TypeError for options of another type, ValueError for a value out of range.
+    """
+    if options is None:
+        options = DEFAULT_OPTIONS
+    if not isinstance(options, GenerationOptions):
+        raise TypeError(
+            f"options is a {type(options).__name__}; give GenerationOptions, or its fields as "
+            "keywords"
+        )
+    return replace(options, **values) if values else options
 
 
 def split_keywords(
-    function: str, given: Mapping[str, Any], *classes: type
+    function: Callable[..., Any], given: Mapping[str, Any], *classes: type
 ) -> Iterator[dict[str, Any]]:
-    """Keyword arguments that belong to the fields of each dataclass.
+    """Keyword arguments of a function that belong to the fields of each dataclass.
 
     Raises TypeError for a name that belongs to none, with a hint.
     """
     names = [[each.name for each in fields(cls)] for cls in classes]
+    shared = [name for known in names for name in known]
     for name in given:
-        if not any(name in known for known in names):
-            known = [each for fields_of_one in names for each in fields_of_one]
-            raise TypeError(f"{function}(): {unknown_name(name, known, COUNTERPARTS, ADVICE)}")
+        if name not in shared:
+            own = [each for each in inspect.signature(function).parameters if each not in shared]
+            message = unknown_name(name, shared + own, COUNTERPARTS, ADVICE)
+            raise TypeError(f"{function.__name__}(): {message}")
     return ({name: given[name] for name in known if name in given} for known in names)
 
 

@@ -14,6 +14,8 @@ from typing import Any, Literal
 import mlx.core as mx
 import numpy as np
 
+from ..layers.device import release_thread
+
 FinishReason = Literal["stop", "length", "silence"]
 
 
@@ -29,7 +31,7 @@ class Chunk:
     """Why the speech ends, in its last chunk."""
 
 
-@dataclass
+@dataclass(eq=False)  # arrays have no single truth value
 class GenerationResult:
     """A piece of speech: mlx-audio's fields, and what is needed to make it again.
 
@@ -105,6 +107,8 @@ class ResultIterator(Iterator[GenerationResult], AsyncIterator[GenerationResult]
         return next(self._results)
 
     async def __anext__(self) -> GenerationResult:
+        if self._closed.is_set():
+            raise StopAsyncIteration
         result = await self._in_thread(lambda: next(self, None))
         if result is None:
             self._stop_thread()
@@ -121,8 +125,10 @@ class ResultIterator(Iterator[GenerationResult], AsyncIterator[GenerationResult]
             raise
 
     def _stop_thread(self) -> None:
-        if self._thread is not None:
-            self._thread.shutdown(wait=False)
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.submit(release_thread)
+            thread.shutdown(wait=False)
 
     def close(self) -> None:
         self._closed.set()
@@ -131,6 +137,9 @@ class ResultIterator(Iterator[GenerationResult], AsyncIterator[GenerationResult]
             self._results.close()
         except ValueError:
             pass  # It runs in another thread, which looks at the event after each patch.
+
+    def __del__(self) -> None:
+        self._stop_thread()  # of an iteration that was left without `close`
 
     def __enter__(self) -> ResultIterator:
         return self
@@ -143,7 +152,7 @@ class SpeechIterator(ResultIterator):
     """Results of one text. `whole()`, or `await`, gives all of it as one result."""
 
     def whole(self) -> GenerationResult:
-        """Join all results. Raises ValueError if `close` came before any audio."""
+        """Join all results. Raises ValueError if none is left, or `close` came before any audio."""
         return joined_results(list(self))
 
     def __await__(self) -> Generator[object, None, GenerationResult]:
@@ -159,7 +168,7 @@ class SpeechIterator(ResultIterator):
 def joined_results(results: Sequence[GenerationResult]) -> GenerationResult:
     """One result for the chunks of a stream."""
     if not results:
-        raise ValueError("the speech was stopped before its first audio")
+        raise ValueError("no audio: the speech was stopped before it began, or was taken before")
     last = results[-1]
     if len(results) == 1:
         return last

@@ -106,7 +106,7 @@ def voice_files() -> list[Path]:
         return []
     except OSError as error:
         raise type(error)(
-            f"{voices_folder()}: can't be read ({one_line(error)}); mend its permissions"
+            f"{voices_folder()}: can't be read ({one_line(error)}); check its permissions"
         ) from None
     return sorted(files, key=lambda file: (folded_name(file.stem), file.stem))
 

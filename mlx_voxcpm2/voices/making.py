@@ -76,7 +76,7 @@ def voice_of_speech(
     instruct: str | None = None,
 ) -> Voice:
     """Voice of generated speech, its samples (L,) and sample rate in Hz."""
-    is_whole = finish_reason == "stop"  # else nobody knows which words are in it
+    is_whole = finish_reason == "stop"  # else it lacks an unknown part of the words
     return make_voice(
         encoder,
         speech,
