@@ -1,4 +1,4 @@
-"""How large the networks of the demo voice are."""
+"""Sizes of the networks of the demo voice, and of the voice for any English text."""
 
 from __future__ import annotations
 
@@ -15,6 +15,19 @@ AUDIO_VAE = {
     "sample_rate": 16000,
     "out_sample_rate": 16000,
 }
+
+SPEECH_VAE = {
+    "encoder_dim": 12,
+    "encoder_rates": [5, 4, 4, 4, 2],
+    "latent_dim": 40,
+    "decoder_dim": 512,
+    "decoder_rates": [2, 4, 4, 4, 5],
+    "depthwise": False,
+    "sr_bin_boundaries": [20000, 30000, 40000],
+    "sample_rate": 16000,
+    "out_sample_rate": 16000,
+}
+"""The AudioVAE of the voice for any English text: see acoustic_latents.py."""
 
 
 def config(vocabulary: int) -> dict:
@@ -78,3 +91,20 @@ def config(vocabulary: int) -> dict:
         "device": "cpu",
         "dtype": "float32",
     }
+
+
+def speech_config(vocabulary: int) -> dict:
+    """Contents of config.json of the voice for any English text."""
+    settings = config(vocabulary)
+    settings["lm_config"] |= {
+        "hidden_size": 256,
+        "intermediate_size": 704,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 6,
+        "num_key_value_heads": 4,
+    }
+    # The local stacks' heads are divided among the language model's number of key-value heads.
+    settings["encoder_config"] |= {"hidden_dim": 192, "ffn_dim": 512, "num_heads": 4}
+    sizes = {"hidden_dim": 256, "ffn_dim": 704, "num_heads": 4, "num_layers": 4}
+    settings["dit_config"] |= sizes
+    return settings | {"feat_dim": SPEECH_VAE["latent_dim"], "audio_vae_config": SPEECH_VAE}

@@ -43,6 +43,11 @@ def tokenizer() -> dict:
     vocabulary, free = {name: id for id, name in SPECIAL.items()}, iter(range(3, 10**6))
     for token in tokens:
         vocabulary[token] = next(id for id in free if id not in SPECIAL)
+    return tokenizer_file(vocabulary, [" ".join(pair) for pair in merges])
+
+
+def tokenizer_file(vocabulary: dict[str, int], merges: list[str]) -> dict:
+    """Contents of tokenizer.json: byte-pair encoding with VoxCPM2's special tokens."""
     added = [
         {
             "id": id,
@@ -71,7 +76,7 @@ def tokenizer() -> dict:
             "fuse_unk": True,
             "byte_fallback": False,
             "vocab": vocabulary,
-            "merges": [" ".join(pair) for pair in merges],
+            "merges": merges,
         },
     }
 

@@ -70,22 +70,29 @@ def losses(
     `sequences`; for a part of a batch, the number in the whole batch.
     """
     count = mx.maximum(mx.sum(sequences.weights), 1) if count is None else count
-    embeddings = model.embed(sequences.tokens, sequences.is_audio, sequences.patches)
-    hidden, residual = model(embeddings, sequences.is_audio)
-    hidden, residual = (
-        states.reshape(-1, states.shape[-1])[sequences.targets - 1] for states in (hidden, residual)
-    )
-    square = mx.square(_velocity_error(model, hidden, residual, sequences, draws))
+    hidden, residual = states_before_targets(model, sequences)
+    square = mx.square(velocity_error(model, hidden, residual, sequences, draws))
     diff = mx.sum(mx.mean(square, axis=(1, 2)) * sequences.weights) / count
     logits = model.stop_logits(hidden).astype(mx.float32)
     cross_entropy = nn.losses.cross_entropy(logits, sequences.is_last)
     return diff, mx.sum(cross_entropy * sequences.weights) / count
 
 
-def _velocity_error(
+def states_before_targets(model: VoxCPM2Model, sequences: Sequences) -> tuple[mx.array, mx.array]:
+    """Hidden states that predict the targets, of the base and the residual LM, (M, H) each."""
+    embeddings = model.embed(sequences.tokens, sequences.is_audio, sequences.patches)
+    states = model(embeddings, sequences.is_audio)
+    hidden, residual = (each.reshape(-1, each.shape[-1])[sequences.targets - 1] for each in states)
+    return hidden, residual
+
+
+def velocity_error(
     model: VoxCPM2Model, hidden: mx.array, residual: mx.array, sequences: Sequences, draws: Draws
 ) -> mx.array:
-    """hidden, residual (M, H) -> error (M, P, D), float32; the target is noise - patch."""
+    """Error of the predicted velocity (M, P, D), float32; the target is noise - patch.
+
+    hidden, residual: (M, H), see `states_before_targets`.
+    """
     patches = sequences.patches[sequences.target_patch]
     previous = sequences.patches[mx.maximum(sequences.previous_patch, 0)]
     cond = mx.where((sequences.previous_patch < 0)[:, None, None], 0, previous)

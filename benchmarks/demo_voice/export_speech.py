@@ -1,0 +1,65 @@
+"""Writes the voice for any English text as a checkpoint, in the layout that upstream publishes.
+
+  python benchmarks/demo_voice/export_speech.py FOLDER CHECKPOINT
+
+FOLDER is train_voice.py's, with both halves of the AudioVAE. Weights are stored at 16 bits.
+"""
+
+from __future__ import annotations
+
+import mlx_voxcpm2  # noqa: F401  # before MLX, so that it finds a fast BLAS on Linux  # isort: skip
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import mlx.core as mx
+from evaluate_vae import export_halves
+from sizes import speech_config
+from spelling import VOCABULARY, write_tokenizer
+
+_OURS = "speaker.network."
+LARGEST = 40_000_000
+"""Largest size of the checkpoint in bytes."""
+
+
+def export(folder: Path, checkpoint: Path) -> None:
+    new = checkpoint.with_name(checkpoint.name + ".new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    settings = speech_config(VOCABULARY)
+    (new / "config.json").write_text(json.dumps(settings, indent=1) + "\n")
+    write_tokenizer(new)
+    held = mx.load(str(folder / "voice.safetensors"))
+    weights = {
+        name.removeprefix(_OURS): value for name, value in held.items() if name.startswith(_OURS)
+    }
+    mx.save_safetensors(str(new / "model.safetensors"), at_16_bits(weights))
+    vae = mx.load(str(export_halves(folder)))
+    mx.save_safetensors(str(new / "audiovae.safetensors"), at_16_bits(vae))
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    new.rename(checkpoint)
+
+
+def at_16_bits(weights: dict[str, mx.array]) -> dict[str, mx.array]:
+    """Casts to float16, which has three bits more than bfloat16; integers stay."""
+    return {
+        name: value.astype(mx.float16) if mx.issubdtype(value.dtype, mx.floating) else value
+        for name, value in weights.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("checkpoint", type=Path)
+    arguments = parser.parse_args()
+    export(arguments.folder, arguments.checkpoint)
+    size = sum(file.stat().st_size for file in arguments.checkpoint.iterdir())
+    print(f"{size / 1e6:.1f} MB")
+    raise SystemExit(size > LARGEST)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Writes the teacher's speech as acoustics, and as latents with their audio.
+
+  python benchmarks/demo_voice/speech_corpus.py FOLDER [--parts N]
+
+Writes FOLDER/acoustics/NAME.npz, 200 sentences each, the held-out ones as "held". Some 2,900
+sentences are two hours of speech and take 6 minutes on one thread. Parts that exist are skipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from acoustic_latents import Basis
+from acoustics import LATENT, POINTS, Acoustics
+from sentences import held_out, training_sentences
+from whole_cycles import cycles_of
+
+SENTENCES = 200
+"""Sentences per part."""
+HELD = "held"
+_BASIS_PARTS = 3
+_LEVEL = 1.6
+"""Gain, since the teacher's speech is quiet."""
+
+
+def write_acoustics(folder: Path, parts: int) -> None:
+    from teacher import Teacher
+
+    teacher, sentences = Teacher(folder), training_sentences()
+    wanted = {HELD: [each for part in held_out() for each in part]}
+    for number in range(parts):
+        wanted[f"{number:04d}"] = sentences[number * SENTENCES : (number + 1) * SENTENCES]
+    (folder / "acoustics").mkdir(parents=True, exist_ok=True)
+    for name, texts in wanted.items():
+        path = folder / "acoustics" / f"{name}.npz"
+        if path.exists():
+            continue
+        utterances = [teacher.speak(text, seed) for seed, text in enumerate(texts)]
+        utterances = [each for each in utterances if each is not None]
+        stored = ("text", "phonemes", "durations", "begin")
+        facts = [{name: getattr(each, name) for name in stored} for each in utterances]
+        arrays = {
+            name: np.concatenate(
+                [getattr(each.acoustics, name) for each in utterances], dtype=np.float16
+            )
+            for name in ("envelope", "aperiodicity", "pitch")
+        }
+        ends = np.cumsum([len(each.acoustics.pitch) // POINTS for each in utterances])
+        save(path, ends=ends, facts=json.dumps(facts), **arrays)
+        print(f"{name}: {ends[-1] * LATENT / 16_000 / 60:.1f} minutes", flush=True)
+
+
+def save(path: Path, **arrays: np.ndarray | str) -> None:
+    """Writes a file atomically."""
+    part = path.with_suffix(f".part{os.getpid()}.npz")
+    np.savez(part, **arrays)
+    part.rename(path)
+
+
+def part_names(folder: Path) -> list[str]:
+    """Names of the training parts that exist."""
+    return sorted(
+        path.stem for path in (folder / "acoustics").glob("[0-9]*.npz") if path.stem.isdigit()
+    )
+
+
+def facts_of(folder: Path, name: str) -> list[dict]:
+    """Text, phonemes, durations and begin of each utterance."""
+    return json.loads(str(np.load(folder / "acoustics" / f"{name}.npz")["facts"]))
+
+
+def spoken(folder: Path, name: str) -> list[Acoustics]:
+    """Acoustics of each utterance."""
+    file = np.load(folder / "acoustics" / f"{name}.npz")
+    arrays = [file[key].astype(np.float64) for key in ("envelope", "aperiodicity", "pitch")]
+    edges = POINTS * np.append(0, file["ends"])
+    return [Acoustics(*(array[begin:end] for array in arrays)) for begin, end in pairwise(edges)]
+
+
+def basis_of(folder: Path) -> Basis:
+    path = folder / "basis.npz"
+    if not path.exists():
+        names = part_names(folder)[:_BASIS_PARTS]
+        Basis.of([each for name in names for each in spoken(folder, name)]).save(path)
+    return Basis.load(path)
+
+
+def latents_and_audio(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Latents (L, D) float32, audio (L * LATENT,) int16, and the utterances' ends in latents."""
+    path = folder / "sound" / f"{name}.npz"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        basis = basis_of(folder)
+        latents = [basis.latents(each, cycles_of(each.pitch)) for each in spoken(folder, name)]
+        audio = np.concatenate([basis.audio(each) for each in latents]) * _LEVEL
+        save(
+            path,
+            latents=np.concatenate(latents),
+            sound=(audio.clip(-1, 1) * 32767).astype(np.int16),
+            ends=np.cumsum([len(each) for each in latents]),
+        )
+    file = np.load(path)
+    return file["latents"], file["sound"], file["ends"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--parts", type=int, default=40)
+    arguments = parser.parse_args()
+    write_acoustics(arguments.folder, arguments.parts)
+    for name in (HELD, *part_names(arguments.folder)):
+        latents_and_audio(arguments.folder, name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+"""Trains the AudioVAE's encoder and decoder, each on known latents: see acoustic_latents.py.
+
+  python benchmarks/demo_voice/train_vae_halves.py decoder FOLDER [--steps N]
+  python benchmarks/demo_voice/train_vae_halves.py encoder FOLDER [--steps N]
+
+FOLDER is speech_corpus.py's. FOLDER/decoder.state is written every 100 steps; the same command
+resumes from it. The decoder learns latents -> audio, the encoder audio -> latents, independently.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from acoustics import LATENT
+from sizes import SPEECH_VAE
+from speech_corpus import HELD, latents_and_audio, part_names
+from torch import Tensor, nn
+from torch.nn import functional
+from vae_torch import Decoder, Encoder
+
+# Window lengths in samples, and how many mel bands of each are compared.
+RESOLUTIONS = {256: 32, 512: 64, 1024: 96, 2048: 160}
+# Floor of the magnitudes that are compared.
+FLOOR = 1e-3
+CLIP, CONTEXT = 32, 3
+"""Latents of a clip, and how many at its beginning lack context and have no loss."""
+NOISE = 0.03
+"""Standard deviation of the noise added to the decoder's latents."""
+AVERAGED = 0.999
+"""Decay of the weights' moving average, which is what is exported."""
+EVERY = 100
+
+
+class Clips:
+    """Batches of random clips from all parts."""
+
+    def __init__(self, parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]):
+        self.latents = np.concatenate([latents for latents, _, _ in parts])
+        self.audio = np.concatenate([audio for _, audio, _ in parts])
+
+    def batch(self, size: int, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Latents (B, D, CLIP) and audio (B, 1, CLIP * LATENT)."""
+        starts = random.integers(len(self.latents) - CLIP, size=size)
+        latents = np.stack([self.latents[start : start + CLIP] for start in starts])
+        clips = [self.audio[start * LATENT : (start + CLIP) * LATENT] for start in starts]
+        audio = np.stack(clips).astype(np.float32)[:, None] / 32767
+        return torch.from_numpy(latents).transpose(1, 2), torch.from_numpy(audio)
+
+
+@lru_cache
+def mel_bands(size: int, bands: int) -> Tensor:
+    """Triangular mel filters (bands, frequencies), each of weight 1."""
+    highest = 2595 * math.log10(1 + 8000 / 700)
+    edges = 700 * (10 ** (torch.linspace(0, highest, bands + 2) / 2595) - 1)
+    frequencies = torch.linspace(0, 8000, size // 2 + 1)[None]
+    low, middle, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    rise, fall = (frequencies - low) / (middle - low), (high - frequencies) / (high - middle)
+    triangles = torch.minimum(rise, fall).clamp(min=0)
+    nearest = functional.one_hot((frequencies - middle).abs().argmin(1), size // 2 + 1)
+    triangles = torch.where(triangles.sum(1, keepdim=True) > 0, triangles, nearest)
+    return triangles / triangles.sum(1, keepdim=True)
+
+
+def spectral_loss(output: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference of log mel magnitudes, over the resolutions."""
+    total = torch.zeros(())
+    both = torch.cat([output, target])[:, 0]
+    for size, bands in RESOLUTIONS.items():
+        window = torch.hann_window(size)
+        parts = torch.stft(both, size, size // 4, window=window, return_complex=True)
+        power = (parts.real**2 + parts.imag**2) / (window.sum() / 2) ** 2
+        logs = torch.log(mel_bands(size, bands) @ (power + 1e-10).sqrt() + FLOOR)
+        total = total + (logs[: len(output)] - logs[len(output) :]).abs().mean()
+    return total / len(RESOLUTIONS)
+
+
+def relative_error(output: Tensor, target: Tensor) -> Tensor:
+    return ((output - target).square().mean() / (target.square().mean() + 1e-6)).sqrt()
+
+
+def preemphasised(audio: Tensor) -> Tensor:
+    """Pre-emphasis, so that consonants weigh in a waveform's error."""
+    return audio[..., 1:] - 0.9 * audio[..., :-1]
+
+
+def decoder_losses(decoder: nn.Module, latents: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss, and its parts: of magnitudes, of the waveform, of the pre-emphasised waveform."""
+    noisy = latents + NOISE * torch.randn_like(latents) if decoder.training else latents
+    output, target = decoder(noisy)[..., CONTEXT * LATENT :], audio[..., CONTEXT * LATENT :]
+    spectral = spectral_loss(output, target)
+    waveform = relative_error(output, target)
+    emphasised = relative_error(preemphasised(output), preemphasised(target))
+    return spectral + waveform + 0.5 * emphasised, torch.stack(
+        [spectral, waveform, emphasised]
+    ).detach()
+
+
+def encoder_losses(encoder: nn.Module, latents: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss, and its parts: root mean squared error of the pitch channels and of the others."""
+    error = (encoder(audio) - latents)[..., CONTEXT:].square()
+    parts = torch.stack([error[:, :2].mean(), error[:, 2:].mean()]).sqrt()
+    return error.mean(), parts.detach()
+
+
+HALVES: dict[str, tuple[type[nn.Module], Callable]] = {
+    "decoder": (Decoder, decoder_losses),
+    "encoder": (Encoder, encoder_losses),
+}
+
+
+class Run:
+    """Training state: weights, their average, the optimizer and the step."""
+
+    def __init__(self, module: nn.Module, state: Path, rate: float, steps: int):
+        self.module, self.state, self.rate, self.steps = module, state, rate, steps
+        self.average = [weight.detach().clone() for weight in module.parameters()]
+        self.optimizer = torch.optim.AdamW(module.parameters(), lr=rate, betas=(0.8, 0.99))
+        self.step = 0
+        if state.exists():
+            stored = torch.load(state)
+            module.load_state_dict(stored["module"])
+            self.optimizer.load_state_dict(stored["optimizer"])
+            self.average, self.step = stored["average"], stored["step"]
+
+    def learn(self, loss: Tensor) -> None:
+        progress = min(1.0, self.step / self.steps)
+        decay = 0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate * min(1, (self.step + 1) / 100) * decay
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
+        self.optimizer.step()
+        self.step += 1
+        momentum = min(AVERAGED, (self.step + 1) / (self.step + 10))
+        weights = [weight.detach() for weight in self.module.parameters()]
+        torch._foreach_lerp_(self.average, weights, 1 - momentum)
+
+    @torch.no_grad()
+    def averaged(self, function: Callable[[nn.Module], Tensor]) -> Tensor:
+        """Value of a function at the averaged weights."""
+        weights = [weight.detach().clone() for weight in self.module.parameters()]
+        _fill(self.module, self.average)
+        self.module.eval()
+        found = function(self.module)
+        self.module.train()
+        _fill(self.module, weights)
+        return found
+
+    def save(self) -> None:
+        part = self.state.with_suffix(".part")
+        stored = {"module": self.module.state_dict(), "optimizer": self.optimizer.state_dict()}
+        torch.save(stored | {"average": self.average, "step": self.step}, part)
+        os.replace(part, self.state)
+
+
+@torch.no_grad()
+def _fill(module: nn.Module, values: Sequence[Tensor]) -> None:
+    for weight, value in zip(module.parameters(), values, strict=True):
+        weight.copy_(value)
+
+
+def load_half(half: str, folder: Path) -> nn.Module:
+    """Trained encoder or decoder with its averaged weights."""
+    module = HALVES[half][0](SPEECH_VAE).eval()
+    _fill(module, torch.load(folder / f"{half}.state")["average"])
+    return module
+
+
+def train(half: str, folder: Path, steps: int, batch: int, rate: float) -> None:
+    torch.manual_seed(0)
+    network, losses = HALVES[half]
+    run = Run(network(SPEECH_VAE), folder / f"{half}.state", rate, steps)
+    checked = Clips([latents_and_audio(folder, HELD)]).batch(16, np.random.default_rng(0))
+    names, found, began = part_names(folder), [], time.time()
+    clips = Clips([latents_and_audio(folder, name) for name in names])
+    while run.step < steps:
+        latents, audio = clips.batch(batch, np.random.default_rng(run.step))
+        loss, parts = losses(run.module, latents, audio)
+        run.learn(loss)
+        found.append(parts.numpy())
+        if run.step % EVERY == 0 or run.step == steps:
+            held_out = run.averaged(lambda module: losses(module, *checked)[1])
+            row = {"step": run.step, "train": np.mean(found, 0).round(3).tolist()}
+            row |= {"held": held_out.numpy().round(3).tolist()}
+            row |= {"seconds": round(time.time() - began), "cpu": round(time.process_time())}
+            print(json.dumps(row), flush=True)
+            run.save()
+            found = []
+            if len(part_names(folder)) > len(names):
+                names = part_names(folder)
+                clips = Clips([latents_and_audio(folder, name) for name in names])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("half", choices=HALVES)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--batch", type=int, default=5)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    train(arguments.half, arguments.folder, arguments.steps, arguments.batch, arguments.rate)
+
+
+if __name__ == "__main__":
+    main()
