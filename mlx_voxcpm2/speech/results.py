@@ -152,7 +152,7 @@ class SpeechIterator(ResultIterator):
     """Results of one text. `whole()`, or `await`, gives all of it as one result."""
 
     def whole(self) -> GenerationResult:
-        """Join all results. Raises ValueError if none is left, or `close` came before any audio."""
+        """Join all results that are left. Raises ValueError if there are none."""
         return joined_results(list(self))
 
     def __await__(self) -> Generator[object, None, GenerationResult]:
