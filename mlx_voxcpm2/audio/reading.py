@@ -12,8 +12,6 @@ import re
 from typing import BinaryIO
 
 import numpy as np
-import soundfile
-import soxr
 from numpy.typing import ArrayLike
 
 from ..errors import one_line
@@ -77,6 +75,8 @@ def _decode(data: bytes, shown: str, name: str) -> tuple[np.ndarray, int]:
     """Decode the bytes of an audio file: (float32 samples (L, channels), rate in Hz)."""
     if not data:
         raise ValueError(f"{name}: {shown} is empty; give audio")
+    import soundfile
+
     try:
         samples, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
@@ -130,6 +130,8 @@ def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
         return samples
     # In floats and in this order, so that rounding adds a sample whenever librosa's does.
     length = math.ceil(len(samples) * (float(to_rate) / from_rate))
+    import soxr
+
     resampled = soxr.resample(samples, from_rate, to_rate, quality="HQ")[:length]
     return np.pad(resampled, (0, length - len(resampled)))
 

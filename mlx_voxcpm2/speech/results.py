@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import mlx.core as mx
 import numpy as np
 
 from ..layers.device import release_thread
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 FinishReason = Literal["stop", "length", "silence"]
 
@@ -116,6 +117,9 @@ class ResultIterator(Iterator[GenerationResult], AsyncIterator[GenerationResult]
         return result
 
     async def _in_thread(self, function: Callable):
+        import asyncio
+        from concurrent.futures import ThreadPoolExecutor
+
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "speech")
         try:

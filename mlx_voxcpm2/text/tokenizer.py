@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tokenizers import Tokenizer as BPE
-from tokenizers import pre_tokenizers
+if TYPE_CHECKING:
+    from tokenizers import pre_tokenizers
 
 AUDIO_START, AUDIO_END, REFERENCE_START, REFERENCE_END = 101, 102, 103, 104
 
@@ -34,6 +35,8 @@ class Tokenizer:
     """
 
     def __init__(self, path: Path):
+        from tokenizers import Tokenizer as BPE
+
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file; a checkpoint needs its tokenizer.json")
         try:
@@ -59,6 +62,8 @@ class Tokenizer:
         That is what `LlamaTokenizer` of transformers 5 does, which upstream runs on, whatever
         tokenizer.json says; transformers 4 puts a second one before a leading space.
         """
+        from tokenizers import pre_tokenizers
+
         if settings.get("add_prefix_space") is False:
             scheme = "never"
         else:
