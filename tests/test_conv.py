@@ -53,7 +53,7 @@ def transposed(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, stride: int)
 
 
 def assert_streams(layer: nn.Module, x: np.ndarray, wanted: np.ndarray, chunks: list[int]) -> None:
-    """As a whole and in chunks, the layer gives what is wanted."""
+    """Check the layer's output, computed as a whole and in chunks."""
     assert relative_error(layer(mx.array(x)), wanted) < 1e-6
     state, parts = ConvState(), []
     for part in np.split(x, np.cumsum(chunks)[:-1], axis=1):

@@ -30,7 +30,7 @@ def test_far_positions_are_rotated_as_upstream_rotates_them(make_case, variant, 
 
 
 def test_a_step_over_the_cache_equals_the_whole_sequence(case):
-    """In chunks, one of them longer than a block of the cache."""
+    """Chunks, one of them longer than a block of the cache."""
     for stack in (case.model.base_lm, case.model.residual_lm):
         x = case.given("cache", 1, 280, case.config["lm_config"]["hidden_size"])
         cache, chunks = stack.make_cache(), []

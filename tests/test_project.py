@@ -154,7 +154,7 @@ def test_documents_name_flags_that_their_commands_have(document, flags):
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
 def test_flags_in_sentences_exist(document, flags):
-    """Of other programs' flags, in tables that compare them, only those that are said to work."""
+    """Flags of other programs, in tables that compare them, count only if they are said to work."""
     text = document.read_text(encoding="utf-8")
     table = r"^\| (?:mlx-audio|voxcpm)\b.*\n(?:\|.*\n)*"
     text = re.sub(table, lambda found: promised(found.group()), text, flags=re.M)

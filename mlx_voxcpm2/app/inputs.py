@@ -31,6 +31,7 @@ class Mode:
         return "ref_audio" in self.labels or "prompt_audio" in self.labels
 
 
+VOICE_CLIP = "The voice: 5 to 30 s of clear speech"
 STYLE = "The style, such as: sad, whispering (may be empty)"
 
 _MODES = (
@@ -45,7 +46,7 @@ _MODES = (
         "reference",
         "Reference: a clip's voice",
         "The voice is cloned; a style may be given.",
-        {"ref_audio": "The voice: 5 to 30 s of clear speech", "instruct": STYLE},
+        {"ref_audio": VOICE_CLIP, "instruct": STYLE},
         optional=("instruct",),
     ),
     Mode(
@@ -62,7 +63,7 @@ _MODES = (
         "Combined: both",
         "Clones the most closely. Without a second clip the first one is continued, too.",
         {
-            "ref_audio": "The voice: 5 to 30 s of clear speech",
+            "ref_audio": VOICE_CLIP,
             "prompt_audio": "The speech to continue (may be empty)",
             "prompt_text": "Transcript of the clip to continue, word for word",
         },
