@@ -81,6 +81,7 @@ def load_model(
     Raises FileNotFoundError for a missing file and ValueError for an unsuitable or damaged one,
     each with one line that names the file or tensor and says what to do.
     """
+    device.free_streams_at_thread_end()
     if dtype is None and path_or_repo == DEMO:
         dtype = mx.float32  # its file has 16 bits to be small; float32 is faster on a CPU
     precision = choose_precision(dtype, quantize)

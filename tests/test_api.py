@@ -5,10 +5,12 @@ import inspect
 import pydoc
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import fields
 
 import client_program
+import mlx.core as mx
 import numpy as np
 import pytest
 import soundfile
@@ -243,11 +245,18 @@ def test_a_used_iterator_has_no_audio_left(tiny_model):
     assert asyncio.run(leave_early()) == []
 
 
-@pytest.mark.parametrize("end", ["await speech", "await anext(aiter(speech))"])
-def test_a_program_that_has_awaited_speech_ends_well(end):
+@pytest.mark.parametrize(
+    "end",
+    [
+        "await speech",
+        "await anext(aiter(speech))",
+        "threading.Thread(target=speech.whole).start()",
+    ],
+)
+def test_a_program_that_has_spoken_in_another_thread_ends_well(end):
     """MLX aborts a process at its end if a thread has left its streams."""
     program = f"""
-import asyncio, mlx_voxcpm2
+import asyncio, threading, mlx_voxcpm2
 model = mlx_voxcpm2.load_model("demo")
 async def main():
     speech = model.generate("one", seed=1, stream=True)
@@ -255,6 +264,27 @@ async def main():
 asyncio.run(main())
 """
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda model: load_model("demo"),
+        lambda model: model.speak("Hi.", **QUICK),
+        lambda model: model.make_voice((np.ones(16000), 16000)),
+    ],
+    ids=["load", "speak", "clip"],
+)
+def test_a_thread_that_computes_frees_its_streams(tiny_model, monkeypatch, work):
+    freed_in = []
+    clear = mx.clear_streams
+    monkeypatch.setattr(
+        mx, "clear_streams", lambda: (freed_in.append(threading.get_ident()), clear())
+    )
+    thread = threading.Thread(target=work, args=(tiny_model,))
+    thread.start()
+    thread.join()
+    assert freed_in == [thread.ident]
 
 
 def test_results_are_compared_by_identity(tiny_model):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 
 from .blas import FAST_BLAS  # isort: skip  before MLX
 
@@ -24,15 +25,26 @@ def multiplies_on_one_core(dtype: mx.Dtype) -> bool:
     return has_slow_blas() or (on_cpu() and dtype != mx.float32)
 
 
-def release_thread() -> None:
-    """Free MLX's streams of this thread; the last call of a thread that has computed.
+class _Streams:
+    """MLX's streams of a thread, freed when this object is."""
 
-    MLX would free them after Python has seen the thread end. If Python itself has ended by then,
-    the process is aborted (MLX 0.32). Versions without `clear_streams` are left as they are.
+    def __del__(self) -> None:
+        clear = getattr(mx, "clear_streams", None)
+        if clear is not None:
+            clear()
+
+
+_thread = threading.local()
+
+
+def free_streams_at_thread_end() -> None:
+    """Free MLX's streams of this thread when it ends; to be called before it computes.
+
+    MLX itself frees them after Python has seen the thread end. If Python has ended by then, the
+    process is aborted (MLX 0.32). A `threading.local` is freed while its thread still runs.
     """
-    clear = getattr(mx, "clear_streams", None)
-    if clear is not None:
-        clear()
+    if threading.current_thread() is not threading.main_thread():
+        _thread.streams = getattr(_thread, "streams", None) or _Streams()
 
 
 def slowness_hints(dtype: mx.Dtype) -> list[str]:

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import mlx.core as mx
 import numpy as np
 
-from ..layers.device import release_thread
-
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
@@ -131,7 +129,6 @@ class ResultIterator(Iterator[GenerationResult], AsyncIterator[GenerationResult]
     def _stop_thread(self) -> None:
         thread, self._thread = self._thread, None
         if thread is not None:
-            thread.submit(release_thread)
             thread.shutdown(wait=False)
 
     def close(self) -> None:
@@ -141,9 +138,6 @@ class ResultIterator(Iterator[GenerationResult], AsyncIterator[GenerationResult]
             self._results.close()
         except ValueError:
             pass  # It runs in another thread, which looks at the event after each patch.
-
-    def __del__(self) -> None:
-        self._stop_thread()  # of an iteration that was left without `close`
 
     def __enter__(self) -> ResultIterator:
         return self

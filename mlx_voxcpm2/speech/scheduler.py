@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
+from ..layers.device import free_streams_at_thread_end
 from .batch import Batch, Request
 from .guards import StreamGuard
 from .results import Chunk
@@ -56,6 +57,7 @@ class Scheduler:
         So the device never waits for Python. But the first audio is given at once, since whether it
         is the last needs no reading.
         """
+        free_streams_at_thread_end()
         chunks = self._end()
         is_first = self.batch is None
         self._admit()

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Literal
 import mlx.core as mx
 import numpy as np
 
+from ..layers.device import free_streams_at_thread_end
+
 if TYPE_CHECKING:
     from ..audio.clips import Clip
     from ..audio.reading import AudioSource
@@ -119,6 +121,7 @@ class ClipEncoder:
 
     def _encode(self, samples: np.ndarray) -> mx.array:
         """samples of whole patches -> patches (N, P, D)."""
+        free_streams_at_thread_end()
         chunk = PATCHES_AT_ONCE * self.patch_samples
         cache, latents = self.audio_vae.encoder.make_cache(), []
         for start in range(0, len(samples), chunk):
