@@ -1,5 +1,10 @@
 """Shared fixtures: tiny checkpoints with the official package's values, clips, voices, folders."""
 
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one process a core; what they start does the same
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # Before MLX, so that it finds a fast BLAS on Linux.
 from mlx_voxcpm2 import load_model  # isort: skip
 
