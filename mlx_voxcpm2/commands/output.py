@@ -86,6 +86,21 @@ class OutputTargets:
         return self.stream or self.play
 
     @contextlib.contextmanager
+    def owned(self) -> Iterator[None]:
+        """Own the files to be written while the block runs, so that no two runs mix their speech.
+
+        Raises ValueError or OSError if another run writes one of them.
+        """
+        from ..audio.writing import target_path
+        from ..files import claimed
+
+        files = [path for path in (self.file, self.subtitles) if path is not None]
+        with ExitStack() as stack:
+            for target in dict.fromkeys(map(target_path, files)):
+                stack.enter_context(claimed(target, "give another --output"))
+            yield
+
+    @contextlib.contextmanager
     def open(self, sample_rate: int) -> Iterator[Callable[[np.ndarray], None]]:
         """Yield a function that writes chunks (samples,) to all outputs.
 

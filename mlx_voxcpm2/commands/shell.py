@@ -11,8 +11,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from logging.handlers import MemoryHandler
-from pathlib import Path
 from typing import Any, NoReturn
+
+from ..documents import read_text
 
 
 class FirstSpelling(argparse.HelpFormatter):
@@ -53,14 +54,7 @@ def given_text(name: str, text: str | None, file: str | None) -> str | None:
         raise ValueError(f"{name} and a file with it are both given; leave one out")
     if file is None:
         return text
-    try:
-        return Path(os.path.expanduser(file)).read_text(encoding="utf-8-sig").strip()
-    except UnicodeDecodeError:
-        raise ValueError(f"{file}: not UTF-8 text; save it as UTF-8") from None
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{file}: no such file; check the path") from None
-    except IsADirectoryError:
-        raise ValueError(f"{file} is a folder; give a text file") from None
+    return read_text(file).strip()
 
 
 @contextmanager

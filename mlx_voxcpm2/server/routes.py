@@ -18,6 +18,7 @@ import numpy as np
 
 from ..audio.encoding import StreamEncoder, encode_whole
 from ..errors import one_line
+from ..schema import parse_json
 from ..speech.results import Chunk
 from .broker import ModelOwner, mlx_audio_server
 from .jobs import PendingRequest
@@ -123,9 +124,11 @@ class SpeechRoutes:
         except ClientDisconnect:
             raise ClientGone from None
         try:
-            data = json.loads(body)
-        except (ValueError, RecursionError):
-            raise ValueError("the body is not JSON; send an object, with input and voice") from None
+            data = parse_json(bytes(body))
+        except ValueError as error:
+            raise ValueError(
+                f"the body is not JSON ({error}); send an object, with input and voice"
+            ) from None
         parsed = SpeechRequest.parse(data, self.limits)
         self.voices.file(parsed.voice.voice)  # raises now, not when the request's turn comes
         self._check_capacity()

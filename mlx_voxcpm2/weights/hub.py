@@ -9,8 +9,9 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from ..errors import one_line
+from ..file_names import check_file_name
 
-_CHECKPOINT_FILES = [
+CHECKPOINT_FILES = [
     "config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -24,7 +25,7 @@ DEMO = "demo"
 """Name of the voice that comes with the package; a folder of that name is ./demo."""
 DEMO_FOLDER = Path(__file__).parent.parent / "demo"
 
-_RECOGNISER_FILES = [
+RECOGNISER_FILES = [
     "*.json",
     "*.safetensors",
     "*.npz",
@@ -51,6 +52,7 @@ def find_checkpoint(path_or_repo: str | Path, revision: str | None = None) -> Pa
                 "./demo is a folder of that name"
             )
         path_or_repo = DEMO_FOLDER
+    check_file_name(path_or_repo)
     path = Path(os.path.expanduser(path_or_repo))
     if path.is_dir():
         if revision is not None:
@@ -67,6 +69,7 @@ def find_adapter(path_or_repo: str | Path) -> Path:
     """Folder or file of an adapter: the given one, or the snapshot of a hub repository."""
     if path_or_repo == "":
         raise ValueError("the adapter's name is empty; give a folder or a hub repository")
+    check_file_name(path_or_repo)
     path = Path(os.path.expanduser(path_or_repo))
     if path.exists():
         return path
@@ -76,6 +79,7 @@ def find_adapter(path_or_repo: str | Path) -> Path:
 
 def check_recogniser_name(path_or_repo: str | Path) -> None:
     """Raises ValueError or FileNotFoundError unless this is a folder or may be a repository."""
+    check_file_name(path_or_repo)
     path = Path(os.path.expanduser(path_or_repo))
     if path_or_repo == "" or path.is_file():
         raise ValueError(f"{path_or_repo!r} is no recogniser; give its folder or a hub repository")
@@ -87,7 +91,7 @@ def find_recogniser(path_or_repo: str | Path) -> Path:
     """Folder of a recogniser for mlx-audio: the given one, or the snapshot of a hub repository."""
     check_recogniser_name(path_or_repo)
     path = Path(os.path.expanduser(path_or_repo))
-    return path if path.is_dir() else _download(str(path_or_repo), None, _RECOGNISER_FILES)
+    return path if path.is_dir() else _download(str(path_or_repo), None, RECOGNISER_FILES)
 
 
 def _check_repository(path: Path, name: str) -> None:
@@ -97,7 +101,7 @@ def _check_repository(path: Path, name: str) -> None:
 
 
 def _snapshot(repo: str, revision: str | None) -> Path:
-    folder = _download(repo, revision, _CHECKPOINT_FILES)
+    folder = _download(repo, revision, CHECKPOINT_FILES)
     for file in ("config.json", "tokenizer.json"):
         if not (folder / file).is_file():  # offline, an incomplete snapshot is returned
             raise FileNotFoundError(
