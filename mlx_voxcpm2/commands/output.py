@@ -56,6 +56,8 @@ class OutputTargets:
         check_settings(self)
         if self.stream and self.path is None:
             raise ValueError("--stream writes a file during generation; give --output (or - )")
+        if self.path == STANDARD_OUTPUT and sys.stdout is None:
+            raise ValueError("standard output is closed; give --output a file's name")
         if self.file is not None:
             check_output(self.file, self.stream)
         if self.subtitles is not None:

@@ -100,6 +100,7 @@ def run(
 
     command: called with the parsed arguments, which it turns into dataclasses first of all.
     """
+    _open_standard_streams()
     args = parser.parse_args(argv)
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     level = logging.INFO if getattr(args, "verbose", False) else logging.WARNING
@@ -119,6 +120,20 @@ def run(
         print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
+
+
+def _open_standard_streams() -> None:
+    """Let closed streams (`2>&-`) lead nowhere, lest a file that is opened takes their number.
+
+    A closed standard output stays None, so that the command can say that it can't write to it.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")
 
 
 def _leave(status: int) -> int:
