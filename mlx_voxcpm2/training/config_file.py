@@ -19,6 +19,9 @@ _UNUSED = {
     "hf_model_id",
     "distribute",
 }
+_LONGEST = 2**16
+"""Characters of a configuration."""
+_NESTED = re.compile(r"([\[{?-][ \t]*){33}")
 _RENAMED = {
     "pretrained_path": "model",
     "train_manifest": "train",
@@ -55,6 +58,9 @@ def _read_yaml(path: str) -> dict:
         ) from None
     text = read_text(path, "give a YAML file")
     try:
+        # PyYAML takes seconds for some thousands of them.
+        if len(text) > _LONGEST or _NESTED.search(text):
+            raise ValueError("it is too long or nested too deeply")
         # References multiply: a few lines of them fill the memory.
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
             raise ValueError("references such as *name; write the values out")

@@ -125,7 +125,7 @@ class _LayoutUnpickler(pickle._Unpickler):
 
 def _check_keys(keys: list[object]) -> None:
     """Refuse keys that are not text; a state of an optimizer has numbers, too."""
-    if any(type(key) not in (str, int) for key in keys):
+    if any(type(key) not in (str, int, type(None)) for key in keys):
         raise Refusal("has a dict with keys that are not text")
 
 

@@ -103,7 +103,8 @@ class VoxCPM2Config:
     dtype: str = "bfloat16"
 
     def __post_init__(self):
-        require_positive(self, "patch_size", "feat_dim", "max_length")
+        require_positive(self, "feat_dim", "max_length")
+        require_positive(self, "patch_size", most=64)  # no tensor has it, so that none would miss
         require_positive(self, "residual_lm_num_layers", most=MOST_LAYERS)
         require_positive(self, "scalar_quantization_latent_dim", "scalar_quantization_scale")
         latents = self.audio_vae_config.latent_channels
