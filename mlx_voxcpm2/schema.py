@@ -152,11 +152,10 @@ def check_integer(name: str, value: Any, low: float, high: float | None) -> None
 
 def _is_number(value: Any) -> bool:
     """Whether this is a number of usual size: not NaN, not infinite, not 1 with 400 zeros."""
-    return (
-        isinstance(value, Real)
-        and not isinstance(value, bool)
-        and -LARGEST_NUMBER <= value <= LARGEST_NUMBER
-    )
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    number: Any = value  # an int of any length compares, where a float would overflow
+    return -LARGEST_NUMBER <= number <= LARGEST_NUMBER
 
 
 def _is_within(value: Any, low: float, high: float | None) -> bool:

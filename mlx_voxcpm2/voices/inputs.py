@@ -107,7 +107,7 @@ class VoiceInputs:
         from ..audio.reading import read_channels
 
         given = {name: getattr(self, name) for name in ("ref_audio", "prompt_audio")}
-        read = {
+        read: dict[str, Any] = {
             name: read_channels(clip, name)
             for name, clip in given.items()
             if isinstance(clip, str | bytes | Path)
