@@ -51,8 +51,7 @@ def latest_checkpoint(path: str | os.PathLike) -> Path | None:
 class RunFolder:
     """Folder of a run, locked for this process until `close`.
 
-    settings: JSON values by name, `TrainingSettings.resume_key`, which a started run must have,
-    and "weights", the fingerprint of the model.
+    settings: `TrainingSettings.resume_key`, and "weights", the fingerprint of the model's.
 
     Raises OSError or ValueError, in one line, for a folder that can't be used.
     """
@@ -231,8 +230,8 @@ class RunFolder:
             raise self._full(self.path / "loss.png", error) from None
 
     def _full(self, file: Path, error: OSError) -> OSError:
-        again = "make room, and run the same command again"
-        return type(error)(f"{file}: can't be written ({one_line(error)}); {again}")
+        reason = f"can't be written ({one_line(error)}); make room, and run the same command again"
+        return type(error)(f"{file}: {reason}")
 
 
 def _plot_loss(axes: Axes, rows: list[dict], name: str, title: str) -> None:
