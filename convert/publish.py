@@ -79,7 +79,12 @@ def publish(
     check_upload(repo_id)
     report = None if measured is None else Path(os.path.expanduser(measured))
     write_card(folder, repo_id, base_model, report)
-    files = [file for file in folder.iterdir() if file.suffix in _SUFFIXES or file.name in _NAMES]
+    files = [
+        file
+        for file in folder.iterdir()
+        # Macs put files named ._* beside others on foreign disks.
+        if not file.name.startswith(".") and (file.suffix in _SUFFIXES or file.name in _NAMES)
+    ]
     hub = HfApi()
     visibility = {"private": True} if private else {}  # else the owner's default
     try:

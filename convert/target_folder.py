@@ -8,18 +8,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mlx_voxcpm2.files import atomic_folder
+from mlx_voxcpm2.file_names import check_file_name, is_folder_of
+from mlx_voxcpm2.files import atomic_folder, claimed
+from mlx_voxcpm2.weights.hub import CHECKPOINT_FILES
+
+_REPLACEABLE = (*CHECKPOINT_FILES, "pytorch_model.bin", "README.md", "LICENSE", "words.txt")
 
 
 @contextmanager
 def target_folder(target: Path, overwrite: bool) -> Iterator[Path]:
-    """`atomic_folder` that replaces only a checkpoint, and only with `overwrite`.
+    """`atomic_folder`, owned, that replaces only a checkpoint, and only with `overwrite`.
 
-    Raises FileExistsError, FileNotFoundError or OSError before the block.
+    Raises FileExistsError, FileNotFoundError, ValueError or OSError before the block.
     """
+    check_file_name(target)
     _check_place(target, overwrite)
-    with atomic_folder(target) as folder:
-        yield folder
+    with claimed(target, "choose another --mlx_path"):
+        _check_place(target, overwrite)  # the other run may have ended in between
+        with atomic_folder(target) as folder:
+            yield folder
 
 
 def _check_place(target: Path, overwrite: bool) -> None:
@@ -31,9 +38,10 @@ def _check_place(target: Path, overwrite: bool) -> None:
         )
     # --overwrite deletes the folder, so there must be nothing but a checkpoint in it.
     is_checkpoint = (target / "config.json").is_file() and any(target.glob("*.safetensors"))
-    if not is_checkpoint or any(entry.is_dir() for entry in target.iterdir()):
+    if not is_checkpoint or not is_folder_of(target, _REPLACEABLE):
         raise FileExistsError(
-            f"{target} is not a checkpoint, or holds more; remove it, or choose another --mlx_path"
+            f"{target} is not a checkpoint, or holds more; move that away, or choose another "
+            "--mlx_path"
         )
 
 
@@ -42,6 +50,6 @@ def require_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise OSError(
-            f"{folder.parent.parent}: {needed / 1e9:.2f} GB are needed and "
+            f"{folder.parent}: {needed / 1e9:.2f} GB are needed and "
             f"{free / 1e9:.2f} GB free; make room, or choose another --mlx_path"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any, Literal
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
+from .documents import read_json
 from .layers import device, kernels
 from .model import VoxCPM2
 from .models.family import Family, Weights
@@ -166,10 +166,7 @@ def read_config(folder: Path) -> tuple[Family, dict]:
         raise FileNotFoundError(
             f"{folder}: no config.json here; give the folder of a VoxCPM2 checkpoint"
         )
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: not valid JSON ({error}); download the file again") from None
+    data = read_json(file, "download the file again")
     if not isinstance(data, dict):
         raise ValueError("config.json: expected an object; take the file of a VoxCPM2 release")
     # The files of VoxCPM 1.x name no architecture.

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from .errors import shown
 from .schema import check_integer, check_number
 
 Kind = Literal["number", "integer", "choice", "switch", "text", "language", "audio", "voice"]
@@ -43,9 +44,9 @@ class Setting:
             check_integer(name, value, self.low, self.high)
         elif self.kind == "choice" and value not in self.choices:
             names = " or ".join(map(repr, self.choices))
-            raise ValueError(f"{name} is {value!r}; it must be {names}")
+            raise ValueError(f"{name} is {shown(value)}; it must be {names}")
         elif self.kind == "switch" and not isinstance(value, bool):
-            raise ValueError(f"{name} is {value!r}; it must be true or false")
+            raise ValueError(f"{name} is {shown(value)}; it must be true or false")
         elif self.kind == "text" and not isinstance(value, str):
             raise ValueError(f"{name} is a {type(value).__name__}; it must be a string")
 

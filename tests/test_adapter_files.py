@@ -150,7 +150,7 @@ def test_saving_neither_overwrites_unasked_nor_leaves_partial_files(tmp_path, mo
     (other / "thesis.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="other exists already; choose another folder"):
         save_adapter(other, *arguments)
-    with pytest.raises(FileExistsError, match="other exists and is no adapter's folder"):
+    with pytest.raises(FileExistsError, match="other is no adapter's folder, or holds more"):
         save_adapter(other, *arguments, overwrite=True)
     folder = save_adapter(tmp_path / "new", *arguments)
     before = (folder / WEIGHTS).read_bytes()

@@ -183,3 +183,20 @@ def test_a_loading_error_is_raised(tmp_path):
 
     with pytest.raises(ValueError, match="no such model"):
         SpeechWorker(load, tmp_path)
+
+
+def test_clips_are_decoded_in_the_visitors_thread(workers, monkeypatch):
+    """The model's thread speaks for others meanwhile."""
+    from mlx_voxcpm2.audio import reading
+
+    decode, threads = reading.decode, []
+
+    def seen(*arguments):
+        threads.append(threading.current_thread())
+        return decode(*arguments)
+
+    monkeypatch.setattr(reading, "decode", seen)
+    worker = workers("always")
+    spoken(worker, "combined", given=CLIP)
+    worker.save_voice(VoiceInputs(ref_audio="clip.wav"), "Carla")
+    assert len(threads) == 3 and set(threads) == {threading.current_thread()}

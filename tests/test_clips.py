@@ -37,6 +37,8 @@ SPOILT = {
         speech() + np.random.RandomState(1).normal(0, 0.02, 40000).astype("f4"),
         "noisy between the words",
     ),
+    "off zero": (speech() + np.float32(0.1), "+0.10 off zero (a DC offset)"),
+    "inverted": (np.stack([speech(), -speech()], 1), "cancel out"),
     "clipped": (np.clip(speech(level=0.9), -1, 1), "clipped at"),
 }
 
@@ -94,6 +96,22 @@ def test_no_peak_is_raised_to_full_scale():
     assert np.abs(cleaned.samples).max() == pytest.approx(0.95)
     samples[500] = 0.99
     assert np.array_equal(clip_of(samples).cleaned()[0].samples, samples)
+
+
+def test_an_offset_is_removed_and_makes_no_silence_speech():
+    samples = np.concatenate([silence(2), speech(), silence(2)]) - np.float32(0.2)
+    cleaned, changes = clip_of(samples).cleaned()
+    assert "-0.20 off zero" in changes[0] and "silence" in changes[1]
+    assert abs(cleaned.samples.mean()) < 1e-3 and cleaned.problems() == []
+    assert clip_of(silence(3) + np.float32(0.3)).is_silent
+
+
+def test_of_channels_that_cancel_out_one_is_used():
+    words = speech()
+    for channels in ([words, -words], [words, -words, silence(2.5)], [words / 2, -0.9 * words / 2]):
+        clip = clip_of(np.stack(channels, 1))
+        assert clip.is_inverted and np.array_equal(clip.samples, channels[0])
+    assert not clip_of(np.stack([words, silence(2.5)], 1)).is_inverted
 
 
 def test_long_silence_at_the_ends_is_cut_off():

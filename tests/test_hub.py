@@ -52,7 +52,7 @@ try:
     model = load_model(**json.loads(sys.argv[1]), dtype="float32")
     (result,) = model.generate("Hi.", **{SPEAK})
     print(json.dumps(result.audio.tolist()))
-except FileNotFoundError as error:
+except (FileNotFoundError, ValueError) as error:
     print(json.dumps(str(error)))
 """
 
@@ -267,3 +267,25 @@ def test_a_download_shows_its_progress_on_the_terminal(hub_environment, tmp_path
                 shown += part
     os.close(ours)
     assert b"Fetching 5 files: 100%" in shown and re.search(rb"1\.\d+M", shown)
+
+
+def test_an_old_model_is_refused_after_its_configuration(
+    model_hub, load_in_child, repository_folder
+):
+    config = json.loads((repository_folder / "config.json").read_text())
+    config.pop("architecture", None), config.pop("model_type", None)
+    (repository_folder / "config.json").write_text(json.dumps(config | {"architecture": "voxcpm"}))
+    assert "this is a VoxCPM 1.x checkpoint" in load_in_child()
+    assert set(model_hub.fetched()) == {"config.json"}
+
+
+def test_a_proxy_that_can_t_be_used_leaves_the_cache(
+    load_in_child, hub_environment, repository_folder
+):
+    assert same(load_in_child(), speech(repository_folder))
+    hub_environment |= {"ALL_PROXY": "socks5://127.0.0.1:9", "NO_PROXY": ""}
+    assert same(load_in_child(), speech(repository_folder))
+    hub_environment["HF_HUB_OFFLINE"] = "1"
+    assert same(load_in_child(), speech(repository_folder))
+    del hub_environment["HF_HUB_OFFLINE"]
+    assert "httpx[socks]" in load_in_child("org/another")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import checkpoints
 import pytest
-import soundfile
 
 import mlx_voxcpm2
 from mlx_voxcpm2 import GenerationOptions, Voice
+from mlx_voxcpm2.audio import reading
 from mlx_voxcpm2.commands import batch, generate, voice
 from mlx_voxcpm2.recognition import recogniser as recognition
 from mlx_voxcpm2.text.spoken import check_text, spoken_text
@@ -37,7 +37,7 @@ def calls(monkeypatch):
         for module in list(sys.modules.values()):
             if getattr(module, name, None) is function and module.__name__ != __name__:
                 monkeypatch.setattr(module, name, count(function, name))
-    monkeypatch.setattr(soundfile, "read", count(soundfile.read, "decode"))
+    monkeypatch.setattr(reading, "decode", count(reading.decode, "decode"))
     monkeypatch.setattr(Voice, "load", count(Voice.load, "load voice"))
     make = GenerationOptions.__init__
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlx_voxcpm2 import load_model
+from mlx_voxcpm2 import files, load_model
 from mlx_voxcpm2.convert import checkpoint as module
 from mlx_voxcpm2.convert import convert
 from mlx_voxcpm2.convert import target_folder as target_module
@@ -90,42 +90,40 @@ def test_two_interruptions_leave_the_folder_as_one_does(exchange, tmp_path, monk
     assert len(calls) == 2 and os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("renamed", ["converted", "new"])
-def test_an_interruption_just_after_a_rename_loses_no_files(
-    exchange, tmp_path, monkeypatch, renamed
-):
-    """The renaming of the old checkpoint or of the new one is interrupted."""
+@pytest.mark.parametrize("at", [1, 2])
+@pytest.mark.parametrize("is_done", [False, True])
+def test_an_interruption_at_a_rename_loses_no_files(exchange, tmp_path, monkeypatch, at, is_done):
+    """Where names can't be exchanged, the old checkpoint is renamed, and then the new one."""
     target = old_checkpoint(tmp_path / "converted")
-    rename = Path.rename
+    rename, calls = os.rename, []
 
-    def interrupt(self: Path, other: Path) -> None:
-        rename(self, other)
-        if self.name == renamed:
-            raise KeyboardInterrupt
+    def interrupt(*names) -> None:
+        calls.append(names)
+        if len(calls) != at:
+            return rename(*names)
+        if is_done:
+            rename(*names)
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(Path, "rename", interrupt)
+    monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+    monkeypatch.setattr(os, "rename", interrupt)
     with pytest.raises(KeyboardInterrupt):
         convert(exchange, target, overwrite=True)
-    assert os.listdir(tmp_path) == ["converted"]
-    if renamed == "converted":
-        assert (target / "config.json").read_text() == "old"
-    else:
+    monkeypatch.undo()
+    if at == 2 and is_done:
         load_model(target)
+        convert(exchange, target, overwrite=True)  # which removes the old one
+    else:
+        assert (target / "config.json").read_text() == "old"
+    assert os.listdir(tmp_path) == ["converted"]
 
 
-def test_a_failed_exchange_restores_the_old_checkpoint(exchange, tmp_path, monkeypatch):
-    target = old_checkpoint(tmp_path / "converted")
-    rename = Path.rename
-
-    def fail(self: Path, other: Path) -> Path:
-        if self.name == "new":
-            raise KeyboardInterrupt
-        return rename(self, other)
-
-    monkeypatch.setattr(Path, "rename", fail)
-    with pytest.raises(KeyboardInterrupt):
+def test_a_folder_with_other_files_is_not_overwritten(exchange, tmp_path):
+    target = old_checkpoint(tmp_path / "there")
+    (target / "thesis.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="holds more; move that away"):
         convert(exchange, target, overwrite=True)
-    assert (target / "config.json").read_text() == "old" and os.listdir(tmp_path) == ["converted"]
+    assert (target / "thesis.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])

@@ -129,8 +129,8 @@ def test_a_run_killed_while_saving_resumes_from_the_checkpoint_before(
     done = subprocess.run([sys.executable, "-c", KILLED_SAVING, *flags], capture_output=True)
     assert done.returncode == -signal.SIGKILL
     assert [path.name for path in output.glob("step_*")] == ["step_0000002"]
-    assert list(output.glob(".step_0000004.*/*/optimizer.safetensors"))
-    (output / "latents" / ".half").touch()
+    assert list(output.glob(".step_0000004.*/optimizer.safetensors"))
+    (output / "latents" / ".a.safetensors.0123abcd.unfinished").touch()
     with (output / "losses.jsonl").open("a") as log:
         log.write('{"step": 5, "loss/di')
     assert run(*flags) == 0

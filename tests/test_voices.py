@@ -296,7 +296,7 @@ def test_voices_are_stored_in_the_platforms_data_folder(monkeypatch, tmp_path, v
     assert voices_folder() == tmp_path / "Library/Application Support/mlx-voxcpm2/voices"
 
 
-@pytest.mark.parametrize("call", ["pathlib.Path.write_bytes", "os.replace"])
+@pytest.mark.parametrize("call", ["mlx_voxcpm2.files.write_all", "os.replace"])
 def test_an_interruption_leaves_the_old_voice_or_none(
     call, anna, tiny_model, voice_clip, monkeypatch
 ):
@@ -305,9 +305,9 @@ def test_an_interruption_leaves_the_old_voice_or_none(
         if expected:
             anna.save("Anna")
 
-        def interrupted(path, what):
+        def interrupted(file, what):
             if call != "os.replace":
-                path.open("wb").write(what[: len(what) // 2])
+                file.write(what[: len(what) // 2])
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -330,7 +330,7 @@ def test_a_full_disk_is_a_one_line_error(anna, monkeypatch, voice_folder):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    monkeypatch.setattr("mlx_voxcpm2.files.write_all", full)
     with pytest.raises(OSError, match=r"can't be written .No space left.*make room") as caught:
         anna.save("Anna")
     assert "\n" not in str(caught.value) and os.listdir(voice_folder) == []

@@ -43,10 +43,13 @@ class SpeechJob:
     """Request that waits, is spoken, or has ended.
 
     `stop`, from any thread, ends the work within a patch; the result has the audio up to then.
+    Its clips are decoded here, in the visitor's thread. Raises ValueError or OSError.
     """
 
     def __init__(self, request: PageRequest, on_audio: OnAudio):
         self.request = replace(request, options=request.options.with_seed())
+        self.voice: VoiceInputs | None = request.voice.with_clips_read()
+        """The voice until it has been spoken in."""
         self.on_audio = on_audio
         self.has_begun = False
         self.seconds = 0.0
@@ -94,7 +97,7 @@ class SpeechWorker:
         """Queue a request.
 
         on_audio: called in the model's thread with samples (L,), float32, as they are generated;
-        with all at the end unless the request is streamed.
+        with all at the end unless the request is streamed. Raises what `SpeechJob` raises.
         """
         job = SpeechJob(request, on_audio)
         job.future = self._thread.submit(self._run, job)
@@ -116,6 +119,7 @@ class SpeechWorker:
 
         Raises ValueError or OSError.
         """
+        inputs = inputs.with_clips_read()  # not in the model's thread
 
         def save() -> tuple[Path, tuple[str, ...]]:
             with logged_warnings() as warnings:
@@ -146,7 +150,9 @@ class SpeechWorker:
 
     def _results(self, job: SpeechJob) -> Iterator[Result]:
         request, model = job.request, self.model
-        shared = {"options": request.options, "progress": job.progress, **request.voice.given()}
+        voice, job.voice = job.voice, None  # the history keeps the job's request, without clips
+        assert voice is not None
+        shared = {"options": request.options, "progress": job.progress, **voice.given()}
         with logged_warnings() as job.warnings:
             if request.is_long:
                 return speak_long(model, split_text(request.text), **shared)

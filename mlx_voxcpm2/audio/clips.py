@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .reading import AudioSource, one_channel, read_channels
+from .reading import AudioSource, cancels_out, one_channel, read_channels
 
 FRAME_SECONDS = 0.02
 
@@ -24,6 +24,9 @@ HIGHEST_PEAK = 0.95
 SPEAKING = 10 ** (-30 / 20)
 # Speech should be 15 dB above the noise between the words.
 NOISY = 10 ** (-15 / 20)
+
+# Mean of the samples that is more than an inexact recorder's.
+OFFSET = 0.01
 
 SHORTEST, LONGEST = 2.0, 60.0
 LEAST_SPEECH = 0.4
@@ -41,6 +44,8 @@ class Clip:
     """float32 (L,), nominally -1..1."""
     sample_rate: int
     clipped_places: int = 0
+    is_inverted: bool = False
+    """Whether the original's channels cancel out, so that only one of them is used."""
 
     @property
     def seconds(self) -> float:
@@ -51,6 +56,12 @@ class Clip:
         frames = self._frames()
         speaking = np.minimum(frames, highest_level(frames))[self._speaking(frames)]
         return float(np.sqrt(np.mean(speaking**2))) if len(speaking) else 0.0
+
+    @property
+    def offset(self) -> float:
+        """Mean of the samples if that is no more a detail, else 0."""
+        mean = float(self.samples.mean(dtype=np.float64))
+        return mean if abs(mean) > OFFSET else 0.0
 
     @property
     def is_silent(self) -> bool:
@@ -65,6 +76,15 @@ class Clip:
         speaking = self._speaking(frames)
         seconds = speaking.sum() * FRAME_SECONDS
         found = []
+        if self.is_inverted:
+            found.append(
+                "has channels that cancel out, one upside down, so that only one is used; give one "
+                "channel"
+            )
+        if self.offset:
+            found.append(
+                f"is {self.offset:+.2f} off zero (a DC offset), and may click; record it without"
+            )
         if self.clipped_places:
             found.append(
                 f"is clipped at {self.clipped_places} places, and the voice may sound as harsh; "
@@ -86,7 +106,16 @@ class Clip:
         return found
 
     def cleaned(self) -> tuple[Clip, list[str]]:
-        """Trim long silence at both ends and raise a low level; the clip, and a line per change."""
+        """Remove an offset, trim long silence at both ends and raise a low level.
+
+        Returns the clip, and a line per change.
+        """
+        if self.offset:
+            clip, changes = replace(self, samples=self.samples - np.float32(self.offset)).cleaned()
+            return clip, [
+                f"its samples were {self.offset:+.2f} off zero, and are no more",
+                *changes,
+            ]
         clip, changes = self, []
         frames = self._frames()
         at = np.flatnonzero(self._speaking(frames)) * round(FRAME_SECONDS * self.sample_rate)
@@ -118,7 +147,7 @@ class Clip:
         """RMS levels of frames of 20 ms; one frame if the clip is shorter."""
         length = min(round(FRAME_SECONDS * self.sample_rate), len(self.samples))
         whole = self.samples[: len(self.samples) // length * length].reshape(-1, length)
-        return np.sqrt(np.mean(whole.astype(np.float64) ** 2, axis=1))
+        return np.sqrt(np.mean((whole.astype(np.float64) - self.offset) ** 2, axis=1))
 
     def _speaking(self, frames: np.ndarray) -> np.ndarray:
         """Whether each frame has speech."""
@@ -138,7 +167,8 @@ def read_clip(source: AudioSource, sample_rate: int, name: str = "audio") -> Cli
     """Reads audio as a clip at `sample_rate` Hz. source, name, errors: see `read_channels`."""
     channels, rate = read_channels(source, name)
     places = sum(_flat_tops(side * channel) for channel in channels.T for side in (1, -1))
-    return Clip(one_channel(channels, rate, sample_rate), sample_rate, places)
+    is_inverted = cancels_out(channels, channels.mean(axis=1))
+    return Clip(one_channel(channels, rate, sample_rate), sample_rate, places, is_inverted)
 
 
 def _flat_tops(samples: np.ndarray) -> int:

@@ -6,34 +6,23 @@ librosa and the packages it needs: soundfile decodes, channels are averaged, sox
 
 import io
 import math
-import numbers
 import os
 import re
+import stat
+from contextlib import ExitStack
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import one_line
+from .decoding import MOST_SAMPLES, checked_rate, decode
 
 AudioSource = str | os.PathLike | bytes | BinaryIO | tuple[ArrayLike, int]
 
-_RATES = range(1_000, 1_000_001)
+MOST_BYTES = 4 * MOST_SAMPLES
+"""Bytes that are read of what can't seek: the longest clip as float32."""
 _INTEGERS = {"uint8": (128, 128), "int16": (0, 2**15), "int32": (0, 2**31)}  # zero, full scale
-
-
-def _checked_rate(rate: int, name: str) -> int:
-    """Sample rate in Hz as an int. Raises ValueError unless it is whole and in `_RATES`."""
-    if not isinstance(rate, numbers.Integral):
-        shown = repr(rate) if isinstance(rate, float) else f"of type {type(rate).__name__}"
-        raise ValueError(
-            f"{name}: a sample rate {shown}; give (samples, sample_rate), the rate an int in Hz"
-        )
-    if int(rate) not in _RATES:
-        raise ValueError(
-            f"{name}: a sample rate of {int(rate)} Hz; give one from {_RATES[0]} to {_RATES[-1]} Hz"
-        )
-    return int(rate)
 
 
 def _floats(samples: np.ndarray, name: str) -> np.ndarray:
@@ -53,7 +42,7 @@ def _from_pair(pair: tuple[ArrayLike, int], name: str) -> tuple[np.ndarray, int]
     """Convert (samples, rate in Hz) to (float32 samples (L, channels), rate)."""
     if len(pair) != 2:
         raise ValueError(f"{name}: a tuple of {len(pair)} values; give (samples, sample_rate)")
-    rate = _checked_rate(pair[1], name)
+    rate = checked_rate(pair[1], name)
     try:
         samples = np.asarray(pair[0])
     except (TypeError, ValueError, RuntimeError) as error:  # bfloat16, ragged lists, GPU tensors
@@ -75,53 +64,60 @@ def _decode(data: bytes, shown: str, name: str) -> tuple[np.ndarray, int]:
     """Decode the bytes of an audio file: (float32 samples (L, channels), rate in Hz)."""
     if not data:
         raise ValueError(f"{name}: {shown} is empty; give audio")
-    import soundfile
-
-    try:
-        samples, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        reason = error.error_string.strip().rstrip(".")
-    except (ValueError, MemoryError):  # a FLAC that was piped claims 2**63 samples
-        reason = "its header does not tell its length"
-    else:
-        return samples, _checked_rate(rate, name)
-    raise ValueError(
-        f"{name}: {shown} cannot be read as audio ({reason}); convert it to WAV, FLAC, OGG or MP3"
-    )
+    return decode(io.BytesIO(data), shown, name)
 
 
 def _rest_of(file: BinaryIO, name: str) -> bytes:
     """Bytes of a binary file object from its position to its end."""
     try:
-        data = file.read()
+        data = file.read(MOST_BYTES + 1)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{name}: the file object cannot be read ({one_line(error)}); open it with mode 'rb'"
         ) from error
     if not isinstance(data, (bytes, bytearray)):
         raise ValueError(f"{name}: the file object does not give bytes; open it with mode 'rb'")
+    return _bounded(data, "what the file object holds", name)
+
+
+def _bounded(data: bytes, shown: str, name: str) -> bytes:
+    """The data itself. Raises ValueError if it is more than any clip needs."""
+    if len(data) > MOST_BYTES:
+        raise ValueError(
+            f"{name}: {shown} has more than {MOST_BYTES >> 20} MB, or no end; give a clip of 5 to "
+            "30 s"
+        )
     return bytes(data)
 
 
-def _contents(path: str, name: str) -> bytes:
-    """Bytes of the file at `path`."""
+def _from_path(path: str, name: str) -> tuple[np.ndarray, int]:
+    """Decode the file at `path`, as `_decode` does."""
     if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://?", path):  # pathlib makes one slash of two
         raise ValueError(f"{name}: {path!r} is a URL; download it and give the path of the file")
-    try:
-        with open(os.path.expanduser(path), "rb") as file:
-            return file.read()
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(f"{name}: no file {path!r}; check the path") from None
-    except IsADirectoryError:
-        raise ValueError(f"{name}: {path!r} is a folder; give an audio file") from None
-    except PermissionError:
-        raise PermissionError(
-            f"{name}: {path!r} may not be read; change its permissions or give another file"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{name}: {path!r} cannot be read ({one_line(error)}); give another file"
-        ) from error
+    shown = repr(path)
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(open(os.path.expanduser(path), "rb"))
+            status = os.fstat(file.fileno())
+            is_pipe = not stat.S_ISREG(status.st_mode)
+            data = file.read(MOST_BYTES + 1) if is_pipe else None
+        except (FileNotFoundError, NotADirectoryError):
+            raise FileNotFoundError(f"{name}: no file {shown}; check the path") from None
+        except IsADirectoryError:
+            raise ValueError(f"{name}: {shown} is a folder; give an audio file") from None
+        except PermissionError:
+            raise PermissionError(
+                f"{name}: {shown} may not be read; change its permissions or give another file"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"{name}: {shown} cannot be read ({one_line(error)}); give another file"
+            ) from error
+        if data is not None:  # a device or a pipe
+            return _decode(_bounded(data, shown, name), shown, name)
+        if not status.st_size:
+            raise ValueError(f"{name}: {shown} is empty; give audio")
+        return decode(file, shown, name)
 
 
 def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
@@ -140,11 +136,14 @@ def read_channels(source: AudioSource, name: str = "audio") -> tuple[np.ndarray,
     """Read audio as float32 samples (L, channels), nominally -1..1, and their rate in Hz.
 
     `source` is one of:
-    - a path (`~` is expanded) to a file that libsndfile reads: WAV, FLAC, OGG, Opus, MP3, AIFF, ...
+    - a path (`~` is expanded) to a file that libsndfile reads (WAV, FLAC, OGG, Opus, MP3, AIFF,
+      ...) or, with the extra `media`, PyAV (m4a, mp4, webm, aac, AMR, WMA, films, ...);
     - the bytes of such a file;
     - a binary file object: read from its position to its end, and left open;
     - a pair (samples, rate in Hz): (L,), (L, channels) or (channels, L), the longer axis being
       time; floats are used as they are, uint8, int16 and int32 are scaled to [-1, 1).
+
+    A file is decoded up to `LONGEST_SECONDS` only; a longer one is refused.
 
     Raises FileNotFoundError, PermissionError or ValueError: one line, beginning with `name`, that
     says what is wrong and what to do.
@@ -156,8 +155,7 @@ def read_channels(source: AudioSource, name: str = "audio") -> tuple[np.ndarray,
     elif hasattr(source, "read"):
         samples, rate = _decode(_rest_of(source, name), "what the file object holds", name)
     elif isinstance(source, (str, os.PathLike)):
-        path = os.fsdecode(source)
-        samples, rate = _decode(_contents(path, name), repr(path), name)
+        samples, rate = _from_path(os.fsdecode(source), name)
     else:
         raise ValueError(
             f"{name}: no audio can be read from a value of type {type(source).__name__}; "
@@ -171,8 +169,26 @@ def read_channels(source: AudioSource, name: str = "audio") -> tuple[np.ndarray,
 
 
 def one_channel(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
-    """Average the channels of float32 samples (L, channels) and resample; (L,) at `to_rate` Hz."""
-    return resample(samples.mean(axis=1), from_rate, to_rate)
+    """Average the channels of float32 samples (L, channels) and resample; (L,) at `to_rate` Hz.
+
+    Channels that would cancel out are not averaged: the loudest one is used.
+    """
+    mixed = samples.mean(axis=1)
+    if cancels_out(samples, mixed):
+        mixed = np.ascontiguousarray(samples[:, _levels(samples).argmax()])
+    return resample(mixed, from_rate, to_rate)
+
+
+def cancels_out(samples: np.ndarray, mixed: np.ndarray) -> bool:
+    """Whether the average (L,) of channels (L, channels) lacks 20 dB of them: one is inverted."""
+    if samples.shape[1] == 1:
+        return False
+    return float(_levels(mixed[:, None])[0]) < 0.1 * float(_levels(samples).max())
+
+
+def _levels(samples: np.ndarray) -> np.ndarray:
+    """RMS level of each channel of samples (L, channels), without their offset from zero."""
+    return samples.std(axis=0)
 
 
 def read_audio(source: AudioSource, sample_rate: int, name: str = "audio") -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import BinaryIO
 import soundfile
 from numpy.typing import ArrayLike
 
+from ..files import atomic_file, write_all
 from .formats import (
     WAV_HEADER,
     encode_blocks,
@@ -17,7 +18,7 @@ from .formats import (
     pcm16,
     wav_header,
 )
-from .writing import check_output, file_beside, os_errors, target_path, write_all
+from .writing import check_output, os_errors, target_path
 
 
 class AudioStream:
@@ -94,10 +95,9 @@ class AtomicFile(AudioStream):
                 return
             self._file.check()
             written.seek(0)
-            with file_beside(self._target) as (file, temporary):
+            with atomic_file(self._target) as file:
                 while data := written.read(2**20):
                     write_all(file, data)
-                os.replace(temporary, self._target)
 
 
 class GrowingFile(AudioStream):
@@ -119,10 +119,10 @@ class GrowingFile(AudioStream):
         header = wav_header(self._sample_rate, self._data_bytes + len(pcm))
         with os_errors(self._target):
             if self._file is None:
-                with file_beside(self._target) as (file, temporary):
+                with atomic_file(self._target) as file:
                     write_all(file, header + pcm)
-                    os.replace(temporary, self._target)
-                self._file = open(self._target, "r+b", buffering=0)
+                    # The same file, even if another one gets its name.
+                    self._file = os.fdopen(os.dup(file.fileno()), "r+b", buffering=0)
             else:
                 # Data first: readers stop where the header says, so a kill in between is harmless.
                 self._file.seek(WAV_HEADER.size + self._data_bytes)
@@ -135,6 +135,7 @@ class GrowingFile(AudioStream):
         if self._file is not None and not self._file.closed:
             with os_errors(self._target), self._file:
                 self._file.truncate(WAV_HEADER.size + self._data_bytes)
+                os.fsync(self._file.fileno())
 
 
 class PipeStream(AudioStream):

@@ -1,7 +1,6 @@
 """Writing complete mono audio files, and checks that a file can be written."""
 
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import BinaryIO
 
 from numpy.typing import ArrayLike
 
+from ..file_names import check_file_name
+from ..files import atomic_write, unfinished_file, write_all
 from .formats import STREAM_FORMATS, encoded, output_format
 
 
@@ -19,6 +20,7 @@ def check_output(path: str | os.PathLike, stream: bool = False) -> None:
     OSError in one line that says what is wrong and what to do.
     """
     suffix, target = output_format(path), target_path(path)
+    check_file_name(target, "output: ")
     if stream and suffix not in STREAM_FORMATS:
         allowed = " or ".join(STREAM_FORMATS)
         raise ValueError(f"output: {suffix} files cannot be streamed; end the name in {allowed}")
@@ -30,7 +32,7 @@ def check_output(path: str | os.PathLike, stream: bool = False) -> None:
         raise ValueError(f"output: {str(target)!r} is a device or a pipe; give the name of a file")
     if os.path.exists(target) and not os.access(target, os.W_OK):
         raise PermissionError(f"output: {str(target)!r} may not be changed; give another name")
-    with os_errors(target), file_beside(target):
+    with os_errors(target), unfinished_file(target):
         pass
 
 
@@ -41,25 +43,14 @@ def write_audio(path: str | os.PathLike, audio: ArrayLike, sample_rate: int) -> 
     audio or a rate that the format cannot hold, OSError if writing fails.
     """
     data, target = encoded(audio, sample_rate, output_format(path)), target_path(path)
-    with os_errors(target), file_beside(target) as (file, temporary):
-        write_all(file, data)
-        os.replace(temporary, target)
+    with os_errors(target):
+        atomic_write(target, data)
 
 
 def write_audio_to(stream: BinaryIO, audio: ArrayLike, sample_rate: int) -> None:
     """Write audio (L,) to an open stream, such as standard output, as one complete WAV file."""
     write_all(stream, encoded(audio, sample_rate, ".wav"))
     stream.flush()
-
-
-def write_all(stream: BinaryIO, data: bytes) -> None:
-    """Write all of `data`, also if one call takes only a part: raw files, pipes (`python -u`)."""
-    rest = memoryview(data)
-    while rest:
-        written = stream.write(rest)
-        if written is None:
-            raise BlockingIOError("output: the stream does not block; make it blocking")
-        rest = rest[written:]
 
 
 def target_path(path: str | os.PathLike) -> Path:
@@ -77,14 +68,3 @@ def os_errors(target: Path) -> Iterator[None]:
         raise type(error)(
             f"output: {str(target)!r} cannot be written ({reason}); make room or write elsewhere"
         ) from error
-
-
-@contextmanager
-def file_beside(target: Path) -> Iterator[tuple[BinaryIO, Path]]:
-    """Yields a new file, and its path, in the folder of `target`; removed unless renamed."""
-    path = target.with_name(f".{target.stem}.{secrets.token_hex(4)}{target.suffix}")
-    with open(path, "xb", buffering=0) as file:
-        try:
-            yield file, path
-        finally:
-            path.unlink(missing_ok=True)

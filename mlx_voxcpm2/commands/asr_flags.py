@@ -100,9 +100,11 @@ class RecogniserChoice:
         """Settings that decide which of several attempts is used; None if nothing is checked."""
         if not self.verify:
             return None
-        path = os.path.expanduser(self.asr_model or "")
-        name = str(Path(path).resolve()) if path and os.path.exists(path) else self.asr_model
-        return [*self.limits.values(), name]
+        from ..weights.fingerprint import fingerprint
+
+        folder = Path(os.path.expanduser(self.asr_model or ""))
+        is_folder = self.asr_model is not None and folder.is_dir()
+        return [*self.limits.values(), fingerprint(folder) if is_folder else self.asr_model]
 
 
 def add_transcribe_flags(parser: Parser) -> None:

@@ -16,7 +16,7 @@ from ..speech.options import GenerationOptions
 from ..voices.inputs import VoiceInputs
 from .asr_flags import add_verify_flags, read_recogniser
 from .batch_lines import FIELDS, Defaults, Line, Problem
-from .batch_plan import BatchArguments, make_plan
+from .batch_plan import BatchArguments, Plan, make_plan
 from .batch_summary import Totals
 from .batch_voices import LineVoices
 from .model_flags import ModelChoice, add_model_flags, load
@@ -102,6 +102,11 @@ def speak_lines(arguments: BatchArguments) -> None:
     if not plan.lines:
         print(f"{plan.folder}: all {plan.finished} texts are there already", file=sys.stderr)
         return
+    with plan.owned():
+        _speak_lines(arguments, plan)
+
+
+def _speak_lines(arguments: BatchArguments, plan: Plan) -> None:
     with messages_on_success():
         verify = arguments.recogniser.verification()
         model = load(arguments.model)

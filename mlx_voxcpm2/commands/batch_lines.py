@@ -6,7 +6,6 @@ path below the folder of the outputs, or `id`), a voice, and options of its own.
 
 from __future__ import annotations
 
-import json
 import os
 import unicodedata
 from collections.abc import Mapping
@@ -14,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from ..audio.writing import output_format
-from ..errors import one_line
-from ..files import numbered_lines
+from ..documents import numbered_lines
+from ..schema import parse_json
 from ..settings import settings_of
 from ..speech.options import GenerationOptions
 from ..text.spoken import check_text
@@ -109,12 +108,11 @@ def _decoded(data: bytes) -> str:
 
 
 def _entry(data: bytes) -> dict:
+    text = _decoded(data)
     try:
-        entry = json.loads(_decoded(data))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON ({one_line(error)}); write one object per line") from None
-    except RecursionError:
-        raise ValueError("JSON that is nested too deeply; write one object per line") from None
+        entry = parse_json(text)
+    except ValueError as error:
+        raise ValueError(f"not JSON ({error}); write one object per line") from None
     if not isinstance(entry, dict):
         raise ValueError(f"JSON of type {type(entry).__name__}; write one object per line")
     return {field: value for field, value in entry.items() if value is not None}

@@ -6,12 +6,16 @@ import hashlib
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..audio.writing import output_format
 from ..errors import one_line
+from ..file_names import check_file_name
+from ..files import claimed, remove_leftovers
 from .asr_flags import RecogniserChoice
 from .batch_lines import FIELDS, Defaults, Line, Problem, read_lines
 from .batch_summary import Summary, fingerprint
@@ -52,6 +56,35 @@ class Plan:
     fingerprints: dict[int, str]
     """Fingerprints by line number."""
     summary: Summary
+    is_first: bool
+    """Whether this is the only process, or the first of several."""
+
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """Own the folder while the block runs, so that no two runs mix their files.
+
+        Makes the folder, and removes it again if nothing came into it. Raises ValueError or
+        OSError, in one line.
+        """
+        if not self.is_first:  # the first one owns it for all
+            yield
+            return
+        is_new = not self.folder.exists()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise type(error)(
+                f"{self.folder}: can't make this folder ({one_line(error)}); choose another place"
+            ) from None
+        try:
+            with claimed(self.folder, "choose another --output_dir"):
+                for place in {(self.folder / line.output).parent for line in self.lines}:
+                    remove_leftovers(place)
+                yield
+        finally:
+            with suppress(OSError):
+                if is_new:
+                    self.folder.rmdir()
 
 
 def make_plan(arguments: BatchArguments) -> Plan:
@@ -104,11 +137,13 @@ def _plan(arguments: BatchArguments, rank: int, processes: int) -> Plan:
     left = [line for line in share if not summary.has(line, fingerprints[line.number])]
     voices = LineVoices(left)
     _refuse(voices.read(left), source)
-    return Plan(folder, left, voices, len(share) - len(left), fingerprints, summary)
+    finished = len(share) - len(left)
+    return Plan(folder, left, voices, finished, fingerprints, summary, is_first=not rank)
 
 
 def _check_folder(folder: Path) -> None:
     """Raise ValueError or PermissionError if files can't be written there; writes none."""
+    check_file_name(folder)
     existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not existing.is_dir():
         raise ValueError(f"{existing} is a file; give a folder")

@@ -10,11 +10,14 @@ import json
 import logging
 import os
 import sys
-import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ..documents import content_key
 from ..errors import one_line
+from ..files import write_all
+from ..schema import check_integer, parse_json
 from ..speech.results import GenerationResult
 from ..voices.inputs import VOICE_FIELDS
 from .batch_lines import SOURCES, Line
@@ -31,22 +34,35 @@ class Summary:
     def __init__(self, folder: Path, process: int = 0):
         self.folder = folder
         self.path = folder / (f"summary.{process}.jsonl" if process else "summary.jsonl")
-        self._records = self._read()
+        found = sorted(self._read(), key=lambda record: record["run"])
+        self._records = {record["audio"]: record for record in found}
+        self._run = 1 + max((record["run"] for record in found), default=0)
+        """Number of this run. Clocks are set back, so that no time tells which record is last."""
 
-    def _read(self) -> dict[str, dict]:
-        found = []
+    def _read(self) -> Iterator[dict]:
+        """Records in the order of their file."""
         for path in sorted(self.folder.glob("summary*.jsonl")):
             for line in path.read_bytes().splitlines():
                 try:
-                    record = json.loads(line)
-                    found.append((float(record["time"]), str(record["audio"]), record))
+                    record = parse_json(line)
+                    check_integer("run", record["run"], 0, None)
+                    record["audio"] = str(record["audio"])
                 except (ValueError, KeyError, TypeError):
                     continue  # half a record, of a process that was killed
-        return {audio: record for _, audio, record in sorted(found, key=lambda each: each[0])}
+                yield record
 
     def has(self, line: Line, fingerprint: str) -> bool:
+        """Whether the line's file is there, as it was written with these settings.
+
+        A file that was replaced just before a kill has no record of its own yet.
+        """
         record = self._records.get(line.output.as_posix(), {})
-        return record.get("settings") == fingerprint and (self.folder / line.output).is_file()
+        if record.get("settings") != fingerprint:
+            return False
+        try:
+            return record.get("content") == _content(self.folder / line.output)
+        except OSError:
+            return False
 
     def add(self, line: Line, fingerprint: str, result: GenerationResult) -> None:
         """Record a written file. `audio` and `text` make the summary a training manifest, too."""
@@ -59,8 +75,9 @@ class Summary:
             "seed": result.seed,
             "finish_reason": result.finish_reason,
             "guards": result.guards,
-            "time": round(time.time(), 3),
+            "run": self._run,
             "settings": fingerprint,
+            "content": _content(self.folder / line.output),
         }
         if result.heard is not None:
             record |= {"heard": result.heard, "error_rate": round(result.error_rate, 3)}
@@ -70,11 +87,17 @@ class Summary:
                 end = file.seek(0, os.SEEK_END)
                 if end and os.pread(file.fileno(), 1, end - 1) != b"\n":
                     data = b"\n" + data  # after half a record
-                file.write(data)
+                write_all(file, data)
+                os.fsync(file.fileno())
         except OSError as error:
             raise type(error)(
                 f"{self.path}: cannot be written ({one_line(error)}); make room or write elsewhere"
             ) from None
+
+
+def _content(file: Path) -> str:
+    """Digest of an audio file. Raises OSError."""
+    return content_key(file, whole=2**18, samples=8)
 
 
 def fingerprint(line: Line, model: dict[str, object], hashes: dict[Path, str]) -> str:

@@ -26,6 +26,11 @@ logger = logging.getLogger("mlx_voxcpm2")
 
 def generate(arguments: GenerateArguments) -> None:
     """Speak a text, in one go or segment by segment. Raises ValueError or OSError."""
+    with arguments.targets.owned():
+        _generate(arguments)
+
+
+def _generate(arguments: GenerateArguments) -> None:
     targets, recogniser = arguments.targets, arguments.recogniser
     with messages_on_success():
         arguments = arguments.with_words()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -48,14 +47,19 @@ class ModelChoice:
     )
 
     def cache_key(self) -> dict[str, object]:
-        """Settings that decide the weights, with full paths of local files."""
-        found: dict[str, object] = {
-            name: getattr(self, name) for name in ("revision", "dtype", "quantize")
-        }
-        for name in ("model", "adapter"):
-            value = getattr(self, name)
-            exists = value is not None and os.path.exists(os.path.expanduser(value))
-            found[name] = os.path.realpath(os.path.expanduser(value)) if exists else value
+        """What decides the weights: fingerprints of their files, wherever they lie, and settings.
+
+        Downloads what is missing. Raises FileNotFoundError or ValueError.
+        """
+        from ..weights.adapter_files import split_strength
+        from ..weights.fingerprint import fingerprint
+        from ..weights.hub import find_adapter, find_checkpoint
+
+        found: dict[str, object] = {"dtype": self.dtype, "quantize": self.quantize}
+        found["weights"] = fingerprint(find_checkpoint(self.model, self.revision))
+        if self.adapter is not None:
+            path, scale = split_strength(self.adapter)
+            found["adapter"] = [fingerprint(find_adapter(path)), scale]
         return found
 
 

@@ -56,6 +56,8 @@ class OutputTargets:
         check_settings(self)
         if self.stream and self.path is None:
             raise ValueError("--stream writes a file during generation; give --output (or - )")
+        if self.path == STANDARD_OUTPUT and sys.stdout is None:
+            raise ValueError("standard output is closed; give --output a file's name")
         if self.file is not None:
             check_output(self.file, self.stream)
         if self.subtitles is not None:
@@ -84,6 +86,21 @@ class OutputTargets:
     def is_immediate(self) -> bool:
         """Whether audio goes out while it is generated."""
         return self.stream or self.play
+
+    @contextlib.contextmanager
+    def owned(self) -> Iterator[None]:
+        """Own the files to be written while the block runs, so that no two runs mix their speech.
+
+        Raises ValueError or OSError if another run writes one of them.
+        """
+        from ..audio.writing import target_path
+        from ..files import claimed
+
+        files = [path for path in (self.file, self.subtitles) if path is not None]
+        with ExitStack() as stack:
+            for target in dict.fromkeys(map(target_path, files)):
+                stack.enter_context(claimed(target, "give another --output"))
+            yield
 
     @contextlib.contextmanager
     def open(self, sample_rate: int) -> Iterator[Callable[[np.ndarray], None]]:

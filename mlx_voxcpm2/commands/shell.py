@@ -11,8 +11,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from logging.handlers import MemoryHandler
-from pathlib import Path
 from typing import Any, NoReturn
+
+from ..documents import read_text
 
 
 class FirstSpelling(argparse.HelpFormatter):
@@ -53,14 +54,7 @@ def given_text(name: str, text: str | None, file: str | None) -> str | None:
         raise ValueError(f"{name} and a file with it are both given; leave one out")
     if file is None:
         return text
-    try:
-        return Path(os.path.expanduser(file)).read_text(encoding="utf-8-sig").strip()
-    except UnicodeDecodeError:
-        raise ValueError(f"{file}: not UTF-8 text; save it as UTF-8") from None
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{file}: no such file; check the path") from None
-    except IsADirectoryError:
-        raise ValueError(f"{file} is a folder; give a text file") from None
+    return read_text(file).strip()
 
 
 @contextmanager
@@ -106,6 +100,7 @@ def run(
 
     command: called with the parsed arguments, which it turns into dataclasses first of all.
     """
+    _open_standard_streams()
     args = parser.parse_args(argv)
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     level = logging.INFO if getattr(args, "verbose", False) else logging.WARNING
@@ -125,6 +120,20 @@ def run(
         print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
+
+
+def _open_standard_streams() -> None:
+    """Let closed streams (`2>&-`) lead nowhere, lest a file that is opened takes their number.
+
+    A closed standard output stays None, so that the command can say that it can't write to it.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")
 
 
 def _leave(status: int) -> int:

@@ -6,7 +6,6 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..settings import settings_of
 from ..voices.inputs import VoiceInputs
 from .setting_flags import add_setting_flags, read_settings
 from .shell import Parser, flag, given_text
@@ -47,14 +46,11 @@ def with_sources_read(voice: VoiceInputs) -> VoiceInputs:
 
     Raises ValueError or OSError, before a model is loaded.
     """
-    from ..audio.reading import read_channels
     from ..voices.saved import Voice
 
-    found = voice.given()
-    for name, described in settings_of(VoiceInputs).items():
-        if name in found and described.kind == "audio":
-            found[name] = read_channels(found[name], name)
-        elif name in found and described.kind == "voice":
-            found[name] = Voice.load(found[name])
-            VoiceInputs.of(found[name], voice.instruct)  # raises what can't be combined
-    return replace(voice, **found)
+    voice = voice.with_clips_read()
+    if voice.voice is None:
+        return voice
+    saved = Voice.load(voice.voice)
+    VoiceInputs.of(saved, voice.instruct)  # raises what can't be combined
+    return replace(voice, voice=saved)

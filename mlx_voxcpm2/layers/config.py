@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..schema import require, require_positive
+from ..schema import LARGEST_NUMBER, LARGEST_SIZE, MOST_LAYERS, require, require_positive
 
 
 @dataclass(frozen=True)
@@ -55,16 +55,19 @@ class TransformerConfig:
     def __post_init__(self):
         require_positive(
             self,
-            *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
+            *("hidden_size", "intermediate_size", "num_attention_heads"),
             *("num_key_value_heads", "max_position_embeddings"),
         )
+        require_positive(self, "num_hidden_layers", most=MOST_LAYERS)
+        sizes_fit = 0 <= self.vocab_size <= LARGEST_SIZE
+        require(sizes_fit, "vocab_size", self.vocab_size, f"from 0 to {LARGEST_SIZE}")
         if self.head_dim is not None:
             require_positive(self, "head_dim")
         multiple = f"a multiple of num_key_value_heads ({self.num_key_value_heads})"
         fits = self.num_attention_heads % self.num_key_value_heads == 0
         require(fits, "num_attention_heads", self.num_attention_heads, multiple)
         if self.rope_theta is not None:
-            require_positive(self, "rope_theta")
+            require_positive(self, "rope_theta", most=LARGEST_NUMBER)
             require(self.head_size % 2 == 0, "head size", self.head_size, "even")
             if self.rope_scaling is not None:
                 self._check_rope_scaling(self.rope_scaling)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +13,17 @@ from typing import cast
 
 import numpy as np
 
+from ..documents import read_json
 from ..errors import one_line
-from ..files import atomic_write
+from ..file_names import check_file_name
+from ..files import atomic_write, remove_leftovers
+from ..schema import check_integer
 from ..speech.results import FinishReason
 
 _SEED = "seed.json"
+_SEGMENT = re.compile(r"[0-9]{6,}\.safetensors")
+_OURS = {"settings", "seed", "finish_reason", "guards", "error_rate"}
+"""Metadata of a segment."""
 
 
 @dataclass(frozen=True)
@@ -41,40 +49,37 @@ class SegmentCache:
         weights and their precision. Anything that JSON holds."""
         self.folder, self.settings = Path(os.path.expanduser(folder)), settings
         self._unsaved_seed: int | None = None
+        check_file_name(self.folder)
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"{self.folder} is a file; segments are stored there: move it away")
+        remove_leftovers(self.folder)
 
     def seed(self) -> int:
         """Seed of the interrupted run, or a new one."""
-        file = self.folder / _SEED
-        try:
-            return int(json.loads(file.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            self._unsaved_seed = secrets.randbits(32)  # a failure at once leaves no folder
-            return self._unsaved_seed
+        seed = _seed(self.folder / _SEED)
+        if seed is None:
+            seed = self._unsaved_seed = secrets.randbits(32)  # a failure at once leaves no folder
+        return seed
 
     def has(self, index: int, settings: str) -> bool:
-        from safetensors import SafetensorError, safe_open
+        return (_metadata(self._file(index)) or {}).get("settings") == settings
 
-        try:
-            with safe_open(self._file(index), framework="numpy") as content:
-                return (content.metadata() or {}).get("settings") == settings
-        except (OSError, SafetensorError):
-            return False
-
-    def read(self, index: int) -> CachedSegment:
+    def read(self, index: int, settings: str) -> CachedSegment:
+        """A stored segment. Raises OSError if it is damaged, or another run has replaced it."""
         from safetensors import SafetensorError, safe_open
 
         file = self._file(index)
         try:
             with safe_open(file, framework="numpy") as content:
-                data = content.metadata()
+                data = content.metadata() or {}
+                if data.get("settings") != settings:
+                    raise OSError("another run has replaced it")
                 audio = content.get_tensor("audio")
                 guards = tuple(json.loads(data["guards"]))
                 rate = json.loads(data["error_rate"])
                 reason = cast(FinishReason, data["finish_reason"])
                 return CachedSegment(audio, int(data["seed"]), reason, guards, rate)
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise OSError(
                 f"{file}: can't be read ({one_line(error)}); delete it and run again"
             ) from None
@@ -96,8 +101,9 @@ class SegmentCache:
 
     def remove(self) -> None:
         """Delete the segments, and the folder unless it holds other files."""
-        for file in [*self.folder.glob("[0-9]*.safetensors"), self.folder / _SEED]:
-            file.unlink(missing_ok=True)
+        for file in self.folder.glob("*"):
+            if _is_ours(file):
+                file.unlink(missing_ok=True)
         try:
             self.folder.rmdir()
         except OSError:
@@ -109,8 +115,38 @@ class SegmentCache:
     def _write(self, file: Path, content: bytes) -> None:
         try:
             self.folder.mkdir(exist_ok=True)
+            if file.name != _SEED and _metadata(file) is not None and not _is_ours(file):
+                raise FileExistsError(errno.EEXIST, "another program's file has its name")
             atomic_write(file, content)
         except OSError as error:
             raise type(error)(
                 f"{file}: can't be written ({one_line(error)}); make room or write elsewhere"
             ) from None
+
+
+def _metadata(file: Path) -> dict[str, str] | None:
+    """Metadata of a safetensors file; None if it is missing, damaged or no such file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy") as content:
+            return content.metadata() or {}
+    except (OSError, SafetensorError):
+        return None
+
+
+def _is_ours(file: Path) -> bool:
+    """Whether this package has written a file of the folder."""
+    if file.name == _SEED:
+        return _seed(file) is not None
+    return _SEGMENT.fullmatch(file.name) is not None and _OURS <= (_metadata(file) or {}).keys()
+
+
+def _seed(file: Path) -> int | None:
+    """Seed in a file; None if there is none."""
+    try:
+        value = read_json(file, "")
+        check_integer("seed", value, 0, 2**64 - 1)
+    except (OSError, ValueError):
+        return None
+    return int(value)

@@ -53,6 +53,8 @@ class SegmentReader:
         self.verify = verify
         self.previous: tuple[int, CachedSegment] | None = None
         """Index and audio of the last segment in order."""
+        self._found: dict[int, str] = {}
+        """Settings of the segments that are in the cache, by index."""
         self.texts = {i: segment.text for i, segment in enumerate(segments) if segment.text}
         self.anchor = None if voice.has_clip else anchor_of(segments)
         self.settings = _fingerprint(
@@ -86,7 +88,7 @@ class SegmentReader:
 
     def _cached(self, index: int) -> CachedSegment:
         assert self.cache is not None
-        return self.cache.read(index)
+        return self.cache.read(index, self._found[index])
 
     def _clone(self, segment: CachedSegment) -> None:
         """Speak all other segments in the voice of this one."""
@@ -174,7 +176,10 @@ class SegmentReader:
         return (int(self.options.seed or 0) + ATTEMPTS * index) % 2**64
 
     def _is_cached(self, index: int) -> bool:
-        return self.cache is not None and self.cache.has(index, self._settings_of(index))
+        if self.cache is None or not self.cache.has(index, settings := self._settings_of(index)):
+            return False
+        self._found[index] = settings
+        return True
 
     def _settings_of(self, index: int) -> str:
         previous = self._continued(index)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import one_line
+from ..file_names import check_file_name
 from ..files import atomic_write
 
 FORMATS = (".srt", ".vtt")
@@ -19,6 +20,7 @@ Cue = tuple[str, float, float]
 def check_subtitles(path: str | Path) -> Path:
     """Path of the file to write. Raises ValueError or FileNotFoundError if it can't be one."""
     file = Path(os.path.expanduser(path))
+    check_file_name(file, "subtitles: ")
     if file.suffix.lower() not in FORMATS:
         raise ValueError(f"subtitles: {str(path)!r}; end the name in {' or '.join(FORMATS)}")
     if not file.absolute().parent.is_dir():

@@ -58,7 +58,7 @@ class SpeechRequest:
 
     text: str
     voice: VoiceInputs
-    """Voice by its name in the `VoiceRegistry`, never by a path, or the bytes of a clip."""
+    """Voice by its name in the `VoiceRegistry`, never by a path, or a clip: at first its bytes."""
     options: GenerationOptions
     """Options with a seed."""
     format_name: str
@@ -86,6 +86,20 @@ class SpeechRequest:
         stream = _stream(fields)
         options = _options(fields, limits.options, stream is not None)
         return cls(text, _voice(fields), options, _format(fields.get("response_format")), stream)
+
+    def with_clip_read(self, sample_rate: int) -> SpeechRequest:
+        """The request with its clip decoded, at the model's sample rate for clips.
+
+        Takes time, and belongs to a thread that does not run the model. Raises ValueError.
+        """
+        clip = self.voice.ref_audio
+        if clip is None:
+            return self
+        from ..audio.clips import read_clip
+
+        audio = read_clip(clip, sample_rate, "ref_audio").samples, sample_rate
+        prompt = None if self.voice.prompt_audio is None else audio
+        return replace(self, voice=replace(self.voice, ref_audio=audio, prompt_audio=prompt))
 
 
 def _known_fields(body: object) -> dict:

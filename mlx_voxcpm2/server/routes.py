@@ -18,6 +18,7 @@ import numpy as np
 
 from ..audio.encoding import StreamEncoder, encode_whole
 from ..errors import one_line
+from ..schema import parse_json
 from ..speech.results import Chunk
 from .broker import ModelOwner, mlx_audio_server
 from .jobs import PendingRequest
@@ -61,6 +62,7 @@ class SpeechRoutes:
         """capacity: number of requests that may be spoken or wait; others get status 503."""
         self.owner, self.voices, self.limits, self.capacity = owner, voices, limits, capacity
         self.active = 0
+        self._decoding = asyncio.Semaphore(1)  # each decoded clip takes memory
 
     def application(self, allowed_origins: Sequence[str] = ()) -> FastAPI:
         """mlx-audio's application with its list of models and these routes.
@@ -122,20 +124,28 @@ class SpeechRoutes:
         except ClientDisconnect:
             raise ClientGone from None
         try:
-            data = json.loads(body)
-        except (ValueError, RecursionError):
-            raise ValueError("the body is not JSON; send an object, with input and voice") from None
+            data = parse_json(bytes(body))
+        except ValueError as error:
+            raise ValueError(
+                f"the body is not JSON ({error}); send an object, with input and voice"
+            ) from None
         parsed = SpeechRequest.parse(data, self.limits)
         self.voices.file(parsed.voice.voice)  # raises now, not when the request's turn comes
-        return parsed
+        self._check_capacity()
+        rate = self.owner.model.clip_encoder.sample_rate
+        async with self._decoding:
+            return await asyncio.to_thread(parsed.with_clip_read, rate)
+
+    def _check_capacity(self) -> None:
+        if self.active >= self.capacity:
+            message = f"{self.active} requests are spoken or wait, and no more may; try later"
+            raise RequestError(503, message)
 
     async def _respond(self, speech: SpeechRequest, request: Request) -> Response:
         from starlette.responses import Response, StreamingResponse
 
         encoder = StreamEncoder(speech.format_name, self.owner.model.sample_rate)
-        if self.active >= self.capacity:
-            message = f"{self.active} requests are spoken or wait, and no more may; try later"
-            raise RequestError(503, message)
+        self._check_capacity()
         chunks = self._chunks(speech, request)
         first = await anext(chunks)
         media_type = "text/event-stream" if speech.stream == "sse" else encoder.media_type

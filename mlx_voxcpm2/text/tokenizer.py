@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ..documents import read_json
 
 if TYPE_CHECKING:
     from tokenizers import pre_tokenizers
@@ -19,10 +20,7 @@ def _is_han(text: str) -> bool:
 def _read_settings(path: Path) -> dict:
     if not path.is_file():
         return {}
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        settings = None
+    settings = read_json(path, "download the file again")
     if not isinstance(settings, dict):
         raise ValueError(f"{path}: not a JSON object; download the file again")
     return settings
@@ -46,6 +44,8 @@ class Tokenizer:
                 f"{path}: not a tokenizer ({error}); download the file again"
             ) from None
         self._bpe.normalizer = None
+        self._bpe.no_padding()  # to a billion tokens, if a stranger's file says so
+        self._bpe.no_truncation()
         settings = _read_settings(path.with_name("tokenizer_config.json"))
         self._bpe.pre_tokenizer = self._spaces(settings)
         vocabulary = self._bpe.get_vocab(with_added_tokens=True)

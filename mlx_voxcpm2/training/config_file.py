@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
-from pathlib import Path
+
+from ..documents import read_text
+from ..errors import one_line
+from ..schema import check_plain
 
 # Upstream's keys without use here: clips are resampled and read ahead, and files written, without
 # settings.
@@ -17,6 +19,9 @@ _UNUSED = {
     "hf_model_id",
     "distribute",
 }
+_LONGEST = 2**16
+"""Characters of a configuration."""
+_NESTED = re.compile(r"([\[{?-][ \t]*){33}")
 _RENAMED = {
     "pretrained_path": "model",
     "train_manifest": "train",
@@ -51,12 +56,19 @@ def _read_yaml(path: str) -> dict:
         raise ValueError(
             "--config needs PyYAML, which is not installed; install 'mlx-voxcpm2[train]'"
         ) from None
+    text = read_text(path, "give a YAML file")
     try:
-        data = yaml.safe_load(Path(os.path.expanduser(path)).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file; check the path") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path}: not a YAML file ({error}); write `key: value` lines") from None
+        # PyYAML takes seconds for some thousands of them.
+        if len(text) > _LONGEST or _NESTED.search(text):
+            raise ValueError("it is too long or nested too deeply")
+        # References multiply: a few lines of them fill the memory.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise ValueError("references such as *name; write the values out")
+        data = yaml.safe_load(text)
+        check_plain(data)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else one_line(error)
+        raise ValueError(f"{path}: not a YAML file ({reason}); write `key: value` lines") from None
     data = {} if data is None else data
     if not isinstance(data, dict):
         raise ValueError(f"{path}: not a list of settings; write `key: value` lines")

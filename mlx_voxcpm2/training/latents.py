@@ -14,7 +14,7 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from ..errors import one_line
-from ..files import atomic_write
+from ..files import atomic_write, remove_leftovers
 
 if TYPE_CHECKING:
     from ..model import VoxCPM2
@@ -38,6 +38,7 @@ class LatentCache:
         self._fingerprint = _fingerprint(model)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(self.folder)
         except OSError as error:
             raise type(error)(
                 f"{self.folder}: no folder for latents ({one_line(error)}); choose another place"

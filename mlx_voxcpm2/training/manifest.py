@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..audio.reading import read_audio
-from ..files import numbered_lines
+from ..documents import numbered_lines
 from ..models.voxcpm2.config import AudioVAEConfig
 from ..speech.prompt import Prompt
 from .manifest_line import (

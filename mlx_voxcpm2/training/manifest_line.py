@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..errors import one_line
+from ..errors import shown
+from ..schema import parse_json
 
 FIELDS = ("audio", "text", "ref_audio", "is_prompt", "duration", "ref_duration", "dataset_id")
 
@@ -44,11 +44,13 @@ class Problem:
 def parse_object(data: bytes) -> dict:
     """JSON object of a line. Raises ValueError if it is anything else."""
     try:
-        entry = json.loads(data.decode("utf-8"))
+        text = data.decode("utf-8")
     except UnicodeDecodeError:
         raise ValueError("not UTF-8 text; save the manifest as UTF-8") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"not JSON ({one_line(error)}); write one object per line") from None
+    try:
+        entry = parse_json(text)
+    except ValueError as error:
+        raise ValueError(f"not JSON ({error}); write one object per line") from None
     if not isinstance(entry, dict):
         raise ValueError(f"JSON of type {type(entry).__name__}; write one object per line")
     return entry
@@ -70,7 +72,7 @@ def check_text(field: str, value: object) -> str:
 def check_flag(field: str, value: object) -> bool:
     """Returns a boolean, also from 0 or 1. Raises ValueError."""
     if value not in (False, True):
-        raise ValueError(f"{field} is {value!r}; it must be true or false")
+        raise ValueError(f"{field} is {shown(value)}; it must be true or false")
     return bool(value)
 
 

@@ -13,8 +13,9 @@ import mlx.core as mx
 import numpy as np
 
 from ..audio.writing import write_audio
-from ..files import numbered_lines
+from ..documents import numbered_lines
 from ..model import VoxCPM2
+from ..weights.fingerprint import fingerprint
 from ..weights.hub import find_checkpoint
 from .checkpoint import load_trainable, write_weights
 from .data import Lines, Report, make_examples, read_lines
@@ -52,6 +53,8 @@ def train(
     """
     with ExitStack() as stack:
         run = _prepare(settings, output, report, stack)
+        if run.folder is not None and run.folder.latest is not None:
+            _write_rest(run, run.folder)
         for step, losses in _steps(run, progress):
             if run.folder is not None:
                 _write(run, run.folder, step, losses)
@@ -90,7 +93,8 @@ def _prepare(
         source = find_checkpoint(settings.model, settings.revision)
         lines = read_lines(settings, source, report)
         if group.rank() == 0:
-            folder = stack.enter_context(closing(RunFolder(output, settings.resume_key)))
+            key = settings.resume_key | {"weights": fingerprint(source)}
+            folder = stack.enter_context(closing(RunFolder(output, key)))
         model = load_trainable(settings, source, folder and folder.latest)
         cache = LatentCache(Path(os.path.expanduser(output)) / "latents", model)
         latents = cache.fill(lines.clips[group.rank() :: group.size()])
@@ -142,10 +146,26 @@ def _write(run: _Run, folder: RunFolder, step: Step, losses: Losses) -> None:
     if _is_due(trainer, options.save_interval):
         folder.save(trainer, write, options.keep_checkpoints)
         folder.plot()
-    if _is_due(trainer, options.sample_interval):
-        lines = run.lines.validation or run.lines.training
-        texts = options.sample_texts or [line.text for line in lines][:2]
-        samples = folder.path / "samples" / f"step_{step.number:07d}"
+    _write_samples(run, folder)
+
+
+def _write_rest(run: _Run, folder: RunFolder) -> None:
+    """Writes what comes after a checkpoint, if a kill came before that."""
+    folder.prune(run.settings.options.keep_checkpoints)
+    if run.trainer.step == run.settings.options.max_steps:
+        folder.plot()
+    _write_samples(run, folder)
+
+
+def _write_samples(run: _Run, folder: RunFolder) -> None:
+    """Writes the samples that are due after a step and are not there yet."""
+    options, step = run.settings.options, run.trainer.step
+    if not _is_due(run.trainer, options.sample_interval):
+        return
+    lines = run.lines.validation or run.lines.training
+    texts = options.sample_texts or [line.text for line in lines][:2]
+    samples = folder.path / "samples" / f"step_{step:07d}"
+    if not all((samples / f"{number:02d}.wav").exists() for number in range(1, len(texts) + 1)):
         _speak(run.model, texts, options.seed, samples)
 
 

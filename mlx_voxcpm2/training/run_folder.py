@@ -12,17 +12,27 @@ samples/step_0000100/   speech after that step
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
+from ..documents import read_json
 from ..errors import one_line
-from ..files import atomic_folder
+from ..file_names import check_file_name
+from ..files import (
+    atomic_folder,
+    atomic_write,
+    discard_folder,
+    remove_leftovers,
+    sync_file,
+    sync_folder,
+)
+from ..schema import check_integer
 from ..weights.files import read_file
 from .trainer import Step, Trainer
 
@@ -41,13 +51,14 @@ def latest_checkpoint(path: str | os.PathLike) -> Path | None:
 class RunFolder:
     """Folder of a run, locked for this process until `close`.
 
-    settings: JSON values by name, `TrainingSettings.resume_key`; a started run must have the same.
+    settings: `TrainingSettings.resume_key`, and "weights", the fingerprint of the model's.
 
     Raises OSError or ValueError, in one line, for a folder that can't be used.
     """
 
     def __init__(self, path: str | os.PathLike, settings: dict):
         self.path = Path(os.path.realpath(os.path.expanduser(path)))
+        check_file_name(self.path)
         self._log = self.path / "losses.jsonl"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -70,8 +81,8 @@ class RunFolder:
             self._compare(file, settings)
         else:
             self._start(file, settings)
-        for left in (*self.path.glob(".step_*"), *self.path.glob("latents/.*")):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()  # by a killed run
+        remove_leftovers(self.path)  # by a killed run
+        self._link_latest()
 
     def close(self) -> None:
         self._lock.close()
@@ -85,11 +96,19 @@ class RunFolder:
 
     def _compare(self, file: Path, settings: dict) -> None:
         try:
-            started = dict(json.loads(file.read_text(encoding="utf-8")))
+            started = dict(read_json(file, "choose another --output"))
         except (ValueError, TypeError):
             raise ValueError(f"{file}: damaged; choose another --output") from None
         settings = json.loads(json.dumps(settings))
-        for name in sorted(started.keys() | settings.keys()):
+        weights = started.get("weights", settings["weights"]), settings["weights"]
+        if weights[0] != weights[1]:
+            raise ValueError(
+                f"{self.path}: the run here was started from other weights than those of "
+                f"{settings['model']}; take the same, or choose another --output"
+            )
+        # The weights decide, wherever their folder lies.
+        places = {"weights", "model", "revision"} if "weights" in started else {"weights"}
+        for name in sorted((started.keys() | settings.keys()) - places):
             before, now = started.get(name), settings.get(name)
             if before != now:
                 raise ValueError(
@@ -109,25 +128,39 @@ class RunFolder:
         """
         name = f"step_{trainer.step:07d}"
         try:
+            if self._log.exists():
+                sync_file(self._log)
             with atomic_folder(self.path / name) as folder:
                 write_weights(folder)
                 mx.save_safetensors(str(folder / _OPTIMIZER), trainer.state)
                 _write(folder / _STATE, json.dumps({"step": trainer.step}))
-            link = self.path / ".latest"
-            link.unlink(missing_ok=True)
-            link.symlink_to(name)
-            link.replace(self.path / "latest")
+            self._link_latest()
         except (OSError, RuntimeError) as error:
             raise OSError(
                 f"{self.path}: checkpoint {name} can't be written ({one_line(error)}); make room, "
                 "and run the same command again"
             ) from None
-        *older, _ = sorted(self.path.glob("step_*"))
+        self.prune(keep)
+
+    def prune(self, keep: int) -> None:
+        """Deletes all but the `keep` latest checkpoints (0 keeps all), and older optimizers."""
+        *older, _ = sorted(self.path.glob("step_*")) or [None]
         for number, checkpoint in enumerate(reversed(older), start=1):
             if keep and number >= keep:
-                shutil.rmtree(checkpoint, ignore_errors=True)
+                discard_folder(checkpoint)
             else:
                 (checkpoint / _OPTIMIZER).unlink(missing_ok=True)
+
+    def _link_latest(self) -> None:
+        """Lets `latest` lead to the newest checkpoint; a kill may have come before that."""
+        checkpoint, link = self.latest, self.path / "latest"
+        if checkpoint is None or (link.is_symlink() and os.readlink(link) == checkpoint.name):
+            return
+        unfinished = self.path / ".latest"
+        unfinished.unlink(missing_ok=True)
+        unfinished.symlink_to(checkpoint.name)
+        unfinished.replace(link)
+        sync_folder(self.path)
 
     def resume(self, trainer: Trainer) -> None:
         """Restores step, optimizer and log of the newest checkpoint, if there is one.
@@ -139,7 +172,8 @@ class RunFolder:
             rows = []
         else:
             try:
-                step = int(json.loads((checkpoint / _STATE).read_text())["step"])
+                step = read_json(checkpoint / _STATE, "choose another --output")["step"]
+                check_integer("step", step, 0, None)
                 state = read_file(checkpoint / _OPTIMIZER)[0]
             except (ValueError, TypeError, KeyError, OSError) as error:
                 raise ValueError(
@@ -163,8 +197,11 @@ class RunFolder:
         }
         if validation is not None:
             row |= {"valid/diff": validation[0], "valid/stop": validation[1]}
-        with self._log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        try:
+            with self._log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise self._full(self._log, error) from None
 
     def losses(self) -> list[dict]:
         """Rows of the log; a line that a kill has truncated is skipped."""
@@ -185,9 +222,16 @@ class RunFolder:
         left, right = figure.subplots(1, 2)
         _plot_loss(left, rows, "diff", "velocity")
         _plot_loss(right, rows, "stop", "stop head")
-        unfinished = self.path / ".loss.png"
-        figure.savefig(unfinished, dpi=100)
-        unfinished.replace(self.path / "loss.png")
+        plot = io.BytesIO()
+        figure.savefig(plot, dpi=100, format="png")
+        try:
+            atomic_write(self.path / "loss.png", plot.getvalue())
+        except OSError as error:
+            raise self._full(self.path / "loss.png", error) from None
+
+    def _full(self, file: Path, error: OSError) -> OSError:
+        reason = f"can't be written ({one_line(error)}); make room, and run the same command again"
+        return type(error)(f"{file}: {reason}")
 
 
 def _plot_loss(axes: Axes, rows: list[dict], name: str, title: str) -> None:
@@ -203,6 +247,4 @@ def _plot_loss(axes: Axes, rows: list[dict], name: str, title: str) -> None:
 
 
 def _write(file: Path, text: str) -> None:
-    unfinished = file.with_name(f".{file.name}")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(file)
+    atomic_write(file, text.encode("utf-8"))

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import one_line
-from ..files import atomic_write
+from ..file_names import check_file_name
+from ..files import atomic_write, claimed
 
 SUFFIX = ".safetensors"
 FORMAT = "mlx-voxcpm2 voice"
@@ -43,6 +44,7 @@ def voice_file(name_or_path: str | Path) -> Path:
         )
     text = os.fspath(name_or_path)
     if text.lower().endswith(SUFFIX):
+        check_file_name(text)
         return Path(os.path.expanduser(text))
     name = check_name(text)
     files = [file for file in voice_files() if folded_name(file.stem) == folded_name(name)]
@@ -85,13 +87,18 @@ def check_new_voice(name_or_path: str | Path, overwrite: bool = False) -> Path:
     file = voice_file(name_or_path)
     if file.is_dir():
         raise FileExistsError(f"{file} is a folder; give the voice another name")
-    if os.path.lexists(file) and not overwrite:
-        raise FileExistsError(
-            f"{file} exists already; give the voice another name, or remove that first"
-        )
+    if not overwrite:
+        _check_absent(file)
     if file.parent != voices_folder() and not file.parent.is_dir():
         raise FileNotFoundError(f"{file.parent}: no such folder; create it first")
     return file
+
+
+def _check_absent(file: Path) -> None:
+    if os.path.lexists(file):
+        raise FileExistsError(
+            f"{file} exists already; give the voice another name, or remove that first"
+        )
 
 
 def voice_files() -> list[Path]:
@@ -116,15 +123,25 @@ def list_voices() -> list[str]:
     return [file.stem for file in voice_files()]
 
 
-def write_voice_file(file: Path, tensors: dict[str, np.ndarray], data: dict[str, str]) -> None:
-    """Write a voice file, whole or not at all. Raises OSError, in one line."""
+def write_voice_file(
+    file: Path, tensors: dict[str, np.ndarray], data: dict[str, str], overwrite: bool = False
+) -> None:
+    """Write a voice file, whole or not at all. Raises OSError, in one line.
+
+    Without `overwrite` it raises FileExistsError even for a file that came at this moment.
+    """
     from safetensors.numpy import save
 
     content = save(tensors, metadata={"format": FORMAT, "version": str(VERSION), **data})
     try:
         if file.parent == voices_folder():
             file.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(file, content)
+        with claimed(file, "give the voice another name"):
+            if not overwrite:
+                _check_absent(file)  # another process may have written it since we looked
+            atomic_write(file, content)
+    except FileExistsError:
+        raise
     except OSError as error:
         raise type(error)(
             f"{file}: can't be written ({one_line(error)}); make room, or choose another place"

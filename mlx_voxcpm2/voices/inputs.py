@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -98,6 +98,21 @@ class VoiceInputs:
         voice = self.voice if isinstance(self.voice, Voice) else Voice.load(self.voice)
         voice.check(encoder)
         return VoiceInputs.of(voice, self.instruct)
+
+    def with_clips_read(self) -> VoiceInputs:
+        """Inputs with each clip that is a file or its bytes as (samples, rate) instead.
+
+        Raises what reading a clip raises.
+        """
+        from ..audio.reading import read_channels
+
+        given = {name: getattr(self, name) for name in ("ref_audio", "prompt_audio")}
+        read: dict[str, Any] = {
+            name: read_channels(clip, name)
+            for name, clip in given.items()
+            if isinstance(clip, str | bytes | Path)
+        }
+        return replace(self, **read) if read else self
 
     def encoded(self, encoder: ClipEncoder) -> VoiceInputs:
         """Inputs with every clip as patches (N, P, D), encoded once for many requests.

@@ -87,7 +87,9 @@ class Voice:
             "patch_seconds": repr(self.patch_seconds),
             "prompt_text": self.prompt_text or "",
         }
-        write_voice_file(file, tensors, {key: value for key, value in data.items() if value})
+        write_voice_file(
+            file, tensors, {key: value for key, value in data.items() if value}, overwrite
+        )
         return file
 
     @classmethod

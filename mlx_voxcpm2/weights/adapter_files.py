@@ -16,8 +16,10 @@ from pathlib import Path
 
 import mlx.core as mx
 
+from ..documents import read_json
 from ..errors import one_line
-from ..files import atomic_folder
+from ..file_names import is_folder_of
+from ..files import atomic_folder, remove_leftovers
 from ..models.family import Weights
 from ..models.voxcpm2.lora import LoRASettings
 from .files import read_file
@@ -125,10 +127,7 @@ def _weights_file(path: Path) -> Path:
 
 
 def _read_settings(file: Path) -> LoRASettings:
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: not valid JSON ({one_line(error)}); copy it again") from None
+    data = read_json(file, "copy it again")
     data = data.get("lora_config") if isinstance(data, dict) else None
     if not isinstance(data, dict) or not {"r", "alpha"} <= data.keys():
         raise ValueError(f"{file}: no lora_config with r and alpha in it; take the original file")
@@ -155,9 +154,15 @@ def save_adapter(
     adapter's folder. Raises FileExistsError or OSError.
     """
     folder = Path(os.path.expanduser(folder))
-    if os.path.lexists(folder) and not (overwrite and (folder / WEIGHTS_FILE).is_file()):
-        reason = "and is no adapter's folder" if overwrite else "already"
-        raise FileExistsError(f"{folder} exists {reason}; choose another folder")
+    if os.path.lexists(folder):
+        if not overwrite:
+            raise FileExistsError(f"{folder} exists already; choose another folder")
+        # What is replaced is deleted, so there must be nothing but an adapter in it.
+        if not is_folder_of(folder, ADAPTER_FILES) or not (folder / WEIGHTS_FILE).is_file():
+            raise FileExistsError(
+                f"{folder} is no adapter's folder, or holds more; choose another folder"
+            )
+    remove_leftovers(folder.absolute().parent, folder)
     with atomic_folder(folder) as new:
         write_adapter(new, tensors, settings, base_model)
     return folder

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
+from ..documents import read_json
 from ..errors import one_line
 from ..models.family import Family, Network, Weights
 from .torch_file import load_torch_file
@@ -46,9 +46,9 @@ def _model_files(folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         try:
-            shard_of = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+            shard_of = read_json(index, "download it again")["weight_map"]
             names = sorted(Path(name).name for name in set(shard_of.values()))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise ValueError(f"{index}: not an index of shards; download it again") from None
         files = [folder / name for name in names]
     else:

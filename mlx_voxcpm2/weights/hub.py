@@ -8,9 +8,11 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 
+from ..documents import read_json
 from ..errors import one_line
+from ..file_names import check_file_name
 
-_CHECKPOINT_FILES = [
+CHECKPOINT_FILES = [
     "config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -24,7 +26,7 @@ DEMO = "demo"
 """Name of the voice that comes with the package; a folder of that name is ./demo."""
 DEMO_FOLDER = Path(__file__).parent.parent / "demo"
 
-_RECOGNISER_FILES = [
+RECOGNISER_FILES = [
     "*.json",
     "*.safetensors",
     "*.npz",
@@ -40,6 +42,7 @@ ADAPTER_FILES = ["lora_weights.safetensors", "lora_weights.ckpt", "lora_config.j
 def find_checkpoint(path_or_repo: str | Path, revision: str | None = None) -> Path:
     """Folder of a checkpoint: the given one, or the snapshot of a hub repository.
 
+    The configuration is downloaded first, so that VoxCPM 1.x is refused before gigabytes of it.
     "demo" is the small voice that comes with the package. Raises FileNotFoundError or ValueError.
     """
     if path_or_repo == "":  # to Path it would be the folder we are in
@@ -51,6 +54,7 @@ def find_checkpoint(path_or_repo: str | Path, revision: str | None = None) -> Pa
                 "./demo is a folder of that name"
             )
         path_or_repo = DEMO_FOLDER
+    check_file_name(path_or_repo)
     path = Path(os.path.expanduser(path_or_repo))
     if path.is_dir():
         if revision is not None:
@@ -67,6 +71,7 @@ def find_adapter(path_or_repo: str | Path) -> Path:
     """Folder or file of an adapter: the given one, or the snapshot of a hub repository."""
     if path_or_repo == "":
         raise ValueError("the adapter's name is empty; give a folder or a hub repository")
+    check_file_name(path_or_repo)
     path = Path(os.path.expanduser(path_or_repo))
     if path.exists():
         return path
@@ -76,6 +81,7 @@ def find_adapter(path_or_repo: str | Path) -> Path:
 
 def check_recogniser_name(path_or_repo: str | Path) -> None:
     """Raises ValueError or FileNotFoundError unless this is a folder or may be a repository."""
+    check_file_name(path_or_repo)
     path = Path(os.path.expanduser(path_or_repo))
     if path_or_repo == "" or path.is_file():
         raise ValueError(f"{path_or_repo!r} is no recogniser; give its folder or a hub repository")
@@ -87,7 +93,7 @@ def find_recogniser(path_or_repo: str | Path) -> Path:
     """Folder of a recogniser for mlx-audio: the given one, or the snapshot of a hub repository."""
     check_recogniser_name(path_or_repo)
     path = Path(os.path.expanduser(path_or_repo))
-    return path if path.is_dir() else _download(str(path_or_repo), None, _RECOGNISER_FILES)
+    return path if path.is_dir() else _download(str(path_or_repo), None, RECOGNISER_FILES)
 
 
 def _check_repository(path: Path, name: str) -> None:
@@ -97,7 +103,8 @@ def _check_repository(path: Path, name: str) -> None:
 
 
 def _snapshot(repo: str, revision: str | None) -> Path:
-    folder = _download(repo, revision, _CHECKPOINT_FILES)
+    _refuse_old(repo, _download(repo, revision, ["config.json"]) / "config.json")
+    folder = _download(repo, revision, CHECKPOINT_FILES)
     for file in ("config.json", "tokenizer.json"):
         if not (folder / file).is_file():  # offline, an incomplete snapshot is returned
             raise FileNotFoundError(
@@ -106,6 +113,22 @@ def _snapshot(repo: str, revision: str | None) -> Path:
     if not any(folder.glob("model*.safetensors")):  # the same weights, if both exist
         _download(repo, revision, ["pytorch_model.bin"])
     return folder
+
+
+def _refuse_old(repo: str, config: Path) -> None:
+    """Raise ValueError for the configuration of VoxCPM 1.x, which names no architecture or its own.
+
+    Others are left to the model families.
+    """
+    if not config.is_file():
+        return
+    data = read_json(config, "download the file again")
+    is_object = isinstance(data, dict)
+    name = data.get("architecture", data.get("model_type", "voxcpm")) if is_object else None
+    if str(name).lower() == "voxcpm":
+        raise ValueError(
+            f"{repo}: this is a VoxCPM 1.x checkpoint; take a VoxCPM2 one, such as openbmb/VoxCPM2"
+        )
 
 
 def _download(repo: str, revision: str | None, files: list[str]) -> Path:
@@ -117,7 +140,29 @@ def _download(repo: str, revision: str | None, files: list[str]) -> Path:
     try:
         return _interruptible(download)
     except Exception as error:  # of httpx, requests, Xet …: no common base class
+        if not _is_answer(error) and (cached := _cached(repo, revision, files)) is not None:
+            return cached
         raise FileNotFoundError(f"{repo}: {_why_not(error, revision)}") from None
+
+
+def _is_answer(error: Exception) -> bool:
+    """Whether the hub itself refused, or the cache was asked already."""
+    from huggingface_hub import errors as hub
+
+    answers = hub.HfHubHTTPError, hub.HFValidationError, hub.LocalEntryNotFoundError
+    return isinstance(error, answers)
+
+
+def _cached(repo: str, revision: str | None, files: list[str]) -> Path | None:
+    """Snapshot in the cache, for when the hub can't be asked: a proxy that needs a library, …"""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(repo, revision=revision, allow_patterns=files, local_files_only=True)
+        )
+    except Exception:
+        return None
 
 
 def _interruptible(work: Callable[[], Path]) -> Path:
@@ -150,6 +195,8 @@ def _why_not(error: Exception, revision: str | None) -> str:
         return "neither a folder here nor a repository's name; check it"
     if status == 401:
         return "the hub does not know your token; log in again, or correct HF_TOKEN"
+    if "socks" in str(cause).lower():
+        return "the proxy speaks SOCKS; install httpx[socks], or unset ALL_PROXY"
     if not isinstance(error, hub.LocalEntryNotFoundError):
         reason = f"{type(error).__name__}: {one_line(error)}"
         return f"the download failed ({reason}); run again to resume it"

@@ -10,7 +10,7 @@ import io
 import math
 import pickle
 import pickletools
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 STORAGES = {
     "torch.FloatStorage": "<f4",
@@ -35,8 +35,8 @@ _OPCODES = set(
     "SETITEM SETITEMS BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET GLOBAL STACK_GLOBAL BINPERSID "
     "REDUCE BUILD".split()
 )
-MAX_PICKLE_BYTES = 64 * 2**20
-_MAX_TUPLES = 50_000  # 4 or 5 for each tensor; hashing some 200,000 nested ones ends the process
+MAX_PICKLE_BYTES = 16 * 2**20
+MAX_OPERATIONS = 400_000  # some 40 for each tensor
 _REMEDY = "download the file again from a source you trust, or convert it to safetensors"
 
 
@@ -90,8 +90,25 @@ class _StandIn(NamedTuple):
         raise Refusal(f"calls {self.name} with arguments that make no plain tensor")
 
 
-class _LayoutUnpickler(pickle.Unpickler):
-    """Unpickler of numbers, text, plain containers and layouts only."""
+class _LayoutUnpickler(pickle._Unpickler):
+    """Unpickler of numbers, text, plain containers and layouts only.
+
+    Written in Python, so that keys can be checked before they are hashed: the hash of tuples in
+    tuples, each twice in the next, takes twice as long with each.
+    """
+
+    dispatch: ClassVar[dict] = dict(pickle._Unpickler.dispatch)
+
+    def load_setitem(self) -> None:
+        _check_keys(self.stack[-2:-1])
+        super().load_setitem()
+
+    def load_setitems(self) -> None:
+        _check_keys(self.stack[0::2])  # those since the mark
+        super().load_setitems()
+
+    dispatch[pickle.SETITEM[0]] = load_setitem
+    dispatch[pickle.SETITEMS[0]] = load_setitems
 
     def find_class(self, module: str, name: str) -> _StandIn:
         asked = f"{module}.{name}"
@@ -104,6 +121,12 @@ class _LayoutUnpickler(pickle.Unpickler):
             case ("storage", _StandIn(name=name), str(key), str(), int(n)) if name in STORAGES:
                 return Storage(name, key, n)
         raise Refusal("refers to something that is no storage")
+
+
+def _check_keys(keys: list[object]) -> None:
+    """Refuse keys that are not text; a state of an optimizer has numbers, too."""
+    if any(type(key) not in (str, int, type(None)) for key in keys):
+        raise Refusal("has a dict with keys that are not text")
 
 
 def quote(text: str) -> str:
@@ -120,15 +143,13 @@ def _unpickle(data: bytes) -> object:
     """Content of data.pkl: numbers, text, plain containers and layouts."""
     if len(data) > MAX_PICKLE_BYTES:
         raise Refusal(f"has a data.pkl of {len(data) / 1e6:.0f} MB, far too large")
-    tuples = 0
     try:
-        for opcode, argument, position in pickletools.genops(data):
+        for number, (opcode, argument, position) in enumerate(pickletools.genops(data)):
             if opcode.name not in _OPCODES:
                 asked = f"{opcode.name} {argument if isinstance(argument, str) else ''}".rstrip()
                 raise Refusal(f"asks for {quote(asked)}, which no tensor needs")
-            tuples += opcode.name.startswith("TUPLE")
-            if tuples > _MAX_TUPLES:
-                raise Refusal(f"describes more than {_MAX_TUPLES // 5} tensors")
+            if number > MAX_OPERATIONS:
+                raise Refusal(f"describes more than {MAX_OPERATIONS // 40} tensors")
             # The memo is an array as long as its highest index; a real pickle skips no index.
             if opcode.name == "LONG_BINPUT" and argument > position:
                 raise Refusal("is damaged (data.pkl, memo)")

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, replace
 
 from ...layers.config import TransformerConfig
-from ...schema import read_dataclass, require, require_positive
+from ...schema import MOST_LAYERS, read_dataclass, require, require_positive, require_sizes
 from .stack_configs import DiTConfig, EncoderConfig, LanguageModelConfig
 
 logger = logging.getLogger("mlx_voxcpm2")
@@ -51,9 +51,12 @@ class AudioVAEConfig:
 
     def __post_init__(self):
         require_positive(self, "encoder_dim", "decoder_dim", "sample_rate", "out_sample_rate")
+        require_positive(self, "cond_dim")
+        require((self.latent_dim or 0) >= 0, "latent_dim", self.latent_dim, "0 or more")
         for name in ("encoder_rates", "decoder_rates"):
-            rates = getattr(self, name)
-            require(bool(rates) and min(rates) > 0, name, list(rates), "positive integers")
+            require_sizes(name, getattr(self, name), most=1000, count=12)
+        if self.sr_bin_boundaries is not None:
+            require(len(self.sr_bin_boundaries) <= 64, "sr_bin_boundaries", "a long list", "short")
         channels, smallest = self.decoder_dim, 2 ** len(self.decoder_rates)
         wanted = f"{smallest} or more, since it is halved once per rate"
         require(channels >= smallest, "decoder_dim", channels, wanted)
@@ -100,7 +103,9 @@ class VoxCPM2Config:
     dtype: str = "bfloat16"
 
     def __post_init__(self):
-        require_positive(self, "patch_size", "feat_dim", "residual_lm_num_layers", "max_length")
+        require_positive(self, "feat_dim", "max_length")
+        require_positive(self, "patch_size", most=64)  # no tensor has it, so that none would miss
+        require_positive(self, "residual_lm_num_layers", most=MOST_LAYERS)
         require_positive(self, "scalar_quantization_latent_dim", "scalar_quantization_scale")
         latents = self.audio_vae_config.latent_channels
         wanted = f"{latents}, the AudioVAE's latent_dim"

@@ -1,0 +1,163 @@
+"""Decoding a file of sound, never more of it than a clip can use, whatever its header says."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+
+from . import media
+from .lengths import streams_with_lengths
+
+LONGEST_SECONDS = 300.0
+"""Longest clip that is read. As reference and prompt together it fills half the context."""
+MOST_SAMPLES = round(2 * 48_000 * LONGEST_SECONDS)
+"""Samples of all channels that are read at most."""
+_RATES = range(1_000, 1_000_001)
+_BLOCK = 2**16
+
+
+def checked_rate(rate: int, name: str) -> int:
+    """Sample rate in Hz as an int. Raises ValueError unless it is whole and in `_RATES`."""
+    if not isinstance(rate, numbers.Integral):
+        shown = repr(rate) if isinstance(rate, float) else f"of type {type(rate).__name__}"
+        raise ValueError(
+            f"{name}: a sample rate {shown}; give (samples, sample_rate), the rate an int in Hz"
+        )
+    if int(rate) not in _RATES:
+        raise ValueError(
+            f"{name}: a sample rate of {int(rate)} Hz; give one from {_RATES[0]} to {_RATES[-1]} Hz"
+        )
+    return int(rate)
+
+
+def decode(file: BinaryIO, shown: str, name: str) -> tuple[np.ndarray, int]:
+    """Decode an audio file that can seek: (float32 samples (L, channels), rate in Hz).
+
+    shown, name: of the source and of the argument, for messages. Raises ValueError, in one line,
+    for what can't be decoded, and for more than `LONGEST_SECONDS` or `MOST_SAMPLES`, which is
+    found out before it is decoded where a header tells it.
+    """
+    reason, is_damaged = "", False
+    try:
+        parts = [_by_libsndfile(stream, name) for stream in streams_with_lengths(file)]
+        if (samples := _joined(parts)).size:
+            return samples, parts[0][1]
+    except _Unreadable as error:
+        reason, is_damaged = str(error), error.is_damaged
+    if not is_damaged and media.is_installed():
+        try:
+            return _by_pyav(file, name)
+        except _Unreadable as error:
+            reason = reason and str(error)
+    elif reason and not is_damaged:
+        reason += f"; m4a, mp4, webm and others need '{media.EXTRA}'"
+    if not reason:
+        raise ValueError(f"{name}: there are no samples in it; give audio that is not empty")
+    raise ValueError(
+        f"{name}: {shown} cannot be read as audio ({reason}); convert it to WAV, FLAC, OGG or MP3"
+    )
+
+
+class _Unreadable(Exception):
+    """The reason why a decoder can't read a file. Another one may, unless it is damaged."""
+
+    def __init__(self, reason: str, is_damaged: bool = False):
+        super().__init__(reason)
+        self.is_damaged = is_damaged
+
+
+class _Blocks:
+    """Decoded blocks (L, channels), up to the limit."""
+
+    def __init__(self, rate: int, channels: int, name: str):
+        self.rate, self.channels, self.name = checked_rate(rate, name), channels, name
+        if channels < 1:
+            raise _Unreadable("it has no channels")
+        self._most = min(round(LONGEST_SECONDS * rate), MOST_SAMPLES // channels)
+        self._blocks: list[np.ndarray] = []
+        self._length = 0
+
+    def check(self, frames: float) -> None:
+        """Raise ValueError for more frames, by a header, than are read."""
+        # A second more, as headers are not exact.
+        if frames > self._most + self.rate:
+            of = f" of {self.channels} channels at {self.rate} Hz" if self._is_wide else ""
+            raise ValueError(
+                f"{self.name}: more than {self._most / self.rate:.0f} s of sound{of} are not read; "
+                "cut it to 5 to 30 s"
+            )
+
+    @property
+    def _is_wide(self) -> bool:
+        return self._most < round(LONGEST_SECONDS * self.rate)
+
+    def add(self, block: np.ndarray) -> None:
+        self._length += len(block)
+        self.check(self._length)
+        self._blocks.append(block)
+
+    def joined(self) -> np.ndarray:
+        empty = np.zeros((0, self.channels), np.float32)
+        return np.concatenate(self._blocks) if self._blocks else empty
+
+
+def _by_libsndfile(file: BinaryIO, name: str) -> tuple[np.ndarray, int]:
+    """Samples (L, channels) and rate. Raises _Unreadable, or ValueError for too much."""
+    import soundfile
+
+    class Sequential(soundfile.SoundFile):
+        """Never seeks: soundfile would after each block, and FLAC without a length can't."""
+
+        def seekable(self) -> bool:
+            return False
+
+    is_open = False
+    try:
+        with Sequential(file) as source:
+            is_open = True
+            blocks = _Blocks(source.samplerate, source.channels, name)
+            known = source.frames if 0 < source.frames < 2**36 - 1 else None
+            blocks.check(known or 0)
+            for block in _blocks_of(source):
+                blocks.add(block)
+            samples = blocks.joined()
+            if source.format == "FLAC" and known is not None and len(samples) < known:
+                raise _Unreadable("it is cut short", is_damaged=True)
+            return samples, blocks.rate
+    except soundfile.LibsndfileError as error:
+        raise _Unreadable(error.error_string.strip().rstrip("."), is_open) from None
+
+
+def _blocks_of(source) -> Iterator[np.ndarray]:
+    while len(block := source.read(_BLOCK, dtype="float32", always_2d=True)):
+        yield block
+
+
+def _by_pyav(file: BinaryIO, name: str) -> tuple[np.ndarray, int]:
+    """Samples (L, channels) and rate. Raises _Unreadable, or ValueError for too much."""
+    try:
+        opened = media.MediaFile(file)
+    except ValueError as error:
+        raise _Unreadable(str(error)) from None
+    with opened:
+        blocks = _Blocks(opened.rate, opened.channels, name)
+        blocks.check((opened.seconds or 0) * opened.rate)
+        decoded = opened.blocks()
+        while True:
+            try:
+                block = next(decoded, None)
+            except ValueError as error:
+                raise _Unreadable(str(error)) from None
+            if block is None:
+                return blocks.joined(), blocks.rate
+            blocks.add(block)
+
+
+def _joined(parts: list[tuple[np.ndarray, int]]) -> np.ndarray:
+    """Samples of all parts that are like the first one."""
+    (first, rate), *_ = parts
+    like = [part for part, its in parts if its == rate and part.shape[1] == first.shape[1]]
+    return np.concatenate(like) if len(like) > 1 else first
