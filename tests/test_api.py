@@ -271,7 +271,7 @@ asyncio.run(main())
     [
         lambda model: load_model("demo"),
         lambda model: model.speak("Hi.", **QUICK),
-        lambda model: model.make_voice((np.ones(16000), 16000)),
+        lambda model: model.make_voice((np.sin(np.arange(16000)), 16000)),
     ],
     ids=["load", "speak", "clip"],
 )
