@@ -24,6 +24,9 @@ from training_runs import write_data
 from voice_clips import RATE, speech
 
 from mlx_voxcpm2.convert import convert
+from mlx_voxcpm2.layers.compiled import FUSION
+
+FUSION.is_on = True  # the tests count kernels; `test_kernel_build.py` tests how a process gets them
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -12,6 +12,7 @@ import mlx.core as mx
 from ..layers.device import free_streams_at_thread_end
 from .batch import Batch, Request
 from .guards import StreamGuard
+from .kernel_build import KERNELS
 from .results import Chunk
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Scheduler:
             return chunks
         self.audio = self.model.audio_vae.decode(self.batch.draw(), cache=self.cache)
         mx.async_eval(self.audio, self.model.audio_vae.cache_arrays(self.cache))
+        KERNELS.count_patch(self.model)
         return self._end() if is_first and not chunks else chunks
 
     def cancel(self, number: int) -> None:

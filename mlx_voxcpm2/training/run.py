@@ -14,6 +14,7 @@ import numpy as np
 
 from ..audio.writing import write_audio
 from ..documents import numbered_lines
+from ..layers.compiled import FUSION
 from ..model import VoxCPM2
 from ..weights.fingerprint import fingerprint
 from ..weights.hub import find_checkpoint
@@ -51,6 +52,7 @@ def train(
     data that can't be used, later if a checkpoint can't be written. If another process fails, it
     raises the error, and this one SystemExit.
     """
+    FUSION.is_on = True  # many clips are encoded, and every step repays its kernels
     with ExitStack() as stack:
         run = _prepare(settings, output, report, stack)
         if run.folder is not None and run.folder.latest is not None:
