@@ -12,6 +12,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
+from ..activity import activity
 from ..audio.writing import write_audio
 from ..documents import numbered_lines
 from ..layers.compiled import FUSION
@@ -126,7 +127,8 @@ def _steps(run: _Run, progress: Progress | None) -> Iterator[tuple[Step, Losses]
     """The remaining steps, each with the validation's losses if it is due."""
     trainer = run.trainer
     while trainer.step < trainer.options.max_steps:
-        step, losses = trainer.advance(), None
+        with activity("computing a step (kernels are compiled at the first)"):
+            step, losses = trainer.advance(), None
         if run.validation and _is_due(trainer, trainer.options.valid_interval):
             losses = trainer.validate(run.validation)
         if progress is not None:
