@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import platform
 import shutil
@@ -191,6 +192,7 @@ def _print(findings: list[Finding]) -> None:
 
 def doctor(args: argparse.Namespace) -> None:
     """Print the report. Raises SystemExit with status 1 if speech is impossible."""
+    logging.getLogger("mlx_voxcpm2").setLevel(logging.ERROR)  # the report has the hints
     findings = list(diagnose(args.model))
     if args.json:
         print(json.dumps([asdict(each) for each in findings], indent=2, ensure_ascii=False))
