@@ -192,8 +192,13 @@ def _print(findings: list[Finding]) -> None:
 
 def doctor(args: argparse.Namespace) -> None:
     """Print the report. Raises SystemExit with status 1 if speech is impossible."""
-    logging.getLogger("mlx_voxcpm2").setLevel(logging.ERROR)  # the report has the hints
-    findings = list(diagnose(args.model))
+    logger = logging.getLogger("mlx_voxcpm2")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # the report has the hints
+    try:
+        findings = list(diagnose(args.model))
+    finally:
+        logger.setLevel(level)
     if args.json:
         print(json.dumps([asdict(each) for each in findings], indent=2, ensure_ascii=False))
     else:
