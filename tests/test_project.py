@@ -122,7 +122,7 @@ def flags() -> dict[str, set[str]]:
     """Flags by command."""
     from mlx_voxcpm2 import generate, train
     from mlx_voxcpm2.app import __main__ as app
-    from mlx_voxcpm2.commands import batch, serve, voice
+    from mlx_voxcpm2.commands import batch, benchmark, doctor, serve, voice
     from mlx_voxcpm2.convert import __main__ as convert
 
     parsers = {
@@ -132,6 +132,8 @@ def flags() -> dict[str, set[str]]:
         "app": app.build_parser(),
         "train": train.build_parser(),
         "convert": convert.build_parser("convert"),
+        "doctor": doctor.build_parser(),
+        "benchmark": benchmark.build_parser(),
     }
     for action, parser in voice.build_parsers("voice")[1].items():
         parsers[f"voice {action}"] = parser

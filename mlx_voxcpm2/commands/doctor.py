@@ -207,7 +207,7 @@ def doctor(args: argparse.Namespace) -> None:
         raise SystemExit(1)
 
 
-def main(argv: list[str] | None = None, prog: str | None = None) -> int:
+def build_parser(prog: str | None = None) -> Parser:
     parser = Parser(
         prog=prog or "mlx-voxcpm2 doctor",
         description="Report on the installation, test it with the demo, and say what to improve. "
@@ -216,7 +216,11 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> int:
     model = f"model to look for (default {DEFAULT_MODEL})"
     flag(parser, "model", default=DEFAULT_MODEL, metavar="PATH_OR_REPO", help=model)
     flag(parser, "json", action="store_true", help="print the report as JSON")
-    return run(parser, doctor, argv)
+    return parser
+
+
+def main(argv: list[str] | None = None, prog: str | None = None) -> int:
+    return run(build_parser(prog), doctor, argv)
 
 
 if __name__ == "__main__":
