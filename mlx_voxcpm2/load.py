@@ -38,14 +38,8 @@ logger = logging.getLogger("mlx_voxcpm2")
 
 DtypeName = Literal["bfloat16", "bf16", "float16", "fp16", "float32", "fp32"]
 
-_DTYPES = {
-    "bfloat16": mx.bfloat16,
-    "bf16": mx.bfloat16,
-    "float16": mx.float16,
-    "fp16": mx.float16,
-    "float32": mx.float32,
-    "fp32": mx.float32,
-}
+_DTYPES = {"bf16": mx.bfloat16, "fp16": mx.float16, "fp32": mx.float32}
+_DTYPES |= {str(dtype).rsplit(".", 1)[-1]: dtype for dtype in _DTYPES.values()}
 
 
 def _build_voxcpm2(config: VoxCPM2Config, folder: Path) -> VoxCPM2:
