@@ -15,70 +15,40 @@ import json
 import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import speed
 
 from mlx_voxcpm2 import load_model  # before MLX: on Linux it finds a fast BLAS
+from mlx_voxcpm2.commands.speed import COMPARED, Speech, speak
+from mlx_voxcpm2.layers.compiled import FUSION
 from mlx_voxcpm2.model import VoxCPM2
-from mlx_voxcpm2.speech.batch import Request
-from mlx_voxcpm2.speech.generation import stream_audio
-from mlx_voxcpm2.speech.options import GenerationOptions
 
 import mlx.core as mx  # isort: skip
-
-WORDS = speed.TEXT.split()
-COMPARED = 3
-
-
-def requests(model: VoxCPM2, count: int, patches: int) -> list[Request]:
-    """The first row is the same at every count, and not the longest."""
-    return [
-        model.request(
-            " ".join(WORDS[: 8 + 5 * row % 27]),
-            options=GenerationOptions(min_tokens=patches, max_tokens=patches, seed=row),
-        )
-        for row in range(count)
-    ]
-
-
-def speak(model: VoxCPM2, count: int, patches: int) -> dict:
-    """Seconds to the first and to the last sample of all rows; the first row's first patches."""
-    rows, heard = requests(model, count, patches), []
-    first = None
-    mx.reset_peak_memory()
-    begin = time.perf_counter()
-    for chunks in stream_audio(model, rows):
-        mx.eval([chunk.audio for chunk in chunks])
-        first = first or time.perf_counter() - begin
-        heard.append(chunks[0].audio)
-    seconds = time.perf_counter() - begin
-    start = mx.concatenate(heard[:COMPARED])
-    return {"first": first, "seconds": seconds, "start": start, "peak": mx.get_peak_memory()}
 
 
 def relative_error(ours: mx.array, theirs: mx.array) -> float:
     return (mx.linalg.norm(ours - theirs) / mx.linalg.norm(theirs)).item()
 
 
-def measure(model: VoxCPM2, args: argparse.Namespace) -> dict[int, list[dict]]:
+def measure(model: VoxCPM2, args: argparse.Namespace) -> dict[int, list[Speech]]:
+    FUSION.is_on = True  # the speed of long speech
     for count in args.batch:  # compiles, reads weights
         speak(model, count, 2)
-    rounds: dict[int, list[dict]] = {count: [] for count in args.batch}
+    rounds: dict[int, list[Speech]] = {count: [] for count in args.batch}
     for _ in range(args.rounds):
         for count in args.batch:
             rounds[count].append(speak(model, count, args.patches))
     return rounds
 
 
-def summarise(model: VoxCPM2, patches: int, rounds: dict[int, list[dict]]) -> list[dict]:
-    alone = speak(model, 1, COMPARED)["start"]
-    single = [found["seconds"] for found in next(iter(rounds.values()))]
+def summarise(model: VoxCPM2, patches: int, rounds: dict[int, list[Speech]]) -> list[dict]:
+    alone = speak(model, 1, COMPARED).start
+    single = [found.seconds for found in next(iter(rounds.values()))]
     least, second = next(iter(rounds)), model.patch_samples / model.sample_rate
     rows = []
     for count, found in rounds.items():
-        times = [each["seconds"] for each in found]
+        times = [each.seconds for each in found]
         gains = [count / least * one / many for one, many in zip(single, times, strict=True)]
         rows.append(
             {
@@ -87,9 +57,9 @@ def summarise(model: VoxCPM2, patches: int, rounds: dict[int, list[dict]]) -> li
                 "patches_per_second": count * patches / statistics.median(times),
                 "gain": [statistics.median(gains), min(gains), max(gains)],
                 "times_real_time": count * patches * second / statistics.median(times),
-                "first_sound_ms": 1000 * statistics.median(each["first"] for each in found),
-                "peak_bytes": max(each["peak"] for each in found),
-                "error": relative_error(found[0]["start"], alone),
+                "first_sound_ms": 1000 * statistics.median(each.first for each in found),
+                "peak_bytes": max(each.peak_bytes for each in found),
+                "error": relative_error(found[0].start, alone),
             }
         )
     return rows

@@ -31,13 +31,10 @@ from pathlib import Path
 import numpy as np
 import speed_report
 
+from mlx_voxcpm2.commands.speed import TEXT
 from mlx_voxcpm2.layers.blas import mkl_libraries
 
 HERE = Path(__file__).parent
-TEXT = (
-    "Hello world, this is a test. The quick brown fox jumps over the lazy dog, and then the dog "
-    "gets up and jumps over the quick brown fox, which is not so quick any more."
-)
 SMALL = {
     "purpose": "a tenth of the released model, for timings",
     "lm_config": {

@@ -3,14 +3,13 @@
 import argparse
 import os
 import platform
-import re
 import statistics
-import subprocess
-import sys
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+
+from mlx_voxcpm2.commands.machine import processor
 
 NAMES = {"ours": "mlx_voxcpm2", "mlx_audio": "mlx-audio", "official": "official"}
 PARTS = ("prefill", "language models", "local encoder", "DiT solve", "AudioVAE", "rest")
@@ -84,15 +83,6 @@ def parts(rounds: list[dict], patches: int) -> dict[str, dict[str, float]]:
             share = 1 if part == "prefill" else patches
             found.setdefault(part, {})[name] = 1000 * median / share
     return found
-
-
-def processor() -> str:
-    if sys.platform == "darwin":
-        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-        return subprocess.run(command, stdout=subprocess.PIPE, text=True).stdout.strip()
-    info = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*: (.+)", info.read_text()) if info.exists() else []
-    return names[0] if names else platform.processor()
 
 
 def summarise(args: argparse.Namespace, settings: dict, found: dict) -> dict:

@@ -118,7 +118,9 @@ class Ours(MLXEngine):
         if settings["blas"] == "mlx":
             import mlx.core  # noqa: F401  before the package, which would find a faster one
         from mlx_voxcpm2 import load_model
+        from mlx_voxcpm2.layers.compiled import FUSION
 
+        FUSION.is_on = True  # the speed of long speech, which a CPU's kernels are compiled for
         super().__init__(settings, load_model(settings["folder"], settings["dtype"]))
 
     def describe(self) -> dict:

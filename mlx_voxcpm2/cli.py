@@ -13,6 +13,8 @@ COMMANDS = {
     "app": ("mlx_voxcpm2.app.__main__", "open a web page to speak with"),
     "voice": ("mlx_voxcpm2.commands.voice", "manage saved voices: add, list, show, remove"),
     "train": ("mlx_voxcpm2.train", "fine-tune on clips and their transcripts"),
+    "doctor": ("mlx_voxcpm2.commands.doctor", "report on the installation, and test it"),
+    "benchmark": ("mlx_voxcpm2.commands.benchmark", "measure how fast this machine speaks"),
     "convert": ("mlx_voxcpm2.convert.__main__", "write a checkpoint for MLX"),
 }
 

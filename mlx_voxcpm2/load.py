@@ -11,6 +11,7 @@ from typing import Any, Literal
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
+from .activity import activity
 from .documents import read_json
 from .layers import device, kernels
 from .model import VoxCPM2
@@ -37,14 +38,8 @@ logger = logging.getLogger("mlx_voxcpm2")
 
 DtypeName = Literal["bfloat16", "bf16", "float16", "fp16", "float32", "fp32"]
 
-_DTYPES = {
-    "bfloat16": mx.bfloat16,
-    "bf16": mx.bfloat16,
-    "float16": mx.float16,
-    "fp16": mx.float16,
-    "float32": mx.float32,
-    "fp32": mx.float32,
-}
+_DTYPES = {"bf16": mx.bfloat16, "fp16": mx.float16, "fp32": mx.float32}
+_DTYPES |= {str(dtype).rsplit(".", 1)[-1]: dtype for dtype in _DTYPES.values()}
 
 
 def _build_voxcpm2(config: VoxCPM2Config, folder: Path) -> VoxCPM2:
@@ -86,18 +81,26 @@ def load_model(
         dtype = mx.float32  # its file has 16 bits to be small; float32 is faster on a CPU
     precision = choose_precision(dtype, quantize)
     stored = read_adapter_if_given(adapter, adapter_strength)
-    checkpoint = read_checkpoint(find_checkpoint(path_or_repo, revision), precision)
-    model, weights = checkpoint.model, checkpoint.weights
-    if dtype is None and device.on_cpu():
-        small = {name: value for name, value in weights.items() if not _is_matrix(name, value)}
-        weights |= _cast(small, mx.float32, model.family)
-    _assign(model, weights)
-    model.prepare(mx.eval)
+    folder = find_checkpoint(path_or_repo, revision)
+    with activity(f"loading {path_or_repo}"):
+        model = _load(folder, precision, has_free_dtype=dtype is None)
     if stored is not None:
         adapters.attach(model, stored)
     for hint in device.slowness_hints(model.dtype):
         logger.warning(hint)
     model.eval()
+    return model
+
+
+def _load(folder: Path, precision: Precision, has_free_dtype: bool) -> VoxCPM2:
+    """Reads and evaluates the weights; a CPU computes in float32 if the type is free."""
+    checkpoint = read_checkpoint(folder, precision)
+    model, weights = checkpoint.model, checkpoint.weights
+    if has_free_dtype and device.on_cpu():
+        small = {name: value for name, value in weights.items() if not _is_matrix(name, value)}
+        weights |= _cast(small, mx.float32, model.family)
+    _assign(model, weights)
+    model.prepare(mx.eval)
     return model
 
 

@@ -114,7 +114,7 @@ def read_dataclass(cls: Any, data: object, unknown: list[str], where: str = ""):
 def _convert(hint: Any, value: Any, name: str, unknown: list[str]) -> Any:
     if is_dataclass(hint):
         return read_dataclass(hint, value, unknown, name + ".")
-    if isinstance(hint, types.UnionType):
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
         if value is None:
             return None
         hint = next(option for option in typing.get_args(hint) if option is not type(None))

@@ -12,8 +12,9 @@ ROOT = Path(__file__).parent.parent
 
 # Lowest first: a room imports only from rooms before it, for type checkers too.
 ORDER = """
-errors file_names locks files schema documents settings layers models text audio weights voices
-speech recognition model load long_form mlx_audio server training commands generate train app cli
+errors activity file_names locks files schema documents settings layers models text audio weights
+voices speech recognition model load long_form mlx_audio server training commands generate train
+app cli
 """.split()
 
 
@@ -121,7 +122,7 @@ def flags() -> dict[str, set[str]]:
     """Flags by command."""
     from mlx_voxcpm2 import generate, train
     from mlx_voxcpm2.app import __main__ as app
-    from mlx_voxcpm2.commands import batch, serve, voice
+    from mlx_voxcpm2.commands import batch, benchmark, doctor, serve, voice
     from mlx_voxcpm2.convert import __main__ as convert
 
     parsers = {
@@ -131,6 +132,8 @@ def flags() -> dict[str, set[str]]:
         "app": app.build_parser(),
         "train": train.build_parser(),
         "convert": convert.build_parser("convert"),
+        "doctor": doctor.build_parser(),
+        "benchmark": benchmark.build_parser(),
     }
     for action, parser in voice.build_parsers("voice")[1].items():
         parsers[f"voice {action}"] = parser

@@ -98,6 +98,19 @@ def test_a_large_gradient_is_clipped(adapter_model):
     assert norms[0] == pytest.approx(norms[1]) and norms[0] > 1e-6
 
 
+def test_a_bound_of_zero_leaves_the_gradient_as_it_is(adapter_model):
+    first = []
+    adapter = {name: mx.array(value) for name, value in weights(adapter_model).items()}
+    for bound in (0, 1e9):
+        options = TrainingOptions(**QUICK, max_steps=2, max_grad_norm=bound)
+        trainer = Trainer(adapter_model, [example(adapter_model, 3)], options)
+        trainer.advance()
+        first.append({name: mx.array(value) for name, value in trainer.state.items()})
+        adapter_model.load_weights(list(adapter.items()), strict=False)
+    moments = [name for name in first[0] if name.endswith("lora_b.m")]
+    assert all(mx.array_equal(first[0][name], first[1][name]) for name in moments)
+
+
 def test_a_batch_of_prompts_has_no_loss_and_leaves_weights_finite(adapter_model):
     examples = [example(adapter_model, 3, is_prompt=True)]
     step = Trainer(adapter_model, examples, TrainingOptions(**QUICK, max_steps=2)).advance()

@@ -22,6 +22,7 @@ from mlx_voxcpm2.convert import convert
 from mlx_voxcpm2.layers.fused_linear import FusedProjections
 from mlx_voxcpm2.training import run as training
 from mlx_voxcpm2.training.checkpoint import load_trainable
+from mlx_voxcpm2.training.loss_plot import draw_plot
 from mlx_voxcpm2.training.options import TrainingSettings
 from mlx_voxcpm2.training.run_folder import RunFolder
 
@@ -171,9 +172,9 @@ def test_a_signal_ends_a_run_with_one_line(
     with monkeypatch.context() as patch:
         patch.setattr(train.Progress, "__call__", progress)
         assert run(*flags) == status
-    assert capsys.readouterr().err == (
-        f"train: stopped; the same command resumes from {output / 'step_0000002'}\n"
-    )
+    counts, stopped = capsys.readouterr().err.splitlines()
+    assert counts == "4 lines to learn, 1 for validation, 5 clips"
+    assert stopped == f"train: stopped; the same command resumes from {output / 'step_0000002'}"
     if number == signal.SIGTERM:
         assert run(*flags) == 0
         assert_same_run(output, uninterrupted["lora"])
@@ -183,7 +184,8 @@ def test_a_finished_run_is_not_repeated(uninterrupted, released, training_data, 
     output = shutil.copytree(uninterrupted["lora"], tmp_path / "out", symlinks=True)
     flags = arguments(released.folder, training_data, output, "--lora")
     assert run(*flags) == 0
-    assert capsys.readouterr().err == f"{output / 'step_0000006'}: trained for 6 steps\n"
+    said = capsys.readouterr().err
+    assert said.endswith(f"clips\n{output / 'step_0000006'}: trained for 6 steps\n")
     assert losses(output) == losses(uninterrupted["lora"])
 
 
@@ -276,6 +278,35 @@ def test_every_bad_line_is_listed_before_the_run_begins(released, training_data,
     assert run(*arguments(released.folder, training_data, output), "--check") == 0
     assert "no line of the manifests has errors" in capsys.readouterr().err
     assert not output.exists()
+
+
+def test_manifests_are_checked_without_a_model(training_data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("mlx_voxcpm2.weights.hub._download", None)
+    assert run("--train", str(training_data), "--model", "some/body", "--check") == 0
+    counts, unchecked = capsys.readouterr().err.splitlines()[-2:]
+    assert counts.endswith("has errors: 5 lines to learn, 0 for validation, 5 clips")
+    assert unchecked.startswith("not checked") and "some/body" in unchecked
+
+
+def test_the_plot_shows_each_step_the_validation_and_the_rate(monkeypatch):
+    import matplotlib.figure
+
+    figures, made = [], matplotlib.figure.Figure
+    monkeypatch.setattr(
+        matplotlib.figure, "Figure", lambda *a, **k: figures.append(made(*a, **k)) or figures[-1]
+    )
+    rows = [
+        {"step": step, "loss/diff": 1 / step, "loss/stop": 0.3, "lr": 2e-5 * step}
+        for step in range(1, 21)
+    ]
+    rows[9] |= {"valid/diff": 0.5, "valid/stop": 0.4}
+    assert draw_plot(rows).startswith(b"\x89PNG")
+    diff, stop, rate = figures[0].axes
+    assert len(diff.lines[0].get_xdata()) == 20
+    assert list(diff.lines[-1].get_xydata()[0]) == [10, 0.5]
+    assert list(rate.lines[0].get_ydata()) == [row["lr"] for row in rows]
+    labels = [tick.get_text() for axes in (diff, stop, rate) for tick in axes.get_yticklabels()]
+    assert any(labels) and not any({"e", "$"} & set(label) for label in labels)
 
 
 def test_clips_are_read_once_to_be_checked_and_once_to_be_encoded(

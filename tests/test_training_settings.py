@@ -7,7 +7,7 @@ from training_runs import run
 
 from mlx_voxcpm2.commands.train import TrainCommand, build_parser
 from mlx_voxcpm2.models.voxcpm2.lora import LoRASettings
-from mlx_voxcpm2.training.options import LossWeights, TrainingOptions
+from mlx_voxcpm2.training.options import LossWeights, TrainingOptions, TrainingSettings
 
 # The keys of upstream's conf/voxcpm_v2.
 UPSTREAM = """
@@ -121,6 +121,31 @@ def test_flags_override_the_file(parse_settings):
     found, output = parse_settings(UPSTREAM, *flags, "--gradient_checkpointing")
     assert (found.train, found.options.batch_size, output) == ("mine.jsonl", 8, "z")
     assert found.options.max_steps == 40 and found.options.gradient_checkpointing
+
+
+def test_flags_for_the_adapters_rank_the_precision_and_the_gradient(parse_settings):
+    flags = ["--lora_rank", "3", "--precision", "bfloat16", "--max_grad_norm", "0"]
+    found, _ = parse_settings("lora: {r: 8, alpha: 5}", "--train", "x", "--output", "y", *flags)
+    assert (found.lora.r, found.lora.alpha) == (3, 5)
+    assert (found.options.dtype, found.options.max_grad_norm) == ("bfloat16", 0)
+
+
+@pytest.mark.parametrize(("is_cpu", "dtype"), [(True, "float32"), (False, "bfloat16")])
+def test_the_default_precision_is_what_the_device_computes_fast(is_cpu, dtype, monkeypatch):
+    monkeypatch.setattr("mlx_voxcpm2.layers.device.on_cpu", lambda: is_cpu)
+    assert TrainingOptions().dtype == dtype
+    assert TrainingSettings("model", "data").resume_key["precision"] == dtype
+
+
+def test_help_shows_the_defaults(capsys):
+    assert run("--help") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    for default in (
+        "adapter (default 32)",
+        "weights (default 1000)",
+        "over all processes (default",
+    ):
+        assert default in said
 
 
 def test_yaml_powers_of_ten_without_a_point_are_numbers(parse_settings):

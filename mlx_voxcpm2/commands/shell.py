@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from logging.handlers import MemoryHandler
 from typing import Any, NoReturn
 
+from ..activity import announcing
 from ..documents import read_text
 
 
@@ -105,8 +106,10 @@ def run(
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     level = logging.INFO if getattr(args, "verbose", False) else logging.WARNING
     logging.getLogger("mlx_voxcpm2").setLevel(level)
+    announced = (lambda _: None) if getattr(args, "quiet", False) else _announce
     try:
-        command(args)
+        with announcing(announced):
+            command(args)
     except BrokenPipeError:
         # The reader of our output has left. Python would complain again when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -134,6 +137,13 @@ def _open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")
+
+
+def _announce(description: str) -> None:
+    """Say what is going on, in a line of its own above a progress bar."""
+    from tqdm import tqdm
+
+    tqdm.write(f"{description} …", file=sys.stderr)
 
 
 def _leave(status: int) -> int:

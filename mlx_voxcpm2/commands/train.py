@@ -16,6 +16,7 @@ from .model_flags import DEFAULT_MODEL
 from .shell import Parser, flag, run, stopped_by_signals
 
 if TYPE_CHECKING:
+    from ..training.data import Lines
     from ..training.manifest_line import Problem
     from ..training.trainer import Step
 
@@ -24,9 +25,10 @@ _NUMBER_FLAGS = {
     "max_steps": (int, "N", "number of updates of the weights"),
     "batch_size": (int, "N", "examples in a batch, over all processes"),
     "grad_accum_steps": (int, "N", "batches per update"),
-    "learning_rate": (float, "RATE", "peak learning rate"),
+    "learning_rate": (float, "RATE", "peak learning rate; with --full 1e-5"),
+    "max_grad_norm": (float, "NORM", "largest norm of the gradient; 0: any"),
     "save_interval": (int, "N", "steps between checkpoints"),
-    "sample_interval": (int, "N", "steps between spoken samples"),
+    "sample_interval": (int, "N", "steps between spoken samples; 0: none"),
     "seed": (int, "N", "seed of order, noise and dropout"),
 }
 
@@ -44,19 +46,29 @@ def build_parser(prog: str | None = None) -> Parser:
     lines = 'JSON lines: {"audio": …, "text": …, "ref_audio": … (optional)}'
     flag(data, "train", "train_manifest", metavar="PATH", help=lines)
     flag(data, "validation", "val_manifest", metavar="PATH", help="manifest for validation")
-    held_out = "fraction of --train to hold out instead"
+    held_out = "fraction of --train to hold out instead (default 0)"
     flag(data, "validation_split", type=float, metavar="FRACTION", help=held_out)
     flag(data, "output", "save_path", metavar="PATH", help="folder of the run")
-    flag(data, "check", action="store_true", help="only list the problems of the manifests")
+    flag(
+        data,
+        "check",
+        action="store_true",
+        help="only check the manifests, and count their lines; needs no model",
+    )
     training = parser.add_argument_group("training")
     target = training.add_mutually_exclusive_group()
     target.add_argument("--lora", action="store_true", help="train a LoRA adapter (default)")
     target.add_argument("--full", action="store_true", help="train all but the AudioVAE's weights")
     yaml = "YAML file with any of the settings, also upstream's"
     flag(training, "config", metavar="PATH", help=yaml)
+    rank = f"rank of the adapter (default {LoRASettings.r})"
+    flag(training, "lora_rank", type=int, metavar="N", help=rank)
     for name, (type_, metavar, help_) in _NUMBER_FLAGS.items():
-        flag(training, name, type=type_, metavar=metavar, help=help_)
-    slower = "less memory, but slower"
+        default = f" (default {getattr(TrainingOptions, name):g})"
+        flag(training, name, type=type_, metavar=metavar, help=help_ + default)
+    precision = "bfloat16 or float32: type of the computation (default float32 on a CPU)"
+    flag(training, "precision", metavar="TYPE", help=precision)
+    slower = "less memory, but slower (default off)"
     flag(training, "gradient_checkpointing", action="store_true", default=None, help=slower)
     flag(training, "verbose", action="store_true", help="log progress")
     return parser
@@ -76,12 +88,14 @@ class TrainCommand:
     def parse(cls, args: argparse.Namespace) -> TrainCommand:
         """Reads --config and adds the flags. Raises ValueError or FileNotFoundError."""
         data = read_config_file(args.config) if args.config else {}
-        flags = (*_DATA_FLAGS, "output", "gradient_checkpointing", *_NUMBER_FLAGS)
+        flags = (*_DATA_FLAGS, "output", "gradient_checkpointing", "precision", *_NUMBER_FLAGS)
         given = {name: getattr(args, name) for name in flags}
         data |= {name: value for name, value in given.items() if value is not None}
         for name in ("train", "output"):
             if not data.get(name) and not (name == "output" and args.check):
                 raise ValueError(f"--{name} is missing; --help lists the flags")
+        if args.lora_rank is not None:
+            data["lora"] = {**data.get("lora", {}), "r": args.lora_rank}
         full = (data.pop("full", False) and not args.lora) or args.full
         try:
             return cls(*_read_settings(data, full), args.check)
@@ -139,13 +153,27 @@ def report(path: str, problem: Problem) -> None:
     print(f"{path}: {problem.severity}: {problem}", file=sys.stderr)
 
 
-def check(settings: TrainingSettings) -> None:
-    """Checks the manifests, and prints their problems. Raises ValueError for an error."""
-    from ..training.data import read_lines
-    from ..weights.hub import find_checkpoint
+def print_counts(lines: Lines) -> None:
+    """Prints how much data a run has."""
+    print(lines, file=sys.stderr, flush=True)
 
-    read_lines(settings, find_checkpoint(settings.model, settings.revision), report)
-    print("no line of the manifests has errors", file=sys.stderr)
+
+def check(settings: TrainingSettings) -> None:
+    """Checks the manifests, and prints problems and counts. Raises ValueError for an error.
+
+    Nothing is downloaded for it.
+    """
+    from ..training.data import read_lines
+    from ..weights.hub import local_checkpoint
+
+    source = local_checkpoint(settings.model, settings.revision)
+    lines = read_lines(settings, source, report)
+    print(f"no line of the manifests has errors: {lines}", file=sys.stderr)
+    if source is None:
+        print(
+            f"not checked: whether lines are too long for {settings.model}, which is not here",
+            file=sys.stderr,
+        )
 
 
 def train(prog: str, args: argparse.Namespace) -> None:
@@ -163,7 +191,9 @@ def train(prog: str, args: argparse.Namespace) -> None:
 
     is_first, settings = group.rank() == 0, command.settings
     progress = Progress(settings.options)
-    callbacks = {"progress": progress, "report": report} if is_first else {}
+    callbacks = (
+        {"progress": progress, "report": report, "started": print_counts} if is_first else {}
+    )
     try:
         with stopped_by_signals():
             folder = run_training(settings, command.output, **callbacks)

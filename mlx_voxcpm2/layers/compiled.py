@@ -1,10 +1,50 @@
-"""Compiled functions of a network, with its weights as constants."""
+"""Compiled functions, whose elementwise operations MLX fuses into kernels.
+
+For a CPU, MLX compiles each kernel with g++ when it is first used, most of a second each, and keeps
+them in the temporary folder. A sentence takes less time than its kernels (2 s against 30 s for the
+demo), so a process begins without them, and `speech.kernel_build` compiles them beside it once it
+has spoken for a while. On x86-64 both ways give the same bits. On ARM, g++ fuses multiplications
+with additions, so there every process begins with kernels: a seed gives one take.
+"""
 
 from __future__ import annotations
 
+import platform
+import sys
 from collections.abc import Callable, Hashable
+from functools import wraps
+from typing import TypeVar
 
 import mlx.core as mx
+
+from .device import on_cpu
+
+Result = TypeVar("Result")
+
+
+class Fusion:
+    """Whether this process uses fused kernels on a CPU; a GPU always does."""
+
+    def __init__(self, is_on: bool):
+        self.is_on = is_on
+
+    def is_postponed(self) -> bool:
+        """Whether functions run without kernels for now."""
+        return not self.is_on and on_cpu()
+
+
+FUSION = Fusion(is_on=sys.platform != "linux" or platform.machine() != "x86_64")
+
+
+def fused(function: Callable[..., Result]) -> Callable[..., Result]:
+    """The function, compiled for arrays of any shape unless kernels are postponed."""
+    compiled = mx.compile(function, shapeless=True)
+
+    @wraps(function)
+    def call(*arrays) -> Result:
+        return function(*arrays) if FUSION.is_postponed() else compiled(*arrays)
+
+    return call
 
 
 class CompiledFunctions:
@@ -19,6 +59,8 @@ class CompiledFunctions:
 
     def __call__(self, key: Hashable, function: Callable, *arrays: mx.array | list[mx.array]):
         """function(*arrays). The key must determine all else that the function depends on."""
+        if FUSION.is_postponed():
+            return function(*arrays)
         if key not in self._functions:
             self._functions[key] = mx.compile(function)
         return self._functions[key](*arrays)

@@ -57,5 +57,8 @@ def slowness_hints(dtype: mx.Dtype) -> list[str]:
             "with LD_PRELOAD=libopenblas.so.0"
         )
     if on_cpu() and dtype != mx.float32:
-        hints.append("a CPU is slow at 16 bits: leave out --dtype (dtype=), to compute in float32")
+        hints.append(
+            "a CPU is slow at 16 bits: leave out --dtype (dtype=; in training --precision), to "
+            "compute in float32"
+        )
     return hints

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 from . import device, kernels_cpu, kernels_gpu  # isort: skip  before MLX: a fast BLAS is loaded
+from .compiled import fused  # isort: skip
 
 import mlx.core as mx  # isort: skip
 import mlx.nn as nn  # isort: skip
@@ -33,6 +33,11 @@ def matrix_layout(weight: mx.array) -> mx.array:
 def rms_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array:
     """x (..., H) over its root mean square, times the weight (arXiv 1910.07467)."""
     return _kernels(x.dtype).rms_norm(x, weight, eps)
+
+
+def silu(x: mx.array) -> mx.array:
+    """x times its sigmoid, elementwise."""
+    return kernels_gpu.silu(x)
 
 
 def swiglu(gate: mx.array, up: mx.array) -> mx.array:
@@ -101,7 +106,7 @@ def rope(
     return mx.concatenate(halves, axis=-1).astype(x.dtype)
 
 
-@partial(mx.compile, shapeless=True)
+@fused
 def _rotate(
     first: mx.array, second: mx.array, cos: mx.array, sin: mx.array
 ) -> tuple[mx.array, mx.array]:

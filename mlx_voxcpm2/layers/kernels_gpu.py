@@ -5,10 +5,10 @@ Each is one kernel launch; `benchmarks/graph_counts.py` counts those of a patch.
 
 from __future__ import annotations
 
-from functools import partial
-
 import mlx.core as mx
 import mlx.nn as nn
+
+from .compiled import fused
 
 
 def linear(layer: nn.Module, x: mx.array) -> mx.array:
@@ -19,19 +19,24 @@ def rms_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array:
     return mx.fast.rms_norm(x, weight, eps)
 
 
-@partial(mx.compile, shapeless=True)
+@fused
+def silu(x: mx.array) -> mx.array:
+    return x * mx.sigmoid(x)
+
+
+@fused
 def swiglu(gate: mx.array, up: mx.array) -> mx.array:
-    return nn.silu(gate) * up
+    return gate * mx.sigmoid(gate) * up
 
 
-@partial(mx.compile, shapeless=True)
+@fused
 def snake(x: mx.array, bias: mx.array, alpha: mx.array, amplitude: mx.array) -> mx.array:
     y = x + bias
     wave = mx.sin(alpha * y)
     return y + amplitude * (wave * wave)
 
 
-@partial(mx.compile, shapeless=True)
+@fused
 def weighted_sum(weights: list[mx.array], terms: list[mx.array], *others: mx.array) -> mx.array:
     """Added in pairs of pairs: MLX fuses operations up to a depth of eleven."""
     terms = [*others, *(weight * term for weight, term in zip(weights, terms, strict=True))]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
+from ..activity import activity
 from ..layers.device import free_streams_at_thread_end
 from .batch import Batch, Request
 from .guards import StreamGuard
+from .kernel_build import KERNELS
 from .results import Chunk
 
 if TYPE_CHECKING:
@@ -45,11 +48,14 @@ class Scheduler:
 
     def chunks(self, closed: threading.Event | None = None) -> Iterator[list[Chunk]]:
         """Chunks of all rows, patch by patch, until the batch is empty and no request waits."""
-        while (chunks := self.step()) or self.batch is not None:
-            if chunks:
-                yield chunks
-            if closed is not None and closed.is_set():
-                return
+        with ExitStack() as first:
+            first.enter_context(activity("computing the first sound"))
+            while (chunks := self.step()) or self.batch is not None:
+                if chunks:
+                    yield chunks
+                first.close()  # the caller has waited for it
+                if closed is not None and closed.is_set():
+                    return
 
     def step(self) -> list[Chunk]:
         """Queue the next patch of every row; give the audio of the patches before.
@@ -65,6 +71,7 @@ class Scheduler:
             return chunks
         self.audio = self.model.audio_vae.decode(self.batch.draw(), cache=self.cache)
         mx.async_eval(self.audio, self.model.audio_vae.cache_arrays(self.cache))
+        KERNELS.count_patch(self.model)
         return self._end() if is_first and not chunks else chunks
 
     def cancel(self, number: int) -> None:

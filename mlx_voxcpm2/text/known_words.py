@@ -29,6 +29,11 @@ class KnownWords:
         file = checkpoint / "words.txt"
         return cls(file.read_text(encoding="utf-8").split()) if file.is_file() else None
 
+    @property
+    def words(self) -> list[str]:
+        """All words."""
+        return list(self._words)
+
     def folded(self, text: str) -> str:
         """Text as the voice has learnt it: lower case, without punctuation.
 

@@ -24,7 +24,7 @@ def load_trainable(settings: TrainingSettings, source: Path, checkpoint: Path | 
     """
     mx.random.seed(settings.options.seed)  # of an adapter's initial weights
     if settings.lora is not None:
-        model = load_model(source, settings.options.precision)
+        model = load_model(source, settings.options.dtype)
         add_lora(model, settings.lora, None if checkpoint is None else read_adapter(checkpoint))
         return model
     model = load_model(checkpoint or source, "float32")

@@ -30,6 +30,11 @@ class Lines:
     training: list[Line]
     validation: list[Line]
 
+    def __str__(self) -> str:
+        """Counts, such as "90 lines to learn, 10 for validation, 104 clips"."""
+        counts = f"{len(self.training)} lines to learn, {len(self.validation)} for validation"
+        return f"{counts}, {len(self.clips)} clips"
+
     @property
     def clips(self) -> list[Path]:
         """Clips of all lines, each once."""
@@ -37,15 +42,18 @@ class Lines:
         return sorted({clip for line in lines for clip in (line.audio, line.ref_audio) if clip})
 
 
-def read_lines(settings: TrainingSettings, source: Path, report: Report | None = None) -> Lines:
+def read_lines(
+    settings: TrainingSettings, source: Path | None, report: Report | None = None
+) -> Lines:
     """Reads and checks the manifests; every clip is read once.
 
-    source: the model's folder; only its tokenizer and sizes are used. report: called with each
+    source: the model's folder, of which only the tokenizer and sizes are used; without it the
+    sequence lengths of the lines are not checked. report: called with each
     problem, warnings included; by default they are logged.
 
     Raises ValueError, with one line, if a line has an error, or if there is no target to learn.
     """
-    model = read_checkpoint(source, Precision(mx.float32)).model
+    model = source and read_checkpoint(source, Precision(mx.float32)).model
     limits, errors, found = Limits(max_positions=settings.options.longest), [], []
     for path in filter(None, (settings.train, settings.validation)):
         lines, problems = read_manifest(path, limits, model)

@@ -65,11 +65,12 @@ class TrainingOptions:
     """Number of warm-up steps; None is upstream's 100, or a tenth of all steps if that is less."""
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
+    """Largest norm of the gradient, which is scaled down to it; 0 leaves it as it is."""
     lambdas: LossWeights = LossWeights()
     condition_dropout: float = 0.1
     """Probability that a patch is learnt without the language models' condition, for guidance."""
-    precision: Literal["bfloat16", "float32"] = "bfloat16"
-    """Type of the computation; trained weights are always float32."""
+    precision: Literal["bfloat16", "float32"] | None = None
+    """Type of the computation, see `dtype`; trained weights are always float32."""
     gradient_checkpointing: bool = False
     """Whether to recompute activations in the backward pass: less memory, more time."""
     seed: int = 0
@@ -89,11 +90,16 @@ class TrainingOptions:
             require(value >= least, name, value, f"at least {least}")
         require(0 < self.learning_rate <= 1, "learning_rate", self.learning_rate, "over 0, up to 1")
         require(0 <= self.weight_decay <= 1, "weight_decay", self.weight_decay, "from 0 to 1")
-        require(self.max_grad_norm > 0, "max_grad_norm", self.max_grad_norm, "more than 0")
+        require(self.max_grad_norm >= 0, "max_grad_norm", self.max_grad_norm, "0 (off) or more")
         dropout = self.condition_dropout
         require(0 <= dropout < 1, "condition_dropout", dropout, "at least 0 and below 1")
         precisions = ("bfloat16", "float32")
-        require(self.precision in precisions, "precision", self.precision, " or ".join(precisions))
+        require(
+            self.precision in (None, *precisions),
+            "precision",
+            self.precision,
+            " or ".join(precisions),
+        )
         limits = f"at least 0 and less than max_steps ({self.max_steps})"
         require(0 <= self.warmup < self.max_steps, "warmup_steps", self.warmup, limits)
         for text in self.sample_texts:
@@ -103,6 +109,15 @@ class TrainingOptions:
     def warmup(self) -> int:
         """`warmup_steps`, or its default."""
         return min(100, self.max_steps // 10) if self.warmup_steps is None else self.warmup_steps
+
+    @property
+    def dtype(self) -> Literal["bfloat16", "float32"]:
+        """`precision`, by default float32 on a CPU, which is slow at 16 bits, and else bfloat16."""
+        if self.precision is not None:
+            return self.precision
+        from ..layers.device import on_cpu
+
+        return "float32" if on_cpu() else "bfloat16"
 
     @property
     def longest(self) -> int:
@@ -142,6 +157,6 @@ class TrainingSettings:
         named = asdict(self)
         options, lora = named.pop("options"), named.pop("lora")
         named |= {name: value for name, value in options.items() if name not in _MUTABLE}
-        named["warmup_steps"] = self.options.warmup
+        named["warmup_steps"], named["precision"] = self.options.warmup, self.options.dtype
         named["kind"] = "full" if lora is None else "lora"
         return named | {f"lora.{name}": value for name, value in (lora or {}).items()}

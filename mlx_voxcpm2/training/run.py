@@ -12,8 +12,10 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
+from ..activity import activity
 from ..audio.writing import write_audio
 from ..documents import numbered_lines
+from ..layers.compiled import FUSION
 from ..model import VoxCPM2
 from ..weights.fingerprint import fingerprint
 from ..weights.hub import find_checkpoint
@@ -36,6 +38,7 @@ def train(
     output: str | Path,
     progress: Progress | None = None,
     report: Report | None = None,
+    started: Callable[[Lines], None] | None = None,
 ) -> Path | None:
     """Trains until `max_steps`; returns the folder of the last checkpoint in `output`.
 
@@ -45,14 +48,17 @@ def train(
     the first one writes, and the others return None.
 
     progress: called after each step, with the validation's losses if there are any. report: see
-    `read_lines`.
+    `read_lines`. started: called with the data before the first step.
 
     Raises ValueError, FileNotFoundError or OSError, with one line: before training for settings or
     data that can't be used, later if a checkpoint can't be written. If another process fails, it
     raises the error, and this one SystemExit.
     """
+    FUSION.is_on = True  # many clips are encoded, and every step repays its kernels
     with ExitStack() as stack:
         run = _prepare(settings, output, report, stack)
+        if started is not None:
+            started(run.lines)
         if run.folder is not None and run.folder.latest is not None:
             _write_rest(run, run.folder)
         for step, losses in _steps(run, progress):
@@ -121,7 +127,8 @@ def _steps(run: _Run, progress: Progress | None) -> Iterator[tuple[Step, Losses]
     """The remaining steps, each with the validation's losses if it is due."""
     trainer = run.trainer
     while trainer.step < trainer.options.max_steps:
-        step, losses = trainer.advance(), None
+        with activity("computing a step (kernels are compiled at the first)"):
+            step, losses = trainer.advance(), None
         if run.validation and _is_due(trainer, trainer.options.valid_interval):
             losses = trainer.validate(run.validation)
         if progress is not None:
@@ -141,8 +148,7 @@ def _write(run: _Run, folder: RunFolder, step: Step, losses: Losses) -> None:
     def write(checkpoint: Path) -> None:
         write_weights(checkpoint, run.model, settings, run.source)
 
-    if losses or _is_due(trainer, options.log_interval):
-        folder.log(step, losses)
+    folder.log(step, losses)
     if _is_due(trainer, options.save_interval):
         folder.save(trainer, write, options.keep_checkpoints)
         folder.plot()

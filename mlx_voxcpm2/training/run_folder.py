@@ -1,8 +1,8 @@
 """Folder of a training run: checkpoints, the log of losses and their plot, samples.
 
 settings.json           settings with which the run was started
-losses.jsonl            one line per logged step
-loss.png                plot of both losses
+losses.jsonl            one line per step
+loss.png                plot of the losses and of the learning rate
 step_0000100/           checkpoint, as upstream names it; written atomically
 latest -> step_0000100
 latents/                latents of the clips, see latents.py
@@ -12,12 +12,10 @@ samples/step_0000100/   speech after that step
 from __future__ import annotations
 
 import fcntl
-import io
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
@@ -34,10 +32,8 @@ from ..files import (
 )
 from ..schema import check_integer
 from ..weights.files import read_file
+from .loss_plot import draw_plot
 from .trainer import Step, Trainer
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 _OPTIMIZER, _STATE = "optimizer.safetensors", "training_state.json"
 
@@ -216,34 +212,14 @@ class RunFolder:
 
     def plot(self) -> None:
         """Writes loss.png from the log."""
-        from matplotlib.figure import Figure
-
-        rows, figure = self.losses(), Figure((10, 4), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        _plot_loss(left, rows, "diff", "velocity")
-        _plot_loss(right, rows, "stop", "stop head")
-        plot = io.BytesIO()
-        figure.savefig(plot, dpi=100, format="png")
         try:
-            atomic_write(self.path / "loss.png", plot.getvalue())
+            atomic_write(self.path / "loss.png", draw_plot(self.losses()))
         except OSError as error:
             raise self._full(self.path / "loss.png", error) from None
 
     def _full(self, file: Path, error: OSError) -> OSError:
         reason = f"can't be written ({one_line(error)}); make room, and run the same command again"
         return type(error)(f"{file}: {reason}")
-
-
-def _plot_loss(axes: Axes, rows: list[dict], name: str, title: str) -> None:
-    """Draws one loss, of training and of validation, over the steps."""
-    for kind, label in (("loss", "training"), ("valid", "validation")):
-        key = f"{kind}/{name}"
-        points = [(row["step"], row[key]) for row in rows if row.get(key, 0) > 0]
-        if points:
-            axes.plot(*zip(*points, strict=True), marker=".", label=label)
-            axes.set_yscale("log")
-            axes.legend()
-    axes.set(title=title, xlabel="step", ylabel="loss")
 
 
 def _write(file: Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -144,7 +145,7 @@ class Trainer:
         if not np.isfinite([diff, stop, norm]).all():
             raise ValueError(
                 f"step {self.step}: losses {diff:g} and {stop:g}, gradient {norm:g}: not finite; "
-                "begin again with a lower learning_rate, or with precision: float32"
+                "begin again with a lower --learning_rate, or with --precision float32"
             )
         rate, seconds = self.optimizer.learning_rate.item(), time.perf_counter() - began
         return Step(self.step, diff, stop, norm, rate, learnt, seconds)
@@ -171,7 +172,7 @@ class Trainer:
         self, parameters: dict, sequences: dict, draws: dict, count: mx.array
     ) -> tuple[mx.array, mx.array]:
         """Losses with these parameters, computed in the run's precision."""
-        dtype = getattr(mx, self.options.precision)
+        dtype = getattr(mx, self.options.dtype)
         self.model.update(tree_map(lambda value: value.astype(dtype), parameters))
         return losses(self.model, Sequences(**sequences), Draws(**draws), count)
 
@@ -192,7 +193,8 @@ class Trainer:
         self, gradients: dict, parameters: dict, state: dict
     ) -> tuple[dict, dict, mx.array]:
         """New parameters and optimizer state, and the norm of the gradients before clipping."""
-        gradients, norm = optim.clip_grad_norm(gradients, self.options.max_grad_norm)
+        most = self.options.max_grad_norm or math.inf
+        gradients, norm = optim.clip_grad_norm(gradients, most)
         self.optimizer.state = state
         return self.optimizer.apply_gradients(gradients, parameters), self.optimizer.state, norm
 

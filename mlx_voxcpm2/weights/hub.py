@@ -67,6 +67,21 @@ def find_checkpoint(path_or_repo: str | Path, revision: str | None = None) -> Pa
     return _snapshot(name, revision)
 
 
+def local_checkpoint(path_or_repo: str, revision: str | None = None) -> Path | None:
+    """Folder of a checkpoint that needs no download, or None; never asks the network."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if path_or_repo == DEMO:
+        return DEMO_FOLDER if DEMO_FOLDER.is_dir() else None
+    path = Path(os.path.expanduser(path_or_repo))
+    if path.is_dir() or path_or_repo.count("/") != 1:
+        return path if path.is_dir() else None
+    file = try_to_load_from_cache(path_or_repo, "config.json", revision=revision)
+    folder = Path(file).parent if isinstance(file, str) else None
+    has_weights = folder is not None and any(folder.glob("model*.safetensors"))
+    return folder if has_weights else None
+
+
 def find_adapter(path_or_repo: str | Path) -> Path:
     """Folder or file of an adapter: the given one, or the snapshot of a hub repository."""
     if path_or_repo == "":

@@ -8,6 +8,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
+from ...layers import kernels
 from ...layers.config import TransformerConfig
 from ...layers.transformer import Transformer
 
@@ -20,7 +21,7 @@ class TimestepEmbedding(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """x (B, H) -> (B, H)."""
-        return self.linear_2(nn.silu(self.linear_1(x)))
+        return self.linear_2(kernels.silu(self.linear_1(x)))
 
 
 class LocalDiT(nn.Module):

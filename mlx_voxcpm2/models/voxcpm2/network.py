@@ -6,11 +6,12 @@ Upstream: model/voxcpm2.py (`VoxCPM2Model`), modules/layers/scalar_quantization_
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import mlx.core as mx
 import mlx.nn as nn
 
+from ...layers import kernels
+from ...layers.compiled import fused
 from ...layers.fused_linear import Evaluate
 from ...layers.kv_cache import KVCache
 from ...layers.transformer import ALL, Transformer
@@ -23,7 +24,7 @@ from .local_dit import LocalDiT
 from .local_encoder import LocalEncoder
 
 
-@partial(mx.compile, shapeless=True)
+@fused
 def _to_levels(x: mx.array, levels: int) -> mx.array:
     return mx.round(mx.tanh(x) * levels) / levels
 
@@ -156,7 +157,7 @@ class VoxCPM2Model(Network):
 
     def stop_logits(self, hidden: mx.array) -> mx.array:
         """hidden (B, H) of the base LM -> (B, 2): continue, or stop after this patch."""
-        return self.stop_head(nn.silu(self.stop_proj(hidden)))
+        return self.stop_head(kernels.silu(self.stop_proj(hidden)))
 
     def sample_patch(
         self,
