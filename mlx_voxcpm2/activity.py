@@ -15,8 +15,11 @@ _listener: Listener | None = None
 
 
 @contextlib.contextmanager
-def announcing(listener: Listener) -> Iterator[None]:
-    """Call the listener, from another thread, with each activity in the block that takes long."""
+def announcing(listener: Listener | None) -> Iterator[None]:
+    """Call the listener, from another thread, with each activity in the block that takes long.
+
+    None: announce nothing.
+    """
     global _listener
     before, _listener = _listener, listener
     try:

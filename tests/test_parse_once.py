@@ -154,6 +154,7 @@ def test_parsed_arguments_become_dataclasses_at_once():
         ("app/__main__.py", "read_arguments"),
         ("commands/asr_flags.py", "read_recogniser"),
         ("commands/batch.py", "read_arguments"),
+        ("commands/benchmark.py", "read_arguments"),
         ("commands/generate_arguments.py", "read_arguments"),
         ("commands/serve.py", "read_arguments"),
         ("commands/setting_flags.py", "read_settings"),

@@ -170,15 +170,19 @@ def _title(model: str, facts: dict) -> str:
     return f"{model} on {facts['processor']}, {gigabytes:.0f} GB, {device}"
 
 
-def benchmark(args: argparse.Namespace) -> None:
-    """Measure, print a table, write JSON and a plot. Raises ValueError or OSError."""
+def read_arguments(args: argparse.Namespace) -> Benchmark:
+    """What to measure. Raises ValueError."""
     plot = args.plot or "benchmark.png"
     if not find_spec("matplotlib"):
         if args.plot:
             raise ValueError("--plot needs matplotlib; install 'mlx-voxcpm2[benchmark]'")
         plot = None
     settings = {name: value for name, value in vars(args).items() if name != "verbose"}
-    job = Benchmark(**settings | {"plot": plot})
+    return Benchmark(**settings | {"plot": plot})
+
+
+def benchmark(job: Benchmark) -> None:
+    """Measure, print a table, write JSON and a plot. Raises ValueError or OSError."""
     facts, measures = machine_facts(), []
     for each in job.measures():
         measures.append(each)
@@ -231,7 +235,7 @@ def build_parser(prog: str | None = None) -> Parser:
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> int:
-    return run(build_parser(prog), benchmark, argv)
+    return run(build_parser(prog), lambda args: benchmark(read_arguments(args)), argv)
 
 
 if __name__ == "__main__":

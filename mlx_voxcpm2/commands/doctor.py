@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import os
@@ -24,6 +23,7 @@ from .shell import Parser, flag, run
 _SELF_TEST_SECONDS = 3
 _DOWNLOAD_BYTES = 5e9  # of the released model
 _PURPOSES = {
+    "media": "clips from phones, browsers and films",
     "app": "the web page",
     "benchmark": "the plot of `mlx-voxcpm2 benchmark`",
     "asr": "speech recognition, --verify",
@@ -190,21 +190,20 @@ def _print(findings: list[Finding]) -> None:
         print(textwrap.fill(each, 80, initial_indent="- ", subsequent_indent="  "))
 
 
-def doctor(args: argparse.Namespace) -> None:
-    """Print the report. Raises SystemExit with status 1 if speech is impossible."""
+def doctor(model: str, as_json: bool) -> int:
+    """Print the report. Returns 1 if speech is impossible, else 0."""
     logger = logging.getLogger("mlx_voxcpm2")
     level = logger.level
     logger.setLevel(logging.ERROR)  # the report has the hints
     try:
-        findings = list(diagnose(args.model))
+        findings = list(diagnose(model))
     finally:
         logger.setLevel(level)
-    if args.json:
+    if as_json:
         print(json.dumps([asdict(each) for each in findings], indent=2, ensure_ascii=False))
     else:
         _print(findings)
-    if any(each.is_fault for each in findings):
-        raise SystemExit(1)
+    return int(any(each.is_fault for each in findings))
 
 
 def build_parser(prog: str | None = None) -> Parser:
@@ -220,7 +219,7 @@ def build_parser(prog: str | None = None) -> Parser:
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> int:
-    return run(build_parser(prog), doctor, argv)
+    return run(build_parser(prog), lambda args: doctor(args.model, args.json), argv)
 
 
 if __name__ == "__main__":

@@ -94,12 +94,13 @@ def stopped_by_signals() -> Iterator[None]:
 
 def run(
     parser: argparse.ArgumentParser,
-    command: Callable[[argparse.Namespace], None],
+    command: Callable[[argparse.Namespace], int | None],
     argv: list[str] | None,
 ) -> int:
     """Run a command and return the exit status: errors that a user can fix are one line, status 2.
 
-    command: called with the parsed arguments, which it turns into dataclasses first of all.
+    command: called with the parsed arguments, which it turns into dataclasses first of all; it may
+    return a status of its own.
     """
     _open_standard_streams()
     args = parser.parse_args(argv)
@@ -109,7 +110,7 @@ def run(
     announced = (lambda _: None) if getattr(args, "quiet", False) else _announce
     try:
         with announcing(announced):
-            command(args)
+            return command(args) or 0
     except BrokenPipeError:
         # The reader of our output has left. Python would complain again when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -122,7 +123,6 @@ def run(
     except (ValueError, OSError) as error:
         print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    return 0
 
 
 def _open_standard_streams() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ..activity import announcing
 from ..models.voxcpm2.lora import LoRASettings
 from ..schema import read_dataclass
 from ..training.config_file import read_config_file
@@ -194,8 +196,9 @@ def train(prog: str, args: argparse.Namespace) -> None:
     callbacks = (
         {"progress": progress, "report": report, "started": print_counts} if is_first else {}
     )
+    listening = nullcontext() if is_first else announcing(None)
     try:
-        with stopped_by_signals():
+        with stopped_by_signals(), listening:
             folder = run_training(settings, command.output, **callbacks)
     except (KeyboardInterrupt, SystemExit) as stop:
         progress.close()
