@@ -19,7 +19,12 @@ load_recogniser a speech recogniser, for transcripts and for `verify`
 
 __version__ = "0.1.0"
 
-from .layers import blas  # noqa: F401, I001  first: it prepares how MLX is loaded
+from . import interrupts  # isort: skip  before all that takes time
+
+if interrupts.is_command():
+    interrupts.quiet()
+
+from .layers import blas  # noqa: F401, I001  before MLX: it prepares how that is loaded
 
 from .load import load_model
 from .long_form.speak import SpokenSegment, speak_long

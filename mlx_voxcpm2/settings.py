@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from .errors import shown
+from .peers.tables import aliases_of
 from .schema import check_integer, check_number
 
 Kind = Literal["number", "integer", "choice", "switch", "text", "language", "audio", "voice"]
@@ -29,8 +30,6 @@ class Setting:
     low: float = 0
     high: float | None = None
     choices: tuple[str, ...] = ()
-    aliases: tuple[str, ...] = ()
-    """Names that other programs use for it, accepted by the command line and the server."""
     metavar: str | None = None
     group: str = ""
 
@@ -65,11 +64,7 @@ def settings_of(cls: Any) -> dict[str, Setting]:
 
 def accepted_names(cls: Any) -> dict[str, str]:
     """Every accepted name of a dataclass's settings -> the setting's name; aliases come first."""
-    return {
-        accepted: name
-        for name, described in settings_of(cls).items()
-        for accepted in (*described.aliases, name)
-    }
+    return {accepted: name for name in settings_of(cls) for accepted in (*aliases_of(name), name)}
 
 
 def check_settings(instance: Any) -> None:
@@ -88,6 +83,12 @@ def check_values(cls: Any, values: Mapping[str, object], prefix: str = "") -> No
             described.check(f"{prefix}{each.name}", values[each.name], each.default)
 
 
+def similar(name: str, known: Collection[str]) -> str | None:
+    """The known name that was probably meant."""
+    near = difflib.get_close_matches(name, known, 1, 0.7)
+    return near[0] if near else None
+
+
 def unknown_name(
     name: str,
     known: Collection[str],
@@ -103,6 +104,6 @@ def unknown_name(
         return f"{name} is {counterparts[name]} here"
     if advice and name in advice:
         return f"{name} is not known: {advice[name]}"
-    if near := difflib.get_close_matches(name, known, 1, 0.75):
-        return f"{name} is not known; did you mean {near[0]}?"
+    if near := similar(name, known):
+        return f"{name} is not known; did you mean {near}?"
     return f"{name} is not known; the names are {', '.join(known)}"

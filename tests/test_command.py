@@ -181,7 +181,7 @@ def test_a_streamed_file_is_valid_after_a_kill(released, tmp_path):
 
 def test_a_cut_utterance_is_reported(run, caplog):
     assert run("--text", "Hello.", "--min_tokens", "3")[0] == 0
-    assert "cut after 3 patches" in caplog.text
+    assert "cut after 0.48 s" in caplog.text
 
 
 def test_both_spellings_and_the_names_of_others_are_known():
@@ -341,7 +341,4 @@ def test_the_installed_command_runs_the_commands(released, tmp_path, capfd, monk
     assert cli.main(["convert", "--hf-path", str(released.folder), "--mlx-path", "new"]) == 0
     assert (tmp_path / "new" / "model.safetensors").exists()
     capfd.readouterr()
-    for wrong in ([], ["speak"]):
-        assert cli.main(wrong) == 2
-        assert capfd.readouterr().err.count("\n") == 1
-    assert cli.main(["--version"]) == 0 and cli.main(["--help"]) == 0
+    assert cli.main(["speak"]) == 2 and capfd.readouterr().err.count("\n") == 1

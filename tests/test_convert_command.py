@@ -115,7 +115,7 @@ WRONG = {
     "'bf16' is bfloat16; leave out": ("--recipe bf16 --dtype float32", None),
     "dtype is 'int8'; it must be": ("--dtype int8", None),
     "layout is 'gguf'; it must be one of mlx-audio, mlx-voxcpm2": ("--layout gguf", None),
-    "unrecognized arguments: --q_bit 4": ("-q --q_bit 4", None),
+    "there is no flag --q_bit; did you mean --q_bits?": ("-q --q_bit 4", None),
     "source is quantised already; take the original": ("--recipe 4bit", quantised),
     "is quantised already": ("", quantised),
     "quantization must be an object, not 4; convert the model again": ("", no_object),

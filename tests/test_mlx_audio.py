@@ -17,8 +17,8 @@ pytest.importorskip("mlx_audio", reason="needs the extra 'server'")
 
 from mlx_voxcpm2 import GenerationOptions, load_model
 from mlx_voxcpm2.mlx_audio import BatchSession, register
+from mlx_voxcpm2.peers.tables import aliases_of
 from mlx_voxcpm2.server.broker import mlx_audio_server
-from mlx_voxcpm2.settings import settings_of
 from mlx_voxcpm2.voices.inputs import VoiceInputs
 
 TEXT = "Hello there."
@@ -56,7 +56,7 @@ def test_mlx_audios_loader_returns_this_model(plugin, sixteen_bit_model):
 def test_every_option_of_the_library_is_a_keyword(name, plugin, monkeypatch):
     given, value = {}, CHANGED[name]
     monkeypatch.setattr(plugin.model, "generate", lambda text, **options: given.update(options))
-    for keyword in (name, *settings_of(GenerationOptions)[name].aliases):
+    for keyword in (name, *aliases_of(name)):
         given.clear()
         plugin.generate(TEXT, **{keyword: value})
         assert given == {name: value, "stream": False}

@@ -62,6 +62,7 @@ DEFAULTS = {
         "play": False,
         "subtitles": None,
         "save_voice": None,
+        "makes_folder": False,
     },
     RecogniserChoice: {
         "transcribe": False,
@@ -144,9 +145,7 @@ def test_a_batch_line_has_a_field_for_every_option_and_part_of_a_voice():
 class MoreOptions(GenerationOptions):
     """The options with one more of each kind."""
 
-    loudness: float = setting(
-        0.5, "number", "loudness", low=0, high=1, aliases=("volume",), group="new group"
-    )
+    loudness: float = setting(0.5, "number", "loudness", low=0, high=1, group="new group")
     breaths: bool = setting(True, "switch", "breathe", group="new group")
 
 
@@ -154,9 +153,9 @@ def test_a_new_option_is_a_flag_without_another_edit():
     parser = Parser(prog="x")
     add_grouped_flags(parser, MoreOptions)
     text = " ".join(parser.format_help().split())
-    assert "--loudness NUMBER loudness (0 to 1; default 0.5)" in text
+    assert "--loudness NUMBER loudness (0 to 1, default 0.5)" in text
     assert "--no_breaths do not breathe" in text and "new group:" in text
-    given = parser.parse_args(["--volume", "0.25", "--no-breaths", "--cfg-scale", "3"])
+    given = parser.parse_args(["--loudness", "0.25", "--no-breaths", "--cfg-value", "3"])
     options = read_settings(MoreOptions, given)
     assert options == MoreOptions(loudness=0.25, breaths=False, cfg_value=3.0)
     assert read_settings(MoreOptions, parser.parse_args([])) == MoreOptions()

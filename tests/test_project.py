@@ -12,9 +12,9 @@ ROOT = Path(__file__).parent.parent
 
 # Lowest first: a room imports only from rooms before it, for type checkers too.
 ORDER = """
-errors activity file_names locks files schema documents settings layers models text audio weights
-voices speech recognition model load long_form mlx_audio server training commands generate train
-app cli
+interrupts errors activity file_names locks files peers schema documents settings layers models text
+audio weights voices speech recognition model load long_form mlx_audio server training commands
+generate train app cli __main__
 """.split()
 
 

@@ -27,9 +27,9 @@ from speech_server import SpeechServer
 
 from mlx_voxcpm2 import GenerationOptions
 from mlx_voxcpm2.audio.encoding import MEDIA_TYPES
+from mlx_voxcpm2.peers.tables import aliases_of
 from mlx_voxcpm2.server.jobs import SegmentQueue
 from mlx_voxcpm2.server.request import FIELDS, Limits, SpeechRequest
-from mlx_voxcpm2.settings import settings_of
 from mlx_voxcpm2.speech.results import Chunk
 from mlx_voxcpm2.voices.inputs import VoiceInputs
 
@@ -276,7 +276,7 @@ def test_fifty_requests_at_once_have_the_audio_they_have_alone(speak, released):
 def test_every_option_of_the_library_is_a_field(name):
     defaults = GenerationOptions(seed=1)
     limits, value = Limits("m", 100, defaults), CHANGED[name]
-    for accepted in (name, *settings_of(GenerationOptions)[name].aliases):
+    for accepted in (name, *aliases_of(name)):
         parsed = SpeechRequest.parse({"input": "Hello.", accepted: value}, limits)
         assert parsed.options == replace(defaults, **{name: value})
 

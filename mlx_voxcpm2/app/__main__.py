@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..commands.model_flags import ModelChoice, add_model_flags, load
+from ..commands.peer_flags import add_peer_flags
 from ..commands.setting_flags import add_setting_flags, read_settings
 from ..commands.shell import Parser, messages_on_success, run, stopped_by_signals
 from ..errors import one_line
@@ -33,9 +34,8 @@ class AppArguments:
         "127.0.0.1",
         "text",
         "address to listen at; 0.0.0.0 shows the page to the network, without a password",
-        aliases=("server_name",),
     )
-    port: int = setting(7860, "integer", "port", low=1, high=65535, aliases=("server_port",))
+    port: int = setting(7860, "integer", "port", low=1, high=65535)
     share: bool = setting(
         False, "switch", "show it, through a server of Gradio's, to all who know a public address"
     )
@@ -44,15 +44,29 @@ class AppArguments:
         check_settings(self)
 
 
+EXAMPLES = """
+{prog} --model demo
+{prog} --model mlx-community/VoxCPM2-8bit --port 7861
+"""
+COMMON = {
+    "address": "host port share".split(),
+    "model": "model quantize adapter cfg_value inference_timesteps seed verbose".split(),
+}
+"""Flags that --help shows."""
+
+
 def build_parser(prog: str | None = None) -> Parser:
     parser = Parser(
+        COMMON,
+        EXAMPLES,
         prog=prog,
+        usage="%(prog)s [FLAG …]",
         description="Open a web page to speak with. It is seen on this machine only, unless "
         "--host or --share says otherwise. Flags may be spelled with - for _.",
     )
     add_setting_flags(parser.add_argument_group("address"), AppArguments)
     add_model_flags(parser)
-    return parser
+    return add_peer_flags(parser, "app")
 
 
 def read_arguments(args: argparse.Namespace) -> AppArguments:

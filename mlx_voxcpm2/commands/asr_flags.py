@@ -32,7 +32,9 @@ class RecogniserChoice:
     """
 
     transcribe: bool = setting(
-        False, "switch", "transcribe the clip by a recogniser where prompt_text is left out"
+        False,
+        "switch",
+        "let a recogniser write the clip's transcript; where prompt_text is left out",
     )
     verify: bool = setting(
         False, "switch", "check all speech by a recogniser; generate again what it misunderstands"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ..errors import one_line
 from ..schema import check_integer
 from ..speech.options import GenerationOptions
+from ..text.segments import spoken_length
 from ..voices.inputs import VoiceInputs
 from .asr_flags import add_verify_flags, read_recogniser
 from .batch_lines import FIELDS, Defaults, Line, Problem
@@ -20,6 +21,8 @@ from .batch_plan import BatchArguments, Plan, make_plan
 from .batch_summary import Totals
 from .batch_voices import LineVoices
 from .model_flags import ModelChoice, add_model_flags, load
+from .peer_flags import add_peer_flags
+from .progress import SpeechBar
 from .setting_flags import add_setting_flags, read_settings, setting_values
 from .shell import Parser, flag, messages_on_success, run
 
@@ -32,28 +35,43 @@ if TYPE_CHECKING:
 logger = logging.getLogger("mlx_voxcpm2")
 
 
+EXAMPLES = """
+{prog} --input lines.txt --output_dir out --voice anna
+{prog} --input lines.jsonl --output_dir out --format mp3
+"""
+COMMON = {
+    "texts and output": "input output_dir format batch_size verify verbose".split(),
+    "voice": "instruct ref_audio prompt_audio prompt_text voice normalize".split(),
+    "model": "model quantize adapter cfg_value inference_timesteps seed".split(),
+}
+"""Flags that --help shows."""
+
+
 def build_parser(prog: str | None = None) -> Parser:
     parser = Parser(
+        COMMON,
+        EXAMPLES,
         prog=prog,
+        usage="%(prog)s --input FILE --output_dir FOLDER [FLAG …]",
         description="Speak many texts at once. The same command resumes a stopped run; under "
         "mlx.launch each process takes its share of the lines.",
     )
     texts = parser.add_argument_group("texts")
     fields = ", ".join(FIELDS)
-    lines = f"JSON lines with {fields} (only text is required), or a .txt file with a text per line"
+    lines = f"a .txt file with a text per line, or JSON lines; their fields are {fields}"
     flag(texts, "input", required=True, metavar="PATH", help=lines)
     voice = parser.add_argument_group("voice of the lines that have none of their own")
     add_setting_flags(voice, VoiceInputs)
     output = parser.add_argument_group("output")
-    folder = "folder; a file in it of the same name and other settings is replaced"
+    folder = "folder of the audio; a file of the same name and other settings is replaced"
     flag(output, "output_dir", required=True, metavar="PATH", help=folder)
     formats = "format of outputs without suffix: wav (default), flac, ogg, opus, mp3 or aiff"
     flag(output, "format", default="wav", help=formats)
     add_model_flags(parser)
     add_verify_flags(parser)
     together = "texts generated at once (default %(default)s)"
-    flag(parser, "batch_size", type=int, default=8, help=together)
-    return parser
+    flag(output, "batch_size", type=int, default=8, metavar="N", help=together)
+    return add_peer_flags(parser, "batch")
 
 
 def read_arguments(args: argparse.Namespace) -> BatchArguments:
@@ -129,20 +147,20 @@ def _spoken(
     model: VoxCPM2, requests: LineRequests, batch_size: int, verify: Verification | None
 ) -> Iterator[tuple[Line, GenerationResult]]:
     """Lines with their speech, in the order in which they end. Shows a bar on a terminal."""
-    from tqdm import tqdm
-
-    total = len(requests.lines)
-    with tqdm(total=total, unit="text", disable=None, file=sys.stderr, leave=False) as bar:
+    total, done = len(requests.lines), 0
+    letters = sum(spoken_length(line.text) for line in requests.lines)
+    with SpeechBar(letters=letters) as bar:
+        bar.describe(f"0 of {total} texts")
         results = model.generate_batch(
-            iter(requests),
-            batch_size=batch_size,
-            verify=verify,
-            progress=lambda seconds: bar.set_postfix_str(f"{seconds:.1f} s of speech"),
+            iter(requests), batch_size=batch_size, verify=verify, progress=bar
         )
         with results:
             for result in results:
-                yield requests.requested[result.sequence_idx], result
-                bar.update()
+                line = requests.requested[result.sequence_idx]
+                yield line, result
+                done += 1
+                bar.finish(line.text, result.duration)
+                bar.describe(f"{done} of {total} texts")
 
 
 def _write(target: Path, result: GenerationResult) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..audio.writing import output_format
 from ..errors import one_line
-from ..file_names import check_file_name
+from ..file_names import check_folder
 from ..files import claimed, remove_leftovers
 from .asr_flags import RecogniserChoice
 from .batch_lines import FIELDS, Defaults, Line, Problem, read_lines
@@ -120,7 +120,7 @@ def _agree(fault: Exception | None, group: mx.distributed.Group) -> None:
 
 def _plan(arguments: BatchArguments, rank: int, processes: int) -> Plan:
     source, folder = arguments.input, Path(os.path.expanduser(arguments.output_dir))
-    _check_folder(folder)
+    check_folder(folder)
     suffix = output_format(f"a.{arguments.format}")
     lines, problems, unused = read_lines(source, arguments.defaults, suffix)
     if unused and not rank:
@@ -139,16 +139,6 @@ def _plan(arguments: BatchArguments, rank: int, processes: int) -> Plan:
     _refuse(voices.read(left), source)
     finished = len(share) - len(left)
     return Plan(folder, left, voices, finished, fingerprints, summary, is_first=not rank)
-
-
-def _check_folder(folder: Path) -> None:
-    """Raise ValueError or PermissionError if files can't be written there; writes none."""
-    check_file_name(folder)
-    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not existing.is_dir():
-        raise ValueError(f"{existing} is a file; give a folder")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise PermissionError(f"{existing}: no permission to write; choose another folder")
 
 
 def _refuse(problems: list[Problem], source: str) -> None:

@@ -21,6 +21,7 @@ from ..schema import check_integer, parse_json
 from ..speech.results import GenerationResult
 from ..voices.inputs import VOICE_FIELDS
 from .batch_lines import SOURCES, Line
+from .report import print_report
 
 logger = logging.getLogger("mlx_voxcpm2")
 
@@ -133,12 +134,9 @@ class Totals:
 
     def report(self, folder: Path, finished: int, summary: Path, elapsed: float) -> None:
         """Print the totals. finished: files of earlier runs. elapsed: seconds of this one."""
-        print(
-            f"{folder}: {self.texts} texts, {self.seconds:.2f} s of speech in {elapsed:.2f} s, "
-            f"{self.seconds / elapsed:.2f} times as fast as real time; {finished} were there "
-            f"already; peak memory {self.memory:.2f} GB",
-            file=sys.stderr,
-        )
+        counted = f"{self.texts} texts; {finished} were there already"
+        memory = f"peak memory {self.memory:.2f} GB"
+        print_report(str(folder), self.seconds, elapsed, [counted, memory])
         if self.guarded:
             print(
                 f'guards: acted on {self.guarded} texts; see "guards" in {summary}', file=sys.stderr

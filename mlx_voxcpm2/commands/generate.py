@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import logging
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +14,9 @@ from .asr_flags import transcript
 from .generate_arguments import GenerateArguments, build_parser, read_arguments
 from .long_text import LongText, plan_long_text
 from .model_flags import load
-from .output import Progress, Sample, save_voice
+from .output import Sample, save_voice
+from .progress import SpeechBar
+from .report import print_report
 from .shell import messages_on_success, run
 
 if TYPE_CHECKING:
@@ -70,12 +75,12 @@ class ShortText:
     def __init__(self, model: VoxCPM2, arguments: GenerateArguments, verify: Verification | None):
         """Raises what `VoxCPM2.generate` raises."""
         self.model, self.arguments = model, arguments
-        self._progress = Progress()
+        self._bar = SpeechBar(arguments.text)
         self._results = model.generate(
             arguments.text,
             options=arguments.options,
             stream=arguments.targets.is_immediate,
-            progress=self._progress,
+            progress=self._bar,
             verify=verify,
             **arguments.voice.given(),
         )
@@ -86,15 +91,12 @@ class ShortText:
 
         results: list[GenerationResult] = []
         targets = self.arguments.targets
-        try:
+        with contextlib.closing(self._results), self._bar:
             with targets.open(self.model.sample_rate) as write:
                 for result in self._results:
                     write(np.array(result.audio))
                     results.append(result)
-        finally:
-            self._results.close()
-            self._progress.close()
-        _report(results, targets.name, self._progress.first)
+        _report(results, targets.name, self._bar.first)
         audio = np.concatenate([np.array(result.audio) for result in results])
         return Sample(audio, self.arguments.text, results[-1].finish_reason)
 
@@ -104,11 +106,15 @@ def _report(results: list[GenerationResult], name: str, first: float | None) -> 
     last = results[-1]
     speech = sum(result.duration for result in results)
     seconds = sum(result.processing_time_seconds for result in results)
-    print(
-        f"{name}: {speech:.2f} s of speech in {seconds:.2f} s, {speech / seconds:.2f} times as "
-        f"fast as real time; first audio after {first:.2f} s; peak memory "
-        f"{last.peak_memory_usage:.2f} GB; seed {last.seed}",
-        file=sys.stderr,
+    print_report(
+        name,
+        speech,
+        seconds,
+        [
+            f"first audio after {first:.2f} s",
+            f"peak memory {last.peak_memory_usage:.2f} GB",
+            f"seed {last.seed}",
+        ],
     )
     if last.heard is not None:
         print(f"recognised: {last.heard} ({last.error_rate:.0%} wrong)", file=sys.stderr)
@@ -117,17 +123,28 @@ def _report(results: list[GenerationResult], name: str, first: float | None) -> 
     if last.finish_reason == "silence":
         logger.warning("the speech fell silent, and may be incomplete; try another --seed")
     if last.finish_reason == "length":
-        patches = sum(result.token_count for result in results)
         logger.warning(
-            "the speech was cut after %d patches, its limit, and may be incomplete; try another "
+            "the speech was cut after %.2f s, its limit, and may be incomplete; try another "
             "--seed, or shorter text",
-            patches,
+            speech,
         )
 
 
-def main(argv: list[str] | None = None, prog: str | None = None) -> int:
+def main(
+    argv: list[str] | None = None,
+    prog: str | None = None,
+    check: Callable[[GenerateArguments], None] | None = None,
+) -> int:
+    """Run the command. check: raises ValueError for what a variant of the command refuses."""
     parser = build_parser(prog or "python -m mlx_voxcpm2.generate")
-    return run(parser, lambda args: generate(read_arguments(args)), argv)
+
+    def command(args: argparse.Namespace) -> None:
+        arguments = read_arguments(args)
+        if check is not None:
+            check(arguments)
+        generate(arguments)
+
+    return run(parser, command, argv)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from ..voices.inputs import VoiceInputs
 from .asr_flags import RecogniserChoice, add_transcribe_flags, add_verify_flags, read_recogniser
 from .model_flags import ModelChoice, add_model_flags
 from .output import OutputTargets
+from .peer_flags import add_peer_flags
 from .setting_flags import add_setting_flags, read_settings
 from .shell import Parser, flag, given_text
 from .voice_flags import add_voice_flags, read_voice
@@ -43,21 +44,42 @@ class GenerateArguments:
         return replace(self, text=text, options=replace(self.options, normalize=False))
 
 
+EXAMPLES = """
+{prog} "Hello." --output hello.wav
+{prog} "Hello." --instruct "a calm, low voice"
+{prog} "Hello." --ref_audio clip.wav
+{prog} --text_file book.txt --voice anna --output a.mp3
+"""
+COMMON = {
+    "text and voice": "words text_file language normalize instruct ref_audio prompt_audio "
+    "prompt_text transcribe voice".split(),
+    "output": "output stream play subtitles save_voice parallel verify verbose".split(),
+    "model": "model quantize adapter cfg_value inference_timesteps seed".split(),
+}
+"""Flags that --help shows."""
+
+
 def build_parser(prog: str | None = None) -> Parser:
     parser = Parser(
+        COMMON,
+        EXAMPLES,
         prog=prog,
+        usage="%(prog)s [TEXT] [FLAG …]",
         description="Generate speech with VoxCPM2. Flags may be spelled with - for _.",
     )
-    text = parser.add_argument_group("text (otherwise read from standard input)")
-    flag(text, "text", help="the words to speak")
+    text = parser.add_argument_group("text")
+    words = "words to speak; without them and without a file, standard input"
+    text.add_argument("words", nargs="?", metavar="TEXT", help=words)
+    flag(text, "text", help="the same, as a flag")
     flag(text, "text_file", metavar="PATH", help="UTF-8 file with the text")
     add_voice_flags(parser)
-    add_transcribe_flags(parser)
     add_setting_flags(parser.add_argument_group("output"), OutputTargets)
     _add_long_form_flags(parser)
     add_model_flags(parser)
+    add_transcribe_flags(parser)
     add_verify_flags(parser, has_asr_model=True)
-    return parser
+    parser.set_defaults(makes_folder=False)
+    return add_peer_flags(parser, "generate")
 
 
 def _add_long_form_flags(parser: Parser) -> None:
@@ -98,15 +120,23 @@ def read_arguments(args: argparse.Namespace) -> GenerateArguments:
         # Of a stream the first patch is heard at once; of segments, a whole one is waited for.
         length = 0 if args.stream or args.play else SEGMENT_LENGTH
     long_form = read_settings(LongFormOptions, args, segment_length=length)
-    targets = read_settings(OutputTargets, args)
+    targets = read_settings(OutputTargets, args, makes_folder=args.makes_folder)
     voice, lacks_transcript = read_voice(args, recogniser)
     model = read_settings(ModelChoice, args)
-    text = given_text("text", args.text, args.text_file)
+    text = given_text("text", _typed_text(args), args.text_file)
     text = _standard_input() if text is None else text
     check_text(text)
     return GenerateArguments(
         text, voice, options, long_form, model, recogniser, targets, lacks_transcript
     )
+
+
+def _typed_text(args: argparse.Namespace) -> str | None:
+    """The text of the command line, as an argument or by its flag; None for another source."""
+    if args.words is not None and args.text is not None:
+        raise ValueError("the text is given twice, as an argument and by --text; leave one out")
+    words = args.text if args.words is None else args.words
+    return None if words == "-" else words
 
 
 def _standard_input() -> str:

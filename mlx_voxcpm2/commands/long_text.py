@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from .output import Sample
+from .progress import SpeechBar
+from .report import print_report
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,12 +77,14 @@ class LongText:
         self._sample: Sample | None = None
         """Speech of the segment that is long enough to save its voice."""
         self._sample_index = anchor_of(plan.segments)
+        self._bar = SpeechBar("".join(segment.text for segment in plan.segments))
         self._spoken = speak_long(
             model,
             plan.segments,
             options=options,
             cache=self.cache,
             verify=verify,
+            progress=self._bar,
             **arguments.voice.given(),
             **asdict(arguments.long_form),
         )
@@ -94,44 +98,44 @@ class LongText:
 
         begin = time.perf_counter()
         with self.targets.open(self.sample_rate) as write:
-            written, duration = self._write_segments(write)
+            written = self._write_segments(write)
         if self.targets.subtitles is not None:
             lines = ((segment.text, segment.start, segment.end) for segment in written)
             write_subtitles(self.targets.subtitles, lines)
         if self.cache is not None:
             self.cache.remove()
-        seconds = time.perf_counter() - begin
-        _report(written, f"{self.targets.name}: {duration:.2f} s", seconds, self.seed)
+        _report(written, self.targets.name, time.perf_counter() - begin, self.seed)
         assert self._sample is not None
         return self._sample
 
-    def _write_segments(
-        self, write: Callable[[np.ndarray], None]
-    ) -> tuple[list[SpokenSegment], float]:
-        """Segments with words, without their audio, and seconds of the whole. Shows a bar."""
+    def _write_segments(self, write: Callable[[np.ndarray], None]) -> list[SpokenSegment]:
+        """Segments with words, without their audio. Shows a bar."""
         import numpy as np
-        from tqdm import tqdm
 
-        total = sum(segment.sentences for segment in self.segments)
+        total = sum(bool(segment.text) for segment in self.segments)
         written: list[SpokenSegment] = []
-        duration = 0.0
         try:
-            with tqdm(
-                total=total, unit="sentence", disable=None, file=sys.stderr, leave=False
-            ) as bar:
+            with self._bar:
+                self._bar.describe(f"0 of {total} segments")
                 for segment in self._spoken:
                     self._write_segment(segment, write)
-                    duration = segment.end
                     if segment.text:
+                        self._count(segment)
                         written.append(replace(segment, audio=np.zeros(0)))
-                    bar.set_postfix_str(f"{segment.end:.1f} s of speech", refresh=False)
-                    bar.update(segment.sentences)
+                        self._bar.describe(f"{len(written)} of {total} segments")
         except KeyboardInterrupt:
             if self.cache is not None and self.cache.folder.is_dir():
                 folder = self.cache.folder
                 print(f"{folder}: cached; the same command resumes the run", file=sys.stderr)
             raise
-        return written, duration
+        return written
+
+    def _count(self, segment: SpokenSegment) -> None:
+        """Tell the bar about a finished segment."""
+        if segment.was_cached:
+            self._bar.leave_out(segment.text)
+        else:
+            self._bar.finish(segment.text, segment.end - segment.start)
 
     def _write_segment(self, segment: SpokenSegment, write: Callable[[np.ndarray], None]) -> None:
         if len(segment.audio):
@@ -141,22 +145,18 @@ class LongText:
             self._sample = Sample(segment.audio[:length], segment.text, segment.finish_reason)
 
 
-def _report(
-    segments: Sequence[SpokenSegment], written: str, seconds: float, seed: int | None
-) -> None:
-    """Report the segments with words. written: the output, and its duration."""
+def _report(segments: Sequence[SpokenSegment], name: str, seconds: float, seed: int | None) -> None:
+    """Report the segments with words, written to `name` in so many seconds."""
     import mlx.core as mx
 
     fresh = [segment for segment in segments if not segment.was_cached]
-    speech = sum(segment.end - segment.start for segment in fresh)
     cached = len(segments) - len(fresh)
-    print(
-        f"{written} in {len(segments)} segments"
-        + (f", {cached} of them from an earlier run" if cached else "")
-        + f"; {speech:.2f} s of speech in {seconds:.2f} s, {speech / seconds:.2f} times as "
-        f"fast as real time; peak memory {mx.get_peak_memory() / 1e9:.2f} GB; seed {seed}",
-        file=sys.stderr,
-    )
+    counted = f"{len(segments)} segments"
+    if cached:
+        counted += f", {cached} of them from an earlier run"
+    speech = sum(segment.end - segment.start for segment in fresh)
+    memory = f"peak memory {mx.get_peak_memory() / 1e9:.2f} GB"
+    print_report(name, speech, seconds, [counted, memory, f"seed {seed}"])
     _report_errors([segment for segment in segments if segment.error_rate is not None])
     for segment in segments:
         if segment.guards:

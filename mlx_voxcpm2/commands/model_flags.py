@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..settings import setting
 from ..speech.options import GenerationOptions
+from .environment import add_device_flag, add_hub_flags
 from .setting_flags import add_grouped_flags, add_setting_flags
 from .shell import Parser, flag
 
@@ -28,7 +29,6 @@ class ModelChoice:
         DEFAULT_MODEL,
         "text",
         "folder or hub repository",
-        aliases=("model_path", "hf_model_id"),
         metavar="PATH_OR_REPO",
     )
     revision: str | None = setting(None, "text", "branch, tag or commit of the hub repository")
@@ -36,14 +36,13 @@ class ModelChoice:
         None, "text", "bfloat16 (default; a CPU computes in float32), float16 or float32"
     )
     quantize: str | None = setting(
-        None, "text", "8bit, 4bit …: quantise in memory, as convert would", metavar="RECIPE"
+        None, "text", "quantise in memory, such as 8bit or 4bit; as convert would", metavar="RECIPE"
     )
     adapter: str | None = setting(
         None,
         "text",
-        "LoRA adapter, at scale 1 unless another is given",
-        aliases=("lora_path",),
-        metavar="PATH_OR_REPO[:SCALE]",
+        "LoRA adapter: folder or repository, at scale 1 unless another is given",
+        metavar="PATH[:SCALE]",
     )
 
     def cache_key(self) -> dict[str, object]:
@@ -67,6 +66,8 @@ def add_model_flags(parser: Parser) -> None:
     """Add the flags of `ModelChoice` and of `GenerationOptions`."""
     model = parser.add_argument_group("model")
     add_setting_flags(model, ModelChoice)
+    add_device_flag(model)
+    add_hub_flags(model)
     flag(model, "verbose", action="store_true", help="report what is loaded and done")
     add_grouped_flags(parser, GenerationOptions)
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..file_names import check_folder
 from ..settings import check_settings, setting
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy as np
 
     from ..model import VoxCPM2
@@ -35,8 +35,8 @@ class OutputTargets:
     output: str | None = setting(
         None,
         "text",
-        "wav, flac, ogg, opus, mp3 or aiff by its suffix, or - for standard output (default "
-        f"{DEFAULT_OUTPUT}, none with --play)",
+        f"file in its suffix's format (default {DEFAULT_OUTPUT}); wav, flac, ogg, opus, mp3 or "
+        "aiff, or - for standard output; with --play none by default",
         metavar="PATH",
     )
     stream: bool = setting(False, "switch", "write the audio while it is generated (wav)")
@@ -45,11 +45,13 @@ class OutputTargets:
         None, "text", "write the times of the segments, .srt or .vtt", metavar="PATH"
     )
     save_voice: str | None = setting(
-        None, "text", "save the voice of the speech, for --voice", metavar="NAME_OR_PATH"
+        None, "text", "save the voice of the speech, for --voice", metavar="NAME"
     )
+    makes_folder: bool = False
+    """Whether to make the file's folder if there is none, as mlx-audio does."""
 
     def __post_init__(self):
-        from ..audio.writing import check_output
+        from ..audio.writing import check_output, output_format
         from ..long_form.subtitles import check_subtitles
         from ..voices.folder import check_new_voice
 
@@ -58,7 +60,16 @@ class OutputTargets:
             raise ValueError("--stream writes a file during generation; give --output (or - )")
         if self.path == STANDARD_OUTPUT and sys.stdout is None:
             raise ValueError("standard output is closed; give --output a file's name")
-        if self.file is not None:
+        if self.path == STANDARD_OUTPUT and sys.stdout is not None and sys.stdout.isatty():
+            raise ValueError(
+                "standard output is a terminal, which can't show audio; redirect it, or give "
+                "--output FILE"
+            )
+        folder = self._missing_folder()
+        if folder is not None:
+            check_folder(folder)
+            output_format(Path(self.file or ""))
+        elif self.file is not None:
             check_output(self.file, self.stream)
         if self.subtitles is not None:
             check_subtitles(self.subtitles)
@@ -74,6 +85,13 @@ class OutputTargets:
     def file(self) -> str | None:
         """File of the audio, if there is one."""
         return None if self.path == STANDARD_OUTPUT else self.path
+
+    def _missing_folder(self) -> Path | None:
+        """Folder of the file that has to be made."""
+        if not self.makes_folder or self.file is None:
+            return None
+        folder = Path(os.path.expanduser(self.file)).parent
+        return None if folder.exists() else folder
 
     @property
     def name(self) -> str:
@@ -113,6 +131,8 @@ class OutputTargets:
         from ..audio.streams import AtomicFile, GrowingFile, PipeStream
         from ..audio.writing import write_audio_to
 
+        if (folder := self._missing_folder()) is not None:
+            folder.mkdir(parents=True, exist_ok=True)
         chunks: list[np.ndarray] = []
         writers: list[Callable[[np.ndarray], None]] = []
         with ExitStack() as stack:
@@ -155,24 +175,3 @@ def save_voice(model: VoxCPM2, sample: Sample, instruct: str | None, name_or_pat
     speech = sample.audio, model.sample_rate
     voice = voice_of_speech(model.clip_encoder, speech, sample.text, sample.finish_reason, instruct)
     return voice.save(name_or_path)
-
-
-class Progress:
-    """Progress bar in seconds of speech, and the time until the first audio."""
-
-    def __init__(self):
-        from tqdm import tqdm
-
-        form = "{desc}{n:.1f} s of speech in {elapsed}"
-        self._bar = tqdm(unit="s", disable=None, file=sys.stderr, leave=False, bar_format=form)
-        self._start = time.perf_counter()
-        self.first: float | None = None
-
-    def __call__(self, seconds: float) -> None:
-        if self.first is None:
-            self.first = time.perf_counter() - self._start
-        self._bar.n = seconds
-        self._bar.refresh()
-
-    def close(self) -> None:
-        self._bar.close()

@@ -13,6 +13,7 @@ from ..errors import one_line
 from ..settings import check_settings, setting
 from ..speech.options import GenerationOptions
 from .model_flags import ModelChoice, add_model_flags, load
+from .peer_flags import add_peer_flags
 from .setting_flags import add_setting_flags, read_settings
 from .shell import Parser, flag, messages_on_success, run
 
@@ -60,9 +61,24 @@ class ServeArguments:
         check_settings(self)
 
 
+EXAMPLES = """
+{prog} --voice anna
+{prog} --host 0.0.0.0 --port 8080 --batch_size 16
+"""
+COMMON = {
+    "address": "host port allowed_origins".split(),
+    "requests": "voices voice max_text_length batch_size max_queue".split(),
+    "model": "model quantize adapter cfg_value inference_timesteps verbose".split(),
+}
+"""Flags that --help shows."""
+
+
 def build_parser(prog: str | None = None) -> Parser:
     parser = Parser(
+        COMMON,
+        EXAMPLES,
         prog=prog,
+        usage="%(prog)s [FLAG …]",
         description="Serve POST /v1/audio/speech as OpenAI's service does, by mlx-audio's server. "
         "Flags may be spelled with - for _.",
     )
@@ -77,7 +93,7 @@ def build_parser(prog: str | None = None) -> Parser:
     limits = parser.add_argument_group("limits")
     add_setting_flags(limits, ServeArguments, ["max_text_length", "batch_size", "max_queue"])
     add_model_flags(parser)
-    return parser
+    return add_peer_flags(parser, "serve")
 
 
 def read_arguments(args: argparse.Namespace) -> ServeArguments:

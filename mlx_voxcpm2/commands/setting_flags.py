@@ -66,19 +66,19 @@ def _add_flag(
     changes: Mapping[str, Any] | None,
 ) -> None:
     arguments: dict[str, Any] = {"dest": name, "default": default}
-    names, help = (name, *described.aliases), described.help
+    spelled, help = name, described.help
     if described.kind in _SWITCHES:
         is_off = default is False
         arguments["action"] = "store_true" if is_off else "store_false"
         if not is_off:
-            names, help = tuple(f"no_{each}" for each in names), f"do not {help}"
+            spelled, help = f"no_{name}", f"do not {help}"
     else:
         arguments["type"] = _TYPES.get(described.kind, str)
         choices = "|".join(described.choices) or _METAVARS.get(described.kind)
         arguments["metavar"] = described.metavar or choices
         help += _range_and_default(described, default)
     arguments["help"] = help.replace("%", "%%")
-    flag(parser, *names, **arguments | dict(changes or {}))
+    flag(parser, spelled, **arguments | dict(changes or {}))
 
 
 def _range_and_default(described: Setting, default: Any) -> str:
@@ -88,7 +88,7 @@ def _range_and_default(described: Setting, default: Any) -> str:
     if default not in (None, ""):
         shown = f"{default:g}" if isinstance(default, float) else default
         notes.append(f"default {shown}")
-    return f" ({'; '.join(notes)})" if notes else ""
+    return f" ({', '.join(notes)})" if notes else ""
 
 
 def read_settings(

@@ -1,4 +1,4 @@
-"""Parts that all commands share: spellings of flags, one-line errors, exit status."""
+"""Parts that all commands share: their parser, one-line errors, messages, exit status."""
 
 from __future__ import annotations
 
@@ -11,39 +11,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from logging.handlers import MemoryHandler
-from typing import Any, NoReturn
 
+from .. import interrupts
 from ..activity import announcing
 from ..documents import read_text
+from .environment import apply_environment
+from .parser import Parser, flag
 
-
-class FirstSpelling(argparse.HelpFormatter):
-    """Help that lists each flag once, under its first name."""
-
-    def _format_action_invocation(self, action: argparse.Action) -> str:
-        if not action.option_strings or action.dest == "help":
-            return super()._format_action_invocation(action)
-        value = "" if action.nargs == 0 else f" {action.metavar or action.dest.upper()}"
-        return action.option_strings[0] + value
-
-
-class Parser(argparse.ArgumentParser):
-    """Parser whose errors are one line, and which does not guess abbreviations."""
-
-    def __init__(self, **options: Any):
-        super().__init__(allow_abbrev=False, formatter_class=FirstSpelling, **options)
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; --help lists the flags\n")
-
-
-def flag(
-    parser: argparse.ArgumentParser | argparse._ArgumentGroup, *names: str, **options: Any
-) -> None:
-    """Add --NAME; further names are aliases. Each may be spelled with _ or -."""
-    spellings = [f"--{name}" for name in names]
-    spellings += [f"--{name.replace('_', '-')}" for name in names if "_" in name]
-    parser.add_argument(*spellings, **{"dest": names[0]} | options)
+__all__ = ["Parser", "flag", "given_text", "messages_on_success", "run", "stopped_by_signals"]
 
 
 def given_text(name: str, text: str | None, file: str | None) -> str | None:
@@ -102,13 +77,22 @@ def run(
     command: called with the parsed arguments, which it turns into dataclasses first of all; it may
     return a status of its own.
     """
+    offer_completion(parser)
     _open_standard_streams()
-    args = parser.parse_args(argv)
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    level = logging.INFO if getattr(args, "verbose", False) else logging.WARNING
-    logging.getLogger("mlx_voxcpm2").setLevel(level)
-    announced = (lambda _: None) if getattr(args, "quiet", False) else _announce
+    _log_to_standard_error()
+    with interrupts.raised():
+        args = parser.parse_args(argv)
+        return _run(parser.prog, command, args)
+
+
+def _run(prog: str, command: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> int:
+    for note in vars(args).get("notes", ()):
+        print(f"{prog}: {note}", file=sys.stderr)
+    if vars(args).get("verbose", False):
+        logging.getLogger("mlx_voxcpm2").setLevel(logging.INFO)
+    announced = (lambda _: None) if vars(args).get("quiet", False) else _announce
     try:
+        apply_environment(vars(args))
         with announcing(announced):
             return command(args) or 0
     except BrokenPipeError:
@@ -116,12 +100,12 @@ def run(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print(f"{parser.prog}: stopped", file=sys.stderr)
+        print(f"{prog}: stopped", file=sys.stderr)
         return _leave(130)
     except SystemExit as end:  # a signal
         return _leave(end.code)
     except (ValueError, OSError) as error:
-        print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{prog}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
 
 
@@ -144,6 +128,25 @@ def _announce(description: str) -> None:
     from tqdm import tqdm
 
     tqdm.write(f"{description} …", file=sys.stderr)
+
+
+def _log_to_standard_error() -> None:
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("mlx_voxcpm2").setLevel(logging.WARNING)
+
+
+def offer_completion(parser: argparse.ArgumentParser) -> None:
+    """Answer a shell that completes the command line, if argcomplete is there; never returns then.
+
+    Without such a shell nothing is imported.
+    """
+    if "_ARGCOMPLETE" not in os.environ:
+        return
+    try:
+        import argcomplete
+    except ImportError:
+        sys.exit(1)
+    argcomplete.autocomplete(parser)
 
 
 def _leave(status: int) -> int:

@@ -16,7 +16,9 @@ from ..voices.folder import check_new_voice, existing_voice, voice_files, voices
 from ..voices.inputs import VoiceInputs
 from ..voices.saved import Voice
 from .asr_flags import RecogniserChoice, add_transcribe_flags, read_recogniser, transcript
+from .environment import add_hub_flags
 from .model_flags import ModelChoice
+from .peer_flags import add_peer_flags
 from .setting_flags import add_setting_flags, read_settings
 from .shell import Parser, flag, given_text, messages_on_success, run
 
@@ -84,7 +86,9 @@ def _add_flags(parser: Parser) -> None:
     flag(parser, "prompt_file", metavar="PATH", help="UTF-8 file with prompt_text")
     add_setting_flags(parser, AddArguments)
     add_setting_flags(parser, ModelChoice, ["model", "revision"])
+    add_hub_flags(parser)
     add_transcribe_flags(parser)
+    add_peer_flags(parser, "voice add")
 
 
 def read_add_arguments(args: argparse.Namespace) -> AddArguments:

@@ -50,7 +50,7 @@ class LongFormOptions:
     language: str | None = setting(
         None,
         "text",
-        "of the text, such as de: for abbreviations, numbers and recognisers",
+        "language of the text, such as de; for abbreviations, numbers and recognisers",
         metavar="CODE",
     )
 

@@ -50,6 +50,8 @@ class SegmentReader:
         """voice: with encoded clips. options: with a seed."""
         self.model, self.segments, self.voice, self.options = model, segments, voice, options
         self.long_form, self.cache, self.progress = long_form, cache, progress
+        self.seconds = 0.0
+        """Seconds of speech of the earlier batches."""
         self.verify = verify
         self.previous: tuple[int, CachedSegment] | None = None
         """Index and audio of the last segment in order."""
@@ -120,15 +122,22 @@ class SegmentReader:
             requests(),
             batch_size=self.long_form.parallel,
             verify=self.verify,
-            progress=self.progress,
+            progress=self._report,
         ) as results:
+            spoken = 0.0
             for result in results:
+                spoken += result.duration
                 index = requested[result.sequence_idx]
                 segment = self._store(index, result)
                 yield from ((number, None) for number in cached)
                 cached.clear()
                 yield index, segment
+        self.seconds += spoken
         yield from ((number, None) for number in cached)
+
+    def _report(self, seconds: float) -> None:
+        if self.progress is not None:
+            self.progress(self.seconds + seconds)
 
     def _store(self, index: int, result: GenerationResult) -> CachedSegment:
         segment = CachedSegment(

@@ -106,7 +106,9 @@ class Attempt:
         if request.noise is not None:
             return None  # every attempt would be the same
         if request.options.retry_badcase is not False and request.is_too_long(len(self.chunks)):
-            return f"{len(self.chunks)} patches for {request.text_tokens} tokens of text"
+            samples = sum(map(len, self.chunks))
+            seconds = samples / self.watch.sample_rate
+            return f"{seconds:.1f} s of speech for {request.text_tokens} tokens of text"
         if request.options.retry_by_ear is False:
             return None
         detector = SilenceDetector(self.watch.sample_rate)

@@ -11,38 +11,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
+from ..peers import keywords
 from ..settings import unknown_name
 from ..voices.inputs import VoiceInputs, VoiceKeywords
 from .options import GenerationOptions, OptionKeywords
 
-# Names that upstream's `voxcpm`, mlx-audio and others use, and their counterpart here.
-COUNTERPARTS = {
-    "ref_text": "prompt_text",
-    "prompt_wav_path": "prompt_audio",
-    "reference_wav_path": "ref_audio",
-    "reference_audio": "ref_audio",
-    "control": "instruct",
-    "control_instruction": "instruct",
-    "instructions": "instruct",
-    "max_len": "max_tokens",
-    "min_len": "min_tokens",
-    "cfg_scale": "cfg_value",
-    "cfg": "cfg_value",
-    "ddpm_steps": "inference_timesteps",
-    "steps": "inference_timesteps",
-}
-# Names of theirs without a counterpart, and what to do instead.
-ADVICE = {
-    "retry_badcase_max_times": "there are three attempts; retry_badcase=False turns them off",
-    "retry_badcase_ratio_threshold": "it is upstream's 6; retry_badcase=False turns it off",
-    "denoise": "there is no denoiser; clean the clip first",
-    "speed": "VoxCPM2 has none; say how fast in instruct",
-    "lang_code": "VoxCPM2 finds the language in the text; leave it out",
-    "verbose": "set the level of the logger mlx_voxcpm2",
-    "stream": "only generate streams",
-    "batch_size": "only generate_batch has it",
-}
-
+_FIELDS = {each.name for cls in (VoiceInputs, GenerationOptions) for each in fields(cls)}
+COUNTERPARTS = {name: ours for name, ours in keywords.COUNTERPARTS.items() if ours in _FIELDS}
+"""Names that other programs use for the voice and the options -> names here."""
+ADVICE = {name: text for name, text in keywords.ADVICE.items() if name not in COUNTERPARTS}
+"""Names of theirs without a counterpart, and what to do instead."""
 
 DEFAULT_OPTIONS = GenerationOptions()
 """Options of calls that give none."""

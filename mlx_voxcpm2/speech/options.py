@@ -46,32 +46,27 @@ class GenerationOptions:
     until speech follows it.
     """
 
-    cfg_value: float = setting(
-        2.0, "number", "guidance", low=0.1, high=10, aliases=("cfg_scale",), group=SAMPLING
-    )
+    cfg_value: float = setting(2.0, "number", "guidance", low=0.1, high=10, group=SAMPLING)
     inference_timesteps: int = setting(
         10,
         "integer",
-        "solver steps per patch",
+        "solver steps",
         low=1,
         high=100,
-        aliases=("ddpm_steps",),
         group=SAMPLING,
     )
     min_tokens: int = setting(
         2,
         "integer",
-        "patches of 0.16 s before the speech may end",
+        "units of 0.16 s before the speech may end",
         low=0,
-        aliases=("min_len",),
         group=SAMPLING,
     )
     max_tokens: int = setting(
         4096,
         "integer",
-        "patches after which it must end",
+        "units of 0.16 s after which it must end",
         low=1,
-        aliases=("max_len",),
         group=SAMPLING,
     )
     temperature: float = setting(1.0, "number", "scale of the noise", low=0, high=2, group=SAMPLING)

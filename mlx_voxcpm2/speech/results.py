@@ -40,7 +40,7 @@ class GenerationResult:
     peak_memory_usage: GB. finish_reason: "stop" when the model ended, "length" when a limit did,
     "silence" after too long a silence, None while a stream continues.
     guards: actions against the model's known faults, in order, each as "action: reason", such as
-    "retry: seed 7 gave 46 patches for 5 tokens of text"; of a stream, with its last chunk.
+    "retry: seed 7 gave 7.4 s of speech for 5 tokens of text"; of a stream, with its last chunk.
     heard, error_rate: with `verify`, the recogniser's transcript and its word error rate, 0 and
     up, see `verification.error_rate`.
     """

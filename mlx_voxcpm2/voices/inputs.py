@@ -29,14 +29,12 @@ class VoiceInputs:
     Raises ValueError for what no mode combines.
     """
 
-    instruct: str | None = setting(
-        None, "text", "description of the voice or of the style", aliases=("control",)
-    )
+    instruct: str | None = setting(None, "text", "description of the voice or of the style")
     ref_audio: AudioSource | mx.array | None = setting(
-        None, "audio", "clip of a voice to clone", aliases=("reference_audio",), metavar="PATH"
+        None, "audio", "clip of a voice to clone", metavar="PATH"
     )
     prompt_audio: AudioSource | mx.array | None = setting(
-        None, "audio", "speech to continue, with its transcript, prompt_text", metavar="PATH"
+        None, "audio", "speech to continue; with its transcript, prompt_text", metavar="PATH"
     )
     prompt_text: str | None = setting(None, "text", "transcript of prompt_audio")
     voice: str | Path | Voice | None = setting(

@@ -1,0 +1,1 @@
+"""Names that other programs use (OpenBMB's voxcpm, mlx-audio, mlx-lm), and what each is here."""
