@@ -7,17 +7,15 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import mlx.core as mx
 
 from mlx_voxcpm2.errors import one_line
-from mlx_voxcpm2.load import Checkpoint, Precision, choose_precision, read_checkpoint
+from mlx_voxcpm2.load import Checkpoint, Precision, read_checkpoint
 from mlx_voxcpm2.models.family import Export, Weights
-from mlx_voxcpm2.weights.adapter_files import read_adapter_if_given
 from mlx_voxcpm2.weights.hub import find_checkpoint
-from mlx_voxcpm2.weights.quantization import Quantization
 
 from .safetensors_writer import content, header, write_file
 from .target_folder import require_room, target_folder
@@ -30,36 +28,20 @@ Progress = Callable[[str, int, int], None]
 """Called with a stage ("writing", "checking"), the bytes done and all bytes of that stage."""
 
 
-def convert(
+def write_checkpoint(
     hf_path: str | Path,
     mlx_path: str | Path,
-    dtype: str | None = None,
-    revision: str | None = None,
+    precision: Precision,
     *,
-    quantize: str | Quantization | None = None,
+    revision: str | None = None,
     layout: str = "mlx-audio",
     overwrite: bool = False,
-    adapter: str | Path | None = None,
-    adapter_strength: float | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Converts a checkpoint that `load_model` reads; returns the folder that it wrote, `mlx_path`.
+    """Reads a checkpoint, changes it as `precision` says and writes it; returns the new folder.
 
-    dtype, revision, quantize: as in `load_model`; a quantised source is refused.
-    layout: "mlx-audio", which mlx-audio and this package read, or "mlx-voxcpm2", which has this
-        package's names and axes, so that only this package reads it.
-    overwrite: whether to replace a checkpoint at `mlx_path`, once the new one is complete.
-    adapter, adapter_strength: a LoRA adapter to fuse into the weights, before they are cast or
-        quantised; see `adapter_files.read_adapter`.
-
-    Tensors are read, computed and written one by one, then read again and compared. If that is
-    interrupted, nothing is left behind. Raises the errors of `load_model`, FileExistsError if
-    `mlx_path` exists, and OSError if it can't be written.
+    Other arguments and errors: see `conversion.convert`.
     """
-    if layout not in LAYOUTS:
-        raise ValueError(f"layout is {layout!r}; it must be one of {', '.join(LAYOUTS)}")
-    stored = read_adapter_if_given(adapter, adapter_strength)
-    precision = replace(choose_precision(dtype, quantize), must_be_original=True, adapter=stored)
     target = Path(os.path.realpath(os.path.expanduser(mlx_path)))
     with target_folder(target, overwrite) as folder:
         source = find_checkpoint(hf_path, revision)

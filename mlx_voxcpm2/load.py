@@ -25,6 +25,7 @@ from .weights.adapter_files import StoredAdapter, read_adapter_if_given
 from .weights.files import check_tensors, is_float, read_weights
 from .weights.hub import DEMO, find_checkpoint
 from .weights.quantization import (
+    QUANTIZATION_NAMES,
     Quantization,
     dequantize_weights,
     find_recipe,
@@ -122,10 +123,18 @@ class Precision:
     dtype: mx.Dtype | None = None
     """Type of all weights but the AudioVAE's; None is bfloat16, or an MLX converter's choice."""
     quantization: Quantization | None = None
-    must_be_original: bool = False
+    unquantized: bool = False
     """Whether to refuse a checkpoint that is quantised already."""
+    dequantize: bool = False
+    """Whether to dequantise a quantised checkpoint, and to refuse any other."""
     adapter: StoredAdapter | None = None
-    """Adapter to fuse into the weights before they are rounded; only with `must_be_original`."""
+    """Adapter to fuse into the weights before they are rounded."""
+
+    @property
+    def needs_unquantized(self) -> bool:
+        """Whether a checkpoint that is quantised already can't be used."""
+        changed = self.quantization is not None or self.adapter is not None or self.unquantized
+        return changed and not self.dequantize
 
 
 def choose_precision(
@@ -142,7 +151,7 @@ def choose_precision(
         if chosen is not None and chosen != mx.bfloat16:
             raise ValueError("recipe 'bf16' is bfloat16; leave out the recipe or the other dtype")
         chosen = mx.bfloat16
-    return Precision(chosen, quantization, must_be_original=quantize is not None)
+    return Precision(chosen, quantization, unquantized=quantize == "bf16")
 
 
 @dataclass
@@ -188,10 +197,16 @@ def read_checkpoint(folder: Path, precision: Precision) -> Checkpoint:
     model = _BUILDERS[family.title](config, folder)
     weights, written_by_mlx = read_weights(folder, family)
     entry = quantization_entry(data)
-    if precision.must_be_original and (entry or has_scales(weights)):
+    is_quantized = bool(entry) or has_scales(weights)
+    if precision.needs_unquantized and is_quantized:
         raise ValueError(
             f"{folder} is quantised already; take the original, such as {family.original}"
         )
+    if precision.dequantize:
+        if not is_quantized:
+            raise ValueError(f"{folder} is not quantised; leave dequantize out")
+        weights, entry = dequantize_weights(weights, ("",), entry), {}
+        data = {name: value for name, value in data.items() if name not in QUANTIZATION_NAMES}
     weights = dequantize_weights(weights, family.float32, entry)
     weights = family.sanitize(model, weights, written_by_mlx)
     quantize_layers(model, weights, entry)

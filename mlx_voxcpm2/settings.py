@@ -15,14 +15,17 @@ from .errors import shown
 from .peers.tables import aliases_of
 from .schema import check_integer, check_number
 
-Kind = Literal["number", "integer", "choice", "switch", "text", "language", "audio", "voice"]
+Kind = Literal[
+    "number", "integer", "choice", "switch", "text", "language", "audio", "voice", "path", "name"
+]
 
 
 @dataclass(frozen=True)
 class Setting:
     """Description of one setting. low and high: the range; choices: the allowed texts.
 
-    A clip ("audio") or a saved voice ("voice") is checked when it is read.
+    A clip ("audio"), a saved voice ("voice"), another file ("path") and what a library names
+    ("name") are checked when they are used.
     """
 
     kind: Kind

@@ -45,7 +45,7 @@ def test_a_conversion_whose_upload_fails_is_complete_and_reported(
     hub.statuses["/api/repos/create"] = 503
     status, said = convert_and_upload(NAME, WRITER)
     assert status == 2
-    assert said.endswith("new is complete: without --hf_path this command only uploads it\n")
+    assert said.endswith("new is complete: without --hf_path the command only uploads it\n")
     assert (tmp_path / "new" / "model.safetensors").is_file()
 
 
@@ -53,7 +53,7 @@ def test_a_conversion_whose_upload_fails_is_complete_and_reported(
     "flags, line",
     [
         ([], "--hf_path is missing"),
-        (["--hf_path", "x", "--private"], "--private does nothing without --upload_repo"),
+        (["--hf_path", "x", "--private"], "private does nothing without upload_repo"),
         (
             ["--upload_repo", "you/x", "--dtype", "float16"],
             "--dtype does nothing without --hf_path",

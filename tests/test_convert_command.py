@@ -1,6 +1,7 @@
 """`python -m mlx_voxcpm2.convert`: its flags and its error lines."""
 
 import fcntl
+import inspect
 import json
 import os
 import pty
@@ -20,6 +21,7 @@ from hub_stand_in import Cut, Hub
 
 from mlx_voxcpm2 import load_model
 from mlx_voxcpm2.convert import __main__ as command
+from mlx_voxcpm2.convert import convert
 from mlx_voxcpm2.weights.quantization import Quantization
 
 
@@ -109,21 +111,22 @@ WRONG = {
     "mode is 'int4'; it must be one of affine, mxfp4": ("-q --q_mode int4", None),
     "mxfp4 quantization requires group size 32": ("-q --q_mode mxfp4 --q_group_size 64", None),
     "--q-bits: invalid int value: 'four'": ("-q --q_bits four", None),
-    "--q_bits says how to quantise; give --quantize too": ("--q_bits 4", None),
-    "recipe 4bit says it; leave --q_bits out": ("--recipe 4bit --q_bits 8", None),
-    "recipe bf16 quantises nothing; leave --quantize out": ("-q --recipe bf16", None),
+    "q_bits says how to quantise; give quantize too": ("--q_bits 4", None),
+    "recipe 4bit says it; leave q_bits out": ("--recipe 4bit --q_bits 8", None),
+    "recipe bf16 quantises nothing; leave quantize out": ("-q --recipe bf16", None),
     "'bf16' is bfloat16; leave out": ("--recipe bf16 --dtype float32", None),
     "dtype is 'int8'; it must be": ("--dtype int8", None),
-    "layout is 'gguf'; it must be one of mlx-audio, mlx-voxcpm2": ("--layout gguf", None),
+    "layout is 'gguf'; it must be 'mlx-audio' or 'mlx-voxcpm2'": ("--layout gguf", None),
     "there is no flag --q_bit; did you mean --q_bits?": ("-q --q_bit 4", None),
     "source is quantised already; take the original": ("--recipe 4bit", quantised),
-    "is quantised already": ("", quantised),
+    "quantize and dequantize are both given": ("-q -d", quantised),
+    "is not quantised; leave dequantize out": ("--dequantize", None),
     "quantization must be an object, not 4; convert the model again": ("", no_object),
     "--recipe is empty; give it a value": ("--recipe=", None),
     "--q_mode is empty": ("-q --q-mode=", None),
     "--mlx_path is empty": ("--mlx_path=", None),
     "--q_bits/--q-bits: invalid int value: '3.5'": ("-q --q-bits 3.5", None),
-    "number of bits is 0; it must be a positive integer": ("-q --q_bits 0", None),
+    "q_bits is 0; it must be a whole number": ("-q --q_bits 0", None),
     "group size 7 is not supported": ("-q --q-group-size 7", None),
     "this is a VoxCPM 1.x checkpoint": ("", first_generation),
     "no config.json here; give the folder of a VoxCPM2 checkpoint": ("", no_checkpoint),
@@ -157,6 +160,58 @@ def test_a_converted_checkpoint_can_be_quantised(run_convert, exchange, tmp_path
     assert run_convert("--mlx_path", "6bit", "--recipe", "6bit", source="./bf16")[0] == 0
     direct = load_model(exchange, quantize="6bit")
     assert same(parameters(load_model("./6bit")), parameters(direct))
+
+
+def test_a_quantised_checkpoint_is_written_unquantised(run_convert, exchange):
+    assert run_convert("--mlx_path", "4bit", "--recipe", "4bit")[0] == 0
+    assert run_convert("--mlx_path", "full", "-d", source="./4bit")[0] == 0
+    config = json.loads(Path("full/config.json").read_text())
+    assert not {"quantization", "quantization_config"} & config.keys()
+    quantised, full = (
+        parameters(load_model(folder, dtype="bfloat16")) for folder in ("./4bit", "./full")
+    )
+    path = "base_lm.layers.0.mlp.down_proj"
+    parts = [quantised[f"{path}.{name}"] for name in ("weight", "scales", "biases")]
+    wanted = mx.dequantize(*parts, group_size=parts[0].shape[1] * 8 // parts[1].shape[1], bits=4)
+    assert mx.array_equal(full[f"{path}.weight"], wanted.astype(full[f"{path}.weight"].dtype))
+    assert not [name for name in full if name.endswith(".scales")]
+
+
+def test_a_quantised_checkpoint_of_mlx_audio_stays_quantised(run_convert, exchange, tmp_path):
+    source = shutil.copytree(exchange, tmp_path / "source")
+    quantised(source)
+    assert run_convert("--mlx_path", "new", source=source)[0] == 0
+    assert same(parameters(load_model("./new")), parameters(load_model(source)))
+
+
+MIXED = {"mixed_4_6": (4, 6), "mixed_3_6": (3, 6), "mixed_3_4": (3, 4), "mixed_2_6": (2, 6)}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_mlx_lms_mixed_recipes_have_their_bits(run_convert, name):
+    assert run_convert("--mlx-path", "new", "-q", "--quant-predicate", name)[0] == 0
+    entry = json.loads(Path("new/config.json").read_text())["quantization"]
+    down = entry["base_lm.layers.0.mlp.down_proj"]["bits"]
+    assert (entry["bits"], down) == MIXED[name]
+
+
+def test_python_takes_what_the_command_takes(exchange, tmp_path):
+    target = convert(exchange, tmp_path / "a", quantize=True, q_bits=8, q_group_size=32)
+    assert same(
+        parameters(load_model(target)),
+        parameters(load_model(exchange, quantize=Quantization(8, 32))),
+    )
+    known = inspect.signature(convert).parameters
+    settings = {action.dest for action in command.build_parser("x")._actions}
+    assert settings - {"help", "version", "cache_dir", "local_files_only"} <= {
+        *known,
+        "==SUPPRESS==",
+    }
+    with pytest.raises(TypeError, match="quant_predicate is recipe here"):
+        convert(exchange, tmp_path / "b", quant_predicate="8bit")
+    with pytest.raises(ValueError, match="q_bits says how to quantise"):
+        convert(exchange, tmp_path / "b", q_bits=8)
+    assert not (tmp_path / "b").exists()
 
 
 def test_a_file_size_limit_is_a_one_line_error(exchange, tmp_path):

@@ -134,7 +134,7 @@ def read_arguments(args: argparse.Namespace) -> GenerateArguments:
 def _typed_text(args: argparse.Namespace) -> str | None:
     """The text of the command line, as an argument or by its flag; None for another source."""
     if args.words is not None and args.text is not None:
-        raise ValueError("the text is given twice, as an argument and by --text; leave one out")
+        raise ValueError(f"{args.words!r} is given beside --text; leave one of the texts out")
     words = args.text if args.words is None else args.words
     return None if words == "-" else words
 

@@ -142,6 +142,17 @@ RECIPES = {
 }
 MODE_RECIPES = ("mxfp4", "mxfp8", "nvfp4")
 """Further recipes: floating-point formats of 4 or 8 bits, if this MLX has them."""
+MIXED_RECIPES = {
+    "mixed_4_6": RECIPES["4bit-down6-dit8"],
+    "mixed_3_6": Quantization(3, dit_bits=8, down_bits=6, encoder_bits=8),
+    "mixed_3_4": Quantization(3, dit_bits=8, down_bits=4, encoder_bits=8),
+    "mixed_2_6": Quantization(2, dit_bits=8, down_bits=6, encoder_bits=8),
+}
+"""mlx-lm's names: few bits for most layers of the language models, more for each `down_proj`.
+
+mlx-lm gives those also to `v_proj`, in a third of the layers. The diffusion transformer and the
+local encoder, which its models don't have, get 8. Below 4 bits the errors are not measured.
+"""
 
 
 def find_recipe(quantize: str | Quantization | None) -> Quantization | None:
@@ -150,6 +161,8 @@ def find_recipe(quantize: str | Quantization | None) -> Quantization | None:
         return quantize
     if quantize in MODE_RECIPES:
         return Quantization(mode=quantize)
+    if quantize in MIXED_RECIPES:
+        return MIXED_RECIPES[quantize]
     if not isinstance(quantize, str) or quantize not in RECIPES:
         known = ", ".join((*RECIPES, *MODE_RECIPES))
         raise ValueError(f"recipe is {quantize!r}; it must be one of {known}")
@@ -220,9 +233,12 @@ def dequantize_weights(weights: Weights, prefixes: tuple[str, ...], entry: dict)
     return result
 
 
+QUANTIZATION_NAMES = ("quantization", "quantization_config")
+
+
 def quantization_entry(data: dict) -> dict:
     """Quantisation settings in config.json, by either of its names; {} if there are none."""
-    entry = data.get("quantization") or data.get("quantization_config") or {}
+    entry = next((data[name] for name in QUANTIZATION_NAMES if data.get(name)), {})
     if not isinstance(entry, dict):
         raise ValueError(
             f"config.json: quantization must be an object, not {entry!r}; convert the model again"
