@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -14,13 +15,18 @@ from ..models.voxcpm2.lora import LoRASettings
 from ..schema import read_dataclass
 from ..training.config_file import read_config_file
 from ..training.options import TrainingOptions, TrainingSettings
+from ..training.peer_settings import own_settings, parsed, with_batch_tokens
+from .environment import add_hub_flags
 from .model_flags import DEFAULT_MODEL
+from .peer_flags import add_peer_flags
 from .shell import Parser, flag, run, stopped_by_signals
 
 if TYPE_CHECKING:
     from ..training.data import Lines
     from ..training.manifest_line import Problem
     from ..training.trainer import Step
+
+logger = logging.getLogger("mlx_voxcpm2")
 
 _DATA_FLAGS = ("model", "revision", "train", "validation", "validation_split")
 _NUMBER_FLAGS = {
@@ -38,19 +44,21 @@ _NUMBER_FLAGS = {
 def build_parser(prog: str | None = None) -> Parser:
     parser = Parser(
         prog=prog,
+        usage="%(prog)s --train FILE --output FOLDER [FLAG …]",
         description="Fine-tune VoxCPM2 on clips and their transcripts. The same command resumes an "
         "interrupted run. Flags override the same keys of --config.",
     )
     data = parser.add_argument_group("model and data")
     base = f"the model to fine-tune (default {DEFAULT_MODEL})"
-    flag(data, "model", "pretrained_path", metavar="PATH_OR_REPO", help=base)
+    flag(data, "model", metavar="PATH_OR_REPO", help=base)
     flag(data, "revision", help="branch, tag or commit of the hub repository")
     lines = 'JSON lines: {"audio": …, "text": …, "ref_audio": … (optional)}'
-    flag(data, "train", "train_manifest", metavar="PATH", help=lines)
-    flag(data, "validation", "val_manifest", metavar="PATH", help="manifest for validation")
+    # Without a path it is mlx-lm's switch, beside --data.
+    flag(data, "train", nargs="?", const=True, metavar="PATH", help=lines)
+    flag(data, "validation", metavar="PATH", help="manifest for validation")
     held_out = "fraction of --train to hold out instead (default 0)"
     flag(data, "validation_split", type=float, metavar="FRACTION", help=held_out)
-    flag(data, "output", "save_path", metavar="PATH", help="folder of the run")
+    flag(data, "output", metavar="PATH", help="folder of the run")
     flag(
         data,
         "check",
@@ -61,7 +69,7 @@ def build_parser(prog: str | None = None) -> Parser:
     target = training.add_mutually_exclusive_group()
     target.add_argument("--lora", action="store_true", help="train a LoRA adapter (default)")
     target.add_argument("--full", action="store_true", help="train all but the AudioVAE's weights")
-    yaml = "YAML file with any of the settings, also upstream's"
+    yaml = "YAML file with any of the settings, also upstream's or mlx-lm's"
     flag(training, "config", metavar="PATH", help=yaml)
     rank = f"rank of the adapter (default {LoRASettings.r})"
     flag(training, "lora_rank", type=int, metavar="N", help=rank)
@@ -73,7 +81,8 @@ def build_parser(prog: str | None = None) -> Parser:
     slower = "less memory, but slower (default off)"
     flag(training, "gradient_checkpointing", action="store_true", default=None, help=slower)
     flag(training, "verbose", action="store_true", help="log progress")
-    return parser
+    add_hub_flags(training)
+    return add_peer_flags(parser, "train")
 
 
 @dataclass(frozen=True)
@@ -92,7 +101,15 @@ class TrainCommand:
         data = read_config_file(args.config) if args.config else {}
         flags = (*_DATA_FLAGS, "output", "gradient_checkpointing", "precision", *_NUMBER_FLAGS)
         given = {name: getattr(args, name) for name in flags}
+        if given["train"] is True:
+            del given["train"]
+        theirs = {name: parsed(value) for name, value in args.peers.items()}
+        own, notes = own_settings(theirs)
+        for note in notes:
+            logger.warning(note)
+        data |= own
         data |= {name: value for name, value in given.items() if value is not None}
+        data = with_batch_tokens(data)
         for name in ("train", "output"):
             if not data.get(name) and not (name == "output" and args.check):
                 raise ValueError(f"--{name} is missing; --help lists the flags")

@@ -1,47 +1,37 @@
-"""Configuration of a training run in YAML, with upstream's keys or this package's."""
+"""Configuration of a training run in YAML, with this package's keys, upstream's or mlx-lm's."""
 
 from __future__ import annotations
 
+import logging
 import re
 
 from ..documents import read_text
 from ..errors import one_line
 from ..schema import check_plain
 
-# Upstream's keys without use here: clips are resampled and read ahead, and files written, without
-# settings.
-_UNUSED = {
-    "sample_rate",
-    "out_sample_rate",
-    "num_workers",
-    "tensorboard",
-    "config_path",
-    "hf_model_id",
-    "distribute",
-}
+from .peer_settings import own_settings
+
+logger = logging.getLogger("mlx_voxcpm2")
+
 _LONGEST = 2**16
 """Characters of a configuration."""
 _NESTED = re.compile(r"([\[{?-][ \t]*){33}")
-_RENAMED = {
-    "pretrained_path": "model",
-    "train_manifest": "train",
-    "val_manifest": "validation",
-    "save_path": "output",
-    "num_iters": "max_steps",
-}
 
 
 def read_config_file(path: str) -> dict:
-    """Settings by this package's names. Raises ValueError or FileNotFoundError, in one line."""
+    """Settings by this package's names; logs which keys have no effect.
+
+    Raises ValueError or FileNotFoundError, in one line.
+    """
     data = _read_yaml(path)
-    steps = {data.get(name) for name in ("num_iters", "max_steps")} - {None, 0}
-    if len(steps) > 1:
-        raise ValueError(f"{path}: num_iters and max_steps differ; leave one out")
-    settings = {}
-    for name, value in data.items():
-        if name in _UNUSED or value in ("", None) or (name == "max_steps" and not value):
-            continue
-        settings[_RENAMED.get(name, name)] = _parse_exponents(value)
+    try:
+        settings, notes = own_settings(
+            {str(name): _parse_exponents(value) for name, value in data.items()}
+        )
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    for note in notes:
+        logger.warning("%s: %s", path, note)
     if isinstance(lambdas := settings.get("lambdas"), dict):
         settings["lambdas"] = {str(k).removeprefix("loss/"): v for k, v in lambdas.items()}
     if "pretrained_path" in data and "lora" not in settings:
