@@ -24,7 +24,7 @@ from .model_flags import ModelChoice, add_model_flags, load
 from .peer_flags import add_peer_flags
 from .progress import SpeechBar
 from .setting_flags import add_setting_flags, read_settings, setting_values
-from .shell import Parser, flag, messages_on_success, run
+from .shell import Parser, flag, given_text, messages_on_success, run
 
 if TYPE_CHECKING:
     from ..model import VoxCPM2
@@ -62,6 +62,7 @@ def build_parser(prog: str | None = None) -> Parser:
     flag(texts, "input", required=True, metavar="PATH", help=lines)
     voice = parser.add_argument_group("voice of the lines that have none of their own")
     add_setting_flags(voice, VoiceInputs)
+    flag(voice, "prompt_file", metavar="PATH", help="UTF-8 file with prompt_text")
     output = parser.add_argument_group("output")
     folder = "folder of the audio; a file of the same name and other settings is replaced"
     flag(output, "output_dir", required=True, metavar="PATH", help=folder)
@@ -78,6 +79,7 @@ def read_arguments(args: argparse.Namespace) -> BatchArguments:
     """The dataclasses of the flags. Raises ValueError or FileNotFoundError, in one line."""
     check_integer("batch_size", args.batch_size, 1, None)
     given = setting_values(VoiceInputs, vars(args))
+    given["prompt_text"] = given_text("prompt_text", args.prompt_text, args.prompt_file)
     voice = {name: value for name, value in given.items() if value is not None}
     if "voice" in voice:
         VoiceInputs(**voice)  # raises what can't be combined; other fields the lines may complete

@@ -91,7 +91,7 @@ class OutputTargets:
         if not self.makes_folder or self.file is None:
             return None
         folder = Path(os.path.expanduser(self.file)).parent
-        return None if folder.exists() else folder
+        return None if folder.is_dir() else folder
 
     @property
     def name(self) -> str:

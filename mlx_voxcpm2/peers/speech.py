@@ -19,7 +19,7 @@ from .names import (
 )
 
 _NO_DENOISER = "there is no denoiser; clean the clip first"
-_FROM_ADAPTER = "is read from the adapter's lora_config.json"
+_FROM_ADAPTER = "it is read from the adapter's lora_config.json"
 _NO_SPEED = "VoxCPM2 has no such setting; describe the speed in --instruct"
 _ONE = ("1", "1.0")
 
@@ -65,13 +65,14 @@ OPTIONS = [
 _TIMESTAMPS = of_program(
     VOXCPM,
     refused(
-        "timestamps timestamp_strict",
+        "timestamps timestamp_strict timestamps_strict",
         "words are not aligned; give --subtitles FILE.srt for the times of the segments",
         has_value=False,
     ),
     refused(
         "timestamp_output timestamp_level timestamp_backend timestamp_model timestamp_language "
-        "timestamp_device",
+        "timestamp_device timestamps_output timestamps_level timestamps_model timestamps_language "
+        "timestamps_device",
         "words are not aligned; give --subtitles FILE.srt for the times of the segments",
     ),
 )

@@ -26,7 +26,7 @@ TRAIN = table(
         same(
             "batch_size grad_accum_steps learning_rate weight_decay warmup_steps max_steps "
             "max_batch_tokens max_grad_norm lambdas lora log_interval valid_interval save_interval "
-            "config"
+            "config verbose"
         ),
         alias("model", "pretrained_path"),
         alias("train", "train_manifest manifest -m"),
@@ -40,7 +40,8 @@ TRAIN = table(
         ),
         built_in("num_workers", "clips are read ahead in any case"),
         ignored("tensorboard", _LOG),
-        built_in("hf_model_id distribute", "lora_config.json names the --model in any case"),
+        built_in("hf_model_id", "lora_config.json names the --model in any case"),
+        built_in("distribute", "lora_config.json names the --model in any case", has_value=False),
         refused("max_samples", "all lines are checked; leave it out", neutral=("0",)),
     ),
     of_program(
