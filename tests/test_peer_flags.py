@@ -33,9 +33,6 @@ for release in ("2.0.3", "main"):
     COMMANDS |= {f"voxcpm {release} {name}": "generate" for name in ("design", "clone", "root")}
     COMMANDS |= {f"voxcpm {release} batch": "batch", f"voxcpm {release} validate": "train"}
 
-# Flags whose value must be a number or the like, or that exclude each other.
-VALUES = {"--normalize": [], "--port": ["80"]}
-
 
 @pytest.fixture(scope="module")
 def parsers():
@@ -61,8 +58,7 @@ NEEDED = {"batch": ["--input", "i", "--output_dir", "o"], "voice add": ["name"]}
 
 
 def parse(parser, command: str, *arguments: str):
-    needed = NEEDED.get(command, []) if "--input" not in arguments else []
-    return parser.parse_args([*needed, *arguments])
+    return parser.parse_args([*NEEDED.get(command, []), *arguments])
 
 
 def test_every_flag_of_theirs_has_an_outcome_that_the_parser_shows(parsers, capsys):

@@ -135,6 +135,8 @@ def flags() -> dict[str, set[str]]:
         "doctor": doctor.build_parser(),
         "benchmark": benchmark.build_parser(),
     }
+    for name, target in {"design": "generate", "clone": "generate", "validate": "train"}.items():
+        parsers[name] = parsers[target]  # voxcpm's names
     for action, parser in voice.build_parsers("voice")[1].items():
         parsers[f"voice {action}"] = parser
     return {name: set(parser._option_string_actions) for name, parser in parsers.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -62,6 +63,7 @@ class Parser(argparse.ArgumentParser):
         return f"there is no flag {name}{hint}"
 
     def error(self, message: str) -> NoReturn:
+        message = re.sub(r"(--\w[\w-]*)(/--?\w[\w-]*)+", r"\1", message)  # one spelling of several
         if ";" not in message:
             message += "; --help-all lists the flags" if self.common else "; --help lists the flags"
         self.exit(2, f"{self.prog}: {message}\n")

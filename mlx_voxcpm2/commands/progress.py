@@ -78,7 +78,7 @@ class SpeechBar:
             self._bar.set_description(what, refresh=False)
 
     def _total(self, seconds: float) -> float:
-        """Estimated seconds of all speech, not below those so far."""
+        """Estimated seconds of all speech, not below those so far, nor below 1."""
         letters, spoken = self._spoken
         rate = letters / spoken if letters and spoken else LETTERS_PER_SECOND
-        return max(self._letters / rate, seconds, 0.1)
+        return max(self._letters / rate, seconds, 1.0)
