@@ -200,7 +200,8 @@ def read_checkpoint(folder: Path, precision: Precision) -> Checkpoint:
     is_quantized = bool(entry) or has_scales(weights)
     if precision.needs_unquantized and is_quantized:
         raise ValueError(
-            f"{folder} is quantised already; take the original, such as {family.original}"
+            f"{folder} is quantised already; take the original, such as {family.original}, or "
+            "dequantise it by convert first"
         )
     if precision.dequantize:
         if not is_quantized:

@@ -50,6 +50,13 @@ class Parser(argparse.ArgumentParser):
                 self.error(str(error))
         return found, unknown
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            known = [str(each) for each in action.choices]
+            near = similar(str(value), known)
+            hint = f"did you mean {near}?" if near else f"it must be {' or '.join(known)}"
+            self.error(f"{value!r} is not known; {hint}")
+
     def _unknown(self, arguments: list[str]) -> str:
         """Message for arguments that the command does not have."""
         name = next((each for each in arguments if each.startswith("-")), None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from ..text.segments import spoken_length
@@ -21,7 +20,7 @@ _FORM = "{desc}{n:.1f} of about {total:.0f} s of speech |{bar:10}| {elapsed}, {r
 class SpeechBar:
     """Bar on standard error, if that is a terminal. Call it with the seconds of speech so far.
 
-    Log lines are written above it. Use it as a context manager, around all that may log.
+    Use it as a context manager around the work.
     """
 
     def __init__(self, text: str | None = None, letters: int = 0):
@@ -30,14 +29,12 @@ class SpeechBar:
         self._spoken = (0, 0.0)
         """Letters and seconds of the texts that are finished."""
         self._start = time.perf_counter()
-        self._stack = ExitStack()
         self._bar: tqdm | None = None
         self.first: float | None = None
         """Seconds until the first audio."""
 
     def __enter__(self) -> SpeechBar:
         from tqdm import tqdm
-        from tqdm.contrib.logging import logging_redirect_tqdm
 
         bar = tqdm(
             total=self._total(0.0),
@@ -47,14 +44,13 @@ class SpeechBar:
             leave=False,
             dynamic_ncols=True,
         )
-        self._bar = self._stack.enter_context(bar)
-        if not bar.disable:
-            self._stack.enter_context(logging_redirect_tqdm())
+        self._bar = bar
         self._start = time.perf_counter()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        if self._bar is not None:
+            self._bar.close()
 
     def __call__(self, seconds: float) -> None:
         if self.first is None:

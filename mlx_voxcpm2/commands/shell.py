@@ -130,8 +130,18 @@ def _announce(description: str) -> None:
     tqdm.write(f"{description} …", file=sys.stderr)
 
 
+class LinesAboveBars(logging.StreamHandler):
+    """Writes messages above the progress bars that are shown, as lines of their own."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if (tqdm := sys.modules.get("tqdm")) is None:  # no bar was shown yet
+            super().emit(record)
+        else:
+            tqdm.tqdm.write(self.format(record), file=self.stream)
+
+
 def _log_to_standard_error() -> None:
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(format="%(message)s", handlers=[LinesAboveBars(sys.stderr)])
     logging.getLogger("mlx_voxcpm2").setLevel(logging.WARNING)
 
 

@@ -157,7 +157,7 @@ def _lr_schedule(value: object, given: Mapping[str, Any], notes: list[str]) -> S
         )
     if arguments[1:]:
         notes.append("lr_schedule: the rate decays to 0 at the last step, whatever it names")
-    return {"learning_rate": arguments[0], "warmup_steps": schedule.get("warmup", 0)}
+    return {"learning_rate": parsed(arguments[0]), "warmup_steps": schedule.get("warmup", 0)}
 
 
 _TRANSLATIONS: dict[str, Callable[[object, Mapping[str, Any], list[str]], Settings]] = {
