@@ -27,6 +27,7 @@ _PURPOSES = {
     "app": "the web page",
     "benchmark": "the plot of `mlx-voxcpm2 benchmark`",
     "asr": "speech recognition, --verify",
+    "completion": "completion of commands in a shell",
     "normalize": "--normalize",
     "play": "--play",
     "server": "the server, mlx-audio",

@@ -8,7 +8,6 @@ import re
 from ..documents import read_text
 from ..errors import one_line
 from ..schema import check_plain
-
 from .peer_settings import own_settings
 
 logger = logging.getLogger("mlx_voxcpm2")
