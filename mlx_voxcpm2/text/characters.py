@@ -6,7 +6,16 @@ import re
 import unicodedata
 
 # Scripts in which a zero-width joiner or non-joiner between letters is part of the spelling.
-_JOINED = ("ARABIC", "DEVANAGARI", "BENGALI", "GURMUKHI", "GUJARATI", "ORIYA", "TAMIL", "TELUGU")
+_JOINED: tuple[str, ...] = (
+    "ARABIC",
+    "DEVANAGARI",
+    "BENGALI",
+    "GURMUKHI",
+    "GUJARATI",
+    "ORIYA",
+    "TAMIL",
+    "TELUGU",
+)
 _JOINED += ("KANNADA", "MALAYALAM", "SINHALA", "MONGOLIAN", "SYRIAC", "KHMER", "MYANMAR")
 _JOINERS = "\u200c\u200d"
 

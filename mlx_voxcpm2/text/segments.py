@@ -172,11 +172,11 @@ def _split_sentence(sentence: str, limit: int) -> list[_Part]:
 
 def _split_clause(clause: str, limit: int) -> list[_Part]:
     """Words of a clause, those that are too long cut between characters."""
-    words = []
+    words: list[str] = []
     for word in _WORD.split(clause):
         is_long = spoken_length(word) > limit // 8
         words += words_of(word) if is_long and has_no_spaces(word) else [word]
-    parts = []
+    parts: list[_Part] = []
     for run in _runs(words, limit // 8):
         if spoken_length(run.strip()) > limit:
             parts += [_Part(part, _CHARACTER_COST) for part in _cut(run, limit)]

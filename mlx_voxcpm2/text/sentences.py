@@ -31,7 +31,7 @@ def sentences(text: str, language: str | None = None) -> list[str]:
 
     code = re.split("[-_]", language.strip().lower())[0] if language else _language(text)
     found: list[str] = []
-    for sentence in sentencex.segment(code, text):
+    for sentence in sentencex.segment(code, text):  # pyright: ignore
         if found and _goes_on(found[-1], sentence, code if language or code != "en" else None):
             found[-1] += sentence
         else:
@@ -69,7 +69,7 @@ def _goes_on(before: str, after: str, language: str | None) -> bool:
 @cache
 def _patterns(language: str | None) -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
     """Patterns of the abbreviations at a text's end: inner, before numbers, at the end too."""
-    content = files(__package__).joinpath("abbreviations.tsv").read_text(encoding="utf-8")
+    content = files("mlx_voxcpm2.text").joinpath("abbreviations.tsv").read_text(encoding="utf-8")
     rows = [row.split("\t") for row in content.splitlines() if not row.startswith("#")]
     known = ("*", _SAME.get(language, language)) if language else None
     kinds: dict[str, set[str]] = {"inner": set(), "number": set(), "end": set()}

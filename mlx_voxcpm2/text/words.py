@@ -23,6 +23,7 @@ _SCRIPTS = {
     "ja": r"\p{Hiragana}\p{Katakana}ー々",
     "zh": r"\p{Han}\p{Bopomofo}",
 }
+
 # Syllables by their letters: what can't begin one stays with what is before it, and a vowel that is
 # written first with what is behind it.
 _SYLLABLES = (
@@ -55,10 +56,20 @@ def words_of(text: str) -> list[str]:
     scripts = ((code, _pattern(f"[{letters}]")) for code, letters in _SCRIPTS.items())
     language = next((code for code, letters in scripts if letters.search(text)), "en")
     # A line may break between any two Chinese characters, and a word before a comma.
-    ends = {end for _, end in WordBreaker(text, language).segments()}
-    ends &= {end for _, end in LineBreaker(text, language).segments()}
-    places = [0, *sorted(ends | {len(text)})]
-    return [text[start:end] for start, end in pairwise(places) if start < end]
+    breakers = (WordBreaker(text, language), LineBreaker(text, language))
+    words, lines = ({end for _, end in breaker.segments()} for breaker in breakers)
+    index = _index_of_units(text)
+    places = [0, *(index[end] for end in sorted(words & lines))]
+    return [text[start:end] for start, end in pairwise(places)]
+
+
+def _index_of_units(text: str) -> dict[int, int]:
+    """Index of each character by its place in UTF-16, in which ICU counts."""
+    units, index = 0, {0: 0}
+    for number, each in enumerate(text, 1):
+        units += 1 + (each > "\uffff")
+        index[units] = number
+    return index
 
 
 def characters_of(text: str) -> list[str]:

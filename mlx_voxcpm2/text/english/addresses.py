@@ -33,8 +33,9 @@ def _number(text: str) -> str:
 
 
 def _web(found: Match[str]) -> str:
-    address, end = re.fullmatch(r"(.*?)([.,;:!?]*)", found.group("rest")).groups()  # pyright: ignore
-    return _read_out(address.rstrip("/")) + end
+    rest = found.group("rest")
+    address = rest.rstrip(".,;:!?")
+    return _read_out(address.rstrip("/")) + rest[len(address) :]
 
 
 def _house(found: Match[str]) -> str:

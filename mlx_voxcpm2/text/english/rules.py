@@ -22,7 +22,7 @@ def apply_rules(rules: Iterable[Rule], text: str) -> str:
 
 def table(name: str) -> list[list[str]]:
     """Rows of a table beside this file, without those that begin with `#`."""
-    content = files(__package__).joinpath(f"{name}.tsv").read_text(encoding="utf-8")
+    content = files("mlx_voxcpm2.text.english").joinpath(f"{name}.tsv").read_text(encoding="utf-8")
     return [row.split("\t") for row in content.splitlines() if row and not row.startswith("#")]
 
 
