@@ -68,7 +68,9 @@ def _is_speakable(text: str, index: int) -> bool:
         return _is_spelling(text, index)
     if each in _BLANK or each == "\ufffd":
         return False
-    return each.isspace() or unicodedata.category(each)[0] != "C" or each == "\U000e007f"
+    category = unicodedata.category(each)
+    # Half of a surrogate pair is an error in the program that made the text: it is refused later.
+    return each.isspace() or category[0] != "C" or category == "Cs"
 
 
 def _is_spelling(text: str, index: int) -> bool:
