@@ -57,6 +57,7 @@ OPERATORS: list[Rule] = [
 ]
 
 SYMBOLS: list[Rule] = [
+    rule(r"(?<=meters) x (?=\w)|(?<=inches) x (?=\w)|(?<=feet) x (?=\w)", " by "),
     rule(r" ?± ?", " plus or minus "),
     rule(r"(?<=\w) *\+ +(?=\w)", " plus "),
     rule(r"(?<=[a-z])\+(?!\w)", " plus"),

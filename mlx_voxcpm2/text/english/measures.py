@@ -103,6 +103,15 @@ MEASURES: list[Rule] = [
         _measure,
     ),
     rule(
+        rf"(?P<before>times ten to the [a-z ]+?) (?P<unit>{_NAMES})"
+        rf"(?:/(?P<per>{_PER_NAMES}))?(?=[\s.,;)]|$)",
+        lambda found: (
+            f"{found['before']} {_UNITS[found['unit']][1]}"
+            + (f" per {_PER[found['per']]}" if found["per"] else "")
+        ),
+    ),
+    rule(rf"(?<=feet|ards|iles|nces|unds)\.(?= {_MEASURABLE}\b)", ""),
+    rule(
         rf"(?<=[a-z]) ?/ ?(?P<unit>{_PER_NAMES})\b(?!\w)|\bper (?P<name>{_NAMES})\b",
         lambda found: f" per {_PER[found['unit'] or found['name']]}",
     ),

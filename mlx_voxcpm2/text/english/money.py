@@ -11,7 +11,7 @@ from .rules import Rule, one_of, rule, table
 _CURRENCIES = {row[0]: row[1:] for row in table("currencies")}
 _CODES = one_of(each for each in _CURRENCIES if each.isalpha())
 _SYMBOLS = one_of(each for each in _CURRENCIES if not each.isalpha())
-_BEHIND = "[€£₽₺₴₫฿₪₩]"
+_BEHIND = "[$€£₽₺₴₫฿₪₩]"
 _LARGE = rf"(?:{GAP}?(?P<large>(?:hundred|thousand|million|billion|trillion))\b|" + (
     rf"{GAP}?(?P<short>bn|mn|tn|[kKMmBbTt])\b)?"
 )

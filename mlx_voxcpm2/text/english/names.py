@@ -54,6 +54,10 @@ def _century(found: Match[str]) -> str:
 
 ROMAN_NUMERALS: list[Rule] = [
     rule(
+        rf"\b(?P<kind>{one_of(_WORDS['number'])})\. ?(?=\d|[IVXLC]+\b)",
+        lambda found: f"{_WORDS['number'][found['kind']]} ",
+    ),
+    rule(
         rf"(?P<name>\b(?i:{one_of(_LABELS.split())})s?) "
         r"(?P<roman>[IVXLCDM]{2,}|[IVX]|[ivxl]{2,})"
         r"(?:(?P<between>\s?[-–—]\s?| and | or | to )(?P<last>[IVXLCDM]{2,}|[VX]))?(?![\w-])",
@@ -93,10 +97,6 @@ CODES: list[Rule] = [
         rf"\b(?P<kind>{one_of(_ROOMS.split())})\.? #?(?P<number>\d{{3,4}})(?P<letter>[A-Z])?\b"
         r"(?![,.]\d|-\d)",
         lambda found: f"{found['kind']} {paired(found['number'])} {found['letter'] or ''}".rstrip(),
-    ),
-    rule(
-        rf"\b(?P<kind>{one_of(_WORDS['number'])})\. ?(?=\d|[IVXLC]+\b)",
-        lambda found: f"{_WORDS['number'][found['kind']]} ",
     ),
     rule(r"(?<!\w)#(?=\d)", "number "),
     rule(r"\b(?P<letters>[A-Za-z]+)-?(?P<number>\d+)(?P<after>[A-Za-z]{1,2})?\b(?![.,]\d)", _code),

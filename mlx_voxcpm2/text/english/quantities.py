@@ -10,6 +10,7 @@ from .rules import Rule, one_of, rule, table
 
 _UNITS = {row[0]: row[1:] for row in table("units")} | {"in": ["inch", "inches"]}
 _UNITS |= {'"': ["inch", "inches"], "″": ["inch", "inches"], "′": ["foot", "feet"]}
+_COMMON = (12, 16, 32, 64, 100, 1000)
 _DENOMINATORS = {2: ("half", "halves"), 4: ("quarter", "quarters")}
 
 
@@ -33,9 +34,9 @@ def _mixed(whole: str | None, over: int, under: int, unit: str | None) -> str:
 def _fraction(found: Match[str]) -> str:
     over, under = int(found["over"]), int(found["under"])
     whole, unit = found["whole"], found["unit"]
-    if 0 < over < under and (under <= 10 or under in (12, 16, 20, 25, 32, 50, 64, 100, 1000)):
+    if 0 < over < under and (over == 1 or under <= 10 or under in _COMMON):
         return _mixed(whole, over, under, unit)
-    between = " " if over <= under or found.group() == "24/7" else " over "
+    between = " " if over <= under or over + under == 100 else " over "
     words = f"{cardinal(found['over'])}{between}{cardinal(found['under'])}"
     return " ".join(filter(None, [whole and cardinal(whole), words, unit and _UNITS[unit][1]]))
 
@@ -56,7 +57,7 @@ FRACTIONS: list[Rule] = [
     rule(r"(?<![\w./-])9/11(?![\w/])", "nine eleven"),
     rule(rf"(?<![\w.])(?:(?P<whole>\d+)[ -]?)?(?P<sign>[¼-¾⅐-⅞]){_UNIT}", _vulgar),
     rule(
-        r"(?<![\w./$£€,-])(?:(?P<whole>\d+)[ -])?(?P<over>\d+)[/⁄](?P<under>\d+)(?:ths?)?"
+        r"(?<![\w./$£€,-])(?:(?P<whole>\d+)[ -])?(?P<over>\d+)[/⁄](?P<under>\d+)(?:ths?|rds?|nds?)?"
         rf"(?![\w/]|[.,]\d){_UNIT}",
         _fraction,
     ),
@@ -113,6 +114,7 @@ NUMBERS: list[Rule] = [
         rf"(?<![\w)])[-−](?P<number>{NUMBER})(?!\w)",
         lambda found: f"minus {cardinal(found['number'])}",
     ),
+    rule(r"(?<=\d),(?=\d)(?!\d{3}(?!\d))", ", "),
     rule(rf"(?<![\w.])(?:{NUMBER})(?!\w)(?!\.\d)", lambda found: cardinal(found.group())),
     rule(r"(?<=[A-Za-z])\d+", lambda found: f" {cardinal(found.group())} "),
     rule(r"\d+(?:\.\d+)?(?=\w)", lambda found: f"{cardinal(found.group())} "),

@@ -19,6 +19,11 @@ DECADES: list[Rule] = [
         lambda found: found["before"] + decade(found["tens"]),
     ),
     rule(
+        r"(?P<before>\b(?i:the) (?!last|first|next|final|other)[a-z]+ )(?P<tens>[2-9]0)s\b",
+        lambda found: found["before"] + decade(found["tens"]),
+    ),
+    rule(r"(?<=\bthe )(?P<tens>[1-9]00)s\b", lambda found: decade(found["tens"])),
+    rule(
         rf"(?P<before>(?:ies|tens|hundreds|thousands)(?:,? (?:and|or|to|into) |, |\s?[-–—]\s?)"
         rf"(?:early |late |mid-)?){_DECADE}",
         lambda found: re.sub("[-–—] ?$", " to ", found["before"]) + decade(found["tens"]),
