@@ -7,6 +7,7 @@ from conftest import relative_error
 
 from mlx_voxcpm2 import GenerationOptions
 from mlx_voxcpm2.long_form.cache import SegmentCache
+from mlx_voxcpm2.long_form.cues import Cue
 from mlx_voxcpm2.long_form.joiner import SegmentJoiner
 from mlx_voxcpm2.long_form.speak import speak_long
 from mlx_voxcpm2.long_form.subtitles import subtitles
@@ -206,7 +207,7 @@ def test_a_long_text_warns_once_of_a_poor_clip(released, caplog):
 
 
 def test_subtitles_have_the_times_of_the_segments():
-    cues = [("One & two.", 0.0, 1.25), ("Three.", 3599.9996, 3661.5)]
+    cues = [Cue("One & two.", 0.0, 1.25), Cue("Three.", 3599.9996, 3661.5)]
     assert subtitles(cues, ".srt") == (
         "1\n00:00:00,000 --> 00:00:01,250\nOne & two.\n\n2\n01:00:00,000 --> 01:01:01,500\nThree.\n"
     )

@@ -27,8 +27,9 @@ def one_space(text: str) -> str:
     return " ".join(text.split())
 
 
-@pytest.mark.parametrize("text", OFFICIAL)
-def test_normalized_texts_are_the_official_packages(text):
+@pytest.mark.parametrize("text", [each for each in OFFICIAL if language_of(each) == "zh"])
+def test_chinese_texts_are_the_official_packages(text):
+    """Its English differs on purpose, see `benchmarks/normalization`."""
     assert one_space(normalized(text)) == one_space(OFFICIAL[text])
 
 
@@ -82,11 +83,53 @@ def test_other_languages_keep_their_numbers_with_a_warning(caplog):
         assert normalized("Он платит **5** рублей") == "Он платит 5 рублей"
         assert "English, Chinese, Japanese" in caplog.text
         caplog.clear()
-        assert normalized("Er zahlt 5 Euro", "de-AT") == "Er zahlt 5 Euro"
+        assert normalized("Er zahlt 5 Euro", "xx") == "Er zahlt 5 Euro"
         assert len(caplog.records) == 1
         caplog.clear()
         normalized("Без цифр {ni3}")
         assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "spoken"),
+    [
+        (
+            "de",
+            "Er zahlt 5 Euro, 20 % und 1.234,5 km.",
+            "Er zahlt fünf Euro, zwanzig Prozent und "
+            "eintausendzweihundertvierunddreißig Komma fünf Kilometer.",
+        ),
+        (
+            "de-AT",
+            "Das war 1995: 3,50 €.",
+            "Das war neunzehnhundertfünfundneunzig: drei Euro fünfzig.",
+        ),
+        ("fr", "Il a 71 ans et 5 €.", "Il a soixante-et-onze ans et cinq euros."),
+        (
+            "es",
+            "Pagó 1.234,5; el 20 %.",
+            "Pagó mil doscientos treinta y cuatro coma cinco; el veinte por ciento.",
+        ),
+        ("ru", "Он платит 5 рублей.", "Он платит пять рублей."),
+        ("th", "ราคา 25 บาท", "ราคา ยี่สิบห้า บาท"),
+    ],
+)
+def test_numbers_of_a_named_language_are_in_its_words(language, text, spoken):
+    assert normalized(text, language) == spoken
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("de", "Am 3. Mai um 10:30 kam Nr. 007, 5-jährig."),
+        ("de", "Er sah 1 Frau."),
+        ("fr", "Le 1er et le 2e."),
+        ("es", "Vinieron 21 mujeres."),
+        ("ru", "Он читал 2 книги."),
+    ],
+)
+def test_numbers_whose_form_depends_on_their_sentence_stay(language, text):
+    assert normalized(text, language) == text
 
 
 def test_normalization_needs_no_network(monkeypatch):
@@ -150,7 +193,7 @@ def test_the_command_speaks_numbers_as_words(released, tmp_path, monkeypatch, ca
 
     assert run("--text", "I have 5.", "--normalize", "--output", "a.wav") == 0
     assert run("--text", "I have five.", "--output", "b.wav") == 0
-    assert run("--text", "I have 5.", "--normalize", "--language", "de", "--output", "c.wav") == 0
+    assert run("--text", "I have 5.", "--normalize", "--language", "xx", "--output", "c.wav") == 0
     assert run("--text", "I have 5.", "--output", "d.wav") == 0
     first, second, third, fourth = (Path(f"{name}.wav").read_bytes() for name in "abcd")
     assert first == second != third == fourth

@@ -67,9 +67,10 @@ DEFAULTS = {
     RecogniserChoice: {
         "transcribe": False,
         "verify": False,
+        "timestamps": False,
         "asr_model": None,
         "language": None,
-        "uses": ("transcribe", "verify"),
+        "uses": ("transcribe", "verify", "timestamps"),
     },
     AddArguments: {"description": "", "as_is": False, "overwrite": False},
     ServeArguments: {

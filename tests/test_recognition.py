@@ -19,7 +19,7 @@ from mlx_voxcpm2.audio.reading import read_audio
 from mlx_voxcpm2.commands import batch as batch_command
 from mlx_voxcpm2.commands import generate
 from mlx_voxcpm2.recognition import recogniser as recognition
-from mlx_voxcpm2.recognition.recogniser import DEFAULT_RECOGNISER, load_recogniser
+from mlx_voxcpm2.recognition.recogniser import DEFAULT_RECOGNISER, load_recogniser, load_word_timer
 
 QUICK = ["--inference_timesteps", "2", "--max_tokens", "3", "--seed", "7"]
 
@@ -221,6 +221,24 @@ def test_a_recogniser_gives_the_transcript_of_mlx_audio(whisper, speech):
     heard = load_recogniser(whisper)(*speech)
     wanted = load_model(whisper).generate(mx.array(read_audio(speech, 16000))).text.strip()
     assert heard == wanted and heard
+
+
+def test_a_recogniser_gives_the_times_of_words_of_mlx_audio(whisper, speech):
+    from mlx_audio.stt.utils import load_model
+
+    audio = mx.array(read_audio(speech, 16000))
+    segments = load_model(whisper).generate(audio, word_timestamps=True).segments
+    wanted = [(word["word"], word["start"]) for each in segments for word in each["words"]]
+    words = load_word_timer(whisper)(*speech)
+    assert [(word.text, word.start) for word in words] == wanted
+    assert all(0 <= word.start <= word.end for word in words)
+
+
+def test_a_recogniser_without_times_of_words_is_one_line(monkeypatch):
+    ears = SimpleNamespace(generate=lambda audio: SimpleNamespace(text="Hi", segments=None))
+    monkeypatch.setattr(recognition, "_loaded", lambda name: ears)
+    with pytest.raises(ValueError, match="ears: this recogniser gives no times of words"):
+        load_word_timer("ears")(np.zeros(16000, np.float32), 16000)
 
 
 def test_a_recogniser_comes_from_the_hub_as_models_do(whisper, speech, tmp_path):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..audio.reading import AudioSource
     from ..recognition.recogniser import Recogniser
     from ..recognition.verification import Verification
+    from ..recognition.word_times import WordTimer
 
 logger = logging.getLogger("mlx_voxcpm2")
 
@@ -39,6 +40,9 @@ class RecogniserChoice:
     verify: bool = setting(
         False, "switch", "check all speech by a recogniser; generate again what it misunderstands"
     )
+    timestamps: bool = setting(
+        False, "switch", "take the subtitles' times, of each word, from a recogniser"
+    )
     asr_model: str | None = setting(
         None,
         "text",
@@ -49,8 +53,8 @@ class RecogniserChoice:
     language: str | None = None
     limits: Mapping[str, Any] = field(default_factory=dict)
     """Settings of `Verification`."""
-    uses: tuple[str, ...] = ("transcribe", "verify")
-    """Flags of the two that the command offers."""
+    uses: tuple[str, ...] = ("transcribe", "verify", "timestamps")
+    """Flags among these that the command offers."""
 
     def __post_init__(self):
         from ..recognition.recogniser import check_recognition_installed
@@ -65,11 +69,12 @@ class RecogniserChoice:
             check_recogniser_name(self.asr_model)
         if self.verify:
             check_values(Verification, self.limits, _PREFIX)
+        if self.verify or self.timestamps:
             check_recognition_installed()
 
     @property
     def is_used(self) -> bool:
-        return self.transcribe or self.verify
+        return self.transcribe or self.verify or self.timestamps
 
     def transcribes(self, clip: object, prompt_text: str | None) -> bool:
         """Whether the recogniser has to transcribe a clip: never if its transcript is given.
@@ -89,6 +94,14 @@ class RecogniserChoice:
         from ..recognition.recogniser import DEFAULT_RECOGNISER, load_recogniser
 
         return load_recogniser(self.asr_model or DEFAULT_RECOGNISER, self.language)
+
+    def load_word_timer(self) -> WordTimer | None:
+        """Recogniser that gives the times of words; None if none is asked for."""
+        from ..recognition.recogniser import DEFAULT_RECOGNISER, load_word_timer
+
+        if not self.timestamps:
+            return None
+        return load_word_timer(self.asr_model or DEFAULT_RECOGNISER, self.language)
 
     def verification(self, recogniser: Recogniser | None = None) -> Verification | None:
         """How speech is checked; None if it is not. recogniser: the one that is loaded already."""
@@ -115,6 +128,11 @@ def add_transcribe_flags(parser: Parser) -> None:
     add_setting_flags(heading, RecogniserChoice, ["transcribe", "asr_model"])
 
 
+def add_timestamps_flag(parser: Parser) -> None:
+    heading = parser.add_argument_group("times of the subtitles (needs the extra asr)")
+    add_setting_flags(heading, RecogniserChoice, ["timestamps"])
+
+
 def add_verify_flags(parser: Parser, has_asr_model: bool = False) -> None:
     """Add --verify and its settings. has_asr_model: whether the parser has that flag already."""
     from ..recognition.verification import Verification
@@ -136,7 +154,7 @@ def read_recogniser(args: argparse.Namespace) -> RecogniserChoice:
         args,
         language=flags.get("language"),
         limits=setting_values(Verification, flags, _PREFIX),
-        uses=tuple(name for name in ("transcribe", "verify") if name in flags),
+        uses=tuple(name for name in ("transcribe", "verify", "timestamps") if name in flags),
     )
 
 

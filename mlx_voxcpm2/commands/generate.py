@@ -48,7 +48,8 @@ def _generate(arguments: GenerateArguments) -> None:
         if plan is None:
             speech = ShortText(model, arguments, verify)
         else:
-            speech = LongText(model, plan, arguments, verify)
+            timer = recogniser.load_word_timer()
+            speech = LongText(model, plan, arguments, verify, timer)
     sample = speech.write()
     if targets.save_voice is not None:
         file = save_voice(model, sample, arguments.voice.instruct, targets.save_voice)

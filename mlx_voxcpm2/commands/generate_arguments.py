@@ -12,7 +12,13 @@ from ..text.normalization import normalized
 from ..text.segments import SEGMENT_LENGTH
 from ..text.spoken import check_text
 from ..voices.inputs import VoiceInputs
-from .asr_flags import RecogniserChoice, add_transcribe_flags, add_verify_flags, read_recogniser
+from .asr_flags import (
+    RecogniserChoice,
+    add_timestamps_flag,
+    add_transcribe_flags,
+    add_verify_flags,
+    read_recogniser,
+)
 from .model_flags import ModelChoice, add_model_flags
 from .output import OutputTargets
 from .peer_flags import add_peer_flags
@@ -78,6 +84,7 @@ def build_parser(prog: str | None = None) -> Parser:
     add_model_flags(parser)
     add_transcribe_flags(parser)
     add_verify_flags(parser, has_asr_model=True)
+    add_timestamps_flag(parser)
     parser.set_defaults(makes_folder=False)
     return add_peer_flags(parser, "generate")
 
@@ -121,6 +128,8 @@ def read_arguments(args: argparse.Namespace) -> GenerateArguments:
         length = 0 if args.stream or args.play else SEGMENT_LENGTH
     long_form = read_settings(LongFormOptions, args, segment_length=length)
     targets = read_settings(OutputTargets, args, makes_folder=args.makes_folder)
+    if recogniser.timestamps and targets.subtitles is None:
+        raise ValueError("--timestamps is given without subtitles; add --subtitles FILE")
     voice, lacks_transcript = read_voice(args, recogniser)
     model = read_settings(ModelChoice, args)
     text = given_text("text", _typed_text(args), args.text_file)

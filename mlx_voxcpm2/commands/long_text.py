@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..long_form.cache import SegmentCache
+    from ..long_form.cues import Cue
     from ..long_form.speak import SpokenSegment
     from ..model import VoxCPM2
     from ..recognition.verification import Verification
+    from ..recognition.word_times import WordTimer
     from ..text.segments import Segment
     from .generate_arguments import GenerateArguments
 
@@ -62,14 +64,20 @@ class LongText:
         plan: LongTextPlan,
         arguments: GenerateArguments,
         verify: Verification | None,
+        word_timer: WordTimer | None = None,
     ):
-        """Raises what `speak_long` raises."""
+        """word_timer: tells when the words of the subtitles are spoken; None for the pauses' times.
+
+        Raises what `speak_long` raises.
+        """
         from ..long_form.speak import speak_long
         from ..text.segments import anchor_of
 
         self.segments, self.cache = plan.segments, plan.cache
         self.targets, options = arguments.targets, arguments.options
         self.sample_rate = model.sample_rate
+        self._language, self._word_timer = arguments.long_form.language, word_timer
+        self._cues: list[Cue] = []
         if options.seed is None and self.cache is not None:
             options = replace(options, seed=self.cache.seed())
         options = options.with_seed()
@@ -100,8 +108,7 @@ class LongText:
         with self.targets.open(self.sample_rate) as write:
             written = self._write_segments(write)
         if self.targets.subtitles is not None:
-            lines = ((segment.text, segment.start, segment.end) for segment in written)
-            write_subtitles(self.targets.subtitles, lines)
+            write_subtitles(self.targets.subtitles, self._cues)
         if self.cache is not None:
             self.cache.remove()
         _report(written, self.targets.name, time.perf_counter() - begin, self.seed)
@@ -114,11 +121,15 @@ class LongText:
 
         total = sum(bool(segment.text) for segment in self.segments)
         written: list[SpokenSegment] = []
+        samples = 0
         try:
             with self._bar:
                 self._bar.describe(f"0 of {total} segments")
                 for segment in self._spoken:
                     self._write_segment(segment, write)
+                    if self.targets.subtitles is not None and segment.text:
+                        self._cues += self._cues_of(segment, samples)
+                    samples += len(segment.audio)
                     if segment.text:
                         self._count(segment)
                         written.append(replace(segment, audio=np.zeros(0)))
@@ -136,6 +147,21 @@ class LongText:
             self._bar.leave_out(segment.text)
         else:
             self._bar.finish(segment.text, segment.end - segment.start)
+
+    def _cues_of(self, segment: SpokenSegment, position: int) -> list[Cue]:
+        """Subtitles of a segment. position: index of its first sample in the whole.
+
+        With a crossfade, the end of its speech comes with the next segment's audio.
+        """
+        from ..long_form.cues import cues_of
+
+        rate = segment.sample_rate
+        begin = max(0, round(segment.start * rate) - position)
+        speech = segment.audio[begin : round(segment.end * rate) - position]
+        words = self._word_timer(speech, rate) if self._word_timer and len(speech) else []
+        return cues_of(
+            segment.text, speech, rate, segment.start, language=self._language, words=words
+        )
 
     def _write_segment(self, segment: SpokenSegment, write: Callable[[np.ndarray], None]) -> None:
         if len(segment.audio):

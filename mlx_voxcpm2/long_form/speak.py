@@ -16,7 +16,7 @@ import numpy as np
 from ..speech.keywords import SpeechKeywords, merged_options, split_keywords, with_keywords
 from ..speech.options import GenerationOptions
 from ..speech.results import FinishReason
-from ..text.normalization import normalized
+from ..text.normalization import language_of, normalized
 from ..text.segments import Segment, split_text
 from ..voices.inputs import VoiceInputs
 from .cache import SegmentCache
@@ -94,8 +94,9 @@ def speak_long(
     )
     options = merged_options(options, sampling)
     long_form = LongFormOptions(**long)
-    if isinstance(text, str) and options.normalize:  # before it is split: words are longer
-        text = normalized(text, options.language or long_form.language)
+    language = options.language or long_form.language
+    if options.normalize:
+        text = _normalized(text, language)
         options = replace(options, normalize=False)
     segments = list(text) if not isinstance(text, str) else _split(text, long_form)
     if not any(segment.text for segment in segments):
@@ -106,6 +107,20 @@ def speak_long(
     reader = SegmentReader(model, segments, voice, options, long_form, cache, progress, verify)
     joiner = SegmentJoiner(model.sample_rate, long_form.crossfade, long_form.match_level)
     return _joined(segments, reader, joiner)
+
+
+def _normalized(text: str | Sequence[Segment], language: str | None) -> str | Sequence[Segment]:
+    """A text in words, before it is split, since words are longer; or its segments in words.
+
+    All segments are read in one language, as the whole text would be.
+    """
+    if isinstance(text, str):
+        return normalized(text, language)
+    language = language or language_of(" ".join(segment.text for segment in text))
+    return [
+        replace(segment, text=normalized(segment.text, language)) if segment.text else segment
+        for segment in text
+    ]
 
 
 def _split(text: str, options: LongFormOptions) -> list[Segment]:

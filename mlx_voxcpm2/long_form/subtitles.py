@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import html
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import one_line
 from ..file_names import check_file_name
 from ..files import atomic_write
+from .cues import Cue
 
 FORMATS = (".srt", ".vtt")
-
-Cue = tuple[str, float, float]
-"""Text, start and end in seconds."""
 
 
 def check_subtitles(path: str | Path) -> Path:
@@ -34,12 +33,12 @@ def subtitles(cues: Iterable[Cue], suffix: str) -> str:
     """Content of a subtitle file with this suffix."""
     is_vtt = suffix.lower() == ".vtt"
     blocks = ["WEBVTT"] if is_vtt else []
-    for number, (text, start, end) in enumerate(cues, 1):
-        times = f"{_clock(start)} --> {_clock(end)}"
+    for number, cue in enumerate(cues, 1):
+        times = f"{_clock(cue.start)} --> {_clock(cue.end)}"
         if is_vtt:
-            blocks.append(f"{times.replace(',', '.')}\n{html.escape(text, quote=False)}")
+            blocks.append(f"{times.replace(',', '.')}\n{_timed_text(cue)}")
         else:
-            blocks.append(f"{number}\n{times}\n{text}")
+            blocks.append(f"{number}\n{times}\n{cue.text}")
     return "\n\n".join(blocks) + "\n"
 
 
@@ -52,6 +51,18 @@ def write_subtitles(path: str | Path, cues: Iterable[Cue]) -> None:
         raise type(error)(
             f"subtitles: {str(file)!r} cannot be written ({one_line(error)}); write elsewhere"
         ) from None
+
+
+def _timed_text(cue: Cue) -> str:
+    """Text of a WebVTT cue, with the time of each word but the first in front of it."""
+    pieces = re.split(r"(\s+)", cue.text)
+    if len(cue.words) != len(pieces[::2]):
+        return html.escape(cue.text, quote=False)
+    words = [html.escape(piece, quote=False) for piece in pieces]
+    for number, word in enumerate(cue.words[1:], 1):
+        if cue.start < word.start < cue.end:
+            words[2 * number] = f"<{_clock(word.start).replace(',', '.')}>{words[2 * number]}"
+    return "".join(words)
 
 
 def _clock(seconds: float) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 from ..audio.reading import read_audio
 from ..errors import one_line
 from ..weights.hub import find_recogniser
+from .word_times import WordTime, WordTimer, words_in
 
 if TYPE_CHECKING:
     from ..audio.reading import AudioSource
@@ -44,35 +45,63 @@ def load_recogniser(
     Raises ValueError if the extra `asr` is missing or nothing can be loaded from there, and
     FileNotFoundError if it does not exist.
     """
+    return _recogniser(_loaded(path_or_repo), str(path_or_repo), language)
+
+
+def load_word_timer(
+    path_or_repo: str | Path = DEFAULT_RECOGNISER, language: str | None = None
+) -> WordTimer:
+    """Load a recogniser that tells when each word is spoken, such as Whisper.
+
+    Arguments and errors: see `load_recogniser`. The result raises ValueError if the recogniser has
+    no times of words.
+    """
+    model, name = _loaded(path_or_repo), str(path_or_repo)
+    known = inspect.signature(model.generate).parameters
+    options = {"word_timestamps": True} if "word_timestamps" in known else {}
+
+    def time_words(audio: np.ndarray, sample_rate: int) -> list[WordTime]:
+        words = words_in(_generated(model, name, language, audio, sample_rate, **options))
+        if words is None:
+            raise ValueError(f"{name}: this recogniser gives no times of words; give another")
+        return words
+
+    return time_words
+
+
+def _loaded(path_or_repo: str | Path) -> Any:
+    """A model of mlx-audio."""
     check_recognition_installed()
     folder = find_recogniser(path_or_repo)
     from mlx_audio.stt.utils import load_model
 
     try:
-        model = load_model(folder)
+        return load_model(folder)
     except Exception as error:  # its own, of the file system, of transformers
         raise ValueError(
             f"{path_or_repo}: no recogniser that mlx-audio loads ({one_line(error)}); give another"
         ) from None
-    return _recogniser(model, str(path_or_repo), language)
 
 
 def _recogniser(model: Any, name: str, language: str | None) -> Recogniser:
+    return lambda audio, rate: _generated(model, name, language, audio, rate).text.strip()
+
+
+def _generated(
+    model: Any, name: str, language: str | None, audio: np.ndarray, sample_rate: int, **options: Any
+) -> Any:
+    """Output of a model of mlx-audio. Raises ValueError if it fails."""
     import mlx.core as mx
 
-    takes_language = "language" in inspect.signature(model.generate).parameters
-    options = {"language": re.split("[-_]", language)[0]} if language and takes_language else {}
-
-    def transcribe(audio: np.ndarray, sample_rate: int) -> str:
-        audio = read_audio((audio, sample_rate), RATE, "speech")
-        try:
-            return model.generate(mx.array(audio), **options).text.strip()
-        except Exception as error:
-            raise ValueError(
-                f"{name}: the recogniser fails ({one_line(error)}); give another"
-            ) from None
-
-    return transcribe
+    if language and "language" in inspect.signature(model.generate).parameters:
+        options["language"] = re.split("[-_]", language)[0]
+    audio = read_audio((audio, sample_rate), RATE, "speech")
+    try:
+        return model.generate(mx.array(audio), **options)
+    except Exception as error:
+        raise ValueError(
+            f"{name}: the recogniser fails ({one_line(error)}); give another"
+        ) from None
 
 
 def transcript_of(audio: AudioSource, recogniser: Recogniser, name: str = "prompt_audio") -> str:

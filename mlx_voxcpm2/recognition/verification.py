@@ -16,7 +16,14 @@ import numpy as np
 from ..settings import check_values, setting
 from ..speech.generation import Progress, whole_results
 from ..speech.results import GenerationResult
-from ..text.normalization import INSTRUCTION, LANGUAGES, MARK, language_of, normalized
+from ..text.normalization import (
+    INSTRUCTION,
+    LANGUAGES,
+    MARK,
+    is_normalize_installed,
+    language_of,
+    normalized,
+)
 from .recogniser import Recogniser
 
 if TYPE_CHECKING:
@@ -153,7 +160,7 @@ def _simplified(text: str) -> str:
 
 def _words(text: str, language: str | None) -> list[str]:
     """Words in lower case without punctuation; characters in scripts without spaces."""
-    if language in LANGUAGES and find_spec("wetext") and find_spec("regex"):
+    if language in LANGUAGES and is_normalize_installed():
         text = normalized(text, language)
         text = _simplified(text) if language == "zh" else text
     found: str = ""

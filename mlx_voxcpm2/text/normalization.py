@@ -1,17 +1,24 @@
-"""Text normalization: numbers, dates, units and Markdown -> the words that are spoken for them.
+"""Text normalization: numbers, dates and units -> the words that are spoken for them.
 
-By the library wetext, with upstream's cleaning (utils/text_normalize.py). Unlike upstream, marks
-for the model are left alone, text that wetext can't read is neither an error nor lost, Japanese is
-read as Japanese, and no language as another.
+English is read by the rules of `text/english`, Chinese and Japanese by the library wetext with
+upstream's cleaning (utils/text_normalize.py), numbers of other languages by Unicode's spell-out
+rules. Unlike upstream, marks for the model are left alone, and no text is lost.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import re
 import unicodedata
 from collections.abc import Callable
 from functools import cache
+
+from .characters import cleaned, speakable, with_line_ends
+from .english import spoken_english
+from .markup import paragraphs, without_markup
+from .number_words import LANGUAGES as NUMBER_LANGUAGES
+from .other_languages import with_number_words
 
 logger = logging.getLogger("mlx_voxcpm2")
 
@@ -22,33 +29,14 @@ LANGUAGES = {"en": "English", "zh": "Chinese", "ja": "Japanese"}
 
 # {ni3}, {HH AH0 L OW1}, [pause:0.8], [laughing]: meant for the model or for `segments`.
 MARK = re.compile(r"(\{[^{}\n]*\}|\[\s*[A-Za-z][^\[\]\n]*\])")
-_PARAGRAPH = re.compile(r"\n\s*\n")
 
-_MARKDOWN = [
-    (re.compile(r"```.*?```", re.DOTALL), ""),
-    (re.compile(r"`([^`\n]*)`"), r"\1"),
-    (re.compile(r"!\[[^\]]*\]\([^)]+\)"), ""),
-    (re.compile(r"\[([^\]]+)\]\([^)]+\)"), r"\1"),
-    (re.compile(r"</?[A-Za-z][^<>]*>"), ""),
-    (re.compile(r"^[ \t]*#{1,6}[ \t]+", re.MULTILINE), ""),
-    (re.compile(r"^[ \t]*[-*+][ \t]+", re.MULTILINE), ""),
-    (re.compile(r"(?<![\w*])(\*{1,3})(?=[^\s*])([^*\n]+?)(?<=\S)\1(?![\w*])"), r"\2"),
-    (re.compile(r"(?<!\w)(_{1,3})(?=[^\s_])([^_\n]+?)(?<=\S)\1(?!\w)"), r"\2"),
-]
 _QUOTES = str.maketrans("“”", '""')
 _WIDE = str.maketrans("％＄＋", "%$+")
 
 # wetext puts a backslash before these.
 _ESCAPED = re.compile(r'(["\\]+)')
-# English fails at digits beside what it does not know, such as "5²".
-_DIGIT_EDGE = re.compile(r"(?<=[0-9])(?=[^\x00-\x7f])|(?<=[^\x00-\x7f])(?=[0-9])")
-
-# "2½" is two and a half.
-_FRACTION = re.compile(r"(?<=[0-9])(?=[¼-¾⅐-⅞])")
 
 _LEFT_OVER = {
-    "en": {"²": " squared", "³": " cubed", "≈": " approximately "}
-    | {"<": " less than ", ">": " greater than "},
     "zh": {"²": "平方", "³": "立方", "√": "根号", "≈": "约等于", "<": "小于"}
     | dict.fromkeys("（）【】", " ")
     | {"——": " ", "`": ""},
@@ -56,42 +44,49 @@ _LEFT_OVER = {
 }
 
 
+def is_normalize_installed() -> bool:
+    """Whether the libraries of the extra `normalize` are there."""
+    return all(map(importlib.util.find_spec, ("icu4py", "wetext", "regex")))
+
+
 def check_normalize(normalize: bool | str) -> None:
     """Raise ValueError for an invalid setting, or if the library is missing."""
     if not isinstance(normalize, bool | str) or normalize == "":
         raise ValueError(f"normalize is {normalize!r}; it must be true, false or a language's code")
-    if not normalize:
-        return
-    from importlib.util import find_spec
-
-    if not all(map(find_spec, ("wetext", "regex"))):
+    if normalize and not is_normalize_installed():
         raise ValueError(
-            "normalize needs the library wetext; install 'mlx-voxcpm2[normalize]', or leave it out"
+            "normalize needs the libraries wetext and icu4py; install 'mlx-voxcpm2[normalize]', or "
+            "leave it out"
         )
 
 
 def normalized(text: str, language: str | None = None) -> str:
     """Text in words: "$5" -> "five dollars"; without Markdown, HTML tags and emoji.
 
-    Paragraphs, `{…}`, `[pause:…]` and the like, and an instruction in parentheses at the beginning
-    are left alone. language: "en", "zh" or "ja"; None detects it by the script, with Latin letters
-    as English. Numbers of other languages are left unchanged, with a warning. Raises ValueError if
-    the library is missing.
+    Paragraphs stay, divided by empty lines, and `{…}`, `[pause:…]` and the like, and an instruction
+    in parentheses at the beginning, are left alone. language: a code such as "en"; None detects
+    English, Chinese and Japanese by the script, with Latin letters as English. Numbers of languages
+    that are neither named nor known are left unchanged, with a warning. Raises ValueError if the
+    libraries are missing.
     """
     check_normalize(True)
     match = INSTRUCTION.match(text)
     instruction = match.group() if match else ""
-    text = _cleaned(text[len(instruction) :])
+    parts = [_cleaned(each) for each in paragraphs(_usual(text[len(instruction) :]))]
+    text = "\n\n".join(filter(None, parts))
     language = language_of(MARK.sub(" ", text)) if language is None else _code(language)
-    if language not in LANGUAGES:
+    if language not in LANGUAGES and language not in NUMBER_LANGUAGES:
         if any(each.isdigit() for each in MARK.sub("", text)):
             known = ", ".join(LANGUAGES.values())
             logger.warning(
-                "normalize knows %s; numbers of other languages are left unchanged", known
+                "normalize knows %s and, if you name them, the numbers of %d more; numbers of "
+                "other languages are left unchanged",
+                known,
+                len(NUMBER_LANGUAGES),
             )
         return instruction + text
     # One paragraph at a time, since the cost grows with the length.
-    return instruction + "\n\n".join(_paragraph(part, language) for part in _PARAGRAPH.split(text))
+    return instruction + "\n\n".join(_paragraph(part, language) for part in text.split("\n\n"))
 
 
 def _code(language: str) -> str:
@@ -113,27 +108,39 @@ def language_of(text: str) -> str | None:
     return "zh" if han else "en"
 
 
+def _usual(text: str) -> str:
+    """Text in usual characters, with its lines."""
+    return "\n".join(map(cleaned, with_line_ends(text).split("\n")))
+
+
 def _cleaned(text: str) -> str:
+    """One paragraph without markup and emoji."""
     import regex
 
-    for pattern, replacement in _MARKDOWN:
-        text = pattern.sub(replacement, text)
-    emoji = r"(?:\p{Emoji_Presentation}|\p{Emoji}\uFE0F)[\p{Emoji_Modifier}\uFE0F\u200D]*"
-    text = regex.sub(emoji, "", text)
-    return text.translate(_QUOTES)
+    text = speakable(without_markup(text))
+    emoji = (
+        r"(?:\p{Emoji_Presentation}|(?![0-9#*©®™])\p{Emoji}\uFE0F|\p{Regional_Indicator})"
+        r"[\p{Emoji_Modifier}\uFE0F\u200D]*"
+    )
+    text = regex.sub(emoji, " ", text).replace("\ufe0f", "")
+    return " ".join(text.translate(_QUOTES).split())
 
 
 def _paragraph(text: str, language: str) -> str:
     parts = MARK.split(" ".join(text.split()))
     parts[::2] = [_between_marks(part, language) for part in parts[::2]]
-    return re.sub(" +", " ", "".join(parts))
+    return re.sub(" +", " ", "".join(parts)).strip()
 
 
 def _between_marks(text: str, language: str) -> str:
     text = _narrow(text)
+    if not text.strip():
+        return text
     if language == "en":
-        text = _FRACTION.sub(" and ", text)
-    elif language == "zh":
+        return _with_ends(text, spoken_english(text))
+    if language not in LANGUAGES:
+        return with_number_words(text, language)
+    if language == "zh":
         text = text.replace("=", "等于")
         # Else the hyphen of "x-2" is read as the sign of a negative number.
         text = re.sub(r"(?<=[a-zA-Z0-9])-(?=\d)", " - ", text)
@@ -160,20 +167,9 @@ def _without_wide_spaces(text: str) -> str:
 
 
 def _read(text: str, language: str) -> str:
-    """Text in words by wetext; if that fails, part by part between digits and letters."""
+    """Text in words by wetext; unchanged if that fails."""
     words = text.strip()
-    if not words:
-        return text
-    read = _tried(words, language)
-    if read is None:
-        parts = _DIGIT_EDGE.split(words)
-        read = "".join(_spaced(part, language) for part in parts)
-    return _with_ends(text, read)
-
-
-def _spaced(text: str, language: str) -> str:
-    read = _tried(text.strip(), language)
-    return text if read is None else _with_ends(text, read)
+    return _with_ends(text, _tried(words, language) or words) if words else text
 
 
 def _with_ends(text: str, words: str) -> str:

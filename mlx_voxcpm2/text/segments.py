@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..schema import check_integer, check_number
+from .characters import says_something, speakable
+from .markup import paragraphs
+from .sentences import sentences
+from .words import characters_of, has_no_spaces, words_of
 
 SEGMENT_LENGTH = 300  # about twenty seconds of speech
 PARAGRAPH_PAUSE = 0.5
@@ -20,8 +23,7 @@ LONG_ENOUGH = 80
 # A Chinese, Japanese or Korean character is about three letters of speech.
 WIDE = 3
 
-_MARK = re.compile(r"\[\s*pause\s*:\s*([^\]]*)\]", re.IGNORECASE)
-_PARAGRAPH = re.compile(r"\n\s*\n")
+PAUSE_MARK = re.compile(r"\[\s*pause\s*:\s*([^\]]*)\]", re.IGNORECASE)
 
 # After these a sentence that is too long may be split: marks before a space, or of scripts that
 # need none. The Khmer full stop is among them because the segmenter doesn't know it.
@@ -30,10 +32,6 @@ _WORD = re.compile(r"(?<=\s)(?=\S)")
 
 # Costs of ending a segment inside a sentence, relative to the cost of an empty segment.
 _CLAUSE_COST, _WORD_COST, _CHARACTER_COST = 0.25, 1.0, 4.0
-
-# Languages by script, where the text doesn't say its language: each for its abbreviations and
-# marks. The others are split well as English.
-_LANGUAGES = {"CYRILLIC": "ru", "GREEK": "el", "ARMENIAN": "hy", "ETHIOPIC": "am"}
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def anchor_of(segments: Sequence[Segment]) -> int:
 
 def is_one_segment(text: str, segment_length: int = SEGMENT_LENGTH) -> bool:
     """Whether a text is short enough for one segment and has no pause marks."""
-    if _MARK.search(text):
+    if PAUSE_MARK.search(text):
         return False
     return not segment_length or spoken_length(text.strip()) <= segment_length
 
@@ -82,20 +80,19 @@ def split_text(
 ) -> list[Segment]:
     """Split a text at the ends of sentences, and at all paragraphs and pauses.
 
-    segment_length: limit by `spoken_length`; 0 for none. A longer sentence is split
-    at clauses, then between words, then between characters. Empty lines separate paragraphs; a
-    paragraph is followed by `paragraph_pause` seconds of silence, 0 to 60, or by the silence of a
-    `[pause:SECONDS]` mark there. language: a code such as "de", for abbreviations; None detects it
-    by the script. Text without letters or digits, such as a line of stars, is left out.
+    segment_length: limit by `spoken_length`; 0 for none. A longer sentence is split at clauses,
+    then between words, then between characters. Paragraphs, headings, scene breaks and tables: see
+    `markup.paragraphs`. A paragraph is followed by `paragraph_pause` seconds of silence, 0 to 60,
+    or by the silence of a `[pause:SECONDS]` mark there. language: a code such as "de", for
+    abbreviations; None detects it by the script.
 
     Raises ValueError for settings out of range, an invalid pause, and a text without words.
     """
     check_integer("segment_length", segment_length, 0, None)
     check_number("paragraph_pause", paragraph_pause, 0, LONGEST_PAUSE)
-    sentences = _segmenter(language or _language(text))
     segments: list[Segment] = []
     for part, pause in _parts(text, paragraph_pause):
-        found = _segments(part, segment_length, sentences)
+        found = _segments(part, segment_length, language)
         if not found:  # a pause alone
             found = [segments.pop() if segments else Segment("")]
         last = found.pop()
@@ -109,29 +106,25 @@ def _parts(text: str, paragraph_pause: float) -> list[tuple[str, float]]:
     """Texts between pauses, each with the seconds of the pause after it."""
     parts: list[tuple[str, float | None]] = []
     for paragraph in _joined_to_marks(text):
-        split = _MARK.split(paragraph)
+        split = PAUSE_MARK.split(paragraph)
         words, marks = split[::2], [_seconds(mark) for mark in split[1::2]]
         parts += list(zip(words[:-1], marks, strict=True))
         # A mark at the end takes the place of the pause between paragraphs.
-        parts += [(words[-1], None)] if _says_something(words[-1]) else []
+        parts += [(words[-1], None)] if says_something(words[-1]) else []
     if parts and parts[-1][1] is None:
         parts[-1] = parts[-1][0], 0.0  # nothing follows the last paragraph
     return [(part, paragraph_pause if pause is None else pause) for part, pause in parts]
 
 
-def _says_something(text: str) -> bool:
-    return any(each.isalnum() for each in text)
-
-
 def _joined_to_marks(text: str) -> list[str]:
     """Paragraphs, joined to the one before if they begin with a pause mark."""
-    paragraphs: list[str] = []
-    for paragraph in _PARAGRAPH.split(text.strip()):
-        if paragraphs and _MARK.match(paragraph.lstrip()):
-            paragraphs[-1] += paragraph
+    found: list[str] = []
+    for paragraph in paragraphs(text):
+        if found and PAUSE_MARK.match(paragraph):
+            found[-1] += paragraph
         else:
-            paragraphs.append(paragraph)
-    return paragraphs
+            found.append(paragraph)
+    return found
 
 
 def _seconds(mark: str) -> float:
@@ -147,31 +140,17 @@ def _seconds(mark: str) -> float:
     return seconds
 
 
-def _language(text: str) -> str:
-    """Language code by the script of the first thousand letters."""
-    letters = [each for each in text[:5000] if each.isalpha()][:1000]
-    scripts = Counter(unicodedata.name(each, "?").split()[0] for each in letters)
-    common = scripts.most_common(1)
-    return _LANGUAGES.get(common[0][0], "en") if common else "en"
-
-
-def _segmenter(language: str) -> Callable[[str], list[str]]:
-    import sentencex
-
-    return lambda text: list(sentencex.segment(language, text))  # pyright: ignore
-
-
-def _segments(text: str, limit: int, sentences: Callable[[str], list[str]]) -> list[Segment]:
+def _segments(text: str, limit: int, language: str | None) -> list[Segment]:
     """Segments of a text without pauses."""
-    text = " ".join(text.split())
+    text = " ".join(speakable(text).split())
     if not text:
         return []
     limit = limit or spoken_length(text)
-    parts = [part for each in sentences(text) for part in _split_sentence(each, limit)]
+    parts = [part for each in sentences(text, language) for part in _split_sentence(each, limit)]
     found = []
     for group in _groups(parts, limit):
         words = "".join(part.text for part in group).strip()
-        if _says_something(words):
+        if says_something(words):
             found.append(Segment(words, 0.0, sum(not part.cost for part in group)))
     return found
 
@@ -185,35 +164,41 @@ def _split_sentence(sentence: str, limit: int) -> list[_Part]:
         if spoken_length(clause.strip()) <= limit:
             parts.append(_Part(clause, _CLAUSE_COST))
             continue
-        for words in _runs(_WORD.split(clause), limit):
-            parts += [_Part(part, _CHARACTER_COST) for part in _cut(words, limit)]
-            parts[-1] = _Part(parts[-1].text, _WORD_COST)
+        parts += _split_clause(clause, limit)
         parts[-1] = _Part(parts[-1].text, _CLAUSE_COST)
     parts[-1] = _Part(parts[-1].text, 0.0)
     return parts
 
 
-def _runs(words: list[str], limit: int) -> list[str]:
-    """Words grouped into runs of an eighth of the limit, since there may be very many."""
+def _split_clause(clause: str, limit: int) -> list[_Part]:
+    """Words of a clause, those that are too long cut between characters."""
+    words: list[str] = []
+    for word in _WORD.split(clause):
+        is_long = spoken_length(word) > limit // 8
+        words += words_of(word) if is_long and has_no_spaces(word) else [word]
+    parts: list[_Part] = []
+    for run in _runs(words, limit // 8):
+        if spoken_length(run.strip()) > limit:
+            parts += [_Part(part, _CHARACTER_COST) for part in _cut(run, limit)]
+            parts[-1] = _Part(parts[-1].text, _WORD_COST)
+        else:
+            parts.append(_Part(run, _WORD_COST))
+    return parts
+
+
+def _runs(pieces: list[str], limit: int) -> list[str]:
+    """Pieces joined up to this length, since there may be very many."""
     runs = [""]
-    for word in words:
-        if runs[-1] and spoken_length(runs[-1] + word) > limit // 8:
+    for piece in pieces:
+        if runs[-1] and spoken_length(runs[-1] + piece) > limit:
             runs.append("")
-        runs[-1] += word
+        runs[-1] += piece
     return runs
 
 
 def _cut(word: str, limit: int) -> list[str]:
-    """A word cut between characters, but not before a combining mark."""
-    if spoken_length(word.strip()) <= limit:
-        return [word]
-    parts = [""]
-    for each in word:
-        belongs = unicodedata.category(each).startswith("M")
-        if not belongs and spoken_length(parts[-1] + each) > max(1, limit // 4):
-            parts.append("")
-        parts[-1] += each
-    return [part for part in parts if part]
+    """A word cut between characters."""
+    return _runs(characters_of(word), max(1, limit // 4))
 
 
 def _groups(parts: list[_Part], limit: int) -> list[list[_Part]]:

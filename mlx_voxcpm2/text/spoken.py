@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import re
 
+from .characters import says_something, speakable
+from .markup import without_scene_breaks
 from .normalization import INSTRUCTION, normalized
-from .segments import spoken_length
+from .segments import PAUSE_MARK, spoken_length
 
 
 def spoken_text(text: str, instruct: str | None = None, normalize: bool | str = False) -> str:
-    """`(instruct)text` with every run of white space as one space.
+    """`(instruct)text` with every run of white space as one space, without what can't be spoken.
 
-    normalize: see `GenerationOptions`; the instruction is not normalized. Raises ValueError for an
-    empty text.
+    normalize: see `GenerationOptions`; the instruction is not normalized. Raises ValueError for a
+    text without words.
     """
     if normalize and isinstance(text, str):
         text = normalized(text, None if normalize is True else normalize)
     check_text(text)
-    return with_instruction(text, instruct)
+    return with_instruction(speakable(without_scene_breaks(text)), instruct)
 
 
 def with_instruction(text: str, instruct: str | None) -> str:
@@ -29,12 +31,23 @@ def with_instruction(text: str, instruct: str | None) -> str:
     return re.sub(r"\s+", " ", text)
 
 
+def has_words(text: str) -> bool:
+    """Whether a text has anything to say: a letter or a digit that is seen, or a sound like [sigh].
+
+    Marks, emoji, a description in parentheses alone and `[pause:1]` say nothing.
+    """
+    return says_something(PAUSE_MARK.sub("", INSTRUCTION.sub("", text)))
+
+
 def check_text(text: object) -> None:
-    """Raise ValueError for an empty text, or for what is none."""
+    """Raise ValueError for a text that has nothing to say, or for what is no text."""
     if text is not None and not isinstance(text, str):
         raise ValueError(f"text is a {type(text).__name__}; it must be a string")
     if text is None or not text.strip():
         raise ValueError("text is empty; give the words to speak")
+    if not has_words(text):
+        shown = text.strip() if len(text) < 40 else f"{text.strip()[:40]}…"
+        raise ValueError(f"text is empty of words: {shown!r}; give the words to speak")
 
 
 def spoken_letters(text: str) -> int:

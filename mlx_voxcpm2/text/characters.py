@@ -1,0 +1,116 @@
+"""Characters that can't be spoken, and those that are written in an unusual way."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+# Scripts in which a zero-width joiner or non-joiner between letters is part of the spelling.
+_JOINED: tuple[str, ...] = (
+    "ARABIC",
+    "DEVANAGARI",
+    "BENGALI",
+    "GURMUKHI",
+    "GUJARATI",
+    "ORIYA",
+    "TAMIL",
+    "TELUGU",
+)
+_JOINED += ("KANNADA", "MALAYALAM", "SINHALA", "MONGOLIAN", "SYRIAC", "KHMER", "MYANMAR")
+_JOINERS = "\u200c\u200d"
+
+# Letters by category that show nothing.
+_BLANK = "\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5"
+
+# Replacements for control characters that separate text.
+_SEPARATORS = {"\u2029": "\n\n", "\f": "\n\n", "\x85": "\n\n", "\u2028": "\n", "\v": "\n"}
+_SEPARATORS |= dict.fromkeys("\x1c\x1d\x1e", "\n\n")
+_SEPARATOR = re.compile("|".join(_SEPARATORS))
+
+# Letters in one piece, mathematical and enclosed ones, and those of full or half width.
+_UNUSUAL = re.compile(
+    "[\ufb00-\ufb06\ufb13-\ufb17\ufb50-\ufdfb\ufe70-\ufefc\U0001d400-\U0001d7ff\U0001f130-\U0001f149"
+    "\u2460-\u2473\u249c-\u24e9\uff10-\uff19\uff21-\uff3a\uff41-\uff5a\uff66-\uff9f\u0132\u0133\u01c4-\u01cc\u01f1-\u01f3"
+    "\u017f\u1d43-\u1d61]"
+)
+_APOSTROPHE = re.compile(r"(?<=[^\W\d_])[\u2019\u02bc\u2018\u201b\uff07\u00b4`\u02b9](?=[^\W\d_])")
+_FIRST_APOSTROPHE = re.compile(r"(?<!\w)[\u2019\u02bc](?=\w)|(?<=s)[\u2019\u02bc](?=\s|$)")
+_KEYCAP = re.compile("([0-9])\ufe0f?\u20e3|[#*]\ufe0f?\u20e3")
+
+# What begins a compound that keeps its hyphen.
+_PREFIXES = "self well ex non all half mid high low ill old new anti post pre cross full long short"
+_NUMBERS = "twenty thirty forty fifty sixty seventy eighty ninety"
+_CUT = re.compile(r"([^\W\d_]+)[-\u2010\u00ad][ \t]*\n[ \t]*([^\W\d_]+)")
+
+
+def with_line_ends(text: str) -> str:
+    """Text with `\\n` between lines and an empty line where a character ends a paragraph.
+
+    A form feed, U+2029, NEL and a carriage return alone end a paragraph; U+2028 ends a line.
+    """
+    text = text.replace("\r\n", "\n").replace("\r", "\n\n")
+    return _SEPARATOR.sub(lambda found: _SEPARATORS[found.group()], text)
+
+
+def speakable(text: str) -> str:
+    """Text without what can't be spoken: control, format, private and unassigned characters.
+
+    Line ends and tabs stay; a zero-width joiner stays where a script spells with it.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(each for i, each in enumerate(text) if _is_speakable(text, i))
+
+
+def _is_speakable(text: str, index: int) -> bool:
+    each = text[index]
+    if each in _JOINERS:
+        return _is_spelling(text, index)
+    if each in _BLANK or each == "\ufffd":
+        return False
+    category = unicodedata.category(each)
+    # Half of a surrogate pair is an error in the program that made the text: it is refused later.
+    return each.isspace() or category[0] != "C" or category == "Cs"
+
+
+def _is_spelling(text: str, index: int) -> bool:
+    """Whether a joiner stands behind a letter or mark of a script that spells with joiners."""
+    before = text[index - 1] if index else ""
+    return bool(before) and unicodedata.name(before, "").startswith(_JOINED)
+
+
+def says_something(text: str) -> bool:
+    """Whether a text has a letter or a digit that is seen."""
+    return any(each.isalnum() and each not in _BLANK for each in text)
+
+
+def cleaned(text: str) -> str:
+    """Speakable text in usual characters: composed, with straight apostrophes, ligatures apart.
+
+    Keycap emoji become their digits.
+    """
+    text = _KEYCAP.sub(lambda found: f"{found[1]} " if found[1] else "", text)
+    text = unicodedata.normalize("NFC", speakable(text))
+    text = _UNUSUAL.sub(lambda found: unicodedata.normalize("NFKC", found.group()), text)
+    return _FIRST_APOSTROPHE.sub("'", _APOSTROPHE.sub("'", text))
+
+
+def with_whole_words(text: str) -> str:
+    """Text where words that a hyphen at a line's end has cut are joined.
+
+    The hyphen stays where the text has the word with it elsewhere, after a prefix such as "self",
+    in a number, and before a capital.
+    """
+    return _CUT.sub(lambda found: _whole_word(found, text), text) if "\n" in text else text
+
+
+def _whole_word(found: re.Match[str], text: str) -> str:
+    first, last = found.groups()
+    if last[0].isupper() and not first.isupper():
+        return f"{first}-{last}"
+    joined, hyphened = first + last, f"{first}-{last}"
+    is_joined = re.search(rf"\b{joined}\b", text, re.IGNORECASE)
+    is_compound = first.lower() in f"{_PREFIXES} {_NUMBERS}".split() or (
+        re.search(rf"\b{hyphened}\b", text, re.IGNORECASE) and not is_joined
+    )
+    return hyphened if is_compound and not is_joined else joined

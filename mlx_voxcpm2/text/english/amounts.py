@@ -1,0 +1,52 @@
+"""Amounts as they are written in English: signs, ranges, and spaces between thousands."""
+
+from __future__ import annotations
+
+import re
+from re import Match
+
+from .numbers import NUMBER, cardinal
+from .rules import Rule, rule
+
+GAP = "[ \u00a0\u2009\u202f]"
+SIGN = r"(?P<sign>(?<![\w)])[-−+±])?"
+AMOUNT = rf"(?P<amount>{NUMBER})"
+TO = r"\s?[-–—]\s?"
+
+# An amount, or a range of two, each with its sign.
+RANGE = rf"{SIGN}(?<![\w.$£€:/]){AMOUNT}(?:{TO}(?P<sign2>[-−])?(?P<to>{NUMBER}))?"
+
+
+def signed(sign: str | None) -> str:
+    return {"-": "minus ", "−": "minus ", "+": "plus ", "±": "plus or minus "}.get(sign or "", "")
+
+
+def range_words(found: Match[str]) -> str:
+    """Words of what `RANGE` matched."""
+    until = f" to {signed(found['sign2'])}{cardinal(found['to'])}" if found["to"] else ""
+    return f"{signed(found['sign'])}{cardinal(found['amount'])}{until}"
+
+
+def _joined(found: Match[str]) -> str:
+    return re.sub(r"\D", "", found.group())
+
+
+def _continental(found: Match[str]) -> str:
+    return f"{found[1].replace('.', '')}.{found[2]}"
+
+
+_COUNTED = "dollars|euros|pounds|yen|people|men|women|years|miles|meters|km|kg|m|tons|copies|votes"
+
+# Spaces of any kind and apostrophes between thousands; a plain space only where no other reading
+# is likely.
+THOUSANDS: list[Rule] = [
+    rule(r"(?<![\w.,])\d{1,3}(?:[\u00a0\u2007-\u2009\u202f'’]\d{3})+(?!\w)", _joined),
+    rule(r"(?<![\w.,+)-])(?<!\d )\d{1,3}(?: \d{3}){2,}(?! ?\d)(?!\w)", _joined),
+    rule(r"(?<![\w.,+)-])(?<!\d )[1-9]\d{0,2}(?: 000)+(?! ?\d)(?!\w)", _joined),
+    rule(rf"(?<![\w.,+)-])(?<!\d )[1-9]\d{{0,2}} \d{{3}}(?= (?:{_COUNTED})\b)", _joined),
+    # Amounts as they are written on the Continent and in India.
+    rule(r"(?<![\w.,])(\d+),(\d\d)(?= ?€)", r"\1.\2"),
+    rule(r"(?<![\w.,])(\d{1,3}(?:\.\d{3})+),(\d\d?)(?![\d,])", _continental),
+    rule(r"(?<![\w.,])\d{1,2}(?:,\d\d)+,\d{3}(?![\d,])", _joined),
+    rule("[\u00a0\u2000-\u200a\u202f\u205f\u3000]", " "),
+]

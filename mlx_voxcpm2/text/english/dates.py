@@ -1,0 +1,93 @@
+"""Dates in English."""
+
+from __future__ import annotations
+
+from re import Match
+
+from .numbers import ordinal, year
+from .rules import Rule, one_of, rule, table
+
+_MONTHS = {row[1]: row[2] for row in table("abbreviations") if row[0] == "month"}
+_ALL_MONTHS = {**_MONTHS, **{each: each for each in _MONTHS.values()}}
+_DAYS = {row[1]: row[2] for row in table("abbreviations") if row[0] == "day"}
+_NUMBERED = list(dict.fromkeys(_MONTHS.values()))
+
+_MONTH = rf"\b(?P<month>{one_of(_ALL_MONTHS)})\b\.?"
+_DAY = r"(?P<day>[0-3]?\d)(?:st|nd|rd|th)?"
+_LAST = r"(?:\s?[-–—]\s?(?P<last>[0-3]?\d)(?:st|nd|rd|th)?)?"
+_YEAR = r"(?P<year>[12]\d{3})"
+
+
+def _words(month: str, day: int, text: str | None = None) -> str:
+    date = f"{month} {ordinal(day)}"
+    return f"{date}, {year(text)}" if text else date
+
+
+def _numeric(found: Match[str]) -> str:
+    """A date of three numbers: the month first, as in America, unless it can't be."""
+    first, second, text = int(found["first"]), int(found["second"]), found["year"]
+    is_day_first = first > 12 or found["separator"] == "."
+    month, day = (second, first) if is_day_first else (first, second)
+    if not (1 <= month <= 12 and 1 <= day <= 31):
+        return found.group()
+    if len(text) == 2:
+        text = ("20" if int(text) < 50 else "19") + text
+    return _words(_NUMBERED[month - 1], day, text)
+
+
+def _iso(found: Match[str]) -> str:
+    month, day = int(found["month"]), int(found["day"])
+    if not (1 <= month <= 12 and 1 <= day <= 31):
+        return found.group()
+    return _words(_NUMBERED[month - 1], day, found["year"]) + (" " if found["t"] else "")
+
+
+def _month_first(found: Match[str]) -> str:
+    if not 1 <= int(found["day"]) <= 31:
+        return found.group()
+    month, last = _ALL_MONTHS[found["month"]], found["last"]
+    date = _words(month, int(found["day"])) + (f" to {ordinal(int(last))}" if last else "")
+    return f"{date}, {year(found['year'])}" if found["year"] else date
+
+
+def _day_first(found: Match[str]) -> str:
+    if not 1 <= int(found["day"]) <= 31:
+        return found.group()
+    last = f" to {ordinal(int(found['last']))}" if found["last"] else ""
+    article = "" if found["article"] else "the "
+    date = f"{found['article'] or ''}{article}{ordinal(int(found['day']))}{last} of "
+    date += _ALL_MONTHS[found["month"]]
+    return f"{date}, {year(found['year'])}" if found["year"] else date
+
+
+_WEEKDAY = one_of([*_DAYS, *_DAYS.values()])
+
+DATES: list[Rule] = [
+    rule(
+        r"(?<![\w.-])(?P<year>[12]\d{3})(?P<separator>[-/.])(?P<month>\d\d)(?P=separator)"
+        r"(?P<day>\d\d)(?P<t>T(?=\d))?(?![\w-])",
+        _iso,
+    ),
+    rule(
+        r"(?<![\w./-])(?P<first>\d{1,2})(?P<separator>[/.-])(?P<second>\d{1,2})(?P=separator)"
+        r"(?P<year>[12]\d{3}|\d\d)(?![\w/]|[.-]\d)",
+        _numeric,
+    ),
+    rule(rf"{_MONTH} {_DAY}(?![\d:%]|,\d|\.\d){_LAST}(?:,? {_YEAR}\b)?(?!\w)", _month_first),
+    rule(rf"(?P<article>\b[Tt]he )?\b{_DAY}{_LAST} (?:of )?{_MONTH}(?:,? {_YEAR}\b)?", _day_first),
+    rule(
+        rf"{_MONTH},? {_YEAR}\b",
+        lambda found: f"{_ALL_MONTHS[found['month']]} {year(found['year'])}",
+    ),
+    rule(
+        rf"\b(?P<from>{_WEEKDAY})\.?\s?[-–—]\s?(?P<to>{_WEEKDAY})\b\.?",
+        lambda found: (
+            f"{_DAYS.get(found['from'], found['from'])} to {_DAYS.get(found['to'], found['to'])}"
+        ),
+    ),
+    rule(
+        rf"\b(?P<day>Mon|Tue|Tues|Wed|Thu|Thur|Thurs|Fri)\b(?:\.(?=,)|\.(?=\s\w)|(?=,? \w))"
+        rf"(?=,? (?:{one_of(_NUMBERED)}|the |\d|at |to ))",
+        lambda found: _DAYS[found["day"]],
+    ),
+]

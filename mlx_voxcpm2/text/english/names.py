@@ -1,0 +1,138 @@
+"""English abbreviations, Roman numerals of rulers and chapters, codes, room and flight numbers."""
+
+from __future__ import annotations
+
+import re
+from re import Match
+
+from .numbers import cardinal, digits, from_roman, ordinal, paired
+from .rules import Rule, one_of, rule, table
+
+_WORDS = {
+    kind: {row[1]: row[2] for row in table("abbreviations") if row[0] == kind}
+    for kind in ("title", "number", "word", "month")
+}
+_RULERS = one_of(row[0] for row in table("rulers"))
+
+_TITLES = (
+    "King Queen Pope Emperor Empress Tsar Czar Tsarina Sultan Prince Princess Duke Pharaoh Shah"
+)
+_TITLES += " Kaiser Khan Antipope Patriarch Bishop Count Caliph Lord"
+_LABELS = "Chapter Part Book Volume Act Scene Section Article Appendix Phase Type Class Level Stage"
+_LABELS += " Grade Figure Table War Bowl Title Canto Episode Division Group Category Schedule Annex"
+_LABELS += " Step Unit Lesson Movement Verse Amendment Tier Round Season Series Mark Page"
+
+# "I" alone is the word, unless what follows can't stand after that; Malcolm X is a name.
+_NOT_I = (
+    r"(?P<roman>[IVXLCDM]{2,}|V|(?<!Malcolm )X|"
+    r"I(?=[,.;:)]|'s|\s*$| (?:was|of|is|ruled|died|reigned|had been)\b))"
+)
+
+
+def _ruler(found: Match[str]) -> str:
+    number = from_roman(found["roman"])
+    return f"{found['name']} the {ordinal(number)}" if number else found.group()
+
+
+def _numbered(found: Match[str]) -> str:
+    number = from_roman(found["roman"].upper())
+    return f"{found['name']} {cardinal(str(number))}" if number else found.group()
+
+
+def _numbered_range(found: Match[str]) -> str:
+    last = from_roman((found["last"] or "").upper())
+    if not last:
+        return _numbered(found)
+    between = found["between"] if found["between"].strip() in ("and", "or", "to") else " to "
+    return f"{_numbered(found)}{between}{cardinal(str(last))}"
+
+
+def _century(found: Match[str]) -> str:
+    number = from_roman(found["roman"])
+    return ordinal(number) if number else found.group()
+
+
+ROMAN_NUMERALS: list[Rule] = [
+    rule(
+        rf"\b(?P<kind>{one_of(_WORDS['number'])})\. ?(?=\d|[IVXLC]+\b)",
+        lambda found: f"{_WORDS['number'][found['kind']]} ",
+    ),
+    rule(
+        rf"(?P<name>\b(?i:{one_of(_LABELS.split())})s?) "
+        r"(?P<roman>[IVXLCDM]{2,}|[IVX]|[ivxl]{2,})"
+        r"(?:(?P<between>\s?[-–—]\s?| and | or | to )(?P<last>[IVXLCDM]{2,}|[VX]))?(?![\w-])",
+        _numbered_range,
+    ),
+    rule(
+        rf"(?P<name>\b(?:{one_of(_TITLES.split())})(?: [A-Z][\w'’-]+){{1,3}}?)"
+        r" (?P<roman>[IVXLCDM]+)(?!\w)",
+        _ruler,
+    ),
+    rule(rf"(?P<name>\b(?:{_RULERS})(?: [A-Z][a-z]\w*)?) {_NOT_I}(?!\w)", _ruler),
+    rule(r"\b(?P<roman>[IVXLCDM]+)(?= [Cc]entur(?:y|ies)\b)", _century),
+    rule(
+        r"(?P<name>\b[A-Z][\w'’-]*[a-z]\w*) (?P<roman>(?=[IVX]{2})[IVX]+)"
+        r"(?![\w-])(?! (?:drip|fluid|line|therapy|bag|antibiotic)s?\b)",
+        _numbered,
+    ),
+]
+
+_ROOMS = "Room room Flight flight Route Highway Interstate Suite Apartment Apt Gate Bus bus Boeing"
+_ROOMS += " Airbus Unit Channel Extension Rm Train Terminal"
+
+
+def _code(found: Match[str]) -> str:
+    letters, number = found["letters"], found["number"]
+    if len(letters) <= 3 and letters.isupper() and letters not in _SAID:
+        letters = " ".join(letters)
+    words = digits(number) if number[0] == "0" or len(number) > 4 else paired(number)
+    return f"{letters} {words} {found['after'] or ''}".rstrip()
+
+
+# Short words of capitals that are not spelled.
+_SAID = {"SARS", "COVID", "NATO", "LED", "RAM", "SAT", "GAP"}
+
+CODES: list[Rule] = [
+    rule(
+        rf"\b(?P<kind>{one_of(_ROOMS.split())})\.? #?(?P<number>\d{{3,4}})(?P<letter>[A-Z])?\b"
+        r"(?![,.]\d|-\d)",
+        lambda found: f"{found['kind']} {paired(found['number'])} {found['letter'] or ''}".rstrip(),
+    ),
+    rule(r"(?<!\w)#(?=\d)", "number "),
+    rule(r"\b(?P<letters>[A-Za-z]+)-?(?P<number>\d+)(?P<after>[A-Za-z]{1,2})?\b(?![.,]\d)", _code),
+    rule(
+        r"(?<![\w.,])(?P<number>\d+)(?P<letters>(?!ST|ND|RD|TH)[A-Z]{1,3})\b",
+        lambda found: f"{paired(found['number'])} {' '.join(found['letters'])}",
+    ),
+    rule(r"(?<![\w.,])(?P<number>\d+)-(?=[A-Za-z])", lambda found: f"{cardinal(found['number'])}-"),
+]
+
+
+def _dotted(kind: str) -> str:
+    return rf"\b(?P<word>{one_of(_WORDS[kind])})\.(?=\W|$)"
+
+
+def _word(found: Match[str]) -> str:
+    end = "." if re.match(r"\s*$|\s+[\"'“(]?[A-Z]", found.string[found.end() :]) else ""
+    return _WORDS["word"][found["word"]] + end
+
+
+ABBREVIATIONS: list[Rule] = [
+    rule(
+        rf"\b(?P<word>{one_of(_WORDS['title'])})\.(?= ?[A-Z]| (?:and|or)\b)",
+        lambda found: _WORDS["title"][found["word"]],
+    ),
+    rule(r"\b(?P<word>Dr|Mr|Mrs|Ms)(?= [A-Z])", lambda found: _WORDS["title"][found["word"]]),
+    rule(r"\bSt\.? (?=[A-Z][a-z])", "Saint "),
+    rule(_dotted("word"), _word),
+    rule(r"\bvs\b", "versus"),
+    rule(
+        rf"\b(?P<word>{one_of(set(_WORDS['month']) - {'May', 'Mar', 'Jan', 'Sun'})})\.(?= \w)",
+        lambda found: _WORDS["month"][found["word"]],
+    ),
+    rule(
+        r"\b(?P<half>[ap])\.\s?m\.(?=\s+[a-z(]|[,;:?!)])", lambda found: f"{found['half'].upper()}M"
+    ),
+    rule(r"\bw/o\b", "without"),
+    rule(r"\bw/(?= ?\w)", "with "),
+]

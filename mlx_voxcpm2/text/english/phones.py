@@ -1,0 +1,56 @@
+"""Phone numbers and other numbers that English reads digit by digit."""
+
+from __future__ import annotations
+
+import re
+from re import Match
+
+from .numbers import cardinal, digits
+from .rules import Rule, rule
+
+
+def _phone(found: Match[str]) -> str:
+    extension = found.groupdict().get("extension")
+    words = " ".join(_group(each) for each in re.findall(r"\d+|\+", found["number"]))
+    return f"{words} extension {digits(extension)}" if extension else words
+
+
+def _group(text: str) -> str:
+    """Digits of a group, where hundreds, as in 1-800, are read as one number."""
+    if text == "+":
+        return "plus"
+    is_hundreds = len(text) == 3 and text.endswith("00") and text[0] != "0"
+    return cardinal(text) if is_hundreds else digits(text)
+
+
+_START = r"(?<![\w.,$£€/-])"
+_END = r"(?![\w/]|[.,:-]\d| \d{3,4}(?!\w))"
+_EXTENSION = r"(?:,? (?:ext\.?|x|extension) ?(?P<extension>\d+))?"
+_CALL = r"(?i:call|dial|ring|phone|text|tel|telephone|fax|mobile|cell|hotline|whatsapp)"
+_BETWEEN = r"(?:\.|:| us| me| him| her| number| is| at| on)*:? "
+_COUNTED = r"(?! (?:people|times|friends|minutes|days|numbers|o'clock))"
+_IDENTIFIER = r"(?:ISBN|ISSN|SSN|IBAN|PIN|zip code|postcode|account number|serial number|code)"
+
+PHONES: list[Rule] = [
+    rule(
+        rf"(?P<name>\b{_IDENTIFIER}(?:-1[03])?(?: is|:| no\.)? )(?P<number>\d[\d -]*[\dX])(?!\w)",
+        lambda found: found["name"] + " ".join(map(digits, re.split("[ -]", found["number"]))),
+    ),
+    rule(
+        rf"{_START}(?:\d{{4}}(?:[ -]\d{{4}}){{2,}}|\d{{3}}-\d\d-\d{{4}}|\d{{10,}})(?![\w,-]|\.\d)",
+        lambda found: digits(found.group()),
+    ),
+    rule(
+        rf"{_START}(?P<number>(?:\+?\d{{1,3}}[ .-]?)?(?:\(\d{{2,5}}\)[ .-]?|\d{{3}}[ .-])"
+        rf"\d{{3,4}}[ .-]\d{{3,4}}){_END}{_EXTENSION}",
+        _phone,
+    ),
+    rule(rf"{_START}(?P<number>\+\d{{1,3}}(?:[ .-]?\(?\d{{1,5}}\)?){{2,6}}){_END}", _phone),
+    rule(rf"{_START}(?P<number>[2-9]\d{{2}}-\d{{4}})(?![\w/-])", _phone),
+    rule(rf"{_START}(?P<number>0\d{{2,4}}[ /-]\d{{3,}}(?:[ -]\d{{2,}})*){_END}", _phone),
+    rule(
+        rf"(?P<call>\b{_CALL}{_BETWEEN})(?P<number>[\d+][\d ().-]*\d)"
+        rf"(?![\w]|[.,:/-]\d|%){_COUNTED}",
+        lambda found: found["call"] + _phone(found),
+    ),
+]

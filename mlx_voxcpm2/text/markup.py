@@ -1,0 +1,179 @@
+"""Markdown and HTML -> paragraphs of plain text."""
+
+from __future__ import annotations
+
+import html
+import re
+
+from .characters import says_something, with_line_ends, with_whole_words
+
+_BLOCK_TAGS = "p div h1 h2 h3 h4 h5 h6 ul ol li dl dt dd table tr thead tbody tfoot caption section"
+_BLOCK_TAGS += " article header footer main nav aside blockquote pre figure figcaption hr form body"
+_BLOCK_TAGS += " html head title address fieldset details summary"
+_INLINE_TAGS = "a abbr acronym audio b bdi bdo big br button canvas cite code col colgroup data del"
+_INLINE_TAGS += " dfn em embed font i iframe img input ins kbd label link mark meta meter object"
+_INLINE_TAGS += " option output picture progress q rp rt ruby s samp select small source span"
+_INLINE_TAGS += " strike strong style sub sup td th time track tt u var video wbr svg script center"
+
+# A tag has nothing but attributes: what stands in `a<b and c>d` is text.
+_ATTRIBUTES = (
+    r"(?:\s+[A-Za-z_:@][\w:.-]*\s*=\s*(?:\"[^\"]*\"|'[^']*'|[^\s\"'<>]+)|\s+(?:disabled|checked"
+    r"|hidden|controls|selected|required|readonly|multiple|autoplay|loop|muted|async|defer|open"
+    r"|nowrap|reversed))*"
+)
+_BLOCK_TAG = re.compile(
+    rf"</?(?:{'|'.join(sorted(_BLOCK_TAGS.split(), key=len, reverse=True))}){_ATTRIBUTES}\s*/?>",
+    re.IGNORECASE,
+)
+_INLINE_TAG = re.compile(
+    rf"<(/?)({'|'.join(sorted(_INLINE_TAGS.split(), key=len, reverse=True))}){_ATTRIBUTES}\s*/?>",
+    re.IGNORECASE,
+)
+_UNSEEN = re.compile(r"<!--.*?-->|<(script|style|head)\b[^>]*>.*?</\1\s*>", re.DOTALL | re.I)
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+_AUTOLINK = re.compile(r"<((?:https?://|mailto:)[^<>\s]+|[\w.+-]+@[\w.-]+\.\w+)>")
+
+_FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,}(?=[ \t]*\w))[^`\n]*$", re.MULTILINE)
+_DEFINITION = re.compile(r"^ {0,3}\[(?!\^)[^\]\n]+\]:\s*\S+(?:\s+[\"'(].*)?$")
+_FOOTNOTE = re.compile(r"^ {0,3}\[\^[^\]\n]+\]:\s*")
+_LINE_MARKS = re.compile(
+    r"^[ \t]*(?:(?:>[ \t]?)+|#{1,6}(?:[ \t]+|$)|[-*+•‣◦▪][ \t]+(?:\[[ xX]\][ \t]+)?)+"
+)
+_HEADING = re.compile(r"^[ \t]*(?:>[ \t]?)*#{1,6}[ \t]+")
+_HEADING_END = re.compile(r"[ \t]+#+[ \t]*$")
+_TABLE_RULE = re.compile(r"^[ \t]*\|?[ \t]*:?-{2,}:?[ \t]*(?:\|[ \t]*:?-{2,}:?[ \t]*)*\|?[ \t]*$")
+
+_INLINE = [
+    (re.compile(r"```.*?```", re.DOTALL), ""),
+    (re.compile(r"(`+)([^`\n]+)\1"), r"\2"),
+    (re.compile(r"!\[[^\]]*\](?:\((?:[^()\s]|\([^()]*\))*(?:\s+[^()]*)?\)|\[[^\]]*\])"), ""),
+    (re.compile(r"\[([^\]]+)\]\((?:[^()\s]|\([^()]*\))*(?:\s+[^()]*)?\)"), r"\1"),
+    (re.compile(r"\[\^[^\]\s]+\]"), ""),
+    (re.compile(r"\[([^\]\n]+)\]\[[^\]\n]*\]"), r"\1"),
+    (re.compile(r"(?<![\w*\\])(\*{1,3})(?=[^\s*])([^*\n]+?)(?<=[^\s\\])\1(?![\w*])"), r"\2"),
+    (re.compile(r"(?<![\w\\])(_{1,3})(?=[^\s_])([^_\n]+?)(?<=\S)\1(?!\w)"), r"\2"),
+    (re.compile(r"(?<!\w)(~~|==|\|\|)(?=\S)(.+?)(?<=\S)\1"), r"\2"),
+    (re.compile(r"(?<!\w)(?:\*{2,3}|_{2,3}|~~)(?=\w)|(?<=[^\s\d])(?:\*{2,3}|_{2,3}|~~)(?!\w)"), ""),
+    (re.compile(r"`{2,}"), ""),
+    (re.compile(r"\\([\\`*_{}\[\]()#+\-.!|~>])"), r"\1"),
+]
+
+# A line of prose is longer than a heading, and ends with a mark.
+_LONGEST_HEADING = 60
+_MARKS = ".,;:!?…。，、；：！？–—-\"'”’)»』」"
+_NUMBERED = re.compile(
+    r"(?i)(chapter|part|book|act|scene|section|prologue|epilogue|kapitel|teil|"
+    r"chapitre|partie|capítulo|capitolo|parte|глава|часть)\b"
+)
+
+
+def paragraphs(text: str) -> list[str]:
+    """Paragraphs of a text, each on one line; headings, table rows and quotes are plain.
+
+    Paragraphs end at empty lines, at lines without letters or digits, such as `* * *` or `---`,
+    before and after headings, and at what ends a page or a paragraph in other programs. Code
+    between fences is left out. Words that a line's end cut are joined.
+    """
+    text = _without_code(with_line_ends(text))
+    text = _BLOCK_TAG.sub("\n\n", _UNSEEN.sub("", text)) if "<" in text else text
+    blocks: list[list[str]] = [[]]
+    lines = with_whole_words(text).split("\n")
+    is_table = False
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        is_rule = _TABLE_RULE.match(line) is not None
+        is_table = "|" in line and (is_rule or is_table)
+        is_row = is_table or _is_row(line, following)
+        words = _cells(line) if is_row else _LINE_MARKS.sub("", _FOOTNOTE.sub("", line)).strip()
+        is_plain = not is_row and line.strip() == words
+        if _DEFINITION.match(line) or not says_something(words):
+            blocks.append([])
+        elif _HEADING.match(line):
+            blocks += [[_HEADING_END.sub("", words)], []]
+        elif is_plain and not blocks[-1] and _is_heading(words, following.strip()):
+            blocks += [[words], []]
+        else:
+            blocks[-1].append(words)
+    return [_on_one_line(block) for block in blocks if block]
+
+
+def without_scene_breaks(text: str) -> str:
+    """Text without the lines that have neither letters nor digits, such as `* * *`."""
+    return "\n".join(filter(says_something, with_line_ends(text).split("\n")))
+
+
+def without_markup(text: str) -> str:
+    """One paragraph without Markdown's marks, HTML tags and entities."""
+    for pattern, replacement in _INLINE:
+        text = pattern.sub(replacement, text)
+    if "<" in text:
+        text = _AUTOLINK.sub(lambda found: found[1].removeprefix("mailto:"), text)
+        text = _BLOCK_TAG.sub(" ", _UNSEEN.sub("", text))
+        text = _INLINE_TAG.sub(lambda found: _tag(found, found.string), text)
+        text = re.sub(r"(?<![\w\s])<([A-Za-z][^<>=]*)>|(?<=\s)<([A-Za-z][^<>=]*)>", r"\1\2", text)
+    return _ENTITY.sub(lambda found: html.unescape(found.group()), text)
+
+
+def _tag(found: re.Match[str], text: str) -> str:
+    """Nothing for a tag; the comparison itself in `a<b>c`, where nothing is closed."""
+    name = found[2].lower()
+    if len(name) == 1 and found.start() and text[found.start() - 1].isalnum():
+        other = f"<{name}" if found[1] else f"</{name}>"
+        if other not in text.lower():
+            return found.group()
+    return " " if name in ("br", "td", "th", "img", "wbr") else ""
+
+
+def _without_code(text: str) -> str:
+    """Text without code between fences; of a fence that is never closed, only its line is left
+    out."""
+    kept, start = [], 0
+    while fence := _FENCE.search(text, start):
+        kept.append(text[start : fence.start()])
+        mark = f"{re.escape(fence[1][0])}{{{len(fence[1])},}}"
+        end = re.compile(rf"^ {{0,3}}{mark}[ \t]*$", re.MULTILINE).search(text, fence.end())
+        kept.append("\n\n")
+        start = end.end() if end else fence.end()
+    return "".join(kept) + text[start:]
+
+
+def _is_row(line: str, following: str) -> bool:
+    """Whether a line is a table's row: between bars, or the head of a table without them."""
+    bare = line.strip()
+    if len(bare) > 2 and bare.startswith("|") and bare.endswith("|"):
+        return True
+    return "|" in bare and "|" in following and _TABLE_RULE.match(following) is not None
+
+
+def _cells(line: str) -> str:
+    """Cells of a table's row, as a sentence."""
+    if _TABLE_RULE.match(line):
+        return ""
+    cells = [each.strip() for each in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
+    row = ", ".join(filter(None, cells))
+    return row if not row or row[-1] in _MARKS else f"{row}."
+
+
+def _is_heading(line: str, following: str) -> bool:
+    """Whether a block's first line is a heading: short, without a mark at its end, before a line
+    that begins anew."""
+    if not following or len(line) > _LONGEST_HEADING or line[-1] in _MARKS:
+        return False
+    begins = following.lstrip("\"'“‘«([*_")[:1]
+    if not begins or begins.islower() or not says_something(following):
+        return False
+    words = [each for each in line.split() if each[0].isalpha()]
+    capitals = sum(each[0].isupper() or len(each) < 4 for each in words)
+    is_title = bool(words) and words[0][0].isupper() and capitals == len(words) and len(words) < 9
+    is_short = len(line) <= 0.5 * len(following)
+    return (
+        line.isupper() or (is_title and len(words) > 0) or bool(_NUMBERED.match(line)) or is_short
+    )
+
+
+def _on_one_line(lines: list[str]) -> str:
+    """Lines joined by spaces, or by none in scripts that have none."""
+    text = " ".join(" ".join(lines).split())
+    return re.sub(rf"(?<=[{_SPACELESS}]) (?=[{_SPACELESS}])", "", text) if len(lines) > 1 else text
+
+
+_SPACELESS = "\u3000-\u30ff\u3400-\u9fff\uff01-\uff60"

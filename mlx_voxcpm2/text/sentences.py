@@ -1,0 +1,100 @@
+"""Sentences of a text, by the library sentencex and the abbreviations of each language."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from functools import cache
+from importlib.resources import files
+
+# Languages by script, where the text doesn't say its language. Those in Latin letters are not told
+# apart: the abbreviations of all of them count.
+_SCRIPTS = {"CYRILLIC": "ru", "GREEK": "el", "ARMENIAN": "hy", "ETHIOPIC": "am", "ARABIC": "ar"}
+_SCRIPTS |= {"DEVANAGARI": "hi", "BENGALI": "bn", "GUJARATI": "gu", "TAMIL": "ta", "TELUGU": "te"}
+_SCRIPTS |= {"KANNADA": "kn", "MALAYALAM": "ml", "GURMUKHI": "pa"}
+
+_SAME = {"nb": "no", "nn": "no", "be": "ru", "mk": "bg", "sr": "hr", "bs": "hr", "gl": "pt"}
+_SAME |= {"ms": "id", "af": "nl", "lb": "de"}
+
+_LETTER = r"[^\W\d_]"
+# What follows the p.m. of a sentence that goes on.
+_AFTER_TIME = r"(?:[A-Z]{2,4}\b|Eastern|Pacific|Central|Mountain|Greenwich|\w+day\b)"
+
+
+def sentences(text: str, language: str | None = None) -> list[str]:
+    """Sentences with the white space after them; together they are the text.
+
+    language: a code such as "de"; None tells it by the script.
+    """
+    import sentencex
+
+    code = re.split("[-_]", language.strip().lower())[0] if language else _language(text)
+    found: list[str] = []
+    for sentence in sentencex.segment(code, text):  # pyright: ignore
+        if found and _goes_on(found[-1], sentence, code if language or code != "en" else None):
+            found[-1] += sentence
+        else:
+            found.append(sentence)
+    return found
+
+
+def _language(text: str) -> str:
+    """Language code by the script of the first thousand letters."""
+    letters = [each for each in text[:5000] if each.isalpha()][:1000]
+    scripts = Counter(unicodedata.name(each, "?").split()[0] for each in letters)
+    common = scripts.most_common(1)
+    return _SCRIPTS.get(common[0][0], "en") if common else "en"
+
+
+def _goes_on(before: str, after: str, language: str | None) -> bool:
+    """Whether a sentence goes on after a full stop that seemed to end it."""
+    bare = before.rstrip()
+    if not bare.endswith((".", ".)", ".,")):
+        return False
+    if before == bare and re.match(rf"[-‐]|{_LETTER}|\d", after) and bare[-1] == ".":
+        return bare.isascii() or not bare.endswith("。")
+    inner, number, end = _patterns(language)
+    if inner.search(bare):
+        return True
+    first = after.lstrip("\"'“‘«(„ ")[:1]
+    if number.search(bare) and (first.isdigit() or re.match(r"\W*[IVXLC]+\b", after)):
+        return True
+    if not end.search(bare):
+        return False
+    is_time = re.search(r"\b[ap]\.\s?m\.$", bare, re.IGNORECASE) and re.match(_AFTER_TIME, after)
+    return first.islower() or first.isdigit() or bool(is_time)
+
+
+@cache
+def _patterns(language: str | None) -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
+    """Patterns of the abbreviations at a text's end: inner, before numbers, at the end too."""
+    content = files("mlx_voxcpm2.text").joinpath("abbreviations.tsv").read_text(encoding="utf-8")
+    rows = [row.split("\t") for row in content.splitlines() if not row.startswith("#")]
+    known = ("*", _SAME.get(language, language)) if language else None
+    kinds: dict[str, set[str]] = {"inner": set(), "number": set(), "end": set()}
+    for code, kind, words in rows:
+        if known and code in known:
+            kinds[kind].update(words.split())
+        elif not known:
+            kinds[kind].update(each for each in words.split() if code in ("*", "en") or _safe(each))
+    inner, number, end = map(_pattern, kinds.values())
+    return inner, number, end
+
+
+def _safe(abbreviation: str) -> bool:
+    """Whether an abbreviation of another language is not likely to end an English sentence."""
+    bare = abbreviation.rstrip(".")
+    return "." in bare or not bare.isascii() or (bare[:1].isupper() and len(bare) > 1)
+
+
+def _pattern(abbreviations: set[str]) -> re.Pattern[str]:
+    """Pattern of any of them, in its case or with a capital, spaces allowed after inner stops."""
+    if not abbreviations:
+        return re.compile("(?!)")
+    forms = {form for each in abbreviations for form in (each, each[:1].upper() + each[1:])}
+    escaped = (
+        re.escape(each).replace("_", r"\s").replace(r"\.", r"\.\s?").removesuffix(r"\s?")
+        for each in sorted(forms, key=len, reverse=True)
+    )
+    return re.compile(rf"(?<![\w.])(?:{'|'.join(escaped)})[)]?$")
