@@ -15,6 +15,7 @@ from mlx_voxcpm2.commands import generate
 from mlx_voxcpm2.long_form.speak import speak_long
 from mlx_voxcpm2.text import normalization
 from mlx_voxcpm2.text.normalization import language_of, normalized
+from mlx_voxcpm2.text.number_words import LANGUAGES, number_words
 from mlx_voxcpm2.text.spoken import spoken_text
 
 OFFICIAL = json.loads(
@@ -130,6 +131,12 @@ def test_numbers_of_a_named_language_are_in_its_words(language, text, spoken):
 )
 def test_numbers_whose_form_depends_on_their_sentence_stay(language, text):
     assert normalized(text, language) == text
+
+
+def test_all_languages_of_number_words_have_their_own():
+    words = {language: number_words(123, language) for language in LANGUAGES}
+    assert "one hundred twenty-three" not in words.values()
+    assert not [word for word in words.values() if any(map(str.isdigit, word))]
 
 
 def test_normalization_needs_no_network(monkeypatch):

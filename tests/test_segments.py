@@ -2,7 +2,9 @@
 
 import pytest
 
+from mlx_voxcpm2.text import words
 from mlx_voxcpm2.text.segments import Segment, is_one_segment, split_text, spoken_length
+from mlx_voxcpm2.text.sentences import sentences
 
 
 def texts(text: str, *settings, **named) -> list[str]:
@@ -32,6 +34,82 @@ def letters(text: str) -> str:
 def test_sentence_ends_are_found_in_many_scripts(text, sentences):
     longest = max(map(spoken_length, sentences))
     assert texts(text, longest) == sentences
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        (
+            "en",
+            "I met Ms. Lee, Gen. Ray, Mr. Roe vs. Mr. Poe, e.g. Al, at 5 p.m. Eastern on Jan. 5.",
+        ),
+        ("de", "Hr. Dr. Roth, Fr. Meier und z. B. Prof. Lenz, d.h. Gäste, lasen Nr. 5 und Abb. 3."),
+        ("fr", "M. Dupont, Mme. Roux et Mlle. Petit, p. ex. Anne, virent l'art. 5 av. J.-C. là."),
+        ("es", "El Sr. Ruiz, la Sra. Paz, Dña. Ana y Ud. Lola, p. ej. Eva, leyeron la pág. 5."),
+        ("it", "Il Sig. Rossi, il Dott. Verdi e l'Avv. Neri, ad es. Anna, lessero a pag. 5."),
+        ("pt", "O Sr. Silva, a Dra. Costa e o Exmo. Reis, p. ex. Ana, leram a pág. 5."),
+        ("nl", "Dhr. Jansen, mevr. Visser en dr. Smit, bijv. Anna, lazen blz. 5."),
+        ("pl", "Pan dr. Nowak, inż. Lis i ks. Wilk, np. Anna, czytali str. 5 na ul. Długiej."),
+        ("sv", "Hr. Berg, dr. Ek och t.ex. Anna läste kap. 5 kl. 7."),
+        ("ru", "Вот г. Орёл, ул. Ленина, проф. Иванов, т. е. Пётр, на стр. 5."),
+        ("tr", "Dr. Kaya, Sn. Demir ve Av. Can, örn. Ali, No. 5 ve s. 7."),
+        ("el", "Ο κ. Νίκος, ο Δρ. Παπάς, π.χ. Άννα, στη σελ. 5."),
+    ],
+    ids=lambda value: value if len(value) == 2 else "",
+)
+def test_no_sentence_ends_at_an_abbreviation(language, text):
+    found = sentences(f"{text} {text}", language)
+    assert [each.strip() for each in found] == [text, text]
+
+
+def test_an_abbreviation_may_end_a_sentence():
+    text = "She left at 5 p.m. He stayed, ate, etc. They left. No. They didn't."
+    assert texts(text, 24) == [
+        "She left at 5 p.m.",
+        "He stayed, ate, etc.",
+        "They left. No.",
+        "They didn't.",
+    ]
+
+
+THAI = ["ภาษา", "ไทย", "ไม่มี", "ช่อง", "ว่าง", "ระหว่าง", "คำ"]
+LAO = ["ສະບາຍດີ", "ປະເທດ", "ລາວ"]
+KHMER = ["ខ្ញុំ", "ស្រលាញ់", "ភាសា", "ខ្មែរ"]
+BURMESE = ["မြန်မာ", "နိုင်ငံ", "သည်", "အရှေ့", "တောင်", "အာရှ", "တွင်"]
+CHINESE = ["今天", "天气", "很", "好", "我们", "去", "公园"]
+JAPANESE = ["私", "は", "学生", "です", "東京", "に"]
+
+
+@pytest.mark.parametrize("words", [THAI, LAO, KHMER, BURMESE, CHINESE, JAPANESE])
+def test_scripts_without_spaces_are_never_cut_inside_a_word(words):
+    """Words as a reader knows them; a cut may only be where one of them ends."""
+    text = "".join(words) * 12
+    for limit in (30, 45, 70):
+        ends, place = set(), 0
+        for word in words * 12:
+            place += len(word)
+            ends.add(place)
+        place = 0
+        for part in texts(text, limit):
+            place += len(part)
+            assert place in ends, part
+            assert spoken_length(part) <= limit
+
+
+def test_characters_outside_the_first_plane_do_not_shift_the_cuts():
+    assert "".join(texts("𠮷野家と😀ภาษาไทย" * 20, 40)) == "𠮷野家と😀ภาษาไทย" * 20
+    assert texts("😀" + "ภาษา" * 12, 24) == ["😀" + "ภาษา" * 4, "ภาษา" * 4, "ภาษา" * 4]
+
+
+def test_without_the_library_cuts_are_between_syllables(monkeypatch, caplog):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    words._warn.cache_clear()
+    for syllables in (["ကျွန်", "တော်", "သည်"], ["ไม่", "มี", "เขา"], ["ខ្ញុំ", "ស្រ", "លាញ់"]):
+        parts = texts("".join(syllables) * 20, 30)
+        starts = tuple(each[:2] for each in syllables)
+        assert "".join(parts) == "".join(syllables) * 20
+        assert all(part.startswith(starts) for part in parts)
+    assert caplog.text.count("mlx-voxcpm2[normalize]") == 1
 
 
 def test_sentences_are_joined_as_evenly_as_possible():

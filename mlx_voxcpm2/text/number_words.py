@@ -25,11 +25,11 @@ _ENGLISH_RULES: dict[NumberForm, str] = {
 # Beyond this ICU writes digits.
 LONGEST_NUMBER = 15
 
-# Languages whose spell-out rules stand in CLDR, where a text's language can be named.
+# Languages that CLDR has number words for. Not Arabic and Korean, whose numbers depend on what is
+# counted.
 LANGUAGES = frozenset(
-    "af ar az be bg bs ca cs cy da de el eo es et fa fi fil fo fr ga gu he hi hr hu hy id is it ka "
-    "kk km ko ky lo lt lv mk ms mt my nb nl nn no pl pt ro ru sk sl sq sr sv sw ta te th tr uk ur "
-    "vi yue".split()
+    "af az be bg bs ca cs cy da de el eo es et fa fi fil fo fr ga gu he hi hr hu hy id is it ka kk "
+    "km ky lo lt lv mk ms mt my nb nl nn no pl pt ro ru sk sl sq sr sv sw ta th tr uk vi yue".split()
 )
 
 

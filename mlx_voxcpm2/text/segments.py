@@ -209,11 +209,11 @@ def _groups(parts: list[_Part], limit: int) -> list[list[_Part]]:
     lengths = [spoken_length(part.text) for part in parts]
     best: list[tuple[float, int]] = [(0.0, 0)]
     for end in range(1, len(parts) + 1):
-        cost, length, choice = parts[end - 1].cost, 0, (float("inf"), end - 1)
+        cost, choice = parts[end - 1].cost, (float("inf"), end - 1)
+        length = spoken_length(parts[end - 1].text.rstrip()) - lengths[end - 1]
         for start in range(end - 1, -1, -1):
             length += lengths[start]
-            # The space after the last word is not spoken.
-            if length > limit + 1 and start < end - 1:
+            if length > limit and start < end - 1:
                 break
             room = max(0.0, 1 - length / limit)
             choice = min(choice, (best[start][0] + room**2 + cost, start))

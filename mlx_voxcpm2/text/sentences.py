@@ -17,6 +17,9 @@ _SCRIPTS |= {"KANNADA": "kn", "MALAYALAM": "ml", "GURMUKHI": "pa"}
 _SAME = {"nb": "no", "nn": "no", "be": "ru", "mk": "bg", "sr": "hr", "bs": "hr", "gl": "pt"}
 _SAME |= {"ms": "id", "af": "nl", "lb": "de"}
 
+# Letters of an abbreviation on either side of what looks like a sentence's end.
+_LONGEST = 12
+
 _LETTER = r"[^\W\d_]"
 # What follows the p.m. of a sentence that goes on.
 _AFTER_TIME = r"(?:[A-Z]{2,4}\b|Eastern|Pacific|Central|Mountain|Greenwich|\w+day\b)"
@@ -54,8 +57,8 @@ def _goes_on(before: str, after: str, language: str | None) -> bool:
         return False
     if before == bare and re.match(rf"[-‐]|{_LETTER}|\d", after) and bare[-1] == ".":
         return bare.isascii() or not bare.endswith("。")
-    inner, number, end = _patterns(language)
-    if inner.search(bare):
+    inner, number, end, several = _patterns(language)
+    if inner.search(bare) or _is_inside(several, before, after):
         return True
     first = after.lstrip("\"'“‘«(„ ")[:1]
     if number.search(bare) and (first.isdigit() or re.match(r"\W*[IVXLC]+\b", after)):
@@ -66,9 +69,16 @@ def _goes_on(before: str, after: str, language: str | None) -> bool:
     return first.islower() or first.isdigit() or bool(is_time)
 
 
+def _is_inside(several: re.Pattern[str], before: str, after: str) -> bool:
+    """Whether an abbreviation of several parts, such as `p. ex.`, lies across the end."""
+    tail = before[-_LONGEST:]
+    found = several.finditer(tail + after[:_LONGEST])
+    return any(each.start() < len(tail) < each.end() for each in found)
+
+
 @cache
-def _patterns(language: str | None) -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
-    """Patterns of the abbreviations at a text's end: inner, before numbers, at the end too."""
+def _patterns(language: str | None) -> tuple[re.Pattern[str], ...]:
+    """Patterns of abbreviations: inner, before numbers, at the end too; those of several parts."""
     content = files("mlx_voxcpm2.text").joinpath("abbreviations.tsv").read_text(encoding="utf-8")
     rows = [row.split("\t") for row in content.splitlines() if not row.startswith("#")]
     known = ("*", _SAME.get(language, language)) if language else None
@@ -78,8 +88,8 @@ def _patterns(language: str | None) -> tuple[re.Pattern[str], re.Pattern[str], r
             kinds[kind].update(words.split())
         elif not known:
             kinds[kind].update(each for each in words.split() if code in ("*", "en") or _safe(each))
-    inner, number, end = map(_pattern, kinds.values())
-    return inner, number, end
+    several = {each for each in set().union(*kinds.values()) if re.search(r"[._].", each)}
+    return (*(_pattern(each, r"[)]?$") for each in kinds.values()), _pattern(several))
 
 
 def _safe(abbreviation: str) -> bool:
@@ -88,7 +98,7 @@ def _safe(abbreviation: str) -> bool:
     return "." in bare or not bare.isascii() or (bare[:1].isupper() and len(bare) > 1)
 
 
-def _pattern(abbreviations: set[str]) -> re.Pattern[str]:
+def _pattern(abbreviations: set[str], end: str = "") -> re.Pattern[str]:
     """Pattern of any of them, in its case or with a capital, spaces allowed after inner stops."""
     if not abbreviations:
         return re.compile("(?!)")
@@ -97,4 +107,4 @@ def _pattern(abbreviations: set[str]) -> re.Pattern[str]:
         re.escape(each).replace("_", r"\s").replace(r"\.", r"\.\s?").removesuffix(r"\s?")
         for each in sorted(forms, key=len, reverse=True)
     )
-    return re.compile(rf"(?<![\w.])(?:{'|'.join(escaped)})[)]?$")
+    return re.compile(rf"(?<![\w.])(?:{'|'.join(escaped)}){end}")
