@@ -28,8 +28,9 @@ LONGEST_NUMBER = 15
 # Languages that CLDR has number words for. Not Arabic and Korean, whose numbers depend on what is
 # counted.
 LANGUAGES = frozenset(
-    "af az be bg bs ca cs cy da de el eo es et fa fi fil fo fr ga gu he hi hr hu hy id is it ka kk "
-    "km ky lo lt lv mk ms mt my nb nl nn no pl pt ro ru sk sl sq sr sv sw ta th tr uk vi yue".split()
+    "af az be bg bs ca cs cy da de el eo es et fa fi fil fo fr ga gu he hi hr hu hy "
+    "id is it ka kk km ky lo lt lv mk ms mt my nb nl nn no pl pt ro ru sk sl sq sr sv "
+    "sw ta th tr uk vi yue".split()
 )
 
 
