@@ -90,7 +90,7 @@ def test_a_batch_is_resumed_on_the_same_weights_only(command, run_command, relea
     weights = mx.load(str(moved / "model.safetensors"))
     name = next(iter(weights))
     mx.save_safetensors(str(moved / "model.safetensors"), weights | {name: weights[name] + 1})
-    assert "out: 1 texts" in run_command(batch.main, *command, *lines)[2]
+    assert "1 texts; 0 were there already" in run_command(batch.main, *command, *lines)[2]
 
 
 def test_a_batch_trusts_no_clock(command, run_command, monkeypatch):
@@ -98,6 +98,6 @@ def test_a_batch_trusts_no_clock(command, run_command, monkeypatch):
     for seed, clock in (("3", 2e9), ("4", 1e9), ("3", 5e8)):
         monkeypatch.setattr("time.time", lambda clock=clock: clock)
         message = run_command(batch.main, *command, *lines, "--seed", seed)[2]
-        assert "out: 1 texts" in message
+        assert "1 texts; 0 were there already" in message
     runs = [json.loads(line)["run"] for line in Path("out/summary.jsonl").read_text().splitlines()]
     assert runs == [1, 2, 3]

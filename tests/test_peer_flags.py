@@ -152,7 +152,7 @@ def test_command_lines_of_voxcpm_speak(run):
         ("design -t Hello. -ra clip.wav -o a.wav", "use clone"),
         ("clone -t Hello. -o a.wav", "clone needs a clip"),
         ("clone -t Hello. -ra clip.wav -o a.wav --denoise", "clean the clip first"),
-        ("clone -t Hello. -ra clip.wav -o a.wav --timestamps", "--subtitles FILE.srt"),
+        ("clone -t Hello. -ra clip.wav -o a.wav --timestamps", "add --subtitles FILE"),
         ("generate Hello. --device cuda:x", "device is 'cuda:x'"),
         ("generate Hello. --ref_text Hi.", "--ref_text is the transcript of --ref_audio"),
         ("generate Hello. --file_prefix a --output b.wav", "leave --output_path and the like out"),

@@ -64,16 +64,17 @@ OPTIONS = [
 ]
 _TIMESTAMPS = of_program(
     VOXCPM,
+    same("timestamps"),
     refused(
-        "timestamps timestamp_strict timestamps_strict",
-        "words are not aligned; give --subtitles FILE.srt for the times of the segments",
+        "timestamp_strict timestamps_strict",
+        "words whose times are not found are not an error; leave it out",
         has_value=False,
     ),
     refused(
         "timestamp_output timestamp_level timestamp_backend timestamp_model timestamp_language "
         "timestamp_device timestamps_output timestamps_level timestamps_model timestamps_language "
         "timestamps_device",
-        "words are not aligned; give --subtitles FILE.srt for the times of the segments",
+        "--timestamps gives the words of --subtitles FILE.srt times, by --asr_model",
     ),
 )
 _MLX_AUDIO = of_program(
