@@ -26,7 +26,7 @@ from mlx_voxcpm2.weights import hub
 MARK = re.compile(r"<!-- not run: [^\n]+ -->\n\n?$")
 SHORTER = {"train": ["--max_steps", "1", "--batch_size", "1"]}
 """Flags that are added to a command, which would take hours."""
-OTHER_PROGRAMS = ("pip", "ruff", "playwright", "MLX_AUDIO_PYTHON=PYTHON")
+OTHER_PROGRAMS = ("eval", "pip", "ruff", "playwright", "MLX_AUDIO_PYTHON=PYTHON")
 
 
 class Blocks(CodeBlockParser):
@@ -85,6 +85,9 @@ def files(tmp_path_factory) -> Path:
     (folder / "book.txt").write_text("one two.\n\nthree.")
     (folder / "lines.jsonl").write_text('{"text": "one"}\n')
     (folder / "data.jsonl").write_text('{"audio": "clip.wav", "text": "What it says."}\n')
+    (folder / "folder").mkdir()
+    line = '{"audio": "../clip.wav", "text": "What it says."}\n'
+    (folder / "folder" / "train.jsonl").write_text(line)
     paths = ["--train", str(folder / "data.jsonl"), "--output", str(folder / "my_lora")]
     assert cli.main(["train", "--model", "demo", *paths, *SHORTER["train"]]) == 0
     shutil.copytree(folder / "my_lora" / "latest", folder / "another")
