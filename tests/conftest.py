@@ -38,9 +38,10 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def without_hints(text: str) -> str:
-    """Standard error without the hint that a machine without a fast BLAS gets."""
+    """Standard error without what a machine without a fast BLAS, or a busy one, is told."""
     lines = text.splitlines(keepends=True)
-    return "".join(line for line in lines if not line.startswith("MLX multiplies matrices"))
+    told = ("MLX multiplies matrices", "computing ", "loading ")
+    return "".join(line for line in lines if not line.startswith(told))
 
 
 def relative_error(ours, theirs) -> float:
