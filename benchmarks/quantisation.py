@@ -31,10 +31,11 @@ from speech_quality import SpeechJudge
 
 from mlx_voxcpm2 import VoxCPM2, __version__, load_model
 from mlx_voxcpm2.commands.shell import Parser, flag, run
-from mlx_voxcpm2.load import Precision, read_checkpoint
 from mlx_voxcpm2.speech.options import GenerationOptions
+from mlx_voxcpm2.weights.checkpoint import read_checkpoint
 from mlx_voxcpm2.weights.hub import find_checkpoint
-from mlx_voxcpm2.weights.quantization import MODE_RECIPES, RECIPES
+from mlx_voxcpm2.weights.precision import Precision
+from mlx_voxcpm2.weights.recipes import MODE_RECIPES, RECIPES
 
 import mlx.core as mx  # isort: skip
 import numpy as np  # isort: skip

@@ -13,16 +13,16 @@ from pathlib import Path
 import mlx.core as mx
 
 from mlx_voxcpm2.errors import one_line
-from mlx_voxcpm2.load import Checkpoint, Precision, read_checkpoint
 from mlx_voxcpm2.models.family import Export, Weights
+from mlx_voxcpm2.weights.checkpoint import Checkpoint, read_checkpoint
 from mlx_voxcpm2.weights.hub import find_checkpoint
+from mlx_voxcpm2.weights.precision import Precision
 
 from .safetensors_writer import content, header, write_file
 from .target_folder import require_room, target_folder
 
 LAYOUTS = ("mlx-audio", "mlx-voxcpm2")
 MAX_SHARD_BYTES = 5 * 10**9
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage ("writing", "checking"), the bytes done and all bytes of that stage."""
@@ -77,7 +77,7 @@ def _write_small_files(checkpoint: Checkpoint, source: Path, folder: Path) -> No
     config = {**checkpoint.data, "model_type": architecture, "dtype": dtype}
     text = json.dumps(config, indent=2, ensure_ascii=False)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
-    for name in TOKENIZER_FILES:
+    for name in checkpoint.model.family.small_files:
         if (source / name).is_file():
             shutil.copy(source / name, folder / name)
 

@@ -8,16 +8,12 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from mlx_voxcpm2.load import choose_precision
 from mlx_voxcpm2.peers.conversion import CONVERT
 from mlx_voxcpm2.settings import check_settings, setting, unknown_name
 from mlx_voxcpm2.weights.adapter_files import read_adapter_if_given
-from mlx_voxcpm2.weights.quantization import (
-    MODE_RECIPES,
-    RECIPES,
-    Quantization,
-    find_recipe,
-)
+from mlx_voxcpm2.weights.precision import choose_precision
+from mlx_voxcpm2.weights.quantization import Quantization
+from mlx_voxcpm2.weights.recipes import MODE_RECIPES, RECIPES, find_recipe
 
 from .checkpoint import LAYOUTS, Progress, write_checkpoint
 from .publish import check_upload, publish

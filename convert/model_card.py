@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-from mlx_voxcpm2.load import read_config
 from mlx_voxcpm2.models.family import Family
+from mlx_voxcpm2.weights.checkpoint import read_config
 from mlx_voxcpm2.weights.files import is_float, read_weights
 from mlx_voxcpm2.weights.quantization import quantization_entry, settings_of
 

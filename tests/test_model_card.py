@@ -20,7 +20,7 @@ from mlx_voxcpm2 import load_model
 from mlx_voxcpm2.commands import generate
 from mlx_voxcpm2.convert import LAYOUTS, convert
 from mlx_voxcpm2.convert.model_card import Contents, card_text, write_card
-from mlx_voxcpm2.models.voxcpm2.family import VOXCPM2
+from mlx_voxcpm2.models.voxcpm2.family import FAMILY as VOXCPM2
 
 ROOT = Path(__file__).parent.parent
 REPO = "you/voice"

@@ -14,8 +14,9 @@ from conftest import GOLDEN, parameters, relative_error, same
 from mlx_voxcpm2 import load_model
 from mlx_voxcpm2.convert import convert
 from mlx_voxcpm2.models.family import Network
-from mlx_voxcpm2.models.voxcpm2.family import VOXCPM2
-from mlx_voxcpm2.weights.quantization import RECIPES, Quantization
+from mlx_voxcpm2.models.voxcpm2.family import FAMILY as VOXCPM2
+from mlx_voxcpm2.weights.quantization import Quantization
+from mlx_voxcpm2.weights.recipes import RECIPES
 
 SPEAK = {"seed": 1, "min_tokens": 3, "max_tokens": 3, "inference_timesteps": 3}
 STACKS = ("base_lm", "residual_lm", "feat_encoder.encoder", "feat_decoder.estimator.decoder")

@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 from mlx_voxcpm2 import Voice, load_model
 from mlx_voxcpm2.audio.reading import read_audio
 from mlx_voxcpm2.commands.batch_lines import Defaults, read_lines
-from mlx_voxcpm2.load import Precision, read_checkpoint
 from mlx_voxcpm2.models.voxcpm2.config import VoxCPM2Config
 from mlx_voxcpm2.schema import check_integer, check_number, parse_json
 from mlx_voxcpm2.speech.options import GenerationOptions
 from mlx_voxcpm2.text.tokenizer import Tokenizer
 from mlx_voxcpm2.training.config_file import read_config_file
 from mlx_voxcpm2.weights.adapter_files import read_adapter
+from mlx_voxcpm2.weights.checkpoint import read_checkpoint
+from mlx_voxcpm2.weights.precision import Precision
 from mlx_voxcpm2.weights.torch_file import load_torch_file
 
 GOLDEN = Path(__file__).parent / "golden"

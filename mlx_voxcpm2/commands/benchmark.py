@@ -56,7 +56,7 @@ class Benchmark:
     plot: str | None
 
     def __post_init__(self):
-        from ..weights.quantization import find_recipe
+        from ..weights.recipes import find_recipe
 
         for name in self.precisions:
             if name != AS_IS:

@@ -29,6 +29,10 @@ class Family:
     read_config: Callable[[dict], Any]
     """config.json's object -> the network's configuration, whose `dtype` names the original type.
     Raises ValueError for a field that cannot be honoured."""
+    network: Callable[[Any], Network]
+    """Configuration -> the network, with random weights."""
+    loader: str
+    """Public function that loads the family, for messages."""
     original: str
     """Hub repository of the original checkpoint."""
 
@@ -49,6 +53,9 @@ class Family:
     separate_files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Prefix of a part that the original keeps in a file of its own -> names of that file, the
     preferred one first."""
+    small_files: tuple[str, ...] = ("tokenizer.json",)
+    """Files beside config.json and the weights that a converted checkpoint has too, if they are
+    there."""
     diffusion: tuple[str, ...] = ()
     """Prefixes of the diffusion transformer's layers, see `Quantization.dit_bits`."""
     encoder: tuple[str, ...] = ()

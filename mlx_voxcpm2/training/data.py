@@ -10,8 +10,9 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
-from ..load import Precision, read_checkpoint
+from ..load import read_voxcpm2
 from ..model import VoxCPM2
+from ..weights.precision import Precision
 from .manifest import Limits, read_manifest, summary
 from .manifest_line import Line, Problem
 from .options import TrainingSettings
@@ -53,7 +54,7 @@ def read_lines(
 
     Raises ValueError, with one line, if a line has an error, or if there is no target to learn.
     """
-    model = source and read_checkpoint(source, Precision(mx.float32)).model
+    model = source and read_voxcpm2(source, Precision(mx.float32)).model
     limits, errors, found = Limits(max_positions=settings.options.longest), [], []
     for path in filter(None, (settings.train, settings.validation)):
         lines, problems = read_manifest(path, limits, model)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from ..family import Family
+from ..family import Family, Network
 from .config import VoxCPM2Config
 from .layouts import has_mlx_audio_layout, sanitize, to_mlx_audio
 
-VOXCPM2 = Family(
+
+def _network(config: VoxCPM2Config) -> Network:
+    from .network import VoxCPM2Model  # which refers to its family
+
+    return VoxCPM2Model(config)
+
+
+FAMILY = Family(
     title="VoxCPM2",
     # "voxcpm" are VoxCPM 1.x, and files that name no architecture: the config refuses them.
     architectures=("voxcpm2", "voxcpm"),
     read_config=VoxCPM2Config.from_dict,
+    network=_network,
+    loader="mlx_voxcpm2.load_model",
     original="openbmb/VoxCPM2",
     sanitize=sanitize,
     has_mlx_audio_layout=has_mlx_audio_layout,
@@ -18,6 +27,7 @@ VOXCPM2 = Family(
     reference_tensor="base_lm.norm.weight",
     embedding="base_lm.embed_tokens",
     float32=("audio_vae.",),
+    small_files=("tokenizer.json", "tokenizer_config.json"),
     separate_files={"audio_vae.": ("audiovae.safetensors", "audiovae.pth")},
     diffusion=("feat_decoder.estimator.",),
     encoder=("feat_encoder.",),

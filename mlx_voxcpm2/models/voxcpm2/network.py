@@ -18,7 +18,7 @@ from ...layers.transformer import ALL, Transformer
 from ..family import Network
 from .audio_vae import AudioVAE
 from .config import VoxCPM2Config
-from .family import VOXCPM2
+from .family import FAMILY
 from .flow import FlowMatching, Schedule
 from .local_dit import LocalDiT
 from .local_encoder import LocalEncoder
@@ -50,7 +50,7 @@ class ScalarQuantization(nn.Module):
 
 
 class VoxCPM2Model(Network):
-    family = VOXCPM2
+    family = FAMILY
 
     def __init__(self, config: VoxCPM2Config):
         super().__init__()
