@@ -24,8 +24,11 @@ from mlx_voxcpm2 import cli, load_model
 from mlx_voxcpm2.weights import hub
 
 MARK = re.compile(r"<!-- not run: [^\n]+ -->\n\n?$")
-SHORTER = {"train": ["--max_steps", "1", "--batch_size", "1"]}
-"""Flags that are added to a command, which would take hours."""
+SHORTER = {
+    "train": ["--max_steps", "1", "--batch_size", "1"],
+    "benchmark": ["--patches", "2", "--rounds", "1"],
+}
+"""Flags that are added to a command, which would take minutes or hours."""
 OTHER_PROGRAMS = ("eval", "pip", "ruff", "playwright", "MLX_AUDIO_PYTHON=PYTHON")
 
 
