@@ -40,7 +40,10 @@ _KEYCAP = re.compile("([0-9])\ufe0f?\u20e3|[#*]\ufe0f?\u20e3")
 # What begins a compound that keeps its hyphen.
 _PREFIXES = "self well ex non all half mid high low ill old new anti post pre cross full long short"
 _NUMBERS = "twenty thirty forty fifty sixty seventy eighty ninety"
-_CUT = re.compile(r"([^\W\d_]+)[-\u2010\u00ad][ \t]*\n[ \t]*([^\W\d_]+)")
+_CUT = re.compile(r"(?<![^\W\d_])([^\W\d_]+)[-\u2010\u00ad][ \t]*\n[ \t]*([^\W\d_]+)")
+
+_WORD = re.compile(r"\w+")
+_PAIR = re.compile(r"(?<!\w)(?=(\w+-\w+))")
 
 
 def with_line_ends(text: str) -> str:
@@ -101,16 +104,25 @@ def with_whole_words(text: str) -> str:
     The hyphen stays where the text has the word with it elsewhere, after a prefix such as "self",
     in a number, and before a capital.
     """
-    return _CUT.sub(lambda found: _whole_word(found, text), text) if "\n" in text else text
+    if "\n" not in text or not _CUT.search(text):
+        return text
+    words = _words_in(text)
+    return _CUT.sub(lambda found: _whole_word(found, words), text)
 
 
-def _whole_word(found: re.Match[str], text: str) -> str:
+def _words_in(text: str) -> set[str]:
+    """Words of a text, and pairs with a hyphen between them, in lower case."""
+    return {each.lower() for pattern in (_WORD, _PAIR) for each in pattern.findall(text)}
+
+
+def _whole_word(found: re.Match[str], words: set[str]) -> str:
+    """The word that was cut. words: see `_words_in`."""
     first, last = found.groups()
     if last[0].isupper() and not first.isupper():
         return f"{first}-{last}"
     joined, hyphened = first + last, f"{first}-{last}"
-    is_joined = re.search(rf"\b{joined}\b", text, re.IGNORECASE)
+    is_joined = joined.lower() in words
     is_compound = first.lower() in f"{_PREFIXES} {_NUMBERS}".split() or (
-        re.search(rf"\b{hyphened}\b", text, re.IGNORECASE) and not is_joined
+        hyphened.lower() in words and not is_joined
     )
     return hyphened if is_compound and not is_joined else joined

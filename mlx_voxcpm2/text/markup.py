@@ -29,7 +29,8 @@ _INLINE_TAG = re.compile(
     rf"<(/?)({'|'.join(sorted(_INLINE_TAGS.split(), key=len, reverse=True))}){_ATTRIBUTES}\s*/?>",
     re.IGNORECASE,
 )
-_UNSEEN = re.compile(r"<!--.*?-->|<(script|style|head)\b[^>]*>.*?</\1\s*>", re.DOTALL | re.I)
+_BARE_TAG = re.compile(r"<[a-z]|</[a-z]>", re.I)
+_UNSEEN = re.compile(r"<!--|<(script|style|head)\b[^>]{0,2000}>", re.I)
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _AUTOLINK = re.compile(r"<((?:https?://|mailto:)[^<>\s]+|[\w.+-]+@[\w.-]+\.\w+)>")
 
@@ -40,19 +41,24 @@ _LINE_MARKS = re.compile(
     r"^[ \t]*(?:(?:>[ \t]?)+|#{1,6}(?:[ \t]+|$)|[-*+•‣◦▪][ \t]+(?:\[[ xX]\][ \t]+)?)+"
 )
 _HEADING = re.compile(r"^[ \t]*(?:>[ \t]?)*#{1,6}[ \t]+")
-_HEADING_END = re.compile(r"[ \t]+#+[ \t]*$")
-_TABLE_RULE = re.compile(r"^[ \t]*\|?[ \t]*:?-{2,}:?[ \t]*(?:\|[ \t]*:?-{2,}:?[ \t]*)*\|?[ \t]*$")
+_HEADING_END = re.compile(r"(?<![ \t])[ \t]+#+[ \t]*$")
+_TABLE_RULE = re.compile(
+    r"^[ \t]*(?:\|[ \t]*)?:?-{2,}:?[ \t]*(?:\|[ \t]*:?-{2,}:?[ \t]*)*(?:\|[ \t]*)?$"
+)
 
+_TARGET = r"\((?:[^()\s]|\([^()]*\))*(?:\s+[^()]*)?\)"
+
+# What is marked has a length, so that a mark that is never closed is not followed to the end.
 _INLINE = [
     (re.compile(r"```.*?```", re.DOTALL), ""),
     (re.compile(r"(`+)([^`\n]+)\1"), r"\2"),
-    (re.compile(r"!\[[^\]]*\](?:\((?:[^()\s]|\([^()]*\))*(?:\s+[^()]*)?\)|\[[^\]]*\])"), ""),
-    (re.compile(r"\[([^\]]+)\]\((?:[^()\s]|\([^()]*\))*(?:\s+[^()]*)?\)"), r"\1"),
-    (re.compile(r"\[\^[^\]\s]+\]"), ""),
-    (re.compile(r"\[([^\]\n]+)\]\[[^\]\n]*\]"), r"\1"),
+    (re.compile(rf"!\[[^\]]{{0,500}}\](?:{_TARGET}|\[[^\]]{{0,500}}\])"), ""),
+    (re.compile(rf"\[([^\]]{{1,500}})\]{_TARGET}"), r"\1"),
+    (re.compile(r"\[\^[^\]\s]{1,100}\]"), ""),
+    (re.compile(r"\[([^\]\n]{1,500})\]\[[^\]\n]{0,500}\]"), r"\1"),
     (re.compile(r"(?<![\w*\\])(\*{1,3})(?=[^\s*])([^*\n]+?)(?<=[^\s\\])\1(?![\w*])"), r"\2"),
     (re.compile(r"(?<![\w\\])(_{1,3})(?=[^\s_])([^_\n]+?)(?<=\S)\1(?!\w)"), r"\2"),
-    (re.compile(r"(?<!\w)(~~|==|\|\|)(?=\S)(.+?)(?<=\S)\1"), r"\2"),
+    (re.compile(r"(?<!\w)(~~|==|\|\|)(?=\S)(.{1,1000}?)(?<=\S)\1"), r"\2"),
     (re.compile(r"(?<!\w)(?:\*{2,3}|_{2,3}|~~)(?=\w)|(?<=[^\s\d])(?:\*{2,3}|_{2,3}|~~)(?!\w)"), ""),
     (re.compile(r"`{2,}"), ""),
     (re.compile(r"\\([\\`*_{}\[\]()#+\-.!|~>])"), r"\1"),
@@ -75,7 +81,7 @@ def paragraphs(text: str) -> list[str]:
     between fences is left out. Words that a line's end cut are joined.
     """
     text = _without_code(with_line_ends(text))
-    text = _BLOCK_TAG.sub("\n\n", _UNSEEN.sub("", text)) if "<" in text else text
+    text = _BLOCK_TAG.sub("\n\n", _without_unseen(text)) if "<" in text else text
     blocks: list[list[str]] = [[]]
     lines = with_whole_words(text).split("\n")
     is_table = False
@@ -107,18 +113,22 @@ def without_markup(text: str) -> str:
         text = pattern.sub(replacement, text)
     if "<" in text:
         text = _AUTOLINK.sub(lambda found: found[1].removeprefix("mailto:"), text)
-        text = _BLOCK_TAG.sub(" ", _UNSEEN.sub("", text))
-        text = _INLINE_TAG.sub(lambda found: _tag(found, found.string), text)
+        text = _BLOCK_TAG.sub(" ", _without_unseen(text))
+        tags = {found.group().lower() for found in _BARE_TAG.finditer(text)}
+        text = _INLINE_TAG.sub(lambda found: _tag(found, tags), text)
         text = re.sub(r"(?<![\w\s])<([A-Za-z][^<>=]*)>|(?<=\s)<([A-Za-z][^<>=]*)>", r"\1\2", text)
     return _ENTITY.sub(lambda found: html.unescape(found.group()), text)
 
 
-def _tag(found: re.Match[str], text: str) -> str:
-    """Nothing for a tag; the comparison itself in `a<b>c`, where nothing is closed."""
-    name = found[2].lower()
+def _tag(found: re.Match[str], tags: set[str]) -> str:
+    """Nothing for a tag; the comparison itself in `a<b>c`, where nothing is closed.
+
+    tags: `<b` and `</b>` of all tags of one letter.
+    """
+    name, text = found[2].lower(), found.string
     if len(name) == 1 and found.start() and text[found.start() - 1].isalnum():
         other = f"<{name}" if found[1] else f"</{name}>"
-        if other not in text.lower():
+        if other not in tags:
             return found.group()
     return " " if name in ("br", "td", "th", "img", "wbr") else ""
 
@@ -126,14 +136,42 @@ def _tag(found: re.Match[str], text: str) -> str:
 def _without_code(text: str) -> str:
     """Text without code between fences; of a fence that is never closed, only its line is left
     out."""
-    kept, start = [], 0
+    kept, start, ends = [], 0, _Ends(text)
     while fence := _FENCE.search(text, start):
-        kept.append(text[start : fence.start()])
         mark = f"{re.escape(fence[1][0])}{{{len(fence[1])},}}"
-        end = re.compile(rf"^ {{0,3}}{mark}[ \t]*$", re.MULTILINE).search(text, fence.end())
-        kept.append("\n\n")
-        start = end.end() if end else fence.end()
+        end = ends.after(fence.end(), rf"(?m:^ {{0,3}}{mark}[ \t]*$)")
+        kept += [text[start : fence.start()], "\n\n"]
+        start = fence.end() if end is None else end
     return "".join(kept) + text[start:]
+
+
+def _without_unseen(text: str) -> str:
+    """Text without comments, scripts and styles; what is opened and never closed stays."""
+    kept, start, place, ends = [], 0, 0, _Ends(text)
+    while found := _UNSEEN.search(text, place):
+        place = found.end()
+        end = ends.after(place, rf"(?i:</{found[1]}\s*>)" if found[1] else "-->")
+        if end is not None:
+            kept.append(text[start : found.start()])
+            start = place = end
+    return "".join(kept) + text[start:]
+
+
+class _Ends:
+    """Ends of what is opened in a text, none of which is searched for twice in vain."""
+
+    def __init__(self, text: str):
+        self.text = text
+        self._missing: set[str] = set()
+
+    def after(self, place: int, pattern: str) -> int | None:
+        """Where the next match of the pattern ends, or None. Call it with rising places."""
+        if pattern in self._missing:
+            return None
+        found = re.compile(pattern).search(self.text, place)
+        if found is None:
+            self._missing.add(pattern)
+        return found and found.end()
 
 
 def _is_row(line: str, following: str) -> bool:

@@ -44,6 +44,9 @@ _AMOUNT = re.compile(
     rf"(?:\s?(?P<name>{_NAMES})(?!\w|/)|(?![\w/°ºª%'’-]|[.,:]\d|\.(?=\s?\w)|\s?–\s?\d))"
 )
 
+# What a number counts.
+_COUNTED = re.compile(r"\s[^\W\d_]")
+
 
 def with_number_words(text: str, language: str) -> str:
     """Text with its plain numbers and amounts in words.
@@ -63,7 +66,7 @@ def _words(found: Match[str], language: str) -> str:
         return _amount(value, sign, name, language)
     if language in _YEARS and re.fullmatch(r"1[1-9]\d\d", written):
         return number_words(sign * value, language, "year")
-    is_counting = re.match(r"\s[^\W\d_]", found.string[found.end() :])
+    is_counting = _COUNTED.match(found.string, found.end())
     if is_counting and not _is_invariable(value, language):
         return found.group()
     return number_words(sign * value, language)

@@ -23,7 +23,7 @@ LONG_ENOUGH = 80
 # A Chinese, Japanese or Korean character is about three letters of speech.
 WIDE = 3
 
-PAUSE_MARK = re.compile(r"\[\s*pause\s*:\s*([^\]]*)\]", re.IGNORECASE)
+PAUSE_MARK = re.compile(r"\[\s*pause\s*:\s*([^\[\]]*)\]", re.IGNORECASE)
 
 # After these a sentence that is too long may be split: marks before a space, or of scripts that
 # need none. The Khmer full stop is among them because the segmenter doesn't know it.
@@ -118,13 +118,13 @@ def _parts(text: str, paragraph_pause: float) -> list[tuple[str, float]]:
 
 def _joined_to_marks(text: str) -> list[str]:
     """Paragraphs, joined to the one before if they begin with a pause mark."""
-    found: list[str] = []
+    found: list[list[str]] = []
     for paragraph in paragraphs(text):
         if found and PAUSE_MARK.match(paragraph):
-            found[-1] += paragraph
+            found[-1].append(paragraph)
         else:
-            found.append(paragraph)
-    return found
+            found.append([paragraph])
+    return ["".join(joined) for joined in found]
 
 
 def _seconds(mark: str) -> float:
@@ -207,6 +207,8 @@ def _groups(parts: list[_Part], limit: int) -> list[list[_Part]]:
     A segment costs the square of the room that it leaves, so that none has only a word or two.
     """
     lengths = [spoken_length(part.text) for part in parts]
+    if sum(lengths) <= limit:  # one segment leaves less room than any two
+        return [parts]
     best: list[tuple[float, int]] = [(0.0, 0)]
     for end in range(1, len(parts) + 1):
         cost, choice = parts[end - 1].cost, (float("inf"), end - 1)

@@ -20,6 +20,9 @@ _SAME |= {"ms": "id", "af": "nl", "lb": "de"}
 # Letters of an abbreviation on either side of what looks like a sentence's end.
 _LONGEST = 12
 
+# Letters before a sentence's end that tell whether it is one: more than any abbreviation has.
+_TAIL = 48
+
 _LETTER = r"[^\W\d_]"
 # What follows the p.m. of a sentence that goes on.
 _AFTER_TIME = r"(?:[A-Z]{2,4}\b|Eastern|Pacific|Central|Mountain|Greenwich|\w+day\b)"
@@ -33,13 +36,24 @@ def sentences(text: str, language: str | None = None) -> list[str]:
     import sentencex
 
     code = re.split("[-_]", language.strip().lower())[0] if language else _language(text)
-    found: list[str] = []
-    for sentence in sentencex.segment(code, text):  # pyright: ignore
-        if found and _goes_on(found[-1], sentence, code if language or code != "en" else None):
-            found[-1] += sentence
+    known = code if language or code != "en" else None
+    found: list[list[str]] = []
+    """Parts of each sentence."""
+    tail = ""
+    for part in sentencex.segment(code, text):  # pyright: ignore
+        if found and _goes_on(tail, part, known):
+            found[-1].append(part)
         else:
-            found.append(sentence)
-    return found
+            found.append([part])
+            tail = ""
+        tail = _tail(tail + part)
+    return ["".join(parts) for parts in found]
+
+
+def _tail(text: str) -> str:
+    """The end of a text: so many letters that none of a sentence is read again and again."""
+    bare = text.rstrip()
+    return bare[-_TAIL:] + text[len(bare) :]
 
 
 def _language(text: str) -> str:
@@ -51,7 +65,10 @@ def _language(text: str) -> str:
 
 
 def _goes_on(before: str, after: str, language: str | None) -> bool:
-    """Whether a sentence goes on after a full stop that seemed to end it."""
+    """Whether a sentence goes on after a full stop that seemed to end it.
+
+    before: its last letters, with the white space behind them.
+    """
     bare = before.rstrip()
     if not bare.endswith((".", ".)", ".,")):
         return False

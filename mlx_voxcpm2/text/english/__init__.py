@@ -41,12 +41,24 @@ _ORDER = (
     *ABBREVIATIONS,
 )
 
+# Data, such as base64, is read in pieces: some rules take the square of a word's length.
+_DATA = re.compile(r"([!-~]{400,})")
+_PIECE = re.compile(r".{1,300}\w*")
+
 # [2] and [3, 5] refer to a list of sources.
 _CITATION = re.compile(r"(\[\d+(?:[,–-] ?\d+)*\])")
 
 
 def spoken_english(text: str) -> str:
     """Text of one paragraph with numbers, symbols and abbreviations in words."""
+    words = _DATA.split(text)
+    words[::2] = map(_read, words[::2])
+    words[1::2] = ["".join(map(_read, _PIECE.findall(data))) for data in words[1::2]]
+    return " ".join("".join(words).split())
+
+
+def _read(text: str) -> str:
+    """Words of a text, with white space around them."""
     parts = _CITATION.split(text)
     parts[::2] = [apply_rules(_ORDER, f" {part} ") for part in parts[::2]]
-    return " ".join("".join(parts).split())
+    return "".join(parts)
