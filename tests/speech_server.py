@@ -6,8 +6,10 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import openai
+if TYPE_CHECKING:
+    import openai
 
 
 class SpeechServer:
@@ -32,7 +34,9 @@ class SpeechServer:
         self.reader = threading.Thread(target=self.messages.extend, args=[self.process.stderr])
         self.reader.start()
 
-    def client(self) -> openai.OpenAI:
+    def client(self) -> "openai.OpenAI":
+        import openai
+
         return openai.OpenAI(base_url=self.url, api_key="none", max_retries=0, timeout=100)
 
     def stop(self, number: int = signal.SIGINT) -> int:

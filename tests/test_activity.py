@@ -6,6 +6,7 @@ import pytest
 
 from mlx_voxcpm2 import activity, load_model
 from mlx_voxcpm2.commands.shell import Parser, flag, run
+from mlx_voxcpm2.recognition import recogniser
 
 
 @pytest.fixture
@@ -46,6 +47,24 @@ def test_loading_and_the_first_sound_are_announced(released, at_once, monkeypatc
         model = load_model(released.folder, "float32")
         list(model.generate("Hello.", stream=True, max_tokens=2, retry_badcase=False))
     assert said == [f"loading {released.folder}", "computing the first sound"]
+
+
+def test_encoding_a_clip_is_announced(released, at_once, monkeypatch):
+    said = []
+    monkeypatch.setattr(activity.threading, "Timer", Timer)
+    with activity.announcing(said.append):
+        released.model.encode_audio(released.waveform("short"))
+    assert said == ["encoding a clip"]
+
+
+def test_loading_a_recogniser_is_announced(at_once, monkeypatch, tmp_path):
+    said = []
+    monkeypatch.setattr(activity.threading, "Timer", Timer)
+    monkeypatch.setattr("mlx_audio.stt.utils.load_model", lambda folder: None)
+    monkeypatch.setattr(recogniser, "find_recogniser", lambda name: tmp_path)
+    with activity.announcing(said.append):
+        recogniser.load_recogniser("some/whisper")
+    assert said == ["loading some/whisper"]
 
 
 class Timer:

@@ -17,13 +17,15 @@ import sys
 import tempfile
 import threading
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-pytest.importorskip("gradio", reason="Gradio is not installed")
+if find_spec("gradio") is None:  # importing it here would cost each process some seconds
+    pytest.skip("Gradio is not installed", allow_module_level=True)
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 
 # Seconds; a busy machine may need some.

@@ -47,6 +47,22 @@ def test_the_help_of_generate_fits_one_screen(main):
     assert not {"--speed", "--cfg_scale", "--lora_r"} & flags
 
 
+@pytest.mark.parametrize(
+    ("name", "own", "foreign"),
+    [
+        ("design", "--instruct", "--ref_audio"),
+        ("clone", "--ref_audio", "--voice"),
+        ("validate", "--train", "--output"),
+        ("train", "--output", "--ref_audio"),
+    ],
+)
+def test_each_command_has_examples_of_its_own(main, name, own, foreign):
+    status, out, _ = main(name, "--help")
+    examples = [line for line in out.splitlines() if line.startswith(f"  mlx-voxcpm2 {name} ")]
+    assert status == 0 and examples
+    assert any(own in each for each in examples) and not any(foreign in each for each in examples)
+
+
 def test_without_a_command_the_help_is_shown(main):
     status, out, err = main()
     assert status == 0 and err == "" and all(name in out for name in cli.COMMANDS)

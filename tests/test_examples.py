@@ -27,6 +27,7 @@ MARK = re.compile(r"<!-- not run: [^\n]+ -->\n\n?$")
 SHORTER = {
     "train": ["--max_steps", "1", "--batch_size", "1"],
     "benchmark": ["--patches", "2", "--rounds", "1"],
+    "generate": ["--max_tokens", "30"],  # the demo babbles about words that it does not know
 }
 """Flags that are added to a command, which would take minutes or hours."""
 OTHER_PROGRAMS = ("eval", "pip", "ruff", "playwright", "MLX_AUDIO_PYTHON=PYTHON")

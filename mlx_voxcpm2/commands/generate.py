@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .asr_flags import transcript
-from .generate_arguments import GenerateArguments, build_parser, read_arguments
+from .generate_arguments import EXAMPLES, GenerateArguments, build_parser, read_arguments
 from .long_text import LongText, plan_long_text
 from .model_flags import load
 from .output import Sample, save_voice
@@ -135,9 +135,13 @@ def main(
     argv: list[str] | None = None,
     prog: str | None = None,
     check: Callable[[GenerateArguments], None] | None = None,
+    examples: str = EXAMPLES,
 ) -> int:
-    """Run the command. check: raises ValueError for what a variant of the command refuses."""
-    parser = build_parser(prog or "python -m mlx_voxcpm2.generate")
+    """Run the command, or a variant of it.
+
+    check: raises ValueError for what a variant refuses. examples: for its help.
+    """
+    parser = build_parser(prog or "python -m mlx_voxcpm2.generate", examples)
 
     def command(args: argparse.Namespace) -> None:
         arguments = read_arguments(args)

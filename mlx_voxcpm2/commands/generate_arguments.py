@@ -65,10 +65,10 @@ COMMON = {
 """Flags that --help shows."""
 
 
-def build_parser(prog: str | None = None) -> Parser:
+def build_parser(prog: str | None = None, examples: str = EXAMPLES) -> Parser:
     parser = Parser(
         COMMON,
-        EXAMPLES,
+        examples,
         prog=prog,
         usage="%(prog)s [TEXT] [FLAG …]",
         description="Generate speech with VoxCPM2. Flags may be spelled with - for _.",

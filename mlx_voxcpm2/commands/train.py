@@ -40,9 +40,15 @@ _NUMBER_FLAGS = {
     "seed": (int, "N", "seed of order, noise and dropout"),
 }
 
+EXAMPLES = """
+{prog} --train data.jsonl --output my_lora
+{prog} --train data.jsonl --check
+"""
 
-def build_parser(prog: str | None = None) -> Parser:
+
+def build_parser(prog: str | None = None, examples: str = EXAMPLES) -> Parser:
     parser = Parser(
+        examples=examples,
         prog=prog,
         usage="%(prog)s --train FILE --output FOLDER [FLAG …]",
         description="Fine-tune VoxCPM2 on clips and their transcripts. The same command resumes an "
@@ -238,8 +244,8 @@ def _how_to_resume(output: str) -> str:
     return f"the same command resumes from {last}"
 
 
-def main(argv: list[str] | None = None, prog: str | None = None) -> int:
-    parser = build_parser(prog or "python -m mlx_voxcpm2.train")
+def main(argv: list[str] | None = None, prog: str | None = None, examples: str = EXAMPLES) -> int:
+    parser = build_parser(prog or "python -m mlx_voxcpm2.train", examples)
     return run(parser, partial(train, parser.prog), argv)
 
 

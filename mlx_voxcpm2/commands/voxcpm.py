@@ -7,20 +7,32 @@ from collections.abc import Sequence
 from . import generate, train
 from .generate_arguments import GenerateArguments
 
+_DESIGN = """
+{prog} "Hello." --instruct "a calm, low voice"
+{prog} --text_file book.txt --instruct "an old man, slow" --output a.mp3
+"""
+_CLONE = """
+{prog} "Hello." --ref_audio clip.wav
+{prog} "Hello." --prompt_audio clip.wav --prompt_text "What the clip says."
+"""
+_VALIDATE = """
+{prog} --train data.jsonl
+"""
+
 
 def design(argv: Sequence[str], prog: str) -> int:
     """`generate`, which refuses clips."""
-    return generate.main(list(argv), prog, check=_require_no_clip)
+    return generate.main(list(argv), prog, check=_require_no_clip, examples=_DESIGN)
 
 
 def clone(argv: Sequence[str], prog: str) -> int:
     """`generate`, which requires a clip."""
-    return generate.main(list(argv), prog, check=_require_clip)
+    return generate.main(list(argv), prog, check=_require_clip, examples=_CLONE)
 
 
 def validate(argv: Sequence[str], prog: str) -> int:
     """`train --check`."""
-    return train.main(["--check", *argv], prog)
+    return train.main(["--check", *argv], prog, _VALIDATE)
 
 
 def _require_no_clip(arguments: GenerateArguments) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..activity import activity
 from ..audio.reading import read_audio
 from ..errors import one_line
 from ..weights.hub import find_recogniser
@@ -73,10 +74,11 @@ def _loaded(path_or_repo: str | Path) -> Any:
     """A model of mlx-audio."""
     check_recognition_installed()
     folder = find_recogniser(path_or_repo)
-    from mlx_audio.stt.utils import load_model
-
     try:
-        return load_model(folder)
+        with activity(f"loading {path_or_repo}"):
+            from mlx_audio.stt.utils import load_model
+
+            return load_model(folder)
     except Exception as error:  # its own, of the file system, of transformers
         raise ValueError(
             f"{path_or_repo}: no recogniser that mlx-audio loads ({one_line(error)}); give another"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import mlx.core as mx
 import numpy as np
 
+from ..activity import activity
 from ..layers.device import free_streams_at_thread_end
 
 if TYPE_CHECKING:
@@ -124,8 +125,9 @@ class ClipEncoder:
         free_streams_at_thread_end()
         chunk = PATCHES_AT_ONCE * self.patch_samples
         cache, latents = self.audio_vae.encoder.make_cache(), []
-        for start in range(0, len(samples), chunk):
-            audio = mx.array(samples[start : start + chunk])[None]
-            latents.append(self.audio_vae.encode(audio, cache))
-            mx.eval(latents[-1], self.audio_vae.cache_arrays(cache))
+        with activity("encoding a clip"):
+            for start in range(0, len(samples), chunk):
+                audio = mx.array(samples[start : start + chunk])[None]
+                latents.append(self.audio_vae.encode(audio, cache))
+                mx.eval(latents[-1], self.audio_vae.cache_arrays(cache))
         return mx.concatenate(latents, axis=1).reshape(-1, *self.patch_shape)
