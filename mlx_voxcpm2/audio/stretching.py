@@ -5,6 +5,7 @@ benchmarks/time_stretch.py compares it with other libraries.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -15,8 +16,6 @@ from . import media
 # The filter gives output when as much as it was given would come out, so small blocks give it
 # early. All are of one length, since its output depends a little on theirs.
 _BLOCK_SECONDS = 0.01
-# Silence behind the end. The filter drops up to 60 ms of what it was given last.
-_PADDING_SECONDS = 0.25
 # Limits of one filter. FFmpeg allows more than 2, but then skips samples instead of blending them.
 _SLOWEST, _FASTEST = 0.5, 2.0
 
@@ -37,7 +36,6 @@ class Stretcher:
         """speed: seconds of speech per second of output, above 0."""
         self.speed = speed
         self.block = max(1, round(_BLOCK_SECONDS * sample_rate))
-        self.padding = round(_PADDING_SECONDS * sample_rate)
         self.received, self.given = 0, 0
         """Samples so far."""
         self._held = np.zeros(0, np.float32)
@@ -52,33 +50,50 @@ class Stretcher:
         At the end all are `received` / `speed` samples, rounded, and at least one.
         """
         self.received += len(chunk)
-        held = np.concatenate([self._held, chunk])
-        if is_last:
-            held = np.concatenate([held, np.zeros(self.padding - len(held) % self.block)])
+        held = np.concatenate([self._held, chunk.astype(np.float32)])
         whole = len(held) // self.block * self.block
         self._held = held[whole:]
-        blocks = held[:whole].astype(np.float32).reshape(-1, 1, self.block)
-        found = [part for block in blocks for part in self._filtered(block)]
-        audio = np.concatenate(found) if found else np.zeros(0, np.float32)
+        found = [self._filtered(block) for block in held[:whole].reshape(-1, self.block)]
         if is_last:
-            audio = audio[: max(1, round(self.received / self.speed)) - self.given]
+            found += self._rest(sum(map(len, found)))
+        audio = np.concatenate([np.zeros(0, np.float32), *found])
+        if is_last:
+            audio = audio[: self._total - self.given]
         self.given += len(audio)
         return audio
 
-    def _filtered(self, block: np.ndarray) -> list[np.ndarray]:
-        """block: samples (1, block) -> the output that is there now."""
+    @property
+    def _total(self) -> int:
+        """Length of the whole output, if the input has ended."""
+        return max(1, round(self.received / self.speed))
+
+    def _rest(self, samples: int) -> Iterator[np.ndarray]:
+        """Output at the end of the input, of which so many `samples` were given last.
+
+        Silence is put behind the end, since the filter drops what it was given last.
+        """
+        block = np.zeros(self.block, np.float32)
+        block[: len(self._held)] = self._held
+        while self.given + samples < self._total:
+            part = self._filtered(block)
+            yield part
+            samples += len(part)
+            block = np.zeros_like(block)
+
+    def _filtered(self, block: np.ndarray) -> np.ndarray:
+        """block: samples (block,) -> the output (L,) that is there now."""
         import av
 
-        frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="mono")
+        frame = av.AudioFrame.from_ndarray(block[None], format="fltp", layout="mono")
         frame.sample_rate, frame.time_base = self._clock.denominator, self._clock
-        frame.pts, self._pushed = self._pushed, self._pushed + block.shape[1]
+        frame.pts, self._pushed = self._pushed, self._pushed + len(block)
         self._graph.push(frame)
-        found = []
+        found = [np.zeros(0, np.float32)]
         while True:
             try:
-                found.append(self._graph.pull().to_ndarray()[0].copy())
-            except (av.error.BlockingIOError, av.error.EOFError):
-                return found
+                found.append(self._graph.pull().to_ndarray()[0])
+            except av.error.BlockingIOError:
+                return np.concatenate(found)
 
 
 def _filters(sample_rate: int, speed: float, clock: Fraction) -> Any:
