@@ -27,6 +27,7 @@ from speech_server import SpeechServer
 
 from mlx_voxcpm2 import GenerationOptions
 from mlx_voxcpm2.audio.encoding import MEDIA_TYPES
+from mlx_voxcpm2.audio.stretching import stretched
 from mlx_voxcpm2.peers.tables import aliases_of
 from mlx_voxcpm2.server.jobs import SegmentQueue
 from mlx_voxcpm2.server.request import FIELDS, Limits, SpeechRequest
