@@ -23,14 +23,6 @@ def joined(results) -> np.ndarray:
     return np.concatenate([np.array(each.audio) for each in results])
 
 
-@pytest.fixture
-def without_av(monkeypatch):
-    """As if PyAV were not installed."""
-    for name in [name for name in sys.modules if name.partition(".")[0] == "av"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "av", None)
-
-
 @pytest.mark.parametrize("speed", [0.25, 0.7, 1.5, 4])
 def test_a_result_is_the_stretched_speech(endless_model, speed):
     plain, result = (endless_model.speak(TEXT, speed=each, **QUICK) for each in (1, speed))
@@ -135,7 +127,8 @@ def test_another_speed_of_a_cached_long_text_costs_no_generation(released, tmp_p
     assert np.array_equal(whole(spoken), whole(fresh))
 
 
-def test_speed_1_needs_no_library(endless_model, without_av):
+def test_speed_1_needs_no_library(endless_model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
     plain = endless_model.speak(TEXT, **QUICK)
     assert np.array_equal(endless_model.speak(TEXT, speed=1.0, **QUICK).audio, plain.audio)
     assert plain.unstretched is None

@@ -1,12 +1,12 @@
 """The flag --speed and the field `speed` of batch lines: files are stretched, voices are not."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from test_speed import without_av  # noqa: F401  # a fixture
 
 from mlx_voxcpm2.audio.stretching import stretched
 from mlx_voxcpm2.commands import batch, generate
@@ -95,7 +95,8 @@ def test_a_line_with_a_wrong_speed_is_named(run):
     assert "line 1: speed is 'fast'; it must be a number from 0.25 to 4" in err
 
 
-def test_without_the_library_one_line_says_what_to_install(run, without_av):  # noqa: F811
+def test_without_the_library_one_line_says_what_to_install(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
     status, err = run(generate, "Hello there.", "--speed", "2")
     assert status == 2 and err.count("\n") == 1 and "install 'mlx-voxcpm2[media]'" in err
     assert run(generate, "Hello there.", "--output", "a.wav")[0] == 0
