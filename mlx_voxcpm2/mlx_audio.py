@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import runpy
 import sys
+from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
 from pathlib import Path
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from .audio.reading import AudioSource
     from .model import VoxCPM2
     from .speech.batch import Request
-    from .speech.results import ResultIterator
+    from .speech.results import Chunk, ResultIterator
 
 COMMANDS = ("tts.generate", "server")
 
@@ -126,16 +127,13 @@ class PluginModel:
         self.voices = VoiceRegistry()
 
     @with_speech_keywords
-    def generate(
-        self, text: str, *, speed: float | None = 1.0, stream: bool = False, **keywords: object
-    ) -> ResultIterator:
+    def generate(self, text: str, *, stream: bool = False, **keywords: object) -> ResultIterator:
         """Speak a text: `VoxCPM2.generate` with mlx-audio's names; None is the default.
 
         keywords: fields of `VoiceInputs`, and settings of `GenerationOptions` by name or alias. An
         array of audio has `sample_rate`. Others, which mlx-audio gives to all models (lang_code,
         gender, top_p), are ignored, and so is ref_text, as in mlx-audio's own VoxCPM2.
         """
-        _check_speed(speed)
         named = ((name, keywords.get(keyword)) for keyword, name in KEYWORDS.items())
         given = {name: value for name, value in named if value is not None}
         for name in ("ref_audio", "prompt_audio"):
@@ -143,11 +141,9 @@ class PluginModel:
                 given[name] = self._audio(given[name])
         return self.model.generate(text, stream=stream, **given)
 
-    def supports_tts_batch(
-        self, *, ref_audio: object = None, speed: float | None = 1.0, **request: object
-    ) -> bool:
+    def supports_tts_batch(self, *, ref_audio: object = None, **request: object) -> bool:
         """Whether a request can be spoken in a batch with others: not with a clip of its own."""
-        return ref_audio is None and speed in (None, 1)
+        return ref_audio is None
 
     supports_tts_continuous_batch = supports_tts_batch
 
@@ -173,7 +169,7 @@ class BatchSession:
         interval = options.streaming_interval if options.stream else float("inf")
         self.min_samples = interval * plugin.sample_rate
         self.batch = LiveBatch(plugin.model, self.size)
-        self.chunks: dict[int, list[np.ndarray]] = {}
+        self.chunks: dict[int, list[Chunk]] = {}
         """Audio that mlx-audio has not received yet, by the number of the active request."""
         self.errors: dict[int, Exception] = {}
 
@@ -195,12 +191,12 @@ class BatchSession:
                 self.errors[item.sequence_id] = error
 
     def _request(self, item: TTSBatchItem) -> Request:
-        _check_speed(item.speed)
         if item.ref_audio is not None:
             raise ValueError("a batch takes no ref_audio; save it by `mlx-voxcpm2 voice add`")
         model = self.plugin.model
         voice = self.plugin.voices.inputs(item.voice, item.instruct, model.clip_encoder)
-        return model.request(item.text, options=self.options, **voice.given())
+        options = self.options if item.speed is None else replace(self.options, speed=item.speed)
+        return model.request(item.text, options=options, **voice.given())
 
     def cancel(self, sequence_id: int) -> None:
         self.batch.cancel(sequence_id)
@@ -215,24 +211,21 @@ class BatchSession:
         events = [TTSBatchEvent(key, done=True, error=error) for key, error in errors.items()]
         for chunk in self.batch.step():
             number, done = chunk.number, chunk.finish_reason is not None
-            self.chunks[number].append(chunk.audio)
-            samples = sum(map(len, self.chunks[number]))
+            self.chunks[number].append(chunk)
+            samples = sum(len(each.audio) for each in self.chunks[number])
             if not done and samples < self.min_samples:
                 continue
-            audio, rate = np.concatenate(self.chunks.pop(number)), self.plugin.sample_rate
+            chunks, rate = self.chunks.pop(number), self.plugin.sample_rate
             if not done:
                 self.chunks[number] = []
-            patches = samples // self.plugin.model.patch_samples
+            audio = np.concatenate([each.audio for each in chunks])
+            generated = sum(len(each.audio_as_generated) for each in chunks)
+            patches = generated // self.plugin.model.patch_samples
             state = {"done": done, "is_final_chunk": done, "is_streaming_chunk": self.is_stream}
             events.append(TTSBatchEvent(number, audio, rate, samples, token_count=patches, **state))
         if self.idle:
             mx.clear_cache()
         return events
-
-
-def _check_speed(speed: float | None) -> None:
-    if speed not in (None, 1):
-        raise ValueError(f"speed is {speed}; VoxCPM2 has none, say how fast in the instruction")
 
 
 def main() -> None:

@@ -41,7 +41,8 @@ def main(checkpoint: str, folder: str) -> None:
         "clip": ask("Hello there.", max_tokens=3, ref_audio=f"{folder}/clip.wav"),
         "unknown": ask("Hello there.", voice="alloy"),
         "path": ask("Hello there.", voice=f"{folder}/voices/anna.safetensors"),
-        "fast": ask("Hello there.", speed=2.0),
+        "fast": ask("Hello there.", max_tokens=3, speed=2.0),
+        "too fast": ask("Hello there.", speed=9.0),
         "empty": ask(" "),
     }
     gone = ask("Hello there. " * 20, max_tokens=4096)

@@ -46,7 +46,7 @@ def call(model, method: str, **settings):
         ("max_len", "max_len is max_tokens here"),
         ("cfg_scale", "cfg_scale is cfg_value here"),
         ("ddpm_steps", "ddpm_steps is inference_timesteps here"),
-        ("speed", "describe the speed in instruct"),
+        ("pitch", "describe the pitch in instruct"),
         ("denoise", "clean the clip first"),
         ("something_else", "the names are instruct, ref_audio"),
     ],

@@ -43,8 +43,8 @@ def test_the_help_of_generate_fits_one_screen(main):
     assert 18 <= len(re.findall(r"^  --", out, re.M)) <= 26
     everything = main("generate", "--help-all")[1]
     flags = set(re.findall(r"^  (--\w+)", everything, re.M))
-    assert {"--min_tokens", "--verify_limit", "--crossfade", "--cache_dir"} <= flags
-    assert not {"--speed", "--cfg_scale", "--lora_r"} & flags
+    assert {"--min_tokens", "--verify_limit", "--crossfade", "--cache_dir", "--speed"} <= flags
+    assert not {"--pitch", "--cfg_scale", "--lora_r"} & flags
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,9 @@ def test_the_command_takes_the_times_of_words(released, tmp_path, monkeypatch, c
     assert asked == [("some/whisper", "de")]
     content = Path("a.vtt").read_text(encoding="utf-8")
     assert "00:00:00.100 --> 00:00:00.400\nOne <00:00:00.300>two." in content
+    assert run("--subtitles", "b.vtt", "--speed", "2") == 0
+    content = Path("b.vtt").read_text(encoding="utf-8")
+    assert "00:00:00.050 --> 00:00:00.200\nOne <00:00:00.150>two." in content
     assert run() == 2
     assert "--timestamps is given without subtitles; add --subtitles FILE" in capfd.readouterr().err
 

@@ -93,9 +93,11 @@ def test_a_clip_may_be_a_path_or_samples(plugin, anna_folder):
         plugin.generate(TEXT, ref_audio=["a.wav", "b.wav"])
 
 
-def test_a_speed_is_refused(plugin):
-    with pytest.raises(ValueError, match="say how fast"):
-        plugin.generate(TEXT, speed=1.5)
+def test_a_speed_is_that_of_the_library(plugin):
+    plain, fast = (joined(plugin.generate(TEXT, **SHORT, speed=speed)) for speed in (None, 1.5))
+    assert len(fast) == round(len(plain) / 1.5)
+    with pytest.raises(ValueError, match=r"speed is 5; it must be a number from 0\.25 to 4"):
+        plugin.generate(TEXT, speed=5)
 
 
 def test_mlx_audios_command_writes_a_file(released, anna_folder, sixteen_bit_model):
@@ -142,6 +144,8 @@ def test_mlx_audios_server_speaks_with_this_model(server_responses, sixteen_bit_
     for name in ("plain", "beside", "design", "clip"):
         (file,) = server_responses[name]
         assert soundfile.info(file).frames == 3 * sixteen_bit_model.patch_samples, name
+    (fast,) = server_responses["fast"]
+    assert soundfile.info(fast).frames == 3 * sixteen_bit_model.patch_samples / 2
 
 
 def test_mlx_audios_server_streams(server_responses, sixteen_bit_model):
@@ -154,7 +158,7 @@ def test_mlx_audios_server_reports_errors(server_responses):
     for name, words in (
         ("unknown", "there is no voice 'alloy'; there are: default, anna"),
         ("path", "there is no voice"),
-        ("fast", "say how fast"),
+        ("too fast", "speed is 9.0; it must be a number from 0.25 to 4"),
         ("empty", "text is empty"),
     ):
         (message,) = server_responses[name]
@@ -169,17 +173,18 @@ def test_mlx_audios_server_uses_this_models_default_temperature(plugin):
 
 
 def test_requests_without_a_clip_share_a_batch(plugin):
-    assert plugin.supports_tts_batch(stream=True, voice="anna", instruct="old", speed=1.0)
+    assert plugin.supports_tts_batch(stream=True, voice="anna", instruct="old", speed=1.5)
     assert not plugin.supports_tts_continuous_batch(ref_audio="clip.wav")
 
 
 def test_a_session_generates_several_requests_at_once(plugin, sixteen_bit_model):
     from mlx_audio.tts.continuous import TTSBatchItem, TTSBatchOptions
 
+    speeds = {10: None, 11: 1, 12: 2.0}
     options = TTSBatchOptions(temperature=1.0, max_tokens=3, max_batch_size=2)
     session = plugin.create_tts_batch_session(options)
     assert isinstance(session, BatchSession) and session.idle and session.available_slots == 2
-    session.add([TTSBatchItem(key, TEXT) for key in (10, 11, 12)])
+    session.add([TTSBatchItem(key, TEXT, speed=speed) for key, speed in speeds.items()])
     assert not session.idle and session.available_slots == 0
     session.cancel(11)
     events = []
@@ -188,7 +193,8 @@ def test_a_session_generates_several_requests_at_once(plugin, sixteen_bit_model)
     assert [event.sequence_id for event in events] == [10, 12]
     for event in events:
         assert event.done and event.error is None
-        assert event.samples == len(event.audio) == 3 * sixteen_bit_model.patch_samples
+        samples = 3 * sixteen_bit_model.patch_samples / (speeds[event.sequence_id] or 1)
+        assert event.samples == len(event.audio) == samples
         assert (event.token_count, event.sample_rate) == (3, sixteen_bit_model.sample_rate)
 
 

@@ -37,6 +37,7 @@ DEFAULTS = {
         "fade_in": 0.0,
         "trim_silence": False,
         "normalize": False,
+        "speed": 1.0,
     },
     LongFormOptions: {
         "parallel": 1,

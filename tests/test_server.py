@@ -27,6 +27,7 @@ from speech_server import SpeechServer
 
 from mlx_voxcpm2 import GenerationOptions
 from mlx_voxcpm2.audio.encoding import MEDIA_TYPES
+from mlx_voxcpm2.audio.stretching import stretched
 from mlx_voxcpm2.peers.tables import aliases_of
 from mlx_voxcpm2.server.jobs import SegmentQueue
 from mlx_voxcpm2.server.request import FIELDS, Limits, SpeechRequest
@@ -145,6 +146,12 @@ def test_options_have_the_effect_that_they_have_in_the_library(speak, released):
     assert_same_audio(sound, generated(released.model, **options))
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_speed_is_that_of_openais_service(speak, released, stream):
+    sound = decoded(speak(speed=1.5, body={**SHORT, "stream": stream}))
+    assert_same_audio(sound, generated(released.model, speed=1.5))
+
+
 def test_a_saved_voice_is_chosen_by_its_name(speak, released, server_voices):
     sound = decoded(speak(voice="Anna"))
     assert_same_audio(sound, generated(released.model, voice=server_voices / "anna.safetensors"))
@@ -201,6 +208,10 @@ def test_a_long_text_is_spoken_in_segments(speak, released):
     voice = released.model.encode_audio((first, released.model.sample_rate))
     second = generated(released.model, "How do you do?", seed=8, ref_audio=voice)
     assert_same_audio(sound[len(first) + silence :], second)
+    # Twice as fast, with the same voice and the same pause.
+    fast = decoded(speak(text, speed=2))
+    assert len(fast) == len(first) // 2 + silence + len(second) // 2
+    assert_same_audio(fast[-len(second) // 2 :], stretched(second, released.model.sample_rate, 2))
 
 
 @pytest.mark.parametrize(
@@ -210,7 +221,7 @@ def test_a_long_text_is_spoken_in_segments(speak, released):
         ({"voice": "../voices/anna.safetensors"}, "there is no voice"),
         ({"text": "  "}, "text is empty"),
         ({"text": "a" * 5000}, "4096 is the limit"),
-        ({"speed": 2.0}, "say how fast in the instructions"),
+        ({"speed": 5.0}, "speed is 5.0; it must be a number from 0.25 to 4"),
         ({"response_format": "aac"}, "it must be one of mp3, wav"),
         ({"body": {"cfg_value": 99}}, "cfg_value is 99"),
         ({"body": {"max_tokens": 10**6}}, "4096 is the limit"),

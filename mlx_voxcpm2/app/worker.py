@@ -189,13 +189,13 @@ def excerpt_of(
     """Speech from which a voice is made: one segment of a long text, all of a short one."""
     last = results[-1]
     if isinstance(last, GenerationResult):
+        audio = np.concatenate([np.array(each.audio_as_generated) for each in results])
         end = len(audio) / sample_rate
         return SpokenSegment(
             0, text, audio, sample_rate, 0.0, end, finish_reason=last.finish_reason
         )
     segment = results[anchor_of(results)]
-    samples = round((segment.end - segment.start) * sample_rate)
-    return replace(segment, audio=segment.audio[:samples])
+    return replace(segment, audio=segment.speech_as_generated, unstretched=None)
 
 
 @contextmanager

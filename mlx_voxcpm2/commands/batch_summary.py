@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..documents import content_key
@@ -108,7 +108,7 @@ def fingerprint(line: Line, model: dict[str, object], hashes: dict[Path, str]) -
     """
     voice = {name: hashes[path] for name, path in line.sources.items()}
     words = [getattr(line.voice, name) for name in VOICE_FIELDS if name not in SOURCES]
-    request = [line.text, *words, asdict(line.options)]
+    request = [line.text, *words, line.options.fingerprint_values]
     data = json.dumps([_VERSION, model, request, voice], sort_keys=True, default=str)
     return hashlib.sha256(data.encode()).hexdigest()[:16]
 

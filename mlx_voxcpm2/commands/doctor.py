@@ -23,7 +23,7 @@ from .shell import Parser, flag, run
 _SELF_TEST_SECONDS = 3
 _DOWNLOAD_BYTES = 5e9  # of the released model
 _PURPOSES = {
-    "media": "clips from phones, browsers and films",
+    "media": "clips from phones, browsers and films; --speed",
     "app": "the web page",
     "benchmark": "the plot of `mlx-voxcpm2 benchmark`",
     "asr": "speech recognition, --verify",

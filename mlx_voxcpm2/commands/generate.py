@@ -98,7 +98,7 @@ class ShortText:
                     write(np.array(result.audio))
                     results.append(result)
         _report(results, targets.name, self._bar.first)
-        audio = np.concatenate([np.array(result.audio) for result in results])
+        audio = np.concatenate([np.array(result.audio_as_generated) for result in results])
         return Sample(audio, self.arguments.text, results[-1].finish_reason)
 
 

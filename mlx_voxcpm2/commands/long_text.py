@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..long_form.speak import SpokenSegment
     from ..model import VoxCPM2
     from ..recognition.verification import Verification
-    from ..recognition.word_times import WordTimer
+    from ..recognition.word_times import WordTime, WordTimer
     from ..text.segments import Segment
     from .generate_arguments import GenerateArguments
 
@@ -77,6 +77,7 @@ class LongText:
         self.targets, options = arguments.targets, arguments.options
         self.sample_rate = model.sample_rate
         self._language, self._word_timer = arguments.long_form.language, word_timer
+        self._speed = options.speed
         self._cues: list[Cue] = []
         if options.seed is None and self.cache is not None:
             options = replace(options, seed=self.cache.seed())
@@ -132,7 +133,7 @@ class LongText:
                     samples += len(segment.audio)
                     if segment.text:
                         self._count(segment)
-                        written.append(replace(segment, audio=np.zeros(0)))
+                        written.append(replace(segment, audio=np.zeros(0), unstretched=None))
                         self._bar.describe(f"{len(written)} of {total} segments")
         except KeyboardInterrupt:
             if self.cache is not None and self.cache.folder.is_dir():
@@ -158,17 +159,27 @@ class LongText:
         rate = segment.sample_rate
         begin = max(0, round(segment.start * rate) - position)
         speech = segment.audio[begin : round(segment.end * rate) - position]
-        words = self._word_timer(speech, rate) if self._word_timer and len(speech) else []
+        words = self._word_times(segment) if len(speech) else []
         return cues_of(
             segment.text, speech, rate, segment.start, language=self._language, words=words
         )
+
+    def _word_times(self, segment: SpokenSegment) -> list[WordTime]:
+        """Words as they were recognised at the model's speed, in seconds of the output's speech."""
+        if self._word_timer is None:
+            return []
+        words = self._word_timer(segment.speech_as_generated, segment.sample_rate)
+        return [
+            replace(word, start=word.start / self._speed, end=word.end / self._speed)
+            for word in words
+        ]
 
     def _write_segment(self, segment: SpokenSegment, write: Callable[[np.ndarray], None]) -> None:
         if len(segment.audio):
             write(segment.audio)
         if segment.index == self._sample_index:
-            length = round((segment.end - segment.start) * segment.sample_rate)
-            self._sample = Sample(segment.audio[:length], segment.text, segment.finish_reason)
+            speech = segment.speech_as_generated
+            self._sample = Sample(speech, segment.text, segment.finish_reason)
 
 
 def _report(segments: Sequence[SpokenSegment], name: str, seconds: float, seed: int | None) -> None:

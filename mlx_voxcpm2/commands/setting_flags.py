@@ -27,6 +27,7 @@ _LARGEST_SHOWN = 2**32
 
 _TITLES = {
     "sampling": "sampling",
+    "sound": "finished sound",
     "guards": "guards against the model's known faults",
 }
 

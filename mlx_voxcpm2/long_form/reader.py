@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,7 +47,7 @@ class SegmentReader:
         progress: Callable[[float], None] | None = None,
         verify: Verification | None = None,
     ):
-        """voice: with encoded clips. options: with a seed."""
+        """voice: with encoded clips. options: with a seed, at speed 1."""
         self.model, self.segments, self.voice, self.options = model, segments, voice, options
         self.long_form, self.cache, self.progress = long_form, cache, progress
         self.seconds = 0.0
@@ -63,7 +63,7 @@ class SegmentReader:
             _VERSION,
             None if cache is None else cache.settings,
             {name: _content(value) for name, value in voice.given().items()},
-            asdict(replace(options, seed=0)),
+            replace(options, seed=0).fingerprint_values,
             verify and (verify.limit, verify.retries),
         )
 

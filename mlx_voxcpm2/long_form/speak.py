@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..audio.stretching import stretched
 from ..speech.keywords import SpeechKeywords, merged_options, split_keywords, with_keywords
 from ..speech.options import GenerationOptions
 from ..speech.results import FinishReason
@@ -56,6 +57,18 @@ class SpokenSegment:
     """See `GenerationResult`."""
     error_rate: float | None = None
     """See `GenerationResult`."""
+    unstretched: np.ndarray | None = None
+    """Its speech before `speed` was applied, without the pause; None at speed 1."""
+
+    @property
+    def speech_as_generated(self) -> np.ndarray:
+        """Its speech (samples,) at the model's speed: for recognisers, and to make a voice of it.
+
+        With a crossfade at speed 1, without its end.
+        """
+        if self.unstretched is not None:
+            return self.unstretched
+        return self.audio[: round((self.end - self.start) * self.sample_rate)]
 
     def __repr__(self) -> str:
         return (
@@ -87,6 +100,9 @@ def speak_long(
     resumed. verify: check by a recogniser that each segment is spoken. progress: called with the
     seconds of speech so far.
 
+    `speed` changes the speech, not the pauses and crossfades between segments, which are given in
+    seconds. The cache holds the speech as it was generated, for every speed.
+
     Raises ValueError, TypeError or FileNotFoundError at once, in one line.
     """
     inputs, sampling, long = split_keywords(
@@ -104,9 +120,11 @@ def speak_long(
     voice = VoiceInputs(**inputs).encoded(model.clip_encoder)
     if options.seed is None:
         options = replace(options, seed=secrets.randbits(32) if cache is None else cache.seed())
-    reader = SegmentReader(model, segments, voice, options, long_form, cache, progress, verify)
+    speed, options = options.speed, replace(options, speed=1.0)
+    told = None if progress is None else lambda seconds: progress(seconds / speed)
+    reader = SegmentReader(model, segments, voice, options, long_form, cache, told, verify)
     joiner = SegmentJoiner(model.sample_rate, long_form.crossfade, long_form.match_level)
-    return _joined(segments, reader, joiner)
+    return _joined(segments, reader, joiner, speed)
 
 
 def _normalized(text: str | Sequence[Segment], language: str | None) -> str | Sequence[Segment]:
@@ -128,13 +146,14 @@ def _split(text: str, options: LongFormOptions) -> list[Segment]:
 
 
 def _joined(
-    segments: list[Segment], reader: SegmentReader, joiner: SegmentJoiner
+    segments: list[Segment], reader: SegmentReader, joiner: SegmentJoiner, speed: float
 ) -> Iterator[SpokenSegment]:
     generated = reader.in_order()
     try:
         for index, segment in enumerate(segments):
             speech, was_cached = next(generated) if segment.text else (None, False)
             audio = np.zeros(0, np.float32) if speech is None else speech.audio
+            audio = stretched(audio, joiner.sample_rate, speed)
             is_last = index == len(segments) - 1
             audio, (start, end) = joiner.add(audio, segment.pause, is_last)
             spoken = SpokenSegment(
@@ -148,6 +167,7 @@ def _joined(
                     was_cached=was_cached,
                     guards=speech.guards,
                     error_rate=speech.error_rate,
+                    unstretched=speech.audio if speed != 1 else None,
                 )
             yield spoken
     finally:

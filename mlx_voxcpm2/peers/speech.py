@@ -20,7 +20,7 @@ from .names import (
 
 _NO_DENOISER = "there is no denoiser; clean the clip first"
 _FROM_ADAPTER = "it is read from the adapter's lora_config.json"
-_NO_SPEED = "VoxCPM2 has no such setting; describe the speed in --instruct"
+_NO_DURATION = "VoxCPM2 predicts no duration; --speed makes the speech faster or slower"
 _ONE = ("1", "1.0")
 
 MODEL = of_program(
@@ -57,7 +57,7 @@ OPTIONS = [
     ),
     *of_program(
         MLX_AUDIO,
-        same("temperature max_tokens"),
+        same("temperature max_tokens speed"),
         alias("cfg_value", "cfg_scale"),
         alias("inference_timesteps", "ddpm_steps steps"),
     ),
@@ -95,8 +95,7 @@ _MLX_AUDIO = of_program(
     ),
     built_in("save", "--stream writes the file in any case", has_value=False),
     ignored("streaming_interval", "speech is streamed in steps of 0.16 s"),
-    refused("speed", _NO_SPEED, neutral=_ONE),
-    refused("gen_duration duration_multiplier", _NO_SPEED, neutral=_ONE),
+    refused("gen_duration duration_multiplier", _NO_DURATION, neutral=_ONE),
     refused("pitch", "describe the pitch in --instruct", neutral=_ONE),
     refused("gender", "describe the voice in --instruct"),
     refused("exaggeration", "describe the expression in --instruct", neutral=("0.5",)),

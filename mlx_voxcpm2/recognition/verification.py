@@ -112,7 +112,7 @@ class Verification:
         )
 
     def _transcribed(self, request: Request, result: GenerationResult) -> Transcribed:
-        transcript = self.recogniser(np.array(result.audio), result.sample_rate)
+        transcript = self.recogniser(np.array(result.audio_as_generated), result.sample_rate)
         if not isinstance(transcript, str):
             raise ValueError(
                 f"the recogniser returns a {type(transcript).__name__}; it must be a string"

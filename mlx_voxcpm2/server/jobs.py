@@ -105,7 +105,7 @@ class SegmentQueue:
             self._fault = self._fault or chunk.finish_reason
         if self._has_voice or self.is_empty:
             return
-        self._reference.append(chunk.audio)
+        self._reference.append(chunk.audio_as_generated)
         if is_end:
             rate, reference = self.model.sample_rate, np.concatenate(self._reference)
             patches = self.model.encode_audio((reference, rate))

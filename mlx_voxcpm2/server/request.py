@@ -32,9 +32,7 @@ _TEXTS = ("model", "input", "instruct", "response_format", "stream_format", "ref
 _UNUSED = {"gender", "pitch", "lang_code", "top_p", "top_k", "repetition_penalty", "verbose"}
 _UNUSED |= {"streaming_interval"}
 
-FIELDS = tuple(
-    sorted({*_ALIASES, *_ALIASES.values(), *_TEXTS, *_UNUSED, "voice", "speed", "stream"})
-)
+FIELDS = tuple(sorted({*_ALIASES, *_ALIASES.values(), *_TEXTS, *_UNUSED, "voice", "stream"}))
 """Names of the fields that a body may have."""
 
 _COUNTERPARTS = {other: name for other, name in COUNTERPARTS.items() if name in FIELDS}
@@ -79,10 +77,6 @@ class SpeechRequest:
                 "it in parts"
             )
         spoken_text(text, instruct)  # raises for an empty text
-        if fields.get("speed", 1) != 1:
-            raise ValueError(
-                f"speed is {fields['speed']!r}; VoxCPM2 has none, say how fast in the instructions"
-            )
         stream = _stream(fields)
         options = _options(fields, limits.options, stream is not None)
         return cls(text, _voice(fields), options, _format(fields.get("response_format")), stream)

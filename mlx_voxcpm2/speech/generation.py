@@ -10,13 +10,15 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import mlx.core as mx
 import numpy as np
 
 from .batch import Request
-from .guards import SilenceDetector, Trimmer, guard_notes
+from .guards import SilenceDetector
+from .output_stage import OutputStage
 from .results import Chunk, FinishReason, GenerationResult, Stopwatch
 from .scheduler import Scheduler
 
@@ -57,29 +59,30 @@ def stream_results(
 ) -> Generator[GenerationResult, None, None]:
     """A result per patch of a single request, as soon as its audio is final.
 
-    Where silence is trimmed, it comes with the patch that ends it, or not at all.
+    Where silence is trimmed, it comes with the patch that ends it, or not at all. Where it is
+    stretched, it comes up to 0.3 s of speech late.
     """
     watch, samples, patches = Stopwatch(model.sample_rate, spent), 0, 0
     (request,) = requests
-    trimmer = Trimmer(model.sample_rate) if request.options.trim_silence else None
+    stage = OutputStage(request.options, model.sample_rate)
     for (chunk,) in stream_audio(model, [request], closed):
         audio, reason = chunk.audio, chunk.finish_reason
         mx.eval(audio)
         samples, patches = samples + audio.shape[0], patches + 1
         if progress is not None:
-            progress(samples / model.sample_rate)
-        if trimmer is not None:
-            audio = mx.array(trimmer.apply(np.array(audio), reason is not None))
-            if not audio.shape[0]:
-                continue
+            progress(samples / model.sample_rate / request.options.speed)
+        final = stage.apply(audio, reason is not None)
+        if not final.audio.shape[0]:
+            continue
         yield watch.result(
-            audio,
+            mx.array(final.audio),
             patches,
             is_streaming_chunk=True,
             is_final_chunk=reason is not None,
             seed=request.options.seed,
             finish_reason=reason,
-            guards=guard_notes(request.options, reason, trimmer) if reason is not None else (),
+            guards=stage.guard_notes(reason) if reason is not None else (),
+            unstretched=_array(final.unstretched),
         )
         patches = 0
         watch.resume()
@@ -99,6 +102,15 @@ class Attempt:
     """Copies (samples,), since an array of MLX would keep the audio of the other rows too."""
     guards: tuple[str, ...] = ()
     """Notes on the attempts before."""
+
+    @cached_property
+    def stage(self) -> OutputStage:
+        return OutputStage(self.request.options, self.watch.sample_rate)
+
+    @property
+    def patches(self) -> float:
+        """Patches so far, in the time that they last at the speed of the output."""
+        return len(self.chunks) / self.request.options.speed
 
     def fault(self, finish_reason: FinishReason) -> str | None:
         """Description of a fault that another attempt may not have, or None."""
@@ -126,21 +138,24 @@ class Attempt:
         return Attempt(self.index, request, self.watch, self.number + 1, guards=notes)
 
     def result(self, finish_reason: FinishReason, fault: str | None) -> GenerationResult:
-        options, chunks, trimmer = self.request.options, self.chunks, None
-        if options.trim_silence:
-            trimmer = Trimmer(self.watch.sample_rate)
-            last = len(chunks) - 1
-            chunks = [trimmer.apply(chunk, index == last) for index, chunk in enumerate(chunks)]
+        options, last = self.request.options, len(self.chunks) - 1
+        final = [self.stage.apply(each, index == last) for index, each in enumerate(self.chunks)]
+        unstretched = [each.unstretched for each in final if each.unstretched is not None]
         gave_up = [] if fault is None else [f"gave up: seed {options.seed} gave {fault}"]
         return self.watch.result(
-            mx.array(np.concatenate(chunks)),
-            len(chunks),
+            mx.array(np.concatenate([each.audio for each in final])),
+            len(final),
             is_final_chunk=True,
             sequence_idx=self.index,
             seed=options.seed,
             finish_reason=finish_reason,
-            guards=(*self.guards, *gave_up, *guard_notes(options, finish_reason, trimmer)),
+            guards=(*self.guards, *gave_up, *self.stage.guard_notes(finish_reason)),
+            unstretched=_array(np.concatenate(unstretched) if unstretched else None),
         )
+
+
+def _array(audio: np.ndarray | None) -> mx.array | None:
+    return None if audio is None else mx.array(audio)
 
 
 class AttemptQueue:
@@ -187,13 +202,13 @@ def whole_results(
     Faulty speech is generated again with the next seed. `progress` is told the seconds of all
     speech so far; `spent` seconds are added to the time of each request.
     """
-    queue, finished = AttemptQueue(requests, model.sample_rate, spent), 0
+    queue, finished = AttemptQueue(requests, model.sample_rate, spent), 0.0
     seconds = model.patch_samples / model.sample_rate
     for chunks in Scheduler(model, queue.next, batch_size).chunks(closed):
         for chunk in chunks:
             queue.active[chunk.number].chunks.append(np.array(chunk.audio))
         if progress is not None:
-            patches = finished + sum(len(attempt.chunks) for attempt in queue.active.values())
+            patches = finished + sum(attempt.patches for attempt in queue.active.values())
             progress(patches * seconds)
         if closed.is_set():
             return
@@ -205,7 +220,7 @@ def whole_results(
             if fault is not None and (retry := attempt.retry(fault)):
                 queue.retries.append(retry)
                 continue
-            finished += len(attempt.chunks)
+            finished += attempt.patches
             yield attempt.result(chunk.finish_reason, fault)
     if queue.error is not None:
         raise queue.error

@@ -9,7 +9,6 @@ import numpy as np
 
 from .batch import Request
 from .generation import Attempt
-from .guards import Trimmer
 from .results import Chunk, Stopwatch
 from .scheduler import Scheduler
 
@@ -29,8 +28,6 @@ class LiveBatch:
         self.waiting: deque[Attempt] = deque()
         self.active: dict[int, Attempt] = {}
         """Attempts by the scheduler's numbers."""
-        self.trimmers: dict[int, Trimmer] = {}
-        """Trimmers of the streams that ask for one."""
         self.scheduler = Scheduler(model, self._next, size)
         self.count = 0
 
@@ -48,7 +45,6 @@ class LiveBatch:
         for key in [key for key, attempt in self.active.items() if attempt.index == number]:
             self.scheduler.cancel(key)
             del self.active[key]
-            self.trimmers.pop(key, None)
 
     def step(self) -> list[Chunk]:
         """Generate the next patch of every request."""
@@ -65,25 +61,19 @@ class LiveBatch:
         if reason is not None:
             del self.active[key]
         if not attempt.request.options.may_retry:
-            audio = self._streamed(key, attempt, reason is not None)
-            is_final = len(audio) or reason is not None
-            return Chunk(attempt.index, audio, reason) if is_final else None
+            final = attempt.stage.apply(attempt.chunks.pop(), reason is not None)
+            if not len(final.audio):
+                return None
+            return Chunk(attempt.index, final.audio, reason, final.unstretched)
         if reason is None:
             return None
         fault = attempt.fault(reason)
         if fault is not None and (retry := attempt.retry(fault)):
             self.waiting.appendleft(retry)
             return None
-        return Chunk(attempt.index, np.array(attempt.result(reason, fault).audio), reason)
-
-    def _streamed(self, key: int, attempt: Attempt, is_last: bool) -> np.ndarray:
-        audio = attempt.chunks.pop()
-        if not attempt.request.options.trim_silence:
-            return audio
-        trimmer = self.trimmers.setdefault(key, Trimmer(self.model.sample_rate))
-        if is_last:
-            del self.trimmers[key]
-        return trimmer.apply(audio, is_last)
+        result = attempt.result(reason, fault)
+        unstretched = None if result.unstretched is None else np.array(result.unstretched)
+        return Chunk(attempt.index, np.array(result.audio), reason, unstretched)
 
     def _next(self) -> Request | None:
         if not self.waiting:

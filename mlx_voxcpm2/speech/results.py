@@ -28,6 +28,13 @@ class Chunk:
     """float32 (samples,), of MLX or numpy."""
     finish_reason: FinishReason | None = None
     """Why the speech ends, in its last chunk."""
+    unstretched: np.ndarray | None = None
+    """The speech of the audio before `speed` was applied; None at speed 1."""
+
+    @property
+    def audio_as_generated(self) -> Any:
+        """Audio at the model's speed, for what learns from it."""
+        return self.audio if self.unstretched is None else self.unstretched
 
 
 @dataclass(eq=False)  # arrays have no single truth value
@@ -42,7 +49,8 @@ class GenerationResult:
     guards: actions against the model's known faults, in order, each as "action: reason", such as
     "retry: seed 7 gave 7.4 s of speech for 5 tokens of text"; of a stream, with its last chunk.
     heard, error_rate: with `verify`, the recogniser's transcript and its word error rate, 0 and
-    up, see `verification.error_rate`.
+    up, see `verification.error_rate`. unstretched: the audio before `speed` was applied; None at
+    speed 1.
     """
 
     audio: mx.array
@@ -64,6 +72,12 @@ class GenerationResult:
     guards: tuple[str, ...] = ()
     heard: str | None = None
     error_rate: float | None = None
+    unstretched: mx.array | None = None
+
+    @property
+    def audio_as_generated(self) -> mx.array:
+        """Audio at the model's speed: for recognisers, and for voices that are made of it."""
+        return self.audio if self.unstretched is None else self.unstretched
 
     @property
     def duration(self) -> float:
@@ -170,16 +184,19 @@ def joined_results(results: Sequence[GenerationResult]) -> GenerationResult:
     last = results[-1]
     if len(results) == 1:
         return last
-    return replace(
-        last,
-        **_measures(
-            mx.array(np.concatenate([np.array(each.audio) for each in results])),
-            last.sample_rate,
-            sum(each.token_count for each in results),
-            sum(each.processing_time_seconds for each in results),
-        ),
-        is_streaming_chunk=False,
+    measures = _measures(
+        _joined([each.audio for each in results]),
+        last.sample_rate,
+        sum(each.token_count for each in results),
+        sum(each.processing_time_seconds for each in results),
     )
+    if last.unstretched is not None:
+        measures["unstretched"] = _joined([each.audio_as_generated for each in results])
+    return replace(last, **measures, is_streaming_chunk=False)
+
+
+def _joined(chunks: Sequence[mx.array]) -> mx.array:
+    return mx.array(np.concatenate([np.array(chunk) for chunk in chunks]))
 
 
 def _measures(audio: mx.array, sample_rate: int, tokens: int, elapsed: float) -> dict[str, Any]:
