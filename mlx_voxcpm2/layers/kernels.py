@@ -45,6 +45,11 @@ def swiglu(gate: mx.array, up: mx.array) -> mx.array:
     return _kernels(gate.dtype).swiglu(gate, up)
 
 
+def gelu(x: mx.array) -> mx.array:
+    """x times the normal distribution function of x, elementwise (arXiv 1606.08415)."""
+    return _kernels(x.dtype).gelu(x)
+
+
 class SnakeConstants(NamedTuple):
     """Factors of `snake` that depend on alpha (C,) alone."""
 

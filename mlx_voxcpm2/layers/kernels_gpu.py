@@ -5,6 +5,8 @@ Each is one kernel launch; `benchmarks/graph_counts.py` counts those of a patch.
 
 from __future__ import annotations
 
+import math
+
 import mlx.core as mx
 import mlx.nn as nn
 
@@ -27,6 +29,11 @@ def silu(x: mx.array) -> mx.array:
 @fused
 def swiglu(gate: mx.array, up: mx.array) -> mx.array:
     return gate * mx.sigmoid(gate) * up
+
+
+@fused
+def gelu(x: mx.array) -> mx.array:
+    return 0.5 * x * (1 + mx.erf(x * math.sqrt(0.5)))
 
 
 @fused

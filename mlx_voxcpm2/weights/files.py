@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import mlx.core as mx
+import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from ..documents import read_json
@@ -55,6 +56,8 @@ def _model_files(folder: Path) -> list[Path]:
         whole = folder / "model.safetensors"
         pickled = folder / "pytorch_model.bin"
         files = [pickled if pickled.is_file() and not whole.is_file() else whole]
+        if not files[0].is_file():
+            files = sorted(folder.glob("model-?????-of-?????.safetensors")) or files
     for file in files:
         if not file.is_file():
             raise FileNotFoundError(f"{file}: no such file; download the whole checkpoint")
@@ -109,3 +112,23 @@ def check_tensors(model: Network, weights: Weights, folder: Path) -> None:
         refuse("mis-shaped", wrong, f": it{shapes}")
     if wrong := [name for name in expected if is_float(weights[name]) != is_float(expected[name])]:
         refuse("mistyped", wrong, f": it is {weights[wrong[0]].dtype}")
+
+
+def check_projections(model: Network, folder: Path) -> None:
+    """Raises ValueError naming the first linear layer whose weights are all zero.
+
+    Damaged conversions have had such layers, and a model with them speaks or writes nonsense.
+    folder: of the checkpoint, for the message. The first rows of a matrix are read, all of it only
+    if these are zero.
+    """
+    for path, module in model.named_modules():
+        names = [name for name in ("weight", "biases") if name in module]
+        if not isinstance(module, nn.Linear | nn.QuantizedLinear) or not names:
+            continue
+        for rows in (slice(8), slice(None)):
+            if any(mx.any(module[name][rows] != 0).item() for name in names):
+                break
+        else:
+            raise ValueError(
+                f"{folder}: tensor {path}.weight is zero; the checkpoint is damaged, take another"
+            )

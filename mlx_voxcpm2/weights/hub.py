@@ -11,16 +11,13 @@ from pathlib import Path
 from ..documents import read_json
 from ..errors import one_line
 from ..file_names import check_file_name
+from ..models.families import find_family
+from ..models.family import Family
 
-CHECKPOINT_FILES = [
-    "config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
+WEIGHT_FILES = [
     "model.safetensors",
     "model-?????-of-?????.safetensors",
     "model.safetensors.index.json",
-    "audiovae.safetensors",
-    "audiovae.pth",
 ]
 DEMO = "demo"
 """Name of the voice that comes with the package; a folder of that name is ./demo."""
@@ -42,7 +39,8 @@ ADAPTER_FILES = ["lora_weights.safetensors", "lora_weights.ckpt", "lora_config.j
 def find_checkpoint(path_or_repo: str | Path, revision: str | None = None) -> Path:
     """Folder of a checkpoint: the given one, or the snapshot of a hub repository.
 
-    The configuration is downloaded first, so that VoxCPM 1.x is refused before gigabytes of it.
+    The configuration is downloaded first, which says the family and so the files; another model is
+    refused before gigabytes of it. Of a repository that holds weights twice, only one is taken.
     "demo" is the small voice that comes with the package. Raises FileNotFoundError or ValueError.
     """
     if path_or_repo == "":  # to Path it would be the folder we are in
@@ -118,9 +116,11 @@ def _check_repository(path: Path, name: str) -> None:
 
 
 def _snapshot(repo: str, revision: str | None) -> Path:
-    _refuse_old(repo, _download(repo, revision, ["config.json"]) / "config.json")
-    folder = _download(repo, revision, CHECKPOINT_FILES)
-    for file in ("config.json", "tokenizer.json"):
+    family = _family(repo, _download(repo, revision, ["config.json"]) / "config.json")
+    parts = [file for files in family.separate_files.values() for file in files]
+    files = ["config.json", *family.small_files, *WEIGHT_FILES, *parts]
+    folder = _download(repo, revision, files)
+    for file in ("config.json", family.small_files[0]):
         if not (folder / file).is_file():  # offline, an incomplete snapshot is returned
             raise FileNotFoundError(
                 f"{repo}: no {file} in {folder}; if it is a checkpoint, connect and run again"
@@ -130,20 +130,20 @@ def _snapshot(repo: str, revision: str | None) -> Path:
     return folder
 
 
-def _refuse_old(repo: str, config: Path) -> None:
-    """Raise ValueError for the configuration of VoxCPM 1.x, which names no architecture or its own.
+def _family(repo: str, config: Path) -> Family:
+    """Family of a repository by its config.json.
 
-    Others are left to the model families.
+    Raises ValueError for an unknown one, and for VoxCPM 1.x, which names none or its own.
     """
-    if not config.is_file():
-        return
-    data = read_json(config, "download the file again")
-    is_object = isinstance(data, dict)
-    name = data.get("architecture", data.get("model_type", "voxcpm")) if is_object else None
-    if str(name).lower() == "voxcpm":
+    data = read_json(config, "download the file again") if config.is_file() else {}
+    if not isinstance(data, dict):
+        raise ValueError(f"{repo}: config.json: expected an object; is this the right model?")
+    name = str(data.get("architecture", data.get("model_type", "voxcpm")))
+    if name.lower() == "voxcpm" and config.is_file():
         raise ValueError(
             f"{repo}: this is a VoxCPM 1.x checkpoint; take a VoxCPM2 one, such as openbmb/VoxCPM2"
         )
+    return find_family(name)
 
 
 def _download(repo: str, revision: str | None, files: list[str]) -> Path:

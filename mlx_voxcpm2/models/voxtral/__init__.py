@@ -1,0 +1,1 @@
+"""Voxtral, a recogniser: Whisper's encoder, a projector and a Llama decoder."""

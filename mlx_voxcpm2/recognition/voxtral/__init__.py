@@ -1,0 +1,1 @@
+"""Voxtral as a recogniser: its prompts, its decoding loop, and long recordings."""
