@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 ORDER = """
 interrupts errors activity file_names locks files peers schema documents settings layers models text
 audio weights voices speech recognition model load long_form mlx_audio server training commands
-generate train app cli __main__
+voxtral generate train app cli __main__
 """.split()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def _merged(token: bytes, limit: int, ranks: dict[bytes, int]) -> list[bytes]:
     """Parts of the token after all merges whose rank is below the limit."""
     parts = [token[i : i + 1] for i in range(len(token))]
     while len(parts) > 2:
-        pairs = [ranks.get(a + b, limit) for a, b in zip(parts, parts[1:], strict=False)]
+        pairs = [ranks.get(a + b, limit) for a, b in pairwise(parts)]
         best = min(pairs)
         if best >= limit:
             break

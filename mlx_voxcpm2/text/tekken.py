@@ -73,7 +73,7 @@ class Tekken:
         return "".join(self.decode_stream(ids))
 
     def decode_stream(self, ids: Iterable[int]) -> Iterator[str]:
-        """Pieces of text that join to `decode(ids)`, each as soon as its characters are complete."""
+        """Pieces of `decode(ids)`, each as soon as its characters are complete."""
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         for id in ids:
             if self.specials <= id < len(self):

@@ -11,14 +11,14 @@ from pathlib import Path
 from ..documents import read_json
 from ..errors import one_line
 from ..file_names import check_file_name
-from ..models.families import find_family
+from ..models.families import all_families, find_family
 from ..models.family import Family
 
-WEIGHT_FILES = [
+_WEIGHT_FILES = (
     "model.safetensors",
     "model-?????-of-?????.safetensors",
     "model.safetensors.index.json",
-]
+)
 DEMO = "demo"
 """Name of the voice that comes with the package; a folder of that name is ./demo."""
 DEMO_FOLDER = Path(__file__).parent.parent / "demo"
@@ -34,6 +34,17 @@ RECOGNISER_FILES = [
     "*.yaml",
 ]
 ADAPTER_FILES = ["lora_weights.safetensors", "lora_weights.ckpt", "lora_config.json"]
+
+
+def checkpoint_files(family: Family) -> list[str]:
+    """Patterns of the files of a family's checkpoints, which are all that is downloaded."""
+    parts = [file for files in family.separate_files.values() for file in files]
+    return ["config.json", *family.small_files, *_WEIGHT_FILES, *parts]
+
+
+def all_checkpoint_files() -> set[str]:
+    """Patterns of the files of any checkpoint."""
+    return {file for family in all_families() for file in checkpoint_files(family)}
 
 
 def find_checkpoint(path_or_repo: str | Path, revision: str | None = None) -> Path:
@@ -117,9 +128,7 @@ def _check_repository(path: Path, name: str) -> None:
 
 def _snapshot(repo: str, revision: str | None) -> Path:
     family = _family(repo, _download(repo, revision, ["config.json"]) / "config.json")
-    parts = [file for files in family.separate_files.values() for file in files]
-    files = ["config.json", *family.small_files, *WEIGHT_FILES, *parts]
-    folder = _download(repo, revision, files)
+    folder = _download(repo, revision, checkpoint_files(family))
     for file in ("config.json", family.small_files[0]):
         if not (folder / file).is_file():  # offline, an incomplete snapshot is returned
             raise FileNotFoundError(
