@@ -13,6 +13,7 @@ stt.ask("Who is speaking?", "clip.wav").text   # a question about a sound
 
 from .recognition.transcript import Score, Transcript
 from .recognition.voxtral.load import load
+from .recognition.voxtral.long_audio import Segment
 from .recognition.voxtral.model import Voxtral
 
-__all__ = ["Score", "Transcript", "Voxtral", "load"]
+__all__ = ["Score", "Segment", "Transcript", "Voxtral", "load"]

@@ -193,7 +193,7 @@ def test_a_header_that_hides_the_length_does_not_lift_the_limit(monkeypatch):
 
 @pytest.mark.parametrize("name", ["/dev/zero", "/dev/urandom"])
 def test_devices_without_an_end_are_refused(name, monkeypatch):
-    monkeypatch.setattr("mlx_voxcpm2.audio.reading.MOST_BYTES", 2**20)
+    monkeypatch.setattr(decoding, "MOST_SAMPLES", 2**18)
     with pytest.raises(ValueError, match=r"more than 1 MB, or no end"):
         read_audio(name, RATE)
     with open(name, "rb") as file, pytest.raises(ValueError, match=r"more than 1 MB, or no end"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
@@ -33,23 +34,52 @@ def checked_rate(rate: int, name: str) -> int:
     return int(rate)
 
 
-def decode(file: BinaryIO, shown: str, name: str) -> tuple[np.ndarray, int]:
+@dataclass(frozen=True)
+class Limit:
+    """How much of a source is read at most. seconds: None is `LONGEST_SECONDS`."""
+
+    seconds: float | None = None
+    advice: str = "cut it to 5 to 30 s"
+    """What to do with more, for the message."""
+
+    @property
+    def longest(self) -> float:
+        """Seconds that are read at most."""
+        return LONGEST_SECONDS if self.seconds is None else self.seconds
+
+    @property
+    def samples(self) -> int:
+        """Samples of all channels that are read at most."""
+        return MOST_SAMPLES if self.seconds is None else round(2 * 48_000 * self.seconds)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that are read of what can't seek: the longest sound as float32."""
+        return 4 * self.samples
+
+
+CLIP = Limit()
+RECORDING = Limit(3 * 3600, "cut it into files of at most three hours")
+"""Of what is transcribed: more would need too much memory, as it is decoded at once."""
+
+
+def decode(file: BinaryIO, shown: str, name: str, limit: Limit = CLIP) -> tuple[np.ndarray, int]:
     """Decode an audio file that can seek: (float32 samples (L, channels), rate in Hz).
 
     shown, name: of the source and of the argument, for messages. Raises ValueError, in one line,
-    for what can't be decoded, and for more than `LONGEST_SECONDS` or `MOST_SAMPLES`, which is
-    found out before it is decoded where a header tells it.
+    for what can't be decoded, and for more than the limit, which is found out before it is decoded
+    where a header tells it.
     """
     reason, is_damaged = "", False
     try:
-        parts = [_by_libsndfile(stream, name) for stream in streams_with_lengths(file)]
+        parts = [_by_libsndfile(stream, name, limit) for stream in streams_with_lengths(file)]
         if (samples := _joined(parts)).size:
             return samples, parts[0][1]
     except _Unreadable as error:
         reason, is_damaged = str(error), error.is_damaged
     if not is_damaged and media.is_installed():
         try:
-            return _by_pyav(file, name)
+            return _by_pyav(file, name, limit)
         except _Unreadable as error:
             reason = reason and str(error)
     elif reason and not is_damaged:
@@ -72,11 +102,12 @@ class _Unreadable(Exception):
 class _Blocks:
     """Decoded blocks (L, channels), up to the limit."""
 
-    def __init__(self, rate: int, channels: int, name: str):
+    def __init__(self, rate: int, channels: int, name: str, limit: Limit):
         self.rate, self.channels, self.name = checked_rate(rate, name), channels, name
         if channels < 1:
             raise _Unreadable("it has no channels")
-        self._most = min(round(LONGEST_SECONDS * rate), MOST_SAMPLES // channels)
+        self._limit = limit
+        self._most = min(round(limit.longest * rate), limit.samples // channels)
         self._blocks: list[np.ndarray] = []
         self._length = 0
 
@@ -87,12 +118,12 @@ class _Blocks:
             of = f" of {self.channels} channels at {self.rate} Hz" if self._is_wide else ""
             raise ValueError(
                 f"{self.name}: more than {self._most / self.rate:.0f} s of sound{of} are not read; "
-                "cut it to 5 to 30 s"
+                f"{self._limit.advice}"
             )
 
     @property
     def _is_wide(self) -> bool:
-        return self._most < round(LONGEST_SECONDS * self.rate)
+        return self._most < round(self._limit.longest * self.rate)
 
     def add(self, block: np.ndarray) -> None:
         self._length += len(block)
@@ -104,7 +135,7 @@ class _Blocks:
         return np.concatenate(self._blocks) if self._blocks else empty
 
 
-def _by_libsndfile(file: BinaryIO, name: str) -> tuple[np.ndarray, int]:
+def _by_libsndfile(file: BinaryIO, name: str, limit: Limit) -> tuple[np.ndarray, int]:
     """Samples (L, channels) and rate. Raises _Unreadable, or ValueError for too much."""
     import soundfile
 
@@ -118,7 +149,7 @@ def _by_libsndfile(file: BinaryIO, name: str) -> tuple[np.ndarray, int]:
     try:
         with Sequential(file) as source:
             is_open = True
-            blocks = _Blocks(source.samplerate, source.channels, name)
+            blocks = _Blocks(source.samplerate, source.channels, name, limit)
             known = source.frames if 0 < source.frames < 2**36 - 1 else None
             blocks.check(known or 0)
             for block in _blocks_of(source):
@@ -136,14 +167,14 @@ def _blocks_of(source) -> Iterator[np.ndarray]:
         yield block
 
 
-def _by_pyav(file: BinaryIO, name: str) -> tuple[np.ndarray, int]:
+def _by_pyav(file: BinaryIO, name: str, limit: Limit) -> tuple[np.ndarray, int]:
     """Samples (L, channels) and rate. Raises _Unreadable, or ValueError for too much."""
     try:
         opened = media.MediaFile(file)
     except ValueError as error:
         raise _Unreadable(str(error)) from None
     with opened:
-        blocks = _Blocks(opened.rate, opened.channels, name)
+        blocks = _Blocks(opened.rate, opened.channels, name, limit)
         blocks.check((opened.seconds or 0) * opened.rate)
         decoded = opened.blocks()
         while True:

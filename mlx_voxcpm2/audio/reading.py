@@ -16,12 +16,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import one_line
-from .decoding import MOST_SAMPLES, checked_rate, decode
+from .decoding import CLIP, Limit, checked_rate, decode
 
 AudioSource = str | os.PathLike | bytes | BinaryIO | tuple[ArrayLike, int]
 
-MOST_BYTES = 4 * MOST_SAMPLES
-"""Bytes that are read of what can't seek: the longest clip as float32."""
 _INTEGERS = {"uint8": (128, 128), "int16": (0, 2**15), "int32": (0, 2**31)}  # zero, full scale
 
 
@@ -60,37 +58,36 @@ def _from_pair(pair: tuple[ArrayLike, int], name: str) -> tuple[np.ndarray, int]
     return _floats(samples, name), rate
 
 
-def _decode(data: bytes, shown: str, name: str) -> tuple[np.ndarray, int]:
+def _decode(data: bytes, shown: str, name: str, limit: Limit) -> tuple[np.ndarray, int]:
     """Decode the bytes of an audio file: (float32 samples (L, channels), rate in Hz)."""
     if not data:
         raise ValueError(f"{name}: {shown} is empty; give audio")
-    return decode(io.BytesIO(data), shown, name)
+    return decode(io.BytesIO(data), shown, name, limit)
 
 
-def _rest_of(file: BinaryIO, name: str) -> bytes:
+def _rest_of(file: BinaryIO, name: str, limit: Limit) -> bytes:
     """Bytes of a binary file object from its position to its end."""
     try:
-        data = file.read(MOST_BYTES + 1)
+        data = file.read(limit.bytes + 1)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{name}: the file object cannot be read ({one_line(error)}); open it with mode 'rb'"
         ) from error
     if not isinstance(data, (bytes, bytearray)):
         raise ValueError(f"{name}: the file object does not give bytes; open it with mode 'rb'")
-    return _bounded(data, "what the file object holds", name)
+    return _bounded(data, "what the file object holds", name, limit)
 
 
-def _bounded(data: bytes, shown: str, name: str) -> bytes:
-    """The data itself. Raises ValueError if it is more than any clip needs."""
-    if len(data) > MOST_BYTES:
+def _bounded(data: bytes, shown: str, name: str, limit: Limit) -> bytes:
+    """The data itself. Raises ValueError if it is more than the longest sound needs."""
+    if len(data) > limit.bytes:
         raise ValueError(
-            f"{name}: {shown} has more than {MOST_BYTES >> 20} MB, or no end; give a clip of 5 to "
-            "30 s"
+            f"{name}: {shown} has more than {limit.bytes >> 20} MB, or no end; {limit.advice}"
         )
     return bytes(data)
 
 
-def _from_path(path: str, name: str) -> tuple[np.ndarray, int]:
+def _from_path(path: str, name: str, limit: Limit) -> tuple[np.ndarray, int]:
     """Decode the file at `path`, as `_decode` does."""
     if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://?", path):  # pathlib makes one slash of two
         raise ValueError(f"{name}: {path!r} is a URL; download it and give the path of the file")
@@ -100,7 +97,7 @@ def _from_path(path: str, name: str) -> tuple[np.ndarray, int]:
             file = stack.enter_context(open(os.path.expanduser(path), "rb"))
             status = os.fstat(file.fileno())
             is_pipe = not stat.S_ISREG(status.st_mode)
-            data = file.read(MOST_BYTES + 1) if is_pipe else None
+            data = file.read(limit.bytes + 1) if is_pipe else None
         except (FileNotFoundError, NotADirectoryError):
             raise FileNotFoundError(f"{name}: no file {shown}; check the path") from None
         except IsADirectoryError:
@@ -114,10 +111,10 @@ def _from_path(path: str, name: str) -> tuple[np.ndarray, int]:
                 f"{name}: {shown} cannot be read ({one_line(error)}); give another file"
             ) from error
         if data is not None:  # a device or a pipe
-            return _decode(_bounded(data, shown, name), shown, name)
+            return _decode(_bounded(data, shown, name, limit), shown, name, limit)
         if not status.st_size:
             raise ValueError(f"{name}: {shown} is empty; give audio")
-        return decode(file, shown, name)
+        return decode(file, shown, name, limit)
 
 
 def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
@@ -132,7 +129,9 @@ def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     return np.pad(resampled, (0, length - len(resampled)))
 
 
-def read_channels(source: AudioSource, name: str = "audio") -> tuple[np.ndarray, int]:
+def read_channels(
+    source: AudioSource, name: str = "audio", limit: Limit = CLIP
+) -> tuple[np.ndarray, int]:
     """Read audio as float32 samples (L, channels), nominally -1..1, and their rate in Hz.
 
     `source` is one of:
@@ -143,7 +142,7 @@ def read_channels(source: AudioSource, name: str = "audio") -> tuple[np.ndarray,
     - a pair (samples, rate in Hz): (L,), (L, channels) or (channels, L), the longer axis being
       time; floats are used as they are, uint8, int16 and int32 are scaled to [-1, 1).
 
-    A file is decoded up to `LONGEST_SECONDS` only; a longer one is refused.
+    A file is decoded up to the limit only, by default that of a clip; a longer one is refused.
 
     Raises FileNotFoundError, PermissionError or ValueError: one line, beginning with `name`, that
     says what is wrong and what to do.
@@ -151,11 +150,13 @@ def read_channels(source: AudioSource, name: str = "audio") -> tuple[np.ndarray,
     if isinstance(source, tuple):
         samples, rate = _from_pair(source, name)
     elif isinstance(source, (bytes, bytearray, memoryview)):
-        samples, rate = _decode(bytes(source), "the content", name)
+        samples, rate = _decode(bytes(source), "the content", name, limit)
     elif hasattr(source, "read"):
-        samples, rate = _decode(_rest_of(source, name), "what the file object holds", name)
+        samples, rate = _decode(
+            _rest_of(source, name, limit), "what the file object holds", name, limit
+        )
     elif isinstance(source, (str, os.PathLike)):
-        samples, rate = _from_path(os.fsdecode(source), name)
+        samples, rate = _from_path(os.fsdecode(source), name, limit)
     else:
         raise ValueError(
             f"{name}: no audio can be read from a value of type {type(source).__name__}; "
@@ -191,9 +192,11 @@ def _levels(samples: np.ndarray) -> np.ndarray:
     return samples.std(axis=0)
 
 
-def read_audio(source: AudioSource, sample_rate: int, name: str = "audio") -> np.ndarray:
+def read_audio(
+    source: AudioSource, sample_rate: int, name: str = "audio", limit: Limit = CLIP
+) -> np.ndarray:
     """Read audio as float32 samples (L,) of one channel at `sample_rate` Hz, nominally -1..1.
 
-    source, name and errors: see `read_channels`.
+    source, name, limit and errors: see `read_channels`.
     """
-    return one_channel(*read_channels(source, name), sample_rate)
+    return one_channel(*read_channels(source, name, limit), sample_rate)

@@ -212,8 +212,10 @@ class CausalLM(nn.Module):
 
     def logits(self, hidden: mx.array) -> mx.array:
         """hidden (..., H) -> (..., vocabulary)."""
-        head = self.lm_head if "lm_head" in self else self.model.embed_tokens.as_linear
-        return head(hidden)
+        if "lm_head" not in self:
+            return self.model.embed_tokens.as_linear(hidden)
+        rows = kernels.linear(self.lm_head, hidden.reshape(-1, hidden.shape[-1]))
+        return rows.reshape(*hidden.shape[:-1], -1)
 
     def __call__(self, tokens: mx.array, cache: list[KVCache] | None = None) -> mx.array:
         """tokens (B, T) -> logits (B, T, vocabulary)."""

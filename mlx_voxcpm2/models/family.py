@@ -48,6 +48,10 @@ class Family:
     """Tensor that is never quantised; its type is that of the activations."""
     embedding: str
     """Path of the text embedding, which recipes quantise to 8 bits."""
+    output_head: str | None = None
+    """Path of an output head of its own, which recipes quantise as the embedding."""
+    unquantized: tuple[str, ...] = ()
+    """Prefixes of layers that recipes leave as they are."""
     float32: tuple[str, ...] = ()
     """Prefixes of tensors that stay float32 and are never quantised."""
     separate_files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -79,9 +79,12 @@ class Quantization:
         It has the settings of most layers and, by path, those of the others; False is a layer that
         is not quantised. Raises ValueError for a group size that does not divide a layer's inputs.
         """
-        embedding, smallest = model.family.embedding, min(_MODES[self.mode][1])
+        family, smallest = model.family, min(_MODES[self.mode][1])
+        vocabulary = (family.embedding, family.output_head)
         widths = {path: module.weight.shape[1] for path, module in quantizable_layers(model)}
-        large = [path for path in widths if ".layers." in path or path == embedding]
+        stacks = [path for path in widths if ".layers." in path]
+        stacks = [path for path in stacks if not path.startswith(family.unquantized)]
+        large = [path for path in widths if path in stacks or path in vocabulary]
         fitting = {path: widths[path] for path in large if widths[path] % smallest == 0}
         if not fitting:
             raise ValueError(f"no layer's inputs are a multiple of {smallest}; nothing to quantise")
@@ -89,10 +92,12 @@ class Quantization:
         common = {"group_size": group, "bits": self.bits, "mode": self.mode}
         entry: dict = dict(common)
         for path in widths:
-            bits = self.bits_of(path, model.family)
+            bits = self.bits_of(path, family)
             own: dict | bool = {**common, "bits": bits}
-            if path == embedding:
+            if path in vocabulary:
                 # One row is read per token, so bits cost little here, and errors reach all layers.
+                # An output head is a tenth of what a token reads, and nothing follows that could
+                # average its errors out.
                 own = {"group_size": max(group, 32), "bits": 8, "mode": "affine"}
             if path not in fitting or bits == FULL or widths[path] % own["group_size"]:
                 own = False
@@ -204,6 +209,8 @@ def settings_of(path: str, entry: dict) -> dict:
     own = entry.get(path)
     settings = own if isinstance(own, dict) else entry
     settings = {"mode": "affine", **settings}
+    if settings["mode"] == "affine":  # the default of MLX, which some converters leave out
+        settings = {"group_size": _MODES["affine"][1][0], **settings}
     for name, kind in (("group_size", int), ("bits", int), ("mode", str)):
         if not isinstance(settings.get(name), kind):
             raise ValueError(

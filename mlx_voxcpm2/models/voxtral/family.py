@@ -25,6 +25,10 @@ FAMILY = Family(
     to_mlx_audio=to_mlx_audio,
     reference_tensor="language_model.model.norm.weight",
     embedding="language_model.model.embed_tokens",
+    output_head="language_model.lm_head",
+    # As mlx-audio's conversions: 1500 positions share the reading of a weight, so that fewer bits
+    # would save memory and no time.
+    unquantized=("audio_tower.",),
     # Whisper's sinusoids, which transformers adds in float32 too.
     float32=("audio_tower.embed_positions.",),
     small_files=("tekken.json", "generation_config.json", "preprocessor_config.json"),

@@ -8,14 +8,17 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ...audio.decoding import RECORDING
 from ...audio.reading import AudioSource, read_audio
 from ...models.voxtral.config import SAMPLE_RATE
 from ...models.voxtral.encoder import Encoder
 from ...models.voxtral.mel import log_mel
 from ...models.voxtral.network import VoxtralModel
+from ...schema import check_number
 from ...text.tekken import Tekken
 from ..transcript import Score, Transcript
 from .decoding import Decoded, Sampler, decode, text_log_probs
+from .long_audio import Segment, transcribe_segments
 from .prompt import PromptBuilder, check_language
 from .requests import DecodingOptions
 
@@ -86,6 +89,33 @@ class Voxtral:
         options = DecodingOptions(language, max_tokens, temperature, seed=seed)
         return self._transcription(audio, options)[0]
 
+    def transcribe_long(
+        self,
+        audio: AudioSource,
+        language: str | None = None,
+        segment_seconds: float = 60.0 * LONGEST_MINUTES,
+        max_tokens: int | None = None,
+        temperature: float = 0.0,
+        seed: int | None = None,
+    ) -> Iterator[Segment]:
+        """Transcript of a recording of up to three hours, segment by segment, cut at silences.
+
+        segment_seconds: longest segment, from 1 to half an hour. Long segments have more context,
+        short ones more exact times; the encoder pads each to a multiple of 30 s. max_tokens: of
+        each segment. Other arguments and errors: see `transcribe`; errors are raised at once.
+
+            for segment in stt.transcribe_long("meeting.mp3"):
+                print(f"{segment.end / segment.duration:.0%}", segment.text)
+        """
+        options = DecodingOptions(language, max_tokens, temperature, seed=seed)
+        check_number("segment_seconds", segment_seconds, 1.0, 60.0 * LONGEST_MINUTES)
+        samples = read_audio(audio, SAMPLE_RATE, limit=RECORDING)
+
+        def transcribe(part: AudioSource) -> Transcript:
+            return self._finished(*self._transcription(part, options), language)
+
+        return transcribe_segments(samples, segment_seconds, transcribe)
+
     def ask(
         self,
         question: str,
@@ -127,7 +157,7 @@ class Voxtral:
     def log_mel(self, audio: AudioSource) -> np.ndarray:
         """Log-mel spectrogram of a sound, (chunks, frames, bins)."""
         sizes = self.network.config.audio_config
-        samples = read_audio(audio, SAMPLE_RATE)
+        samples = read_audio(audio, SAMPLE_RATE, limit=RECORDING)
         return log_mel(samples, sizes.num_mel_bins, sizes.chunk_samples)
 
     def embed_audio(self, mel: ArrayLike | mx.array) -> mx.array:
