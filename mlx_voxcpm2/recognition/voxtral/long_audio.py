@@ -34,7 +34,7 @@ class Segment:
 def transcribe_segments(
     samples: np.ndarray, longest: float, transcribe: Transcribe
 ) -> Iterator[Segment]:
-    """Segments of samples (L,), 16 kHz, of at most `longest` seconds, each when it is transcribed."""
+    """Segments of samples (L,), 16 kHz, of at most `longest` seconds, each once transcribed."""
     duration = len(samples) / SAMPLE_RATE
     for start, end in cut_at_silences(samples, SAMPLE_RATE, longest):
         transcript = transcribe((samples[start:end], SAMPLE_RATE))
