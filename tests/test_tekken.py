@@ -87,7 +87,7 @@ def test_a_damaged_file_is_refused_in_one_line(file, what):
     data = json.loads(file.read_text())
     DAMAGES[what](data)
     file.write_text(json.dumps(data))
-    with pytest.raises(ValueError, match="not a tekken.json .*; download it again") as error:
+    with pytest.raises(ValueError, match=r"not a tekken.json .*; download it again") as error:
         Tekken(file)
     assert "\n" not in str(error.value)
 

@@ -1,6 +1,7 @@
 """Voxtral computes what transformers and mistral-common do, and says what it can't."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import mlx.core as mx
@@ -10,10 +11,11 @@ import voxtral_checkpoints as made
 from conftest import GOLDEN
 
 from mlx_voxcpm2 import voxtral
+from mlx_voxcpm2.recognition.voxtral.decoding import text_log_probs
 
 NOTES = json.loads((GOLDEN / "voxtral.json").read_text(encoding="utf-8"))
 VALUES = mx.load(str(GOLDEN / "voxtral.safetensors"))
-BRIEF = (made.sound(3.0), made.RATE)
+SOUND = (made.sound(3.0), made.RATE)
 TRANSCRIPT = NOTES["transcript"]
 
 
@@ -36,10 +38,11 @@ def whole(ids: list) -> list[int]:
 def folders(tmp_path_factory) -> dict[str, Path]:
     """Folder of each variant's checkpoint."""
     root = tmp_path_factory.mktemp("voxtral")
-    rows = {"own_head": golden("own_head.end_row")}
+    end = golden("own_head.end_row")
+    rows = {"own_head": end, made.BRIEF: end}
     return {
         name: made.write_checkpoint(root / name, name, NOTES["ranks"], rows.get(name))
-        for name in made.VARIANTS
+        for name in (*made.VARIANTS, made.BRIEF)
     }
 
 
@@ -49,9 +52,15 @@ def models(folders) -> dict[str, voxtral.Voxtral]:
 
 
 @pytest.fixture(scope="module")
-def stt(models) -> voxtral.Voxtral:
+def own_head(models) -> voxtral.Voxtral:
     """The variant whose transcripts end."""
     return models["own_head"]
+
+
+@pytest.fixture
+def stt(models) -> voxtral.Voxtral:
+    """The variant with chunks of 1.2 s."""
+    return models[made.BRIEF]
 
 
 @pytest.fixture(scope="module", params=made.VARIANTS)
@@ -63,14 +72,14 @@ SOUNDS = {"click": made.sound(0.01), "31s": made.sound(31.0), "quiet": made.quie
 
 
 @pytest.mark.parametrize("name", SOUNDS)
-def test_the_spectrogram_is_whisper_s(stt, name):
-    mel = stt.log_mel((SOUNDS[name], made.RATE)).reshape(-1, 128)
+def test_the_spectrogram_is_whisper_s(own_head, name):
+    mel = own_head.log_mel((SOUNDS[name], made.RATE)).reshape(-1, 128)
     frames = [frame for frame in NOTES["frames"] if frame < len(mel)]
     assert near(mel[frames], f"mel.{name}", 2e-4)
 
 
-def test_a_silent_spectrogram_is_the_floor(stt):
-    mel = stt.log_mel((np.zeros(100, np.float32), made.RATE))
+def test_a_silent_spectrogram_is_the_floor(own_head):
+    mel = own_head.log_mel((np.zeros(100, np.float32), made.RATE))
     assert mel.shape == (1, 3000, 128) and np.allclose(mel, -1.5)
 
 
@@ -99,69 +108,66 @@ def test_text_alone_has_the_logits_of_transformers(case):
     assert near(model.logits(model.ask_prompt(["What is said?"])), f"{name}.text", 3e-5)
 
 
-def test_a_question_about_a_sound_has_the_logits_of_transformers(stt):
-    ids, mel = stt.ask_prompt([1, "What is said?"]), stt.log_mel(BRIEF)
-    assert near(stt.logits(ids, mel)[-2:], "own_head.ask", 3e-4)
+def test_a_question_about_a_sound_has_the_logits_of_transformers(own_head):
+    ids, mel = own_head.ask_prompt([1, "What is said?"]), own_head.log_mel(SOUND)
+    assert near(own_head.logits(ids, mel)[-2:], "own_head.ask", 3e-4)
 
 
-def test_prompts_are_mistral_common_s(stt):
+def test_prompts_are_mistral_common_s(own_head):
     for each in NOTES["prompts"]:
-        assert stt.prompt(each["chunks"], each["language"]) == whole(each["ids"])
+        assert own_head.prompt(each["chunks"], each["language"]) == whole(each["ids"])
     for each in NOTES["asks"]:
-        assert stt.ask_prompt(each["parts"]) == whole(each["ids"])
+        assert own_head.ask_prompt(each["parts"]) == whole(each["ids"])
 
 
-def test_a_transcript_has_transformers_s_tokens_and_ends_with_them(stt):
-    result = stt.transcribe(BRIEF, language="en")
+def test_a_transcript_has_transformers_s_tokens_and_ends_with_them(own_head):
+    result = own_head.transcribe(SOUND, language="en")
     assert list(result.tokens) == TRANSCRIPT["tokens"]
     assert result.log_probs == pytest.approx(TRANSCRIPT["log_probs"], abs=1e-4)
     assert result.text == TRANSCRIPT["text"].strip()
     assert (result.finish_reason, result.language) == ("stop", "en")
 
 
-def test_a_limit_cuts_a_transcript_and_is_told(stt):
-    result = stt.transcribe(BRIEF, language="en", max_tokens=3)
-    assert list(result.tokens) == TRANSCRIPT["tokens"][:3]
-    assert len(result.log_probs) == 3 and result.finish_reason == "length"
-
-
-def test_a_stream_joins_to_the_transcript(stt):
-    pieces = list(stt.stream(BRIEF, language="en"))
-    assert len(pieces) > 1
-    assert "".join(pieces) == stt.transcribe(BRIEF, language="en").text
-
-
-def test_the_model_is_a_recogniser(stt):
-    assert stt(*BRIEF) == stt.transcribe(BRIEF).text
-
-
-def test_the_score_is_transformers_s_likelihood_of_text_and_end(stt):
-    score = stt.score(BRIEF, "Hello, 今天.", language="en")
+def test_the_score_is_transformers_s_likelihood_of_text_and_end(own_head):
+    score = own_head.score(SOUND, "Hello, 今天.", language="en")
     assert near(score.log_probs, "own_head.score", 3e-4)
     assert score.total == pytest.approx(sum(score.log_probs))
     assert score.mean == pytest.approx(np.mean(golden("own_head.score")), abs=1e-4)
 
 
-def test_the_score_of_a_transcript_is_what_it_was_decoded_with(stt):
-    result = stt.transcribe(BRIEF, language="en")
-    embedded = stt._embedded(stt.prompt(1, "en"), stt.log_mel(BRIEF))
-    tokens = list(result.tokens)
-    from mlx_voxcpm2.recognition.voxtral.decoding import text_log_probs
+def test_a_limit_cuts_a_transcript_and_is_told(stt):
+    whole, cut = stt.transcribe(SOUND), stt.transcribe(SOUND, max_tokens=3)
+    assert (whole.finish_reason, cut.finish_reason) == ("stop", "length")
+    assert cut.tokens == whole.tokens[:3] and cut.log_probs == whole.log_probs[:3]
 
-    found = text_log_probs(stt.network, embedded, tokens)
+
+def test_a_stream_joins_to_the_transcript(stt):
+    pieces = list(stt.stream(SOUND))
+    assert len(pieces) > 1
+    assert "".join(pieces) == stt.transcribe(SOUND).text
+
+
+def test_the_model_is_a_recogniser(stt):
+    assert stt(*SOUND) == stt.transcribe(SOUND).text
+
+
+def test_tokens_are_as_probable_in_one_pass_as_one_by_one(stt):
+    result = stt.transcribe(SOUND, temperature=1.0, seed=1)
+    embedded = stt.network.embed(np.array(stt.prompt(3)), stt.embed_audio(stt.log_mel(SOUND)))
+    found = text_log_probs(stt.network, embedded, list(result.tokens))
     assert found == pytest.approx(result.log_probs, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ["_PREFILL", "_SCORED"])
 def test_computing_in_smaller_parts_changes_nothing(stt, monkeypatch, name):
-    before = stt.score(BRIEF, "Hello, 今天.").log_probs
+    before = stt.score(SOUND, "Hello, 今天.").log_probs
     monkeypatch.setattr(f"mlx_voxcpm2.recognition.voxtral.decoding.{name}", 5)
-    assert stt.score(BRIEF, "Hello, 今天.").log_probs == pytest.approx(before, abs=1e-4)
+    assert stt.score(SOUND, "Hello, 今天.").log_probs == pytest.approx(before, abs=1e-4)
 
 
 def test_a_seed_gives_one_answer_and_the_nucleus_bounds_it(stt):
     def answer(**options):
-        return stt.ask("What is said?", BRIEF, max_tokens=8, **options).tokens
+        return stt.ask("What is said?", SOUND, max_tokens=8, **options).tokens
 
     hot = {"temperature": 1.5, "top_p": 1.0}
     assert answer(seed=3, **hot) == answer(seed=3, **hot) != answer(seed=4, **hot)
@@ -171,36 +177,36 @@ def test_a_seed_gives_one_answer_and_the_nucleus_bounds_it(stt):
 def test_several_sounds_are_heard_in_their_order(stt):
     options = {"max_tokens": 4, "temperature": 0.0}
     other = (made.sound(2.0, "other"), made.RATE)
-    one, two = stt.log_mel(BRIEF), stt.log_mel(other)
-    answer = stt.ask("Same?", BRIEF, other, **options)
-    logits = stt.logits(stt.ask_prompt([1, 1, "Same?"]), np.concatenate([one, two]))[-1]
+    one, two = stt.log_mel(SOUND), stt.log_mel(other)
+    answer = stt.ask("Same?", SOUND, other, **options)
+    logits = stt.logits(stt.ask_prompt([3, 2, "Same?"]), np.concatenate([one, two]))[-1]
     assert answer.tokens[0] == int(mx.argmax(logits))
 
 
 def test_a_loaded_model_in_bfloat16_is_near_the_one_in_float32(folders, stt):
-    narrow = voxtral.load(folders["own_head"], dtype="bfloat16")
+    narrow = voxtral.load(folders[made.BRIEF], dtype="bfloat16")
     assert narrow.network.dtype == mx.bfloat16
     assert narrow.audio_tower.embed_positions.weight.dtype == mx.float32
-    ours, exact = (np.array(m.score(BRIEF, "Hello").log_probs) for m in (narrow, stt))
+    ours, exact = (np.array(m.score(SOUND, "Hello").log_probs) for m in (narrow, stt))
     assert np.abs(ours - exact).max() < 0.5
 
 
 BAD_CALLS = {
     "no sound": (lambda s: s.transcribe((np.zeros(0), made.RATE)), "no samples"),
     "a sound that is not finite": (lambda s: s.transcribe((np.full(9, np.nan), 9000)), "NaN"),
-    "a language in words": (lambda s: s.transcribe(BRIEF, language="english"), "two letters"),
-    "an upper-case language": (lambda s: s.stream(BRIEF, language="EN"), "two letters"),
-    "no tokens": (lambda s: s.transcribe(BRIEF, max_tokens=0), "max_tokens is 0"),
-    "a negative temperature": (lambda s: s.transcribe(BRIEF, temperature=-1.0), "temperature"),
-    "an empty nucleus": (lambda s: s.ask("Who?", BRIEF, top_p=0), "top_p"),
-    "no text to score": (lambda s: s.score(BRIEF, " \n"), "text is empty"),
-    "no question": (lambda s: s.ask("", BRIEF), "question is empty"),
+    "a language in words": (lambda s: s.transcribe(SOUND, language="english"), "two letters"),
+    "an upper-case language": (lambda s: s.stream(SOUND, language="EN"), "two letters"),
+    "no tokens": (lambda s: s.transcribe(SOUND, max_tokens=0), "max_tokens is 0"),
+    "a negative temperature": (lambda s: s.transcribe(SOUND, temperature=-1.0), "temperature"),
+    "an empty nucleus": (lambda s: s.ask("Who?", SOUND, top_p=0), "top_p"),
+    "no text to score": (lambda s: s.score(SOUND, " \n"), "text is empty"),
+    "no question": (lambda s: s.ask("", SOUND), "question is empty"),
     "another sound than the prompt's": (
-        lambda s: s.logits([1, 3, 25, 24, 24, 4], s.log_mel(BRIEF)),
-        r"2 times \[AUDIO\] for 375 embeddings",
+        lambda s: s.logits([1, 3, 25, 24, 24, 4], s.log_mel(SOUND)),
+        r"2 times \[AUDIO\] for 45 embeddings",
     ),
-    "a sound without a place": (lambda s: s.logits([1, 3], s.log_mel(BRIEF)), "0 times"),
-    "a segment of no length": (lambda s: s.transcribe_long(BRIEF, segment_seconds=0), "segment"),
+    "a sound without a place": (lambda s: s.logits([1, 3], s.log_mel(SOUND)), "0 times"),
+    "a segment of no length": (lambda s: s.transcribe_long(SOUND, segment_seconds=0), "segment"),
 }
 
 
@@ -219,18 +225,19 @@ def test_a_sound_of_more_than_half_an_hour_is_refused(stt):
 
 def test_more_than_the_context_is_refused(stt, monkeypatch):
     config = type(stt.network.config)
-    monkeypatch.setattr(config, "context_length", property(lambda self: 390))
-    assert len(stt.transcribe(BRIEF, max_tokens=99).tokens) <= 390 - 379
-    monkeypatch.setattr(config, "context_length", property(lambda self: 379))
-    with pytest.raises(ValueError, match="379 tokens, and the model's context has 379; cut the"):
-        stt.transcribe(BRIEF)
+    room = property(lambda self: len(stt.prompt(3)) + 3)
+    monkeypatch.setattr(config, "context_length", room)
+    assert len(stt.transcribe(SOUND, max_tokens=99).tokens) == 3
+    monkeypatch.setattr(config, "context_length", property(lambda self: len(stt.prompt(3))))
+    with pytest.raises(ValueError, match="50 tokens, and the model's context has 50; cut the"):
+        stt.transcribe(SOUND)
 
 
 def test_a_long_recording_is_transcribed_in_segments_with_their_times(stt):
-    samples = np.tile(BRIEF[0], 3)
+    samples = np.tile(SOUND[0], 3)
     segments = list(stt.transcribe_long((samples, made.RATE), "en", segment_seconds=4.0))
     assert [segments[0].start, segments[-1].end] == [0.0, 9.0]
-    for one, two in zip(segments, segments[1:], strict=False):
+    for one, two in pairwise(segments):
         assert one.end == two.start and one.end - one.start <= 4.0
     first = samples[: round(segments[0].end * made.RATE)]
     assert segments[0].text == stt.transcribe((first, made.RATE), "en").text

@@ -15,12 +15,27 @@ from safetensors.numpy import save_file
 RATE = 16000
 SPECIALS, RANKS, AUDIO = 36, 420, 24
 # Head sizes are not width / heads, head counts are odd; "tied" has no head of its own.
+# "brief" has chunks of 1.2 s, for tests of what does not depend on their length.
+_OWN_HEAD = {
+    **{"positions": 1500, "width": 40, "heads": 5, "layers": 2, "hidden": 48, "text_heads": 6},
+    **{"kv_heads": 2, "head_dim": 12, "text_layers": 2, "inner": 80, "theta": 1e8, "tied": False},
+}
 VARIANTS = {
-    "own_head": dict(width=40, heads=5, layers=2, hidden=48, text_heads=6, kv_heads=2, head_dim=12,
-                     text_layers=2, inner=80, theta=1e8, tied=False),
-    "tied": dict(width=24, heads=3, layers=1, hidden=54, text_heads=9, kv_heads=3, head_dim=10,
-                 text_layers=3, inner=72, theta=1e6, tied=True),
-}  # fmt: skip
+    "own_head": _OWN_HEAD,
+    "tied": {
+        **{"positions": 1500, "width": 24, "heads": 3, "layers": 1, "hidden": 54, "text_heads": 9},
+        **{"kv_heads": 3, "head_dim": 10, "text_layers": 3, "inner": 72, "theta": 1e6},
+        "tied": True,
+    },
+}
+BRIEF = "brief"
+
+
+def sizes(variant: str) -> dict:
+    """Sizes of a variant."""
+    return {**_OWN_HEAD, "positions": 60} if variant == BRIEF else VARIANTS[variant]
+
+
 # Those that mistral-common asks for; the released file has the same ids for them.
 NAMES = dict(enumerate((
     "<unk> <s> </s> [INST] [/INST] [AVAILABLE_TOOLS] [/AVAILABLE_TOOLS] [TOOL_RESULTS] "
@@ -63,14 +78,15 @@ def short_mel() -> np.ndarray:
 
 def config(variant: str) -> dict:
     """Contents of config.json, as transformers 5 writes it."""
-    v = VARIANTS[variant]
+    v = sizes(variant)
     return {
         "model_type": "voxtral", "audio_token_id": AUDIO, "projector_hidden_act": "gelu",
         "dtype": "float32", "tie_word_embeddings": v["tied"],
         "audio_config": {
             "model_type": "voxtral_encoder", "hidden_size": v["width"],
             "intermediate_size": 4 * v["width"], "num_hidden_layers": v["layers"],
-            "num_attention_heads": v["heads"], "num_mel_bins": 128, "max_source_positions": 1500,
+            "num_attention_heads": v["heads"], "num_mel_bins": 128,
+            "max_source_positions": v["positions"],
             "activation_function": "gelu", "vocab_size": 51866,
         },
         "text_config": {
@@ -101,7 +117,7 @@ def old_config(variant: str) -> dict:
 
 def shapes(variant: str) -> dict[str, tuple[int, ...]]:
     """Shapes of all tensors in PyTorch's axes, by their names in the released files."""
-    v = VARIANTS[variant]
+    v = sizes(variant)
     width, hidden, inner, size = v["width"], v["hidden"], v["inner"], v["head_dim"]
     found: dict[str, tuple[int, ...]] = {}
 
@@ -114,7 +130,7 @@ def shapes(variant: str) -> dict[str, tuple[int, ...]]:
     for conv, inputs in (("conv1", 128), ("conv2", width)):
         found[f"{tower}.{conv}.weight"] = (width, inputs, 3)
         found[f"{tower}.{conv}.bias"] = (width,)
-    linear(f"{tower}.embed_positions", 1500, width, bias=False)
+    linear(f"{tower}.embed_positions", v["positions"], width, bias=False)
     for i in range(v["layers"]):
         layer = f"{tower}.layers.{i}"
         for name in ("q_proj", "k_proj", "v_proj", "out_proj"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,3 +40,15 @@ class Score:
     def mean(self) -> float:
         """Mean over the tokens and the end: comparable between texts of different lengths."""
         return self.total / len(self.log_probs)
+
+
+def stripped(pieces: Iterable[str]) -> Iterator[str]:
+    """The pieces without what `str.strip` takes off the joined text, and without empty ones."""
+    held, has_begun = "", False
+    for piece in pieces:
+        piece = held + piece if has_begun else piece.lstrip()
+        has_begun = has_begun or bool(piece)
+        shown = piece.rstrip()
+        held = piece[len(shown) :]
+        if shown:
+            yield shown

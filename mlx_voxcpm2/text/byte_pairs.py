@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from ..errors import one_line
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
@@ -21,7 +23,7 @@ def byte_characters() -> list[str]:
 def build_tokenizer(tokens: list[bytes], pattern: str) -> Tokenizer:
     """Tokenizer whose ids are the ranks. tokens: by rank; pattern: splits a text into words.
 
-    Raises ValueError if the tokens are not distinct.
+    Raises ValueError if the tokens are not distinct, or the pattern is none.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
@@ -33,7 +35,10 @@ def build_tokenizer(tokens: list[bytes], pattern: str) -> Tokenizer:
     merges = [(names[ranks[first]], names[ranks[second]]) for first, second in _merges(ranks)]
     vocabulary = {name: rank for rank, name in enumerate(names)}
     tokenizer = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=True))
-    split = pre_tokenizers.Split(Regex(pattern), "isolated")
+    try:
+        split = pre_tokenizers.Split(Regex(pattern), "isolated")
+    except Exception as error:  # the library raises bare Exception
+        raise ValueError(f"its pattern: {one_line(error)}") from None
     as_characters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, as_characters])
     tokenizer.decoder = decoders.ByteLevel()

@@ -13,7 +13,7 @@ they are those of `voxtral_checkpoints`. Letters: H width of the decoder, V voca
     {variant}.projector [50, H]  embeddings of `short_mel()`
     {variant}.epsilon   first layer's output for the stem * 0.003, every 25th
     {variant}.audio     embeddings of the sound of 31 s, every 25th
-    {variant}.logits    [3, V]   the last ones of the transcription prompt of that sound, language en
+    {variant}.logits    [3, V]   the last ones of the prompt for that sound's transcript, in en
     {variant}.text      [L, V]   of the question without a sound
     own_head.ask        [2, V]   the last ones of the question about the sound of 3 s
     own_head.end_row    [H]      the output head's row of </s>, by which a transcript ends
@@ -191,10 +191,16 @@ def greedy(model, ids: list[int], mel, count: int) -> tuple[list[int], list[floa
 
 
 def record_end(model, ids: list[int], mel, golden: dict) -> None:
-    """Has the row of </s> point to where the state is after some tokens."""
-    _, _, hidden = greedy(model, ids, mel, 7)
-    way = hidden[-1] - hidden[:-1].mean(0)
-    model.lm_head.weight[2] = golden["own_head.end_row"] = 6.0 * way / way.norm()
+    """Has the row of </s> point to where the state is after some tokens, so far that they end."""
+    _, _, hidden = greedy(model, ids, mel, 12)
+    for count in range(5, 12):
+        way = hidden[count] - hidden[:count].mean(0)
+        for size in (2.0, 3.0, 4.0, 6.0, 8.0):
+            model.lm_head.weight[2] = golden["own_head.end_row"] = size * way / way.norm()
+            tokens, _, _ = greedy(model, ids, mel, 12)
+            if tokens[-1] == 2 and len(tokens) > 4:
+                return
+    raise SystemExit("no text ends: change the sound")
 
 
 def record_texts(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
 import mlx.core as mx
@@ -16,7 +17,7 @@ from ...models.voxtral.mel import log_mel
 from ...models.voxtral.network import VoxtralModel
 from ...schema import check_number
 from ...text.tekken import Tekken
-from ..transcript import Score, Transcript
+from ..transcript import Score, Transcript, stripped
 from .decoding import Decoded, Sampler, decode, text_log_probs
 from .long_audio import Segment, transcribe_segments
 from .prompt import PromptBuilder, check_language
@@ -109,7 +110,7 @@ class Voxtral:
         """
         options = DecodingOptions(language, max_tokens, temperature, seed=seed)
         check_number("segment_seconds", segment_seconds, 1.0, 60.0 * LONGEST_MINUTES)
-        samples = read_audio(audio, SAMPLE_RATE, limit=RECORDING)
+        samples = _read(audio)
 
         def transcribe(part: AudioSource) -> Transcript:
             return self._finished(*self._transcription(part, options), language)
@@ -156,9 +157,7 @@ class Voxtral:
 
     def log_mel(self, audio: AudioSource) -> np.ndarray:
         """Log-mel spectrogram of a sound, (chunks, frames, bins)."""
-        sizes = self.network.config.audio_config
-        samples = read_audio(audio, SAMPLE_RATE, limit=RECORDING)
-        return log_mel(samples, sizes.num_mel_bins, sizes.chunk_samples)
+        return self._log_mel(_read(audio))
 
     def embed_audio(self, mel: ArrayLike | mx.array) -> mx.array:
         """mel (chunks, frames, bins) -> embeddings (chunks * frames / 8, H)."""
@@ -183,20 +182,24 @@ class Voxtral:
         """Tokens before an answer; see `PromptBuilder.ask`."""
         return self.prompts.ask(parts)
 
+    def _log_mel(self, samples: np.ndarray) -> np.ndarray:
+        sizes = self.network.config.audio_config
+        return log_mel(samples, sizes.num_mel_bins, sizes.chunk_samples)
+
     def _transcription(
         self, audio: AudioSource, options: DecodingOptions
     ) -> tuple[Iterator[str], Decoded]:
-        mel = self.log_mel(audio)
-        chunk_seconds = self.network.config.audio_config.chunk_samples / SAMPLE_RATE
-        if len(mel) * chunk_seconds > 60 * LONGEST_MINUTES:
+        samples = _read(audio)
+        seconds = len(samples) / SAMPLE_RATE
+        if seconds > 60 * LONGEST_MINUTES:
             raise ValueError(
                 f"the sound has more than {LONGEST_MINUTES} minutes; cut it, or use "
                 "transcribe_long, which cuts it at silences"
             )
+        mel = self._log_mel(samples)
         prompt = self.prompt(len(mel), options.language)
-        likely = _TOKENS_BESIDE + round(_TOKENS_PER_SECOND * chunk_seconds * len(mel))
-        limit = self._limit(options, prompt, likely)
-        return self._decoded(prompt, mel, limit, options)
+        likely = _TOKENS_BESIDE + math.ceil(_TOKENS_PER_SECOND * seconds)
+        return self._decoded(prompt, mel, self._limit(options, prompt, likely), options)
 
     def _decoded(
         self, prompt: list[int], mel: np.ndarray | None, limit: int, options: DecodingOptions
@@ -206,7 +209,7 @@ class Voxtral:
         sampler = Sampler(options.temperature, options.top_p, options.seed)
         embedded = self._embedded(prompt, mel)
         tokens = decode(self.network, embedded, limit, self._stops, sampler, result)
-        return _stripped(self.tokenizer.decode_stream(tokens)), result
+        return stripped(self.tokenizer.decode_stream(tokens)), result
 
     def _finished(
         self, pieces: Iterator[str], decoded: Decoded, language: str | None = None
@@ -234,18 +237,10 @@ class Voxtral:
         return context - length
 
 
+def _read(audio: AudioSource) -> np.ndarray:
+    return read_audio(audio, SAMPLE_RATE, limit=RECORDING)
+
+
 def _check_text(name: str, text: str) -> None:
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"{name} is empty; give words")
-
-
-def _stripped(pieces: Iterator[str]) -> Iterator[str]:
-    """The pieces without what `str.strip` takes off the joined text, and without empty ones."""
-    held, has_begun = "", False
-    for piece in pieces:
-        piece = held + piece if has_begun else piece.lstrip()
-        has_begun = has_begun or bool(piece)
-        shown = piece.rstrip()
-        held = piece[len(shown) :]
-        if shown:
-            yield shown
