@@ -15,7 +15,8 @@ from safetensors.numpy import save_file
 RATE = 16000
 SPECIALS, RANKS, AUDIO = 36, 420, 24
 # Head sizes are not width / heads, head counts are odd; "tied" has no head of its own.
-# "brief" has chunks of 1.2 s, for tests of what does not depend on their length.
+# "brief" has chunks of 1.2 s, for tests of what does not depend on their length; all layers of
+# "exchange" can be quantised.
 _OWN_HEAD = {
     **{"positions": 1500, "width": 40, "heads": 5, "layers": 2, "hidden": 48, "text_heads": 6},
     **{"kv_heads": 2, "head_dim": 12, "text_layers": 2, "inner": 80, "theta": 1e8, "tied": False},
@@ -28,12 +29,19 @@ VARIANTS = {
         "tied": True,
     },
 }
-BRIEF = "brief"
+BRIEF, EXCHANGE = "brief", "exchange"
+_WITHOUT_GOLDENS = {
+    BRIEF: {**_OWN_HEAD, "positions": 60},
+    EXCHANGE: {
+        **{**_OWN_HEAD, "positions": 8, "width": 32, "heads": 4, "hidden": 64, "text_heads": 4},
+        **{"head_dim": 32, "inner": 96},
+    },
+}
 
 
 def sizes(variant: str) -> dict:
     """Sizes of a variant."""
-    return {**_OWN_HEAD, "positions": 60} if variant == BRIEF else VARIANTS[variant]
+    return _WITHOUT_GOLDENS.get(variant) or VARIANTS[variant]
 
 
 # Those that mistral-common asks for; the released file has the same ids for them.
