@@ -11,7 +11,8 @@ compute the same three things in turn, in one process and so with the same BLAS:
     token    one more token, of `--tokens` in a row
 
 Prints the median times, on a CPU of the processor (OPENBLAS_NUM_THREADS=1 keeps it from waiting),
-and as the ratio the median over the rounds of theirs / ours. mlx-audio's front end, which needs PyTorch and mistral-common, is left out.
+and as the ratio the median over the rounds of theirs / ours. mlx-audio's front end, which needs
+PyTorch and mistral-common, is left out.
 """
 
 import argparse

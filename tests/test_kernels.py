@@ -181,6 +181,17 @@ def test_the_cpu_swiglu_is_hardly_less_exact_than_the_library_s():
     assert ours < 2 * library
 
 
+def test_both_attentions_are_the_same_function(monkeypatch):
+    random = np.random.RandomState(0)
+    queries, keys, values = (
+        mx.array(random.normal(size=(2, 3, length, 8)).astype(np.float32) * 3)
+        for length in (11, 17, 17)
+    )
+    monkeypatch.setattr(kernels_cpu, "_BLOCK_SCORES", 2 * 3 * 17 * 4)
+    ours = kernels_cpu.attention(queries, keys, values, 0.7)
+    assert mx.abs(ours - kernels_gpu.attention(queries, keys, values, 0.7)).max() < 2e-5
+
+
 def test_both_gelus_are_the_same_function():
     x = np.concatenate([np.linspace(-9, 9, 20001), [0, -1e9, 1e9, -1e-9]]).astype(np.float32)
     exact = [each * 0.5 * math.erfc(-each * math.sqrt(0.5)) for each in x.tolist()]

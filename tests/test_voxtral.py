@@ -96,6 +96,12 @@ def test_every_stage_of_the_encoder_is_transformers_s(case):
     assert near(model.embed_audio(mel), f"{name}.projector", 3e-5)
 
 
+def test_the_last_norms_have_the_epsilon_of_transformers(case):
+    _, model = case
+    assert model.audio_tower.layer_norm.eps == 1e-5
+    assert model.network.language_model.model.norm.eps == 1e-5
+
+
 def test_two_chunks_have_the_embeddings_and_logits_of_transformers(case):
     name, model = case
     mel = model.log_mel((SOUNDS["31s"], made.RATE))
@@ -163,6 +169,13 @@ def test_computing_in_smaller_parts_changes_nothing(stt, monkeypatch, name):
     before = stt.score(SOUND, "Hello, 今天.").log_probs
     monkeypatch.setattr(f"mlx_voxcpm2.recognition.voxtral.decoding.{name}", 5)
     assert stt.score(SOUND, "Hello, 今天.").log_probs == pytest.approx(before, abs=1e-4)
+
+
+def test_chunks_are_encoded_in_batches_and_stay_in_order(stt, monkeypatch):
+    mel = stt.log_mel(SOUND)
+    whole = np.array(stt.embed_audio(mel))
+    monkeypatch.setattr("mlx_voxcpm2.recognition.voxtral.model._ENCODED", 2)
+    assert len(mel) == 3 and np.abs(np.array(stt.embed_audio(mel)) - whole).max() < 1e-4
 
 
 def test_a_seed_gives_one_answer_and_the_nucleus_bounds_it(stt):

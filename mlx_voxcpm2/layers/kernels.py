@@ -50,6 +50,11 @@ def gelu(x: mx.array) -> mx.array:
     return _kernels(x.dtype).gelu(x)
 
 
+def attention(queries: mx.array, keys: mx.array, values: mx.array, scale: float) -> mx.array:
+    """Attention of all queries (B, heads, R, size) to all keys (B, heads, L, size)."""
+    return _kernels(queries.dtype).attention(queries, keys, values, scale)
+
+
 class SnakeConstants(NamedTuple):
     """Factors of `snake` that depend on alpha (C,) alone."""
 

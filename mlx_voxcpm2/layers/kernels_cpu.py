@@ -152,6 +152,35 @@ def gelu(x: mx.array) -> mx.array:
     return half + half * (y * above / below)
 
 
+# Scores of one block: 1 MB.
+_BLOCK_SCORES = 2**18
+
+
+def attention(queries: mx.array, keys: mx.array, values: mx.array, scale: float) -> mx.array:
+    """Some queries at a time, whose scores stay in the cache: 1.3 times as fast for 1500."""
+    keys = keys.swapaxes(-1, -2)
+    rows = max(1, _BLOCK_SCORES // (math.prod(queries.shape[:2]) * keys.shape[-1]))
+    blocks = []
+    for start in range(0, queries.shape[2], rows):
+        scores = (queries[:, :, start : start + rows] * scale) @ keys
+        # Outside the kernel, which would read a broadcast array number by number.
+        weights = _exponential(scores - mx.max(scores, axis=-1, keepdims=True))
+        blocks.append((weights @ values) / mx.sum(weights, axis=-1, keepdims=True))
+    return mx.concatenate(blocks, axis=2)
+
+
+@fused
+def _exponential(x: mx.array) -> mx.array:
+    """exp(x) of x <= 0 as the Taylor series of its 32nd root, squared five times."""
+    root = mx.maximum(x * (1 / 32), -1.3)
+    *lower, power = _EXPONENTIAL[:7]
+    for coefficient in reversed(lower):
+        power = power * root + coefficient
+    for _ in range(5):
+        power = power * power
+    return power
+
+
 def snake(x: mx.array, bias: mx.array, frequency: mx.array, amplitude: mx.array) -> mx.array:
     """Polynomial of the angle within half a period: 6.5 times as fast.
 

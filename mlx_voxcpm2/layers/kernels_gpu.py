@@ -31,6 +31,10 @@ def swiglu(gate: mx.array, up: mx.array) -> mx.array:
     return gate * mx.sigmoid(gate) * up
 
 
+def attention(queries: mx.array, keys: mx.array, values: mx.array, scale: float) -> mx.array:
+    return mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale)
+
+
 @fused
 def gelu(x: mx.array) -> mx.array:
     return 0.5 * x * (1 + mx.erf(x * math.sqrt(0.5)))

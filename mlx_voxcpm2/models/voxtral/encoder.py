@@ -33,9 +33,8 @@ class Attention(nn.Module):
             kernels.linear(layer, x).reshape(batch, -1, self.heads, x.shape[-1] // self.heads)
             for layer in (self.q_proj, self.k_proj, self.v_proj)
         )
-        mixed = mx.fast.scaled_dot_product_attention(
-            *(each.transpose(0, 2, 1, 3) for each in (queries, keys, values)), scale=self.scale
-        )
+        split = (each.transpose(0, 2, 1, 3) for each in (queries, keys, values))
+        mixed = kernels.attention(*split, self.scale)
         return kernels.linear(self.out_proj, mixed.transpose(0, 2, 1, 3).reshape(x.shape))
 
 
