@@ -44,3 +44,24 @@ def weighted_sum(weights: list[mx.array], terms: list[mx.array], *others: mx.arr
         odd = terms[len(terms) // 2 * 2 :]
         terms = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)] + odd
     return terms[0]
+
+
+@fused
+def gelu(x: mx.array, bias: mx.array) -> mx.array:
+    y = x + bias
+    return 0.5 * y * (1 + mx.erf(y * 0.7071067811865476))
+
+
+@fused
+def scaled_sum(x: mx.array, y: mx.array, bias: mx.array, scale: mx.array) -> mx.array:
+    return x + scale * (y + bias)
+
+
+@fused
+def modulate(x: mx.array, shift: mx.array, scale: mx.array) -> mx.array:
+    return x * (1 + scale) + shift
+
+
+@fused
+def gated_sum(x: mx.array, y: mx.array, gate: mx.array) -> mx.array:
+    return x + gate * y

@@ -6,7 +6,7 @@ from importlib import import_module
 
 from .family import Family
 
-FOLDERS = ("voxcpm2",)
+FOLDERS = ("voxcpm2", "vibevoice")
 """Folders of the families, the most common one first; each has a `family.py` with FAMILY."""
 
 

@@ -16,6 +16,8 @@ CHECKPOINT_FILES = [
     "config.json",
     "tokenizer.json",
     "tokenizer_config.json",
+    "generation_config.json",
+    "preprocessor_config.json",
     "model.safetensors",
     "model-?????-of-?????.safetensors",
     "model.safetensors.index.json",
@@ -92,6 +94,21 @@ def find_adapter(path_or_repo: str | Path) -> Path:
         return path
     _check_repository(path, str(path_or_repo))
     return _download(str(path_or_repo), None, ADAPTER_FILES)
+
+
+def find_tokenizer(path_or_repo: str | Path) -> Path:
+    """File of a tokenizer: the given one, that of a folder, or that of a hub repository."""
+    if path_or_repo == "":
+        raise ValueError("the tokenizer's name is empty; give a folder or a hub repository")
+    check_file_name(path_or_repo)
+    path = Path(os.path.expanduser(path_or_repo))
+    if not path.exists():
+        _check_repository(path, str(path_or_repo))
+        path = _download(str(path_or_repo), None, ["tokenizer.json", "tokenizer_config.json"])
+    file = path / "tokenizer.json" if path.is_dir() else path
+    if not file.is_file():
+        raise FileNotFoundError(f"{path}: no tokenizer.json here; give another tokenizer")
+    return file
 
 
 def check_recogniser_name(path_or_repo: str | Path) -> None:
