@@ -29,6 +29,16 @@ _TOKENIZERS = ("Qwen/Qwen2.5-1.5B", "Qwen/Qwen2.5-7B")
 """Language models whose tokenizer Microsoft's checkpoints use, which hold none of their own."""
 
 
+_SCHEDULE: dict[str, object] = {
+    "prediction_type": "v_prediction",
+    "beta_schedule": "squaredcos_cap_v2",
+    "num_train_timesteps": 1000,
+    "algorithm_type": "dpmsolver++",
+    "solver_order": 2,
+}
+"""Of generation_config.json's noise_scheduler_config: what the solver computes."""
+
+
 def load(
     path_or_repo: str | Path,
     dtype: DtypeName | mx.Dtype | None = None,

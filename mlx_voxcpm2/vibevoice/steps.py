@@ -13,7 +13,6 @@ import mlx.core as mx
 import numpy as np
 
 from ..layers.kv_cache import joined
-from ..models.vibevoice.codec import State
 from ..models.vibevoice.network import VibeVoiceNetwork
 from ..models.vibevoice.solver import Solver
 from ..speech.results import FinishReason
@@ -82,10 +81,8 @@ class Batch:
         self._cfg = mx.array(cfg_value, dtype=mx.float32)
         self._is_guided = cfg_value != 1
         self._head = network.head_rows(legal.ids).T
-        self._decoder, self._encoder = State(), State()
-        acoustic, semantic = network.acoustic_tokenizer, network.semantic_tokenizer
-        self._decoder.convolutions = acoustic.decoder.silence(len(rows))
-        self._encoder.convolutions = semantic.encoder.silence(len(rows))
+        self._decoder = network.acoustic_tokenizer.decoder.silence(len(rows))
+        self._encoder = network.semantic_tokenizer.encoder.silence(len(rows))
         self._prefill()
 
     def _prefill(self) -> None:
@@ -122,14 +119,16 @@ class Batch:
         tokens = self._tokens(choose)
         frames = [i for i, token in enumerate(tokens) if token == self._legal.frame]
         embeddings = self._control_embeddings(tokens, frames)
-        latents = audio = None
+        spoken: dict[int, tuple[mx.array, mx.array]] = {}
         if frames:
-            latents, audio, spoken = self._speak(frames)
-            embeddings = spoken if embeddings is None else embeddings
-            if len(frames) < len(tokens):
-                embeddings[mx.array(frames)] = spoken
+            latents, audio, following = self._speak(frames)
+            spoken = {row: (latents[at], audio[at]) for at, row in enumerate(frames)}
+            if embeddings is None:
+                embeddings = following
+            else:
+                embeddings[mx.array(frames)] = following
+        assert embeddings is not None
         self._inputs = embeddings
-        place = {row: at for at, row in enumerate(frames)}
         found = []
         for i, (row, token) in enumerate(zip(self.rows, tokens, strict=True)):
             row.count += 1
@@ -138,9 +137,8 @@ class Batch:
                 reason = "stop"
             elif row.count >= row.limit:
                 reason = "length"
-            at = place.get(i)
-            own = (None, None) if at is None else (latents[at], audio[at])
-            found.append((row, Step(token, self._logits[i], *own, reason)))
+            latent, samples = spoken.get(i, (None, None))
+            found.append((row, Step(token, self._logits[i], latent, samples, reason)))
         self._continue([i for i, (_, step) in enumerate(found) if step.finish_reason is None])
         return found
 

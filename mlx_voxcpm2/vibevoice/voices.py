@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -159,7 +159,7 @@ class VoiceEncoder:
         for start in range(0, len(padded), FRAMES_AT_ONCE * hop):
             audio = mx.array(padded[start : start + FRAMES_AT_ONCE * hop])[None, :, None]
             parts.append(tokenizer.encode(audio, state)[0])
-            mx.eval(parts[-1], state.arrays)
+            mx.eval(parts[-1], state.past)
         found = mx.concatenate(parts)
         mx.eval(found)  # else only this thread could use it
         return found
@@ -188,7 +188,7 @@ class VoiceEncoder:
         if isinstance(voice, mx.array):
             self._check_features(voice, name)
             mx.eval(voice)
-            return PreparedVoice(len(voice), lambda: voice)
+            return PreparedVoice(len(voice), partial(mx.array, voice))
         if isinstance(voice, str | Path) and str(voice).lower().endswith(".safetensors"):
             voice = Voice.load(voice)
         if isinstance(voice, Voice):
@@ -212,8 +212,8 @@ class VoiceEncoder:
         """Raise ValueError if the voice was encoded by another encoder."""
         ours, theirs = self.fingerprint, voice.known_sound
         if ours.shape == theirs.shape:
-            distance = mx.sqrt(mx.mean((theirs - ours) ** 2) / mx.mean(ours**2)).item()
-            if distance < SAME_ENCODER:
+            distance = mx.sqrt(mx.mean((theirs - ours) ** 2) / mx.mean(ours**2))
+            if float(distance) < SAME_ENCODER:
                 return
         raise ValueError(
             f"the voice {voice.name or 'given'} was made with another encoder than this model's; "

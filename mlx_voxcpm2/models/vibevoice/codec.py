@@ -6,7 +6,7 @@ frames gives the same output as the whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -29,42 +29,27 @@ class State:
     A new one stands for silence; one that was used belongs to the network that used it.
     """
 
-    def __init__(self):
-        self.convolutions: list[ConvState] = []
-
-    @property
-    def arrays(self) -> list[mx.array]:
-        """Past inputs (B, context, C) of each convolution."""
-        return [each.inputs for each in self.convolutions]
-
-    def restore(self, arrays: list[mx.array]) -> None:
-        """Replaces the past inputs of each convolution."""
-        for each, inputs in zip(self.convolutions, arrays, strict=True):
-            each.inputs = inputs
+    def __init__(self, past: Sequence[mx.array] = ()):
+        self.past = list(past)
+        """(B, context, C) of each convolution, in the order in which they run; empty before any."""
 
     def select(self, rows: list[int]) -> None:
         """Drops all other rows of the batch."""
-        for each in self.convolutions:
-            each.select(mx.array(rows))
+        self.past = self.selected(rows).past
 
     def selected(self, rows: list[int]) -> State:
         """A state of these rows alone."""
-        chosen = State()
-        chosen.convolutions = [ConvState(inputs[mx.array(rows)]) for inputs in self.arrays]
-        return chosen
+        return State([inputs[mx.array(rows)] for inputs in self.past])
 
     def replace(self, rows: list[int], other: State) -> None:
         """Replaces the past of these rows by that of another state."""
-        for each, theirs in zip(self.convolutions, other.convolutions, strict=True):
-            inputs = mx.array(each.inputs)
-            inputs[mx.array(rows)] = theirs.inputs
-            each.inputs = inputs
+        for inputs, theirs in zip(self.past, other.past, strict=True):
+            inputs[mx.array(rows)] = theirs
 
     def clear(self, row: int) -> None:
         """Makes the past of a row silence."""
-        for each in self.convolutions:
-            keep = (mx.arange(len(each.inputs)) != row)[:, None, None]
-            each.inputs = each.inputs * keep
+        for inputs in self.past:
+            inputs[row] = 0.0
 
 
 class FeedForward(nn.Module):
@@ -116,40 +101,35 @@ class Stack(nn.Module):
 
     def __init__(self, stages: list[Stage], head: CausalConv1d):
         super().__init__()
-        self.stem, *self.conv_layers = stages
+        self.stem, self.conv_layers = stages[0], stages[1:]
         self.head = head
         self.compiled = CompiledFunctions()
 
-    def silence(self, rows: int) -> list[ConvState]:
-        """States of streams that begin, in the order in which the convolutions run."""
+    def silence(self, rows: int) -> State:
+        """State of streams that begin."""
         stages = (self.stem, *self.conv_layers)
         inner = [conv for stage in stages for conv in (stage.conv, *(b.mixer for b in stage.stage))]
         shapes = [(rows, conv.context, conv.weight.shape[-1]) for conv in (*inner, self.head)]
-        return [ConvState(mx.zeros(shape)) for shape in shapes]
-
-    def run(self, x: mx.array, states: list[ConvState]) -> mx.array:
-        """x (B, L, C) -> (B, L', C'); the states, of `silence`, are updated."""
-        remaining = iter(states)
-        for stage in (self.stem, *self.conv_layers):
-            x = stage(x, remaining)
-        return self.head(x, next(remaining))
+        return State([mx.zeros(shape) for shape in shapes])
 
     def __call__(self, x: mx.array, state: State | None = None) -> mx.array:
         """x (B, L, C) of whole frames -> (B, L', C'). `state` makes successive calls one stream."""
         x = x.astype(mx.float32)
         if state is None:
-            return self.run(x, self.silence(len(x)))
-        if not state.convolutions:
-            state.convolutions = self.silence(len(x))
+            return self._run(x, self.silence(len(x)).past)[0]
+        past = state.past or self.silence(len(x)).past
         # Of a stream, every call has the same shapes.
-        result, past = self.compiled("step", self._step, x, state.arrays)
-        state.restore(past)
+        result, state.past = self.compiled("stream", self._run, x, past)
         return result
 
-    def _step(self, x: mx.array, past: list[mx.array]) -> tuple[mx.array, list[mx.array]]:
-        """`run` as a function of arrays alone."""
+    def _run(self, x: mx.array, past: list[mx.array]) -> tuple[mx.array, list[mx.array]]:
+        """x (B, L, C) and the past inputs -> (B, L', C') and those of the next call."""
         states = [ConvState(inputs) for inputs in past]
-        return self.run(x, states), [state.inputs for state in states]
+        remaining = iter(states)
+        for stage in (self.stem, *self.conv_layers):
+            x = stage(x, remaining)
+        result = self.head(x, next(remaining))
+        return result, [state.inputs for state in states if state.inputs is not None]
 
 
 def make_encoder(config: CodecConfig) -> Stack:

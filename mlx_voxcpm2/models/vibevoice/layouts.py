@@ -61,11 +61,11 @@ def our_name(name: str) -> str:
     """Name of a tensor in any layout -> its name in the network."""
     name = name.removeprefix("model.")
     for pattern, ours in (*_FROM_MICROSOFT, *_FROM_HF):
-        if "#1" in ours:  # Microsoft counts the stem as the first stage
-            prefix, suffix = ours.split("#1")
-            name = re.sub(pattern, lambda m, p=prefix, s=suffix: f"{p}{int(m[1]) - 1}{s}", name)
-        else:
-            name = re.sub(pattern, ours, name)
+        prefix, _, suffix = ours.partition("#1")
+        if suffix and (found := re.search(pattern, name)):
+            # Microsoft counts the stem as the first stage.
+            ours = f"{prefix}{int(found[1]) - 1}{suffix}"
+        name = re.sub(pattern, ours, name)
     return name
 
 
