@@ -40,10 +40,10 @@ class Contents:
 
 def read_contents(folder: Path) -> Contents:
     """Reads the names and types of all tensors in the folder, not their values."""
-    for name in ("config.json", "tokenizer.json"):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder}: no {name} here; give a converted checkpoint")
     family, config = read_config(folder)
+    if not (folder / family.small_files[0]).is_file():
+        name = family.small_files[0]
+        raise FileNotFoundError(f"{folder}: no {name} here; give a converted checkpoint")
     weights, written_by_mlx = read_weights(folder, family)
     if not written_by_mlx:
         raise ValueError(f"{folder} is not converted yet; give it as --hf_path")

@@ -45,6 +45,11 @@ def swiglu(gate: mx.array, up: mx.array) -> mx.array:
     return _kernels(gate.dtype).swiglu(gate, up)
 
 
+def gelu(x: mx.array) -> mx.array:
+    """x times the normal distribution function of x, elementwise (arXiv 1606.08415)."""
+    return _kernels(x.dtype).gelu(x)
+
+
 class SnakeConstants(NamedTuple):
     """Factors of `snake` that depend on alpha (C,) alone."""
 
@@ -73,11 +78,6 @@ def weighted_sum(weights: list[mx.array], terms: list[mx.array]) -> mx.array:
     """Sum of each weight times its term, elementwise; float32."""
     kernels = kernels_cpu if device.on_cpu() else kernels_gpu
     return kernels.weighted_sum(weights, terms)
-
-
-def gelu(x: mx.array, bias: mx.array) -> mx.array:
-    """Exact GELU of x + bias, elementwise; float32 (arXiv 1606.08415)."""
-    return kernels_gpu.gelu(x, bias)
 
 
 def scaled_sum(x: mx.array, y: mx.array, bias: mx.array, scale: mx.array) -> mx.array:

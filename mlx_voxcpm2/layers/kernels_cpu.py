@@ -127,6 +127,10 @@ def swiglu(gate: mx.array, up: mx.array) -> mx.array:
     return gate * up / (1 + power)
 
 
+def gelu(x: mx.array) -> mx.array:
+    return kernels_gpu.gelu(x)
+
+
 def snake(x: mx.array, bias: mx.array, frequency: mx.array, amplitude: mx.array) -> mx.array:
     """Polynomial of the angle within half a period: 6.5 times as fast.
 

@@ -5,6 +5,8 @@ Each is one kernel launch; `benchmarks/graph_counts.py` counts those of a patch.
 
 from __future__ import annotations
 
+import math
+
 import mlx.core as mx
 import mlx.nn as nn
 
@@ -30,6 +32,11 @@ def swiglu(gate: mx.array, up: mx.array) -> mx.array:
 
 
 @fused
+def gelu(x: mx.array) -> mx.array:
+    return 0.5 * x * (1 + mx.erf(x * math.sqrt(0.5)))
+
+
+@fused
 def snake(x: mx.array, bias: mx.array, alpha: mx.array, amplitude: mx.array) -> mx.array:
     y = x + bias
     wave = mx.sin(alpha * y)
@@ -44,12 +51,6 @@ def weighted_sum(weights: list[mx.array], terms: list[mx.array], *others: mx.arr
         odd = terms[len(terms) // 2 * 2 :]
         terms = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)] + odd
     return terms[0]
-
-
-@fused
-def gelu(x: mx.array, bias: mx.array) -> mx.array:
-    y = x + bias
-    return 0.5 * y * (1 + mx.erf(y * 0.7071067811865476))
 
 
 @fused

@@ -16,8 +16,6 @@ CHECKPOINT_FILES = [
     "config.json",
     "tokenizer.json",
     "tokenizer_config.json",
-    "generation_config.json",
-    "preprocessor_config.json",
     "model.safetensors",
     "model-?????-of-?????.safetensors",
     "model.safetensors.index.json",

@@ -75,8 +75,8 @@ class Block(nn.Module):
         """x (B, L, C) -> (B, L, C)."""
         mixed = self.mixer.convolve(self.norm(x), next(states))
         x = kernels.scaled_sum(x, mixed, self.mixer.bias, self.gamma)
-        inner = self.ffn_norm(x).reshape(-1, x.shape[-1]) @ self.ffn.linear1.weight.T
-        inner = kernels.gelu(inner, self.ffn.linear1.bias) @ self.ffn.linear2.weight.T
+        normed = self.ffn_norm(x).reshape(-1, x.shape[-1])
+        inner = kernels.gelu(self.ffn.linear1(normed)) @ self.ffn.linear2.weight.T
         return kernels.scaled_sum(x, inner.reshape(x.shape), self.ffn.linear2.bias, self.ffn_gamma)
 
 

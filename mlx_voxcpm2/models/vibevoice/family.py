@@ -29,10 +29,11 @@ FAMILY = Family(
     embedding="language_model.embed_tokens",
     float32=("acoustic_tokenizer.", "semantic_tokenizer.", "speech_"),
     small_files=(
+        # The first one is in every checkpoint; Microsoft's have no tokenizer.
+        "preprocessor_config.json",
         "tokenizer.json",
         "tokenizer_config.json",
         "generation_config.json",
-        "preprocessor_config.json",
     ),
     diffusion=("prediction_head.",),
     parts={
