@@ -10,6 +10,7 @@ Microsoft publishes the weights for research. English and Chinese; 7.5 frames pe
 """
 
 from ..models.vibevoice.codec import State, sample_latents
+from ..models.vibevoice.config import SAMPLE_RATE
 from ..models.vibevoice.loss import Losses
 from ..models.vibevoice.solver import Solver
 from .loading import load
@@ -19,6 +20,7 @@ from .steps import Step
 from .voices import Voice, level
 
 __all__ = [
+    "SAMPLE_RATE",
     "DialogueOptions",
     "Losses",
     "Solver",
