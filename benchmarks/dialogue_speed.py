@@ -33,7 +33,7 @@ from mlx_voxcpm2.models.vibevoice.layouts import to_mlx_audio
 from mlx_voxcpm2.models.vibevoice.network import VibeVoiceNetwork
 
 SCRIPT = "Speaker 1: Hello there, how are you?\nSpeaker 2: Well, thank you."
-FEW, MANY = 4, 16
+FEW, MANY = 2, 8
 """Frames of two runs, whose difference leaves the prompt out."""
 
 

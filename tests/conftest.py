@@ -29,6 +29,8 @@ from voice_clips import RATE, speech
 from mlx_voxcpm2 import activity, vibevoice
 from mlx_voxcpm2.convert import convert
 from mlx_voxcpm2.layers.compiled import FUSION
+from mlx_voxcpm2.vibevoice.generation import embed_prompt
+from mlx_voxcpm2.vibevoice.steps import Batch, Row
 
 activity.ANNOUNCED_AFTER = 3600  # a busy machine must not add lines to what is compared
 FUSION.is_on = True  # the tests count kernels; `test_kernel_build.py` tests how a process gets them
@@ -150,6 +152,20 @@ class Dialogue:
                 max_steps=len(tokens) or 14,
             )
         )
+
+    def together(self, prompt, features, chains: tuple[str, ...]) -> list[list]:
+        """Steps of several chains from one prompt, as one batch, row by row."""
+        model, legal = self.model, self.model.legal
+        x = embed_prompt(model, legal, prompt, features)
+        rows = [Row(i, prompt, x, iter(self.noise), len(c)) for i, c in enumerate(chains)]
+        solver = vibevoice.Solver(vibevoice_checkpoints.STEPS)
+        batch = Batch(model, legal, rows, solver, vibevoice_checkpoints.CFG)
+        found: list[list] = [[] for _ in chains]
+        while batch.rows:
+            tokens = iter([legal.ids["SEDX".index(chains[r.number][r.count])] for r in batch.rows])
+            for row, step in batch.step(lambda _, tokens=tokens: next(tokens)):
+                found[row.number].append(step)
+        return found
 
     def speak(self, script: str = vibevoice_checkpoints.SCRIPT, voices=None, **options):
         """One result, as the goldens are made unless options say otherwise."""
