@@ -120,10 +120,10 @@ def test_voices_are_kept_apart_by_their_encoders(speaker, make_dialogue, anna_fo
 def test_sampled_voices_spread_around_their_mean(speaker):
     clip = speaker.voices[1]
     mean = speaker.model.encode_voice(clip, sample=False)
-    drawn = [np.array(speaker.model.encode_voice(clip, seed=seed)) for seed in range(200)]
+    drawn = [np.array(speaker.model.encode_voice(clip, seed=seed)) for seed in range(80)]
     spread = np.std(drawn, axis=0).mean() / speaker.sizes["scale"]
     assert 0.5 < spread < 0.75  # 0.625 of a normal number times a normal number
-    assert np.abs(np.mean(drawn, axis=0) - np.array(mean)).max() < 0.15
+    assert np.abs(np.mean(drawn, axis=0) - np.array(mean)).max() < 0.25
     assert np.array_equal(drawn[3], np.array(speaker.model.encode_voice(clip, seed=3)))
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import mlx.core as mx
-import numpy as np
 
 from ..layers.kv_cache import joined
 from ..models.vibevoice.network import VibeVoiceNetwork
@@ -144,7 +144,8 @@ class Batch:
 
     def _tokens(self, choose: Callable[[mx.array], int] | None) -> list[int]:
         if choose is None:
-            return [self._legal.ids[choice] for choice in np.array(self._choices)]
+            choices: Any = self._choices.tolist()
+            return [self._legal.ids[choice] for choice in choices]
         tokens = [int(choose(logits)) for logits in self._logits]
         for token in tokens:
             if token not in self._legal.ids:
