@@ -8,6 +8,7 @@ keys and values have.
 """
 
 import argparse
+import itertools
 import json
 import sys
 import tempfile
@@ -38,7 +39,7 @@ def main() -> None:
         model = vibevoice.load(folder, dtype="float32")
     ids = model.prompt("Speaker 1: A long story.")
     x = embed_prompt(model, model.legal, ids, [])
-    noise = iter(lambda: mx.zeros((7,)), None)
+    noise = itertools.repeat(mx.zeros((7,)))
     batch = Batch(
         model, model.legal, [Row(0, ids, x, noise, args.frames)], vibevoice.Solver(2), 1.3
     )
