@@ -10,9 +10,9 @@ from pathlib import Path
 
 from mlx_voxcpm2.file_names import check_file_name, is_folder_of
 from mlx_voxcpm2.files import atomic_folder, claimed
-from mlx_voxcpm2.weights.hub import CHECKPOINT_FILES
+from mlx_voxcpm2.weights.hub import all_checkpoint_files
 
-_REPLACEABLE = (*CHECKPOINT_FILES, "pytorch_model.bin", "README.md", "LICENSE", "words.txt")
+_BESIDE = ("pytorch_model.bin", "README.md", "LICENSE", "words.txt")
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def _check_place(target: Path, overwrite: bool) -> None:
         )
     # --overwrite deletes the folder, so there must be nothing but a checkpoint in it.
     is_checkpoint = (target / "config.json").is_file() and any(target.glob("*.safetensors"))
-    if not is_checkpoint or not is_folder_of(target, _REPLACEABLE):
+    if not is_checkpoint or not is_folder_of(target, (*all_checkpoint_files(), *_BESIDE)):
         raise FileExistsError(
             f"{target} is not a checkpoint, or holds more; move that away, or choose another "
             "--mlx_path"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib import import_module
 
 from .family import Family
@@ -10,11 +11,16 @@ FOLDERS = ("voxcpm2", "vibevoice")
 """Folders of the families, the most common one first; each has a `family.py` with FAMILY."""
 
 
+def all_families() -> Iterator[Family]:
+    """All families, each imported when it is reached."""
+    for folder in FOLDERS:
+        yield import_module(f".{folder}.family", __package__).FAMILY
+
+
 def find_family(architecture: str) -> Family:
     """Family by config.json's `architecture` or `model_type`. Raises ValueError if unknown."""
     known = []
-    for folder in FOLDERS:
-        family: Family = import_module(f".{folder}.family", __package__).FAMILY
+    for family in all_families():
         if architecture.lower() in family.architectures:
             return family
         known.append(repr(family.architectures[0]))

@@ -11,9 +11,7 @@ import hashlib
 from pathlib import Path
 
 from ..documents import content_key
-from .hub import ADAPTER_FILES, CHECKPOINT_FILES, RECOGNISER_FILES
-
-_FILES = {*CHECKPOINT_FILES, *ADAPTER_FILES, *RECOGNISER_FILES, "pytorch_model.bin"}
+from .hub import ADAPTER_FILES, RECOGNISER_FILES, all_checkpoint_files
 
 
 def fingerprint(path: Path) -> str:
@@ -23,7 +21,9 @@ def fingerprint(path: Path) -> str:
     """
     if path.is_dir():
         names = sorted(file.name for file in path.iterdir())
-        files = [path / name for name in names if _matters(name) and (path / name).is_file()]
+        known = all_checkpoint_files() | {*ADAPTER_FILES, *RECOGNISER_FILES, "pytorch_model.bin"}
+        names = [name for name in names if _matters(name, known)]
+        files = [path / name for name in names if (path / name).is_file()]
     else:
         settings = path.with_name(ADAPTER_FILES[-1])
         files = [path, *([settings] if settings.is_file() else [])]
@@ -33,5 +33,5 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()[:32]
 
 
-def _matters(name: str) -> bool:
-    return not name.startswith(".") and any(fnmatch.fnmatchcase(name, each) for each in _FILES)
+def _matters(name: str, known: set[str]) -> bool:
+    return not name.startswith(".") and any(fnmatch.fnmatchcase(name, each) for each in known)

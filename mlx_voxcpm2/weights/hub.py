@@ -11,17 +11,14 @@ from pathlib import Path
 from ..documents import read_json
 from ..errors import one_line
 from ..file_names import check_file_name
+from ..models.families import all_families, find_family
+from ..models.family import Family
 
-CHECKPOINT_FILES = [
-    "config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
+_WEIGHT_FILES = (
     "model.safetensors",
     "model-?????-of-?????.safetensors",
     "model.safetensors.index.json",
-    "audiovae.safetensors",
-    "audiovae.pth",
-]
+)
 DEMO = "demo"
 """Name of the voice that comes with the package; a folder of that name is ./demo."""
 DEMO_FOLDER = Path(__file__).parent.parent / "demo"
@@ -39,10 +36,22 @@ RECOGNISER_FILES = [
 ADAPTER_FILES = ["lora_weights.safetensors", "lora_weights.ckpt", "lora_config.json"]
 
 
+def checkpoint_files(family: Family) -> list[str]:
+    """Patterns of the files of a family's checkpoints, which are all that is downloaded."""
+    parts = [file for files in family.separate_files.values() for file in files]
+    return ["config.json", *family.small_files, *_WEIGHT_FILES, *parts]
+
+
+def all_checkpoint_files() -> set[str]:
+    """Patterns of the files of any checkpoint."""
+    return {file for family in all_families() for file in checkpoint_files(family)}
+
+
 def find_checkpoint(path_or_repo: str | Path, revision: str | None = None) -> Path:
     """Folder of a checkpoint: the given one, or the snapshot of a hub repository.
 
-    The configuration is downloaded first, so that VoxCPM 1.x is refused before gigabytes of it.
+    The configuration is downloaded first, which says the family and so the files; another model is
+    refused before gigabytes of it. Of a repository that holds weights twice, only one is taken.
     "demo" is the small voice that comes with the package. Raises FileNotFoundError or ValueError.
     """
     if path_or_repo == "":  # to Path it would be the folder we are in
@@ -133,9 +142,9 @@ def _check_repository(path: Path, name: str) -> None:
 
 
 def _snapshot(repo: str, revision: str | None) -> Path:
-    _refuse_old(repo, _download(repo, revision, ["config.json"]) / "config.json")
-    folder = _download(repo, revision, CHECKPOINT_FILES)
-    for file in ("config.json", "tokenizer.json"):
+    family = _family(repo, _download(repo, revision, ["config.json"]) / "config.json")
+    folder = _download(repo, revision, checkpoint_files(family))
+    for file in ("config.json", family.small_files[0]):
         if not (folder / file).is_file():  # offline, an incomplete snapshot is returned
             raise FileNotFoundError(
                 f"{repo}: no {file} in {folder}; if it is a checkpoint, connect and run again"
@@ -145,20 +154,20 @@ def _snapshot(repo: str, revision: str | None) -> Path:
     return folder
 
 
-def _refuse_old(repo: str, config: Path) -> None:
-    """Raise ValueError for the configuration of VoxCPM 1.x, which names no architecture or its own.
+def _family(repo: str, config: Path) -> Family:
+    """Family of a repository by its config.json.
 
-    Others are left to the model families.
+    Raises ValueError for an unknown one, and for VoxCPM 1.x, which names none or its own.
     """
-    if not config.is_file():
-        return
-    data = read_json(config, "download the file again")
-    is_object = isinstance(data, dict)
-    name = data.get("architecture", data.get("model_type", "voxcpm")) if is_object else None
-    if str(name).lower() == "voxcpm":
+    data = read_json(config, "download the file again") if config.is_file() else {}
+    if not isinstance(data, dict):
+        raise ValueError(f"{repo}: config.json: expected an object; is this the right model?")
+    name = str(data.get("architecture", data.get("model_type", "voxcpm")))
+    if name.lower() == "voxcpm" and config.is_file():
         raise ValueError(
             f"{repo}: this is a VoxCPM 1.x checkpoint; take a VoxCPM2 one, such as openbmb/VoxCPM2"
         )
+    return find_family(name)
 
 
 def _download(repo: str, revision: str | None, files: list[str]) -> Path:
