@@ -76,7 +76,9 @@ class VibeVoice(VibeVoiceNetwork):
         """
         options = DialogueOptions(level=level, sample=sample, seed=seed).with_seed()
         used = options.seed if sample else None
-        return self.voice_encoder.prepare(audio, 0, used, level).features()
+        features = self.voice_encoder.prepare(audio, 0, used, level).features()
+        mx.eval(features)  # else only this thread could use them
+        return features
 
     def make_voice(self, audio: AudioSource, description: str = "", level: bool = True) -> Voice:
         """Voice to speak in again, and to save, by `Voice.save`. Raises as `encode_voice`."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import mlx.core as mx
 import mlx.nn as nn
 
+from ...layers import kernels
 from ...layers.transformer import RMSNorm
 
 
@@ -23,5 +24,5 @@ class SpeechConnector(nn.Module):
     def __call__(self, x: mx.array) -> mx.array:
         """x (..., D) -> (..., H), in the weights' type."""
         flat = x.astype(self.norm.weight.dtype).reshape(-1, x.shape[-1])
-        hidden = self.fc2(self.norm(self.fc1(flat)))
+        hidden = kernels.linear(self.fc2, self.norm(kernels.linear(self.fc1, flat)))
         return hidden.reshape(*x.shape[:-1], -1)
