@@ -1,4 +1,4 @@
-"""Kernels, casts and waits of a patch at the released size, counted without computing."""
+"""Kernels, casts and waits of a patch or frame at the released size, without computing."""
 
 import sys
 from pathlib import Path
@@ -7,6 +7,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
+from dialogue_graph_counts import count_frame
 from graph_counts import count_graph
 
 
@@ -19,3 +20,15 @@ def test_a_patch_casts_no_weight_and_waits_once(dtype):
     # Of the noise, and of the latents before the AudioVAE.
     assert counts["total"]["casts"] <= 2
     assert counts["total"]["kernels"] <= 1695
+
+
+def test_a_frame_of_a_dialogue_casts_no_weight_and_waits_once():
+    counts = count_frame("bfloat16")
+    assert counts["weight_casts"] == []
+    # The choice of the next token, with which the audio is ready.
+    assert counts["syncs"] == {"reads": 1, "waits": 1}
+    # Of the noisy latent and the velocity, at each solver step, and at the codecs' borders.
+    assert counts["total"]["casts"] <= 23
+    assert counts["total"]["kernels"] <= 1258
+    # Positive and negative branch are one pass over the weights.
+    assert counts["parts"]["language model"]["kernels"] <= 309

@@ -85,6 +85,21 @@ def weighted_sum(weights: list[mx.array], terms: list[mx.array]) -> mx.array:
     return kernels.weighted_sum(weights, terms)
 
 
+def scaled_sum(x: mx.array, y: mx.array, bias: mx.array, scale: mx.array) -> mx.array:
+    """x + scale * (y + bias), elementwise."""
+    return kernels_gpu.scaled_sum(x, y, bias, scale)
+
+
+def modulate(x: mx.array, shift: mx.array, scale: mx.array) -> mx.array:
+    """x * (1 + scale) + shift, elementwise."""
+    return kernels_gpu.modulate(x, shift, scale)
+
+
+def gated_sum(x: mx.array, y: mx.array, gate: mx.array) -> mx.array:
+    """x + gate * y, elementwise."""
+    return kernels_gpu.gated_sum(x, y, gate)
+
+
 def map_rows(function: Callable[[mx.array], mx.array], rows: mx.array) -> mx.array:
     """function(rows), which treats each row alone: halves on two cores if a product uses one."""
     if device.multiplies_on_one_core(rows.dtype):

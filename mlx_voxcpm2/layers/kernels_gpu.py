@@ -41,6 +41,11 @@ def gelu(x: mx.array) -> mx.array:
 
 
 @fused
+def gelu(x: mx.array) -> mx.array:
+    return 0.5 * x * (1 + mx.erf(x * math.sqrt(0.5)))
+
+
+@fused
 def snake(x: mx.array, bias: mx.array, alpha: mx.array, amplitude: mx.array) -> mx.array:
     y = x + bias
     wave = mx.sin(alpha * y)
@@ -55,3 +60,18 @@ def weighted_sum(weights: list[mx.array], terms: list[mx.array], *others: mx.arr
         odd = terms[len(terms) // 2 * 2 :]
         terms = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)] + odd
     return terms[0]
+
+
+@fused
+def scaled_sum(x: mx.array, y: mx.array, bias: mx.array, scale: mx.array) -> mx.array:
+    return x + scale * (y + bias)
+
+
+@fused
+def modulate(x: mx.array, shift: mx.array, scale: mx.array) -> mx.array:
+    return x * (1 + scale) + shift
+
+
+@fused
+def gated_sum(x: mx.array, y: mx.array, gate: mx.array) -> mx.array:
+    return x + gate * y

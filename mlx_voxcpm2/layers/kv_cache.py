@@ -84,6 +84,99 @@ class KVCache:
         return ((keys >= first) & (keys <= queries)) | (keys == queries)
 
 
+class Rows:
+    """Which columns of a cache each row sees, for rows that pause and begin anew.
+
+    All layers' caches share one. Rows end at the same column; those that a row does not see are
+    padding, pauses, or what came before it began anew.
+    """
+
+    block = 256
+
+    def __init__(self, lengths: Sequence[int], columns: int):
+        """lengths: positions of each row, which are its last ones of so many columns."""
+        self.lengths = list(lengths)
+        self.columns = columns
+        hidden = mx.array([columns - length for length in lengths])
+        self.visible = mx.arange(self._capacity(columns + 1)) >= hidden[:, None]
+
+    def _capacity(self, columns: int) -> int:
+        return -(-columns // self.block) * self.block
+
+    def extend(self, count: int) -> None:
+        """Adds columns, which all rows see."""
+        self.columns += count
+        self.lengths = [length + count for length in self.lengths]
+        missing = self._capacity(self.columns + 1) - self.visible.shape[1]
+        if missing > 0:
+            more = mx.ones((len(self.lengths), missing), dtype=mx.bool_)
+            self.visible = mx.concatenate([self.visible, more], axis=1)
+
+    def hide_last(self, row: int) -> None:
+        """Undoes the last column of a row: it pauses."""
+        self.visible[row, self.columns - 1] = False
+        self.lengths[row] -= 1
+
+    def restart(self, row: int) -> None:
+        """Empties a row."""
+        self.visible[row, : self.columns] = False
+        self.lengths[row] = 0
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Drops all other rows."""
+        self.lengths = [self.lengths[row] for row in rows]
+        self.visible = self.visible[mx.array(rows)]
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether every row sees every column."""
+        return all(length == self.columns for length in self.lengths)
+
+
+class PausableKVCache(KVCache):
+    """A layer's cache of rows that pause and begin anew, which takes one position at a time."""
+
+    def __init__(self, rows: Rows, keys: mx.array, values: mx.array):
+        """keys and values (B, heads, columns, head size) of the rows' past positions."""
+        super().__init__()
+        self.rows, self.keys, self.values = rows, keys, values
+        self.offset = rows.columns
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Drops all other rows; `Rows.select` is to be called once for all layers."""
+        chosen = mx.array(rows)
+        self.keys, self.values = self.keys[chosen], self.values[chosen]
+
+    def first_positions(self) -> int | mx.array:
+        return self.offset if self.rows.sees_all else mx.array(self.rows.lengths)
+
+    def mask(self, length: int) -> str | mx.array | None:
+        """Attention mask of the next position: a view of the shared table, or none."""
+        if self.rows.sees_all:
+            return super().mask(length)
+        return self.rows.visible[:, None, None, : self.offset + length]
+
+
+def joined(caches: Sequence[Sequence[KVCache]], empty: int) -> tuple[Rows, list[PausableKVCache]]:
+    """Caches of single rows, without padding, layer by layer, as one batch; with empty rows after.
+
+    caches: each row's, one per layer.
+    """
+    columns = max(row[0].offset for row in caches)
+    rows = Rows([*(row[0].offset for row in caches), *[0] * empty], columns)
+    layers = []
+    for layer in zip(*caches, strict=True):
+        parts = []
+        for name in ("keys", "values"):
+            used = [getattr(each, name)[:, :, : each.offset] for each in layer]
+            pads = [[(0, 0), (0, 0), (columns - each.shape[2], 0), (0, 0)] for each in used]
+            padded = [mx.pad(each, pad) for each, pad in zip(used, pads, strict=True)]
+            zeros = mx.zeros((empty, *padded[0].shape[1:]), dtype=padded[0].dtype)
+            parts.append(mx.concatenate([*padded, zeros]))
+        layers.append(PausableKVCache(rows, *parts))
+    return rows, layers
+
+
 def _none_if_zero(padding: Sequence[int]) -> tuple[int, ...]:
     """The padding, or () if there is none: then no mask is needed."""
     return tuple(padding) if any(padding) else ()

@@ -179,7 +179,7 @@ class Transformer(nn.Module):
     def __call__(
         self,
         x: mx.array,
-        cache: list[KVCache] | None = None,
+        cache: Sequence[KVCache] | None = None,
         causal: bool = True,
         output_positions: slice = ALL,
     ) -> mx.array:

@@ -7,7 +7,7 @@ from importlib import import_module
 
 from .family import Family
 
-FOLDERS = ("voxcpm2", "voxtral")
+FOLDERS = ("voxcpm2", "voxtral", "vibevoice")
 """Folders of the families, the most common one first; each has a `family.py` with FAMILY."""
 
 

@@ -10,8 +10,8 @@ import numpy as np
 NOISE_BLOCK = 64
 
 
-def draw_noise(seed: int, patch_shape: tuple[int, int]) -> Iterator[mx.array]:
-    """Standard normal noise (P, D), float32, one per patch; equal for equal seeds on all devices.
+def draw_noise(seed: int, patch_shape: tuple[int, ...]) -> Iterator[mx.array]:
+    """Standard normal noise, such as (P, D), one per patch; equal for equal seeds on all devices.
 
     Drawn in blocks: a draw takes a dozen kernels, whatever its size.
     """
@@ -32,19 +32,17 @@ def supplied_noise(noise: mx.array) -> Iterator[mx.array]:
     )
 
 
-def checked_noise(noise: mx.array, patch_shape: tuple[int, int]) -> mx.array:
-    """Noise (N, P, D) as float32. Raises ValueError for another shape."""
+def checked_noise(noise: mx.array, patch_shape: tuple[int, ...]) -> mx.array:
+    """Noise of N patches, such as (N, P, D), as float32. Raises ValueError for another shape."""
     if isinstance(noise, mx.array):
         noise = noise.astype(mx.float32)  # numpy has no bfloat16
     try:
         values = np.asarray(noise).astype(np.float32)
     except (TypeError, ValueError):
-        raise ValueError("noise is no array of numbers; give (patches, P, D) floats") from None
-    if values.ndim != 3 or values.shape[1:] != patch_shape or not len(values):
-        raise ValueError(
-            f"noise has shape {values.shape}; it must be (patches, {patch_shape[0]}, "
-            f"{patch_shape[1]})"
-        )
+        raise ValueError("noise is no array of numbers; give floats of one row per patch") from None
+    if values.ndim < 2 or values.shape[1:] != patch_shape or not len(values):
+        sizes = ", ".join(map(str, patch_shape))
+        raise ValueError(f"noise has shape {values.shape}; it must be (patches, {sizes})")
     if not np.isfinite(values).all():
         raise ValueError("noise holds values that are not finite")
     return mx.array(values)

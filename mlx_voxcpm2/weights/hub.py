@@ -103,6 +103,21 @@ def find_adapter(path_or_repo: str | Path) -> Path:
     return _download(str(path_or_repo), None, ADAPTER_FILES)
 
 
+def find_tokenizer(path_or_repo: str | Path) -> Path:
+    """File of a tokenizer: the given one, that of a folder, or that of a hub repository."""
+    if path_or_repo == "":
+        raise ValueError("the tokenizer's name is empty; give a folder or a hub repository")
+    check_file_name(path_or_repo)
+    path = Path(os.path.expanduser(path_or_repo))
+    if not path.exists():
+        _check_repository(path, str(path_or_repo))
+        path = _download(str(path_or_repo), None, ["tokenizer.json", "tokenizer_config.json"])
+    file = path / "tokenizer.json" if path.is_dir() else path
+    if not file.is_file():
+        raise FileNotFoundError(f"{path}: no tokenizer.json here; give another tokenizer")
+    return file
+
+
 def check_recogniser_name(path_or_repo: str | Path) -> None:
     """Raises ValueError or FileNotFoundError unless this is a folder or may be a repository."""
     check_file_name(path_or_repo)

@@ -1,0 +1,135 @@
+"""Seconds per frame of VibeVoice here and in mlx-audio, on the same random weights, in turns.
+
+    python benchmarks/dialogue_speed.py [--hidden 512] [--layers 8] [--filters 8] [--rounds 3]
+
+Both run in one process on one device, A B A B, and are made to speak frame after frame. A frame is
+one step of the language model with guidance, ten of the diffusion head, one of the decoder and one
+of the semantic encoder. mlx-audio loads no model whose head is its embedding, so this one has its
+own. The sizes default to a tenth of the released 1.5B.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from mlx_voxcpm2 import vibevoice  # before MLX: on Linux it finds a fast BLAS
+from mlx_voxcpm2.layers.compiled import FUSION
+
+import mlx.core as mx  # isort: skip
+import numpy as np  # isort: skip
+from mlx.utils import tree_flatten  # isort: skip
+
+sys.path.append(str(Path(__file__).parent.parent / "tests"))
+
+import vibevoice_checkpoints as tiny
+import vibevoice_configs
+
+from mlx_voxcpm2.models.vibevoice.config_files import read_config
+from mlx_voxcpm2.models.vibevoice.layouts import to_mlx_audio
+from mlx_voxcpm2.models.vibevoice.network import VibeVoiceNetwork
+
+SCRIPT = "Speaker 1: Hello there, how are you?\nSpeaker 2: Well, thank you."
+FEW, MANY = 2, 8
+"""Frames of two runs, whose difference leaves the prompt out."""
+
+
+def config(hidden: int, layers: int, filters: int) -> dict:
+    """Microsoft's config.json with the released ratios and depths."""
+    data = vibevoice_configs.microsoft_config("wide")
+    codec = {"encoder_n_filters": filters, "encoder_ratios": [8, 5, 5, 4, 2, 2]}
+    codec["encoder_depths"] = "3-3-3-3-3-3-8"
+    data["acoustic_tokenizer_config"] |= codec | {"vae_dim": 64, "decoder_n_filters": filters}
+    data["acoustic_tokenizer_config"]["decoder_ratios"] = codec["encoder_ratios"]
+    data["semantic_tokenizer_config"] |= codec | {"vae_dim": 128}
+    data |= {"acoustic_vae_dim": 64, "semantic_vae_dim": 128}
+    heads = {"num_attention_heads": hidden // 64, "num_key_value_heads": max(1, hidden // 256)}
+    sizes = {"hidden_size": hidden, "intermediate_size": 4 * hidden, "num_hidden_layers": layers}
+    data["decoder_config"] |= {**heads, **sizes, "max_position_embeddings": 8192}
+    head = {"hidden_size": hidden, "head_layers": 4, "latent_size": 64}
+    data["diffusion_head_config"] |= head | {"speech_vae_dim": 64, "ddpm_num_inference_steps": 10}
+    return data
+
+
+def write_checkpoint(folder: Path, data: dict) -> Path:
+    """A checkpoint of random weights, in mlx-audio's layout."""
+    network = VibeVoiceNetwork(read_config(data))
+    export, random = to_mlx_audio(network), np.random.RandomState(0)
+
+    def made(name: str, value: mx.array) -> mx.array:
+        if "norm" in name or name.endswith("factor"):
+            return mx.ones(value.shape)
+        size = 0.5 / np.sqrt(max(1, value.size // value.shape[0]))
+        return mx.array(random.standard_normal(value.shape).astype(np.float32) * size)
+
+    weights = dict(export(n, made(n, x)) for n, x in tree_flatten(network.parameters()))
+    mx.save_safetensors(str(folder / "model.safetensors"), weights, {"format": "mlx"})
+    (folder / "config.json").write_text(json.dumps(data))
+    (folder / "preprocessor_config.json").write_text("{}")
+    tiny.write_tokenizer(folder)
+    return folder
+
+
+def load_peer(folder: Path):
+    """mlx-audio's model, which always asks for a frame."""
+    from mlx_audio.tts.models.vibevoice.config import ModelConfig
+    from mlx_audio.tts.models.vibevoice.vibevoice import Model
+    from transformers import PreTrainedTokenizerFast
+
+    data = json.loads((folder / "config.json").read_text())
+    model = Model(ModelConfig.from_dict(data | {"model_path": str(folder)}))
+    weights = mx.load(str(folder / "model.safetensors"))
+    model.load_weights(list(weights.items()), strict=True)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
+    tokenizer.eos_token = "<|endoftext|>"
+    model.tokenizer = tokenizer
+    model._resolve_non_streaming_token_ids()
+    model._select_non_streaming_next_token = lambda *_, **__: model.speech_diffusion_id
+    mx.eval(model.parameters())
+    return model
+
+
+def run_ours(model: vibevoice.VibeVoice, frames: int) -> float:
+    ids, noise = model.prompt(SCRIPT), mx.zeros((frames, 64))
+    begin = time.perf_counter()
+    for step in model.steps(ids, noise=noise, choose=lambda _: model.legal.frame, max_steps=frames):
+        mx.eval(step.audio)
+    return time.perf_counter() - begin
+
+
+def run_peer(model, frames: int) -> float:
+    begin = time.perf_counter()
+    for result in model.generate(SCRIPT, max_tokens=frames, cfg_scale=1.3, ddpm_steps=10):
+        mx.eval(result.audio)
+    return time.perf_counter() - begin
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name, default in (("hidden", 512), ("layers", 8), ("filters", 8), ("rounds", 3)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--kernels", action="store_true", help="with kernels that g++ compiles")
+    args = parser.parse_args()
+    FUSION.is_on = FUSION.is_on or args.kernels
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = write_checkpoint(Path(scratch), config(args.hidden, args.layers, args.filters))
+        ours, peer = vibevoice.load(folder, dtype="float32"), load_peer(folder)
+        times: dict[str, list[float]] = {"mlx_voxcpm2": [], "mlx-audio": []}
+        runs = ("mlx_voxcpm2", run_ours, ours), ("mlx-audio", run_peer, peer)
+        for _, run, model in runs:
+            run(model, FEW)
+        for _ in range(args.rounds):
+            for name, run, model in runs:
+                times[name].append((run(model, MANY) - run(model, FEW)) / (MANY - FEW))
+    medians = {name: statistics.median(each) for name, each in times.items()}
+    for name, each in times.items():
+        shown = " ".join(f"{1000 * seconds:.0f}" for seconds in each)
+        print(f"{name:12} {1000 * medians[name]:6.0f} ms per frame   ({shown})")
+    print(f"ratio {medians['mlx-audio'] / medians['mlx_voxcpm2']:.2f}")
+
+
+if __name__ == "__main__":
+    main()

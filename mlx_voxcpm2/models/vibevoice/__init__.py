@@ -1,0 +1,1 @@
+"""VibeVoice: long dialogues of up to four speakers. Peng et al. 2025, arXiv 2508.19205."""
