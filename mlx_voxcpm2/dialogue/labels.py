@@ -1,0 +1,164 @@
+"""Labels of speakers at the beginning of a script's lines, told from other words before a colon."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Evidence = Literal["certain", "likely", "faint"]
+
+# Quotes, list items and the times of transcripts, which may stand before a label.
+_BEFORE = (
+    r"^\s*(?:>\s*)*(?:[-*+•]\s+|\d+[.)]\s+)?"
+    r"(?:[\[(]?\d{1,2}:\d{2}(?::\d{2})?(?:[.,]\d+)?[\])]?\s+(?:[-–]\s+)?)?"
+)
+_EMPHASIS = r"(?:\*{1,3}|_{1,3})?"
+_OTHERS = r":：()（）\[\]*\"“”«»<>{}|/\\,;!?"
+_LABEL = re.compile(
+    rf"{_BEFORE}(?P<open>{_EMPHASIS})(?P<name>[^\s_{_OTHERS}](?:[^{_OTHERS}]{{0,39}}?))\s*"
+    rf"(?P<closed>{_EMPHASIS})(?P<styles>(?:\s*{_EMPHASIS}[(（\[][^()（）\[\]]*[)）\]])*)"
+    rf"(?P<closed_late>{_EMPHASIS})"
+    r"(?:\s*(?P<colon>[:：])|\s+(?P<dash>[-–—])(?=\s))(?P<text>.*)$"
+)
+_STYLE = re.compile(r"[(（\[]([^()（）\[\]]*)[)）\]]")
+_NUMBERED = re.compile(r"(?:speaker|s)[\s_#-]*0*(\d{1,3})", re.IGNORECASE)
+_FULL_NUMBERED = re.compile(r"speaker[\s_#-]*0*(\d{1,3})", re.IGNORECASE)
+_TAG = re.compile(r"\[\s*s(?:peaker)?[\s_-]*0*(\d{1,3})\s*\]\s*:?", re.IGNORECASE)
+
+_MOST_WORDS = 4
+# Small words inside names: Ludwig van Beethoven, Man in Black.
+_SMALL = set("a af al and av bin da de del den der di du el in la le of på the to".split())
+_SMALL |= {"van", "von", "y", "zu"}
+# Words before a colon that introduce a remark. Given a voice, they are speakers all the same.
+_NO_NAMES = set(
+    """abstract achtung act address advice answers appendix attention author b.g.m. beispiel bgm
+    caution caveat chapter characters cast conclusion correction credits danger date definition
+    disclaimer duration e.g. edit email e-mail episode error example examples exercise fact figure
+    file fx hinweis hint i.e. idea important ingredients instructions intro key language legend
+    length link links location merke message music n.b. nb nota notabene note notes objective
+    outro p.s. part place plot ps quote re reference references remark remember reminder result
+    results scene section sfx setting sound source sources spoiler step subject subtitle summary
+    table takeaway theme time tip title tl;dr tldr todo topic translation update url version video
+    warning website wichtig 备注 注 注意 提示 例如 标题 题目 時間 注記 例""".split()
+)
+# Remarks of film scripts in the place of a style: off screen, continued.
+_NO_STYLES = {"vo", "os", "oc", "contd", "cont", "continued", "off", "offscreen", "on screen"}
+
+
+@dataclass(frozen=True)
+class Label:
+    """What looks like a speaker's label, and the rest of its line."""
+
+    name: str
+    style: str | None
+    text: str
+    evidence: Evidence
+    is_dash: bool = False
+
+    @property
+    def key(self) -> str:
+        return speaker_key(self.name)
+
+
+def speaker_key(name: str) -> str:
+    """Key by which speakers are the same: "1" for Speaker 1, speaker_01 and 1; "anna" for ANNA."""
+    text = " ".join(unicodedata.normalize("NFC", name).split())
+    if numbered := _NUMBERED.fullmatch(text):
+        return numbered[1]
+    return (text.lstrip("0") or "0") if text.isdecimal() else text.casefold()
+
+
+def split_tags(line: str) -> list[str]:
+    """A line with [S1] marks, as Dia writes them, as a line with a label for each."""
+    pieces = _TAG.split(line)
+    tagged = zip(pieces[1::2], pieces[2::2], strict=True)
+    labelled = [f"Speaker {number}: {words}" for number, words in tagged]
+    return [each for each in [pieces[0], *labelled] if each.strip()] or [line]
+
+
+def possible_label(line: str, known: Collection[str] = ()) -> Label | None:
+    """The label that a line may begin with, or None. known: keys of speakers that have a voice."""
+    found = _LABEL.match(line)
+    if found is None:
+        return None
+    name, text = " ".join(found["name"].split()), found["text"].strip()
+    is_certain = speaker_key(name) in known or _FULL_NUMBERED.fullmatch(name) is not None
+    evidence = "certain" if is_certain else _evidence(name, found)
+    if evidence is None or found["text"].startswith(("//", "\\")):
+        return None
+    if number := _FULL_NUMBERED.fullmatch(name) or re.fullmatch(r"0*(\d{1,3})", name):
+        name = f"Speaker {number[1]}"
+    if mark := found["open"]:
+        is_closed = found["closed"] or found["closed_late"]
+        text = text if is_closed else _without_end_of_emphasis(text, mark)
+    return Label(name, style_of(found["styles"]), text, evidence, found["dash"] is not None)
+
+
+def _without_end_of_emphasis(text: str, mark: str) -> str:
+    """Words after a label of which the emphasis ends behind the colon, or with the line."""
+    if text.startswith(mark):
+        return text.removeprefix(mark).strip()
+    return text.removesuffix(mark).strip()
+
+
+def _evidence(name: str, found: re.Match[str]) -> Evidence | None:
+    """How likely it is that words which are not known as a speaker are one."""
+    after = found["text"][:1]
+    if found["colon"] == ":" and after.isascii() and after.isalnum():
+        return None  # 12:30, key:value
+    if name.casefold().rstrip(".") in _NO_NAMES or name.casefold() in _NO_NAMES:
+        return None
+    words = name.split()
+    if words[0].casefold().rstrip(".") in ("figure", "table", "chapter", "step", "part", "scene"):
+        return None
+    if name.isdecimal():
+        return "faint"
+    is_capital = all(_is_word_of_name(each, not i) for i, each in enumerate(words))
+    if len(words) > _MOST_WORDS or not (is_capital or (len(words) == 1 and name.isalpha())):
+        return None
+    return "likely" if is_capital and found["colon"] else "faint"
+
+
+def _is_word_of_name(word: str, is_first: bool) -> bool:
+    first = word.lstrip("'’#&.-")[:1]
+    if first.isalpha():
+        return not first.islower() or (not is_first and word.casefold() in _SMALL)
+    return not is_first and (first.isdecimal() or word == "&")
+
+
+def style_of(text: str) -> str | None:
+    """Style in the parentheses of a text such as `(whispering)`; None for a time or a remark."""
+    found = []
+    for each in _STYLE.findall(text):
+        words = " ".join(each.split())
+        bare = re.sub(r"[^\w\s]", "", words).casefold()
+        if any(map(str.isalpha, words)) and bare not in _NO_STYLES:
+            found.append(words)
+    return ", ".join(found) or None
+
+
+def labels_of(lines: Sequence[str], known: Collection[str] = ()) -> list[Label | None]:
+    """The label of each line, or None. lines: those that are spoken, in order.
+
+    Decides over the whole script: "Speaker 1" and names that have a voice are labels everywhere.
+    Other names with a capital are, if the first line begins with a label, or a name begins
+    several lines. Small letters, and names before a dash, must begin the first line and another.
+    """
+    possible = [possible_label(line, known) for line in lines]
+    first = next(iter(possible), None)
+    certain = {each.key for each in possible if each and each.evidence == "certain"}
+    likely = [each.key for each in possible if each and each.evidence == "likely"]
+    keys = set(certain)
+    if first and first.evidence != "faint":
+        keys |= set(likely)
+    elif not first or not first.is_dash:
+        counted = Counter(likely)
+        keys |= set(likely) if any(count > 1 for count in counted.values()) else set()
+    if first and first.evidence == "faint" and not keys:
+        alike = [each.key for each in possible if each and each.is_dash == first.is_dash]
+        keys |= set(alike) if len(alike) > 1 else set()
+    return [each if each and each.key in keys else None for each in possible]
