@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ..long_form.cues import Cue, cues_of, spans_by_pauses
 from ..recognition.word_times import WordTime, aligned
+from ..settings import check_settings, setting
 from ..text.characters import speakable
 from ..text.segments import PAUSE_MARK
 from ..voices.inputs import VoiceInputs
@@ -34,6 +36,33 @@ class VibeVoice(Protocol):
     def generate(
         self, script: str, voices: Sequence[Any] = (), **settings: Any
     ) -> Iterator[GenerationResult]: ...
+
+
+@dataclass(frozen=True)
+class ConversationOptions:
+    """Options of VibeVoice's `generate`. Raises ValueError for a value out of range.
+
+    cfg_value: guidance. inference_timesteps: solver steps per frame of 133 ms. max_tokens: frames
+    after which the speech is cut; None for the model's own limit. seed: None draws one.
+    """
+
+    cfg_value: float = setting(1.3, "number", "guidance", low=0.1, high=10)
+    inference_timesteps: int = setting(10, "integer", "solver steps", low=1, high=100)
+    max_tokens: int | None = setting(None, "integer", "frames after which it must end", low=1)
+    seed: int | None = setting(
+        None, "integer", "number that makes the same speech again", high=2**64 - 1
+    )
+
+    def __post_init__(self):
+        check_settings(self)
+
+    def with_seed(self) -> ConversationOptions:
+        """Copy with a seed, drawn if there is none, short enough to be typed again."""
+        return self if self.seed is not None else replace(self, seed=secrets.randbits(32))
+
+    def given(self) -> dict[str, Any]:
+        """Keyword arguments of `generate`."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +160,7 @@ def cues_of_turns(
     *,
     language: str | None = None,
     words: Sequence[WordTime] = (),
+    shows_speakers: bool = True,
 ) -> list[Cue]:
     """Cues of a conversation, audio (samples,), with their speakers.
 
@@ -152,6 +182,6 @@ def cues_of_turns(
             first,
             language=language,
             words=own,
-            speaker=turn.speaker,
+            speaker=turn.speaker if shows_speakers else "",
         )
     return cues
