@@ -67,11 +67,12 @@ def speak_line(
     """Speak a dialogue, several turns at once, into one result."""
     from ..dialogue.speak import speak_dialogue
 
+    everyone = {name: voices.get(name, VoiceInputs()) for name in script.speakers}
     options, watch = options.with_seed(), Stopwatch(model.sample_rate)
     spoken = speak_dialogue(
         model,
         script,
-        voices,
+        everyone,
         options=options,
         parallel=parallel,
         verify=verify,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from ..dialogue.voices import dialogue_voices
+from ..dialogue.voices import dialogue_voices, report_made_up
 from ..text.segments import spoken_length
 from .dialogue_arguments import DialogueArguments, build_parser, read_arguments
 from .long_text import CueMaker, LongText, LongTextPlan
@@ -25,8 +25,7 @@ __all__ = ["build_parser", "main"]
 def speak(arguments: DialogueArguments) -> None:
     """Speak a dialogue, or show how it is read. Raises ValueError or OSError."""
     if arguments.only_checks:
-        with messages_on_success():
-            voices = dialogue_voices(arguments.script, arguments.voices)
+        voices = dialogue_voices(arguments.script, arguments.voices)
         print(description(arguments.script, voices))
         return
     with arguments.targets.owned():
@@ -38,6 +37,7 @@ def speak(arguments: DialogueArguments) -> None:
 def _started(arguments: DialogueArguments) -> LongText | ConversationSpeech:
     """Speech that is under way, after all checks and with its model loaded."""
     voices = _read_voices(arguments)
+    report_made_up(arguments.script, voices)
     if arguments.engine == "vibevoice":
         from .dialogue_conversation import ConversationSpeech
 

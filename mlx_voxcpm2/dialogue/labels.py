@@ -24,6 +24,10 @@ _LABEL = re.compile(
     rf"(?P<closed_late>{_EMPHASIS})"
     r"(?:\s*(?P<colon>[:：])|\s+(?P<dash>[-–—])(?=\s))(?P<text>.*)$"
 )
+_NAME_ALONE = re.compile(
+    rf"^\s*[*_]*(?P<name>[^\s_.{_OTHERS}][^.{_OTHERS}]{{0,39}}?)\s*[*_]*"
+    r"(?P<styles>(?:\s*[(（][^()（）]*[)）])*)[*_]*\s*$"
+)
 _STYLE = re.compile(r"[(（\[]([^()（）\[\]]*)[)）\]]")
 _NUMBERED = re.compile(r"(?:speaker|s)[\s_#-]*0*(\d{1,3})", re.IGNORECASE)
 _FULL_NUMBERED = re.compile(r"speaker[\s_#-]*0*(\d{1,3})", re.IGNORECASE)
@@ -35,15 +39,24 @@ _SMALL = set("a af al and av bin da de del den der di du el in la le of på the 
 _SMALL |= {"van", "von", "y", "zu"}
 # Words before a colon that introduce a remark. Given a voice, they are speakers all the same.
 _NO_NAMES = set(
-    """abstract achtung act address advice answers appendix attention author b.g.m. beispiel bgm
-    caution caveat chapter characters cast conclusion correction credits danger date definition
-    disclaimer duration e.g. edit email e-mail episode error example examples exercise fact figure
-    file fx hinweis hint i.e. idea important ingredients instructions intro key language legend
-    length link links location merke message music n.b. nb nota notabene note notes objective
-    outro p.s. part place plot ps quote re reference references remark remember reminder result
-    results scene section sfx setting sound source sources spoiler step subject subtitle summary
-    table takeaway theme time tip title tl;dr tldr todo topic translation update url version video
-    warning website wichtig 备注 注 注意 提示 例如 标题 题目 時間 注記 例""".split()
+    """
+    abstract achtung act actually address advice again also and answers anyway appendix
+    attention author b.g.m. background basically because beispiel besides bgm bonus but cast
+    caution caveat chapter characters con conclusion cons consider context correct correction
+    credits danger date default definition disclaimer disclosure duration e-mail e.g. edit email
+    episode error example examples exercise fact false figure file finally first fourth friday
+    fx goal goals here hint hinweis honestly how however i.e. idea imagine important indeed
+    ingredients instead instructions intro key language lastly legend length lesson link links
+    listen location look materials meanwhile merke message monday music n.b. nb next no nota
+    notabene note notes now objective ok okay option or otherwise outro overview p.p.s. p.s.
+    part place plot plus pps pro problem pros ps quote re reason reference references remark
+    remember reminder result results right rule saturday scene second section seriously setting
+    setup sfx so solution sound source sources spoiler spoilers step still subject subtitle
+    summary sunday surprise table takeaway that theme then there therefore these third this
+    those thursday thus time tip title tl;dr tldr today todo tomorrow tools topic translation
+    trigger true tuesday update url version video warning website wednesday well what when where
+    who why wichtig wrong yes yesterday 例 例如 备注 提示 時間 标题 注 注意 注記 题目
+    """.split()
 )
 # Remarks of film scripts in the place of a style: off screen, continued.
 _NO_STYLES = {"vo", "os", "oc", "contd", "cont", "continued", "off", "offscreen", "on screen"}
@@ -84,7 +97,7 @@ def possible_label(line: str, known: Collection[str] = ()) -> Label | None:
     """The label that a line may begin with, or None. known: keys of speakers that have a voice."""
     found = _LABEL.match(line)
     if found is None:
-        return None
+        return _name_alone(line, known)
     name, text = " ".join(found["name"].split()), found["text"].strip()
     is_certain = speaker_key(name) in known or _FULL_NUMBERED.fullmatch(name) is not None
     evidence = "certain" if is_certain else _evidence(name, found)
@@ -96,6 +109,14 @@ def possible_label(line: str, known: Collection[str] = ()) -> Label | None:
         is_closed = found["closed"] or found["closed_late"]
         text = text if is_closed else _without_end_of_emphasis(text, mark)
     return Label(name, style_of(found["styles"]), text, evidence, found["dash"] is not None)
+
+
+def _name_alone(line: str, known: Collection[str]) -> Label | None:
+    """A line with nothing but a known name, as in film scripts, and perhaps a style."""
+    found = _NAME_ALONE.match(line)
+    if found is None or found["name"].isdecimal() or speaker_key(found["name"]) not in known:
+        return None
+    return Label(" ".join(found["name"].split()), style_of(found["styles"]), "", "certain")
 
 
 def _without_end_of_emphasis(text: str, mark: str) -> str:

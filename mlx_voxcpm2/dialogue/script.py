@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..text.characters import says_something
 from ..text.segments import PAUSE_MARK
@@ -14,7 +14,7 @@ from .labels import labels_of, speaker_key, split_tags, style_of
 ONLY_SPEAKER = "Speaker 1"
 """Who speaks a script without labels."""
 
-_HIDDEN = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
+_HIDDEN = re.compile(r"<!--.*?-->", re.DOTALL)
 _COMMENT = re.compile(r"\s*(?:#(?!\d)|//)")
 _DIRECTION = re.compile(r"[\s*_]*(?:[(（][^()（）]*[)）]|\[+[^\[\]]*\]+)[.\s*_]*")
 _STYLE_FIRST = re.compile(r"\s*[*_]*([(（][^()（）]*[)）])[*_]*\s*")
@@ -157,18 +157,24 @@ def _is_style(words: str, drafts: list[_Draft]) -> bool:
     return bool(drafts) and not drafts[-1].text and _STYLE_FIRST.match(words) is not None
 
 
-def _turns(drafts: list[_Draft], is_labelled: bool) -> Iterator[Turn]:
-    """Turns with words. Pauses of one without words come before the words of the next."""
+def _turns(drafts: list[_Draft], is_labelled: bool) -> list[Turn]:
+    """Turns with words. Pauses of one without words follow the turn before it."""
+    found: list[Turn] = []
     pauses = ""
+    """Those before the first turn."""
     for draft in drafts:
         text = draft.text
+        marks = "".join(f"[pause:{mark}]" for mark in PAUSE_MARK.findall(text))
         if has_words(text):
-            yield Turn(draft.speaker, pauses + text, draft.style, draft.line)
+            found.append(Turn(draft.speaker, pauses + text, draft.style, draft.line))
             pauses = ""
-        elif marks := PAUSE_MARK.findall(text):
-            pauses += "".join(f"[pause:{mark}]" for mark in marks)
+        elif marks and found:
+            found[-1] = replace(found[-1], text=found[-1].text + marks)
+        elif marks:
+            pauses += marks
         elif is_labelled and not text and not draft.has_direction:
             raise ValueError(
                 f"line {draft.line}: {draft.speaker} says nothing; write words after the colon, or "
                 "delete the line"
             )
+    return found

@@ -16,7 +16,7 @@ from ..text.spoken import has_words
 from ..voices.inputs import VoiceInputs
 from .options import DialogueKeywords, DialogueOptions
 from .script import Script, Turn, parse_script
-from .voices import dialogue_voices, named
+from .voices import dialogue_voices, named, report_made_up
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -65,6 +65,7 @@ def speak_dialogue(
     if not isinstance(script, Script):
         script = parse_script(script, named(voices))
     given = dialogue_voices(script, voices)
+    report_made_up(script, given)
     segments = dialogue_segments(script, how, options.normalize)
     return speak_turns(model, script, segments, given, options, how, cache, verify, progress)
 

@@ -147,8 +147,8 @@ def voices_by_speaker(
     """The voice that is given for each of a script's speakers, of those that have one.
 
     voices: by speaker, where 1 is "Speaker 1" and case does not matter; or in the speakers' order.
-    Says which speakers have none. Raises ValueError for a voice that nobody speaks in, and for a
-    speaker whose name is probably misspelt.
+    Raises ValueError for a voice that nobody speaks in, and for a speaker without one whose name
+    is probably misspelt.
     """
     speakers = script.speakers
     if isinstance(voices, str | bytes):
@@ -165,13 +165,16 @@ def voices_by_speaker(
         if speaker in found:
             raise ValueError(f"voices: {speaker} is given twice; leave one out")
         found[speaker] = voice
-    lacking = [speaker for speaker in speakers if speaker not in found]
-    _check_spelling(script, lacking, found)
-    if lacking and script.is_labelled:
-        lines = script.first_lines
-        names = _list([f"{name} (line {lines[name]})" for name in lacking])
-        logger.warning("no voice is given for %s; the model makes one up for each", names)
+    _check_spelling(script, [name for name in speakers if name not in found], found)
     return found
+
+
+def report_made_up(script: Script, voices: Mapping[str, Any]) -> None:
+    """Log which speakers have no voice, if the script names its speakers."""
+    lines = script.first_lines
+    lacking = [f"{name} (line {lines[name]})" for name in script.speakers if name not in voices]
+    if lacking and script.is_labelled:
+        logger.warning("no voice is given for %s; the model makes it up", _list(lacking))
 
 
 def _check_spelling(script: Script, lacking: Sequence[str], found: Mapping[str, Any]) -> None:
