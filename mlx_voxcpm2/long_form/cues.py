@@ -62,7 +62,7 @@ def cues_of(
     and ends at the pauses of the speech that are nearest to its share of the letters, or, where
     none is near, at that share.
     """
-    texts = [part for each in sentences(text, language) for part in _pages(each.strip())]
+    texts = [part for each in sentences(text, language) for part in _pages(each.strip(), speaker)]
     if not texts:
         return []
     spans = spans_by_pauses(texts, audio, sample_rate)
@@ -95,13 +95,18 @@ def width(text: str) -> int:
     return (spoken_length(text) - len(text)) // 2 + len(text)
 
 
-def _pages(sentence: str) -> list[str]:
-    """A sentence as texts of at most two lines, of lengths as even as possible."""
+def _pages(sentence: str, speaker: str = "") -> list[str]:
+    """A sentence as texts of at most two lines, of lengths as even as possible.
+
+    speaker: a name that has room in front of each, unless it is very long.
+    """
     pieces = _pieces(sentence)
     total, limit = width(sentence), LINES * LINE_LENGTH
+    label = f"{speaker}: " if speaker and width(speaker) < LINE_LENGTH // 2 else ""
     for count in range(-(-total // limit), total + 1):
-        pages = [_lines(page) for page in _even(pieces, max(count, 1))]
-        if all(pages):
+        texts = _even(pieces, max(count, 1))
+        pages = [_lines(page) for page in texts]
+        if all(pages) and all(_lines(label + page) for page in texts):
             return [page for page in pages if page]
     return [sentence]
 
