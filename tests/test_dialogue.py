@@ -55,7 +55,7 @@ def test_pauses_are_exact_to_the_sample(released):
     spoken = speak(released.model, turn_pause=0.5)
     pauses = [24000, 38400, 24000, 0]
     assert [len(segment.audio) for segment in spoken] == [PATCHES + pause for pause in pauses]
-    for segment, pause in zip(spoken, pauses, strict=True):
+    for segment in spoken:
         assert (segment.audio[PATCHES:] == 0).all() and segment.audio[PATCHES - 1] != 0
     starts = np.cumsum([0, *(PATCHES + pause for pause in pauses[:-1])])
     assert [round(segment.start * 48000) for segment in spoken] == list(starts)
@@ -143,11 +143,12 @@ def test_turns_are_continued_only_by_the_same_speaker(released, brief_model, mon
     clip = released.waveform("short")
     prompts = []
     request = model.request
-    monkeypatch.setattr(
-        model,
-        "request",
-        lambda text, **all: prompts.append(all.get("prompt_text")) or request(text, **all),
-    )
+
+    def recording(text, **settings):
+        prompts.append(settings.get("prompt_text"))
+        return request(text, **settings)
+
+    monkeypatch.setattr(model, "request", recording)
     options = GenerationOptions(seed=1, inference_timesteps=1)
     voices = {"Anna": clip, "Ben": clip}
     list(
@@ -179,9 +180,7 @@ def test_bad_input_is_refused_at_once(released, script, settings, error):
 
 
 def test_an_unknown_keyword_gets_a_hint(released):
-    with pytest.raises(
-        TypeError, match=r"speak_dialogue\(\): turn_paus is not known; did you mean"
-    ):
+    with pytest.raises(TypeError, match="turn_paus is not known; did you mean turn_pause"):
         speak_dialogue(released.model, "Anna: Hi", turn_paus=1)
 
 
@@ -198,7 +197,7 @@ def test_subtitles_name_the_speakers():
 
 def test_cues_have_room_for_the_speaker():
     """In SubRip a name stands in the lines: what fits them without it may need two cues."""
-    text = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen now"
+    text = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
     audio = np.ones(1000, np.float32)
     assert len(cues_of(text, audio, 100)) == 1
     cues = cues_of(text, audio, 100, speaker="Benjamin")

@@ -1,4 +1,4 @@
-"""Scripts of dialogues: what is a label, a style, a comment, a stage direction; voices' notation."""
+"""Scripts of dialogues: labels, styles, comments, stage directions; the notation of voices."""
 
 import pytest
 
@@ -250,7 +250,7 @@ def test_vibevoice_gets_numbered_lines_and_the_clips_of_the_first_numbers(caplog
     talk = conversation(script, {"Anna": VoiceInputs(ref_audio=clip)})
     assert talk.script == "Speaker 2: Hi there.\nSpeaker 1: Yo you.\nSpeaker 2: Me."
     assert talk.voices == (clip,)
-    assert "left out are styles (1) and pauses (1)" in caplog.text
+    assert "left out are styles (1), pauses (1)" in caplog.text
     plain = conversation(script, {})
     assert plain.script.startswith("Speaker 1: Hi there.\nSpeaker 2: Yo") and not plain.voices
 

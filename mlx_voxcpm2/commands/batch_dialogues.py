@@ -10,7 +10,9 @@ import numpy as np
 
 from ..dialogue.options import DialogueOptions
 from ..dialogue.script import Script, parse_script
+from ..dialogue.speak import dialogue_segments, speak_dialogue
 from ..dialogue.voices import dialogue_voices, named
+from ..errors import shown
 from ..speech.results import GenerationResult, Stopwatch
 from ..voices.inputs import VOICE_FIELDS, VoiceInputs
 
@@ -40,10 +42,26 @@ def read_dialogue(
     if not isinstance(voices, dict | list):
         raise ValueError("voices must be an object of voices by speaker, or a list of voices")
     script = parse_script(entry["script"], named(voices))
+    dialogue_segments(script, DialogueOptions())  # raises what can't be a pause
+    for voice in voices.values() if isinstance(voices, dict) else voices:
+        _check_voice(voice)
     try:
         return script, dialogue_voices(script, voices, folder)
     except (OSError, TypeError) as error:
         raise ValueError(str(error)) from None
+
+
+def _check_voice(voice: object) -> None:
+    """Raise ValueError for a voice that is neither text nor an object of texts."""
+    texts = [*voice.values()] if isinstance(voice, dict) else [voice]
+    for each in texts:
+        if not isinstance(each, str):
+            raise ValueError(
+                f"a voice is {shown(each)}; give a name, a clip, design:DESCRIPTION, or an object "
+                "of instruct, ref_audio and the like"
+            )
+        if not each.isprintable():
+            raise ValueError(f"a voice holds characters that can't be read: {shown(each)}")
 
 
 def dialogue_key(script: Script, voices: Mapping[str, VoiceInputs]) -> list[object]:
@@ -65,8 +83,6 @@ def speak_line(
     progress: Callable[[float], None],
 ) -> GenerationResult:
     """Speak a dialogue, several turns at once, into one result."""
-    from ..dialogue.speak import speak_dialogue
-
     everyone = {name: voices.get(name, VoiceInputs()) for name in script.speakers}
     options, watch = options.with_seed(), Stopwatch(model.sample_rate)
     spoken = speak_dialogue(

@@ -31,7 +31,7 @@ ENGINES: dict[Engine, str] = {"voxcpm2": DEFAULT_MODEL, "vibevoice": "microsoft/
 
 EXAMPLES = """
 {prog} script.txt --voices anna=anna ben=ben.wav
-{prog} script.txt --voices 1="design: an old man" 2=anna --output a.mp3
+{prog} script.txt --voices 1="design: an old man" 2=anna
 {prog} script.txt --check
 """
 COMMON = {
@@ -80,7 +80,10 @@ def build_parser(prog: str | None = None) -> Parser:
     group = parser.add_argument_group("script and voices")
     script = "UTF-8 file with the script; - or none for standard input"
     group.add_argument("script", nargs="?", metavar="SCRIPT", help=script)
-    voices = "a saved voice, a clip or design:DESCRIPTION for each speaker; 1 is Speaker 1"
+    voices = (
+        "a saved voice, a clip or a description for each speaker; design: begins a description, "
+        "and 1 is Speaker 1"
+    )
     flag(group, "voices", nargs="+", default=[], metavar="SPEAKER=VOICE", help=voices)
     flag(group, "check", action="store_true", help="show how the script is read; speak nothing")
     output = parser.add_argument_group("output")

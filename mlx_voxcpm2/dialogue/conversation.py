@@ -120,7 +120,7 @@ def _plain_turns(script: Script, normalize: bool | str) -> list[Turn]:
     pauses = sum(len(PAUSE_MARK.findall(turn.text)) for turn in script.turns)
     if styled or pauses:
         logger.warning(
-            "VibeVoice finds both itself: left out are styles (%d) and pauses (%d)",
+            "VibeVoice chooses style and pauses itself: left out are styles (%d), pauses (%d)",
             styled,
             pauses,
         )
