@@ -11,7 +11,7 @@ from speech import SPEAKERS, pitch, words_of
 
 from mlx_voxcpm2 import GenerationOptions, Voice, load_model, speak_dialogue
 from mlx_voxcpm2.dialogue.conversation import cues_of_turns
-from mlx_voxcpm2.dialogue.options import DialogueOptions
+from mlx_voxcpm2.dialogue.options import TurnOptions
 from mlx_voxcpm2.dialogue.script import Turn, parse_script
 from mlx_voxcpm2.dialogue.speak import dialogue_segments
 from mlx_voxcpm2.long_form.cache import SegmentCache
@@ -65,7 +65,7 @@ def test_segments_of_turns():
     script = parse_script(
         "Anna: [pause:1] One.\n\nTwo. [pause:0]\nBen (sad): " + "No, the the. " * 30 + "\nAnna: Me."
     )
-    found = dialogue_segments(script, DialogueOptions(turn_pause=0.3, paragraph_pause=0.7))
+    found = dialogue_segments(script, TurnOptions(turn_pause=0.3, paragraph_pause=0.7))
     assert found[:3] == [
         Segment("", 1.0, 0, "Anna"),
         Segment("One.", 0.7, 1, "Anna"),
@@ -77,7 +77,7 @@ def test_segments_of_turns():
         ("Anna", None, 0.0),
     ]
     with pytest.raises(ValueError, match=r"line 2: \[pause:long\] is no pause"):
-        dialogue_segments(parse_script("A: Hi\nB: Yo [pause:long]"), DialogueOptions())
+        dialogue_segments(parse_script("A: Hi\nB: Yo [pause:long]"), TurnOptions())
 
 
 def test_a_speaker_without_a_voice_has_the_same_made_up_one_in_all_turns(released, caplog):

@@ -17,10 +17,9 @@ import pytest
 import soundfile
 from conftest import relative_error
 
-import mlx_voxcpm2
-from mlx_voxcpm2 import cli, speak_dialogue
+from mlx_voxcpm2 import cli, speak_dialogue, vibevoice
 from mlx_voxcpm2.commands import batch, dialogue
-from mlx_voxcpm2.speech.results import Stopwatch
+from mlx_voxcpm2.speech.results import SpeechIterator, Stopwatch
 
 SCRIPT = "Anna: Hello there, all.\nBen (sad): Hi. [pause:0.8]\nAnna: You & me.\n(They go.)\n"
 QUICK = ["--inference_timesteps", "2", "--max_tokens", "3"]
@@ -167,27 +166,31 @@ def test_the_help_fits_one_screen(run_command, monkeypatch):
 class StandIn:
     """A model with VibeVoice's interface, which speaks a tone of a second in ten pieces."""
 
+    sample_rate = 24000
+
     def __init__(self):
         self.calls = []
 
-    def load(self, path, **settings):
+    def load(self, path, *settings):
         self.path = path
         return self
 
-    def generate(self, script, voices=(), **settings):
-        self.calls.append((script, voices, settings))
+    def generate(self, script, voices=(), *, options, stream, progress):
+        self.calls.append((script, voices, options))
+        return SpeechIterator(lambda closed: self._results(progress))
+
+    def _results(self, progress):
         watch, seconds = Stopwatch(24000), np.arange(24000) / 24000
         for number, piece in enumerate(np.split(np.sin(440 * seconds) / 2, 10)):
             reason = "length" if number == 9 else None
+            progress((number + 1) / 10)
             yield watch.result(mx.array(piece, mx.float32), 1, finish_reason=reason)
 
 
 @pytest.fixture
-def vibevoice(monkeypatch) -> StandIn:
+def stand_in(monkeypatch) -> StandIn:
     model = StandIn()
-    module = SimpleNamespace(load=model.load)
-    monkeypatch.setitem(sys.modules, "mlx_voxcpm2.vibevoice", module)
-    monkeypatch.setattr(mlx_voxcpm2, "vibevoice", module, raising=False)
+    monkeypatch.setattr(vibevoice, "load", model.load)
     return model
 
 
@@ -195,17 +198,16 @@ def speak_as_one(run_command, *flags: str):
     return run_command(dialogue.main, "script.txt", "--engine", "vibevoice", *flags)
 
 
-def test_vibevoice_speaks_the_conversation_as_one(run, vibevoice, run_command, caplog):
+def test_vibevoice_speaks_the_conversation_as_one(run, stand_in, run_command, caplog):
     flags = ["--voices", "ben=clip.wav", "--output", "a.wav", "--subtitles", "a.srt", "--seed", "4"]
     status, _, err = speak_as_one(run_command, *flags, "--inference_timesteps", "5")
     assert status == 0 and "1.00 s of speech" in err and "seed 4" in err and "3 turns" in err
     for said in ("no voice is given for Anna", "styles (1), pauses (1)", "cut after 1.00 s"):
         assert said in caplog.text
-    ((script, voices, settings),) = vibevoice.calls
+    ((script, voices, options),) = stand_in.calls
     assert script == "Speaker 2: Hello there, all.\nSpeaker 1: Hi.\nSpeaker 2: You & me."
-    assert len(voices) == 1 and vibevoice.path == "microsoft/VibeVoice-1.5B"
-    wanted = {"cfg_value": 1.3, "inference_timesteps": 5, "max_tokens": None, "seed": 4}
-    assert settings == wanted | {"stream": True}
+    assert len(voices) == 1 and stand_in.path == "microsoft/VibeVoice-1.5B"
+    assert options == vibevoice.DialogueOptions(inference_timesteps=5, seed=4)
     audio, rate = soundfile.read("a.wav", dtype="float32")
     assert rate == 24000 and len(audio) == 24000
     text = Path("a.srt").read_text(encoding="utf-8")
@@ -219,16 +221,23 @@ def test_vibevoice_speaks_the_conversation_as_one(run, vibevoice, run_command, c
         (["--adapter", "x"], "--adapter works with --engine voxcpm2 only"),
         (["--temperature", "1"], "--temperature works with --engine voxcpm2 only"),
         (["--verify"], "--verify works with --engine voxcpm2 only"),
-        (["--voices", "anna=design: x"], "voice of Anna: it is a description"),
-        (["--cfg_value", "99"], "cfg_value"),
+        (["--voices", "anna=design: x"], "voice of Anna: it has instruct, and VibeVoice takes"),
+        (["--cfg_value", "999"], "cfg_value"),
+        (
+            ["--voices", "anna=./anna.safetensors"],
+            "anna.safetensors is a voice for 'voxcpm2'",
+        ),
     ],
 )
-def test_what_vibevoice_lacks_is_refused(run, vibevoice, run_command, monkeypatch, flags, line):
+def test_what_vibevoice_lacks_is_refused(
+    run, released, stand_in, run_command, monkeypatch, flags, line
+):
     monkeypatch.setattr(
         "mlx_voxcpm2.recognition.recogniser.check_recognition_installed", lambda: None
     )
+    released.model.make_voice("clip.wav", as_is=True).save("./anna.safetensors")
     status, _, err = speak_as_one(run_command, *flags)
-    assert status == 2 and line in err and err.count("\n") == 1 and not vibevoice.calls
+    assert status == 2 and line in err and err.count("\n") == 1 and not stand_in.calls
 
 
 @pytest.fixture

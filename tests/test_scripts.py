@@ -1,8 +1,9 @@
 """Scripts of dialogues: labels, styles, comments, stage directions; the notation of voices."""
 
+import mlx.core as mx
 import pytest
 
-from mlx_voxcpm2 import Voice
+from mlx_voxcpm2 import Voice, vibevoice
 from mlx_voxcpm2.dialogue.conversation import conversation
 from mlx_voxcpm2.dialogue.script import parse_script
 from mlx_voxcpm2.dialogue.voices import (
@@ -255,16 +256,24 @@ def test_vibevoice_gets_numbered_lines_and_the_clips_of_the_first_numbers(caplog
     assert plain.script.startswith("Speaker 1: Hi there.\nSpeaker 2: Yo") and not plain.voices
 
 
-@pytest.mark.parametrize(
-    ("voice", "line"),
-    [
-        (VoiceInputs("calm"), "voice of Anna: it is a description, and VibeVoice needs a clip"),
-        (VoiceInputs(voice="anna"), "voice of Anna: it is a saved voice, made for VoxCPM2"),
-    ],
-)
-def test_vibevoice_needs_clips(voice, line):
-    with pytest.raises(ValueError, match=line):
-        conversation(SCRIPT, {"Anna": voice})
+def test_vibevoice_needs_clips_or_its_own_voices(anna_folder):
+    for voice, line in (
+        (VoiceInputs("calm"), "voice of Anna: it has instruct, and VibeVoice takes a clip"),
+        (VoiceInputs("calm", ref_audio="clip.wav"), "voice of Anna: it has instruct"),
+        (VoiceInputs(), "voice of Anna: it has nothing"),
+        (VoiceInputs(voice=anna_folder / "voices" / "anna.safetensors"), "a voice for 'voxcpm2'"),
+        (VoiceInputs(ref_audio="missing.wav"), "voice of Anna: ref_audio: "),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=line):
+            conversation(SCRIPT, {"Anna": voice})
+
+
+def test_vibevoices_saved_voices_are_read(tmp_path):
+    voice = vibevoice.Voice(mx.ones((3, 4)), mx.ones((1, 4)))
+    voice.save(tmp_path / "ben.safetensors")
+    given = dialogue_voices(SCRIPT, {"Ben": tmp_path / "ben.safetensors", "Anna": voice})
+    first, second = conversation(SCRIPT, given).voices
+    assert first is voice and second.name == "ben" and second.mean.shape == (3, 4)
 
 
 def test_vibevoice_has_four_speakers():

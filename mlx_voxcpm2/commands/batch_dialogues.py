@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..dialogue.options import DialogueOptions
+from ..dialogue.options import TurnOptions
 from ..dialogue.script import Script, parse_script
 from ..dialogue.speak import dialogue_segments, speak_dialogue
 from ..dialogue.voices import dialogue_voices, named
@@ -42,7 +42,7 @@ def read_dialogue(
     if not isinstance(voices, dict | list):
         raise ValueError("voices must be an object of voices by speaker, or a list of voices")
     script = parse_script(entry["script"], named(voices))
-    dialogue_segments(script, DialogueOptions())  # raises what can't be a pause
+    dialogue_segments(script, TurnOptions())  # raises what can't be a pause
     for voice in voices.values() if isinstance(voices, dict) else voices:
         _check_voice(voice)
     try:
@@ -69,7 +69,7 @@ def dialogue_key(script: Script, voices: Mapping[str, VoiceInputs]) -> list[obje
     turns = [[turn.speaker, turn.text, turn.style] for turn in script.turns]
     words = {name: [voice.instruct, voice.prompt_text] for name, voice in voices.items()}
     files = [[name, *voice.given()] for name, voice in voices.items()]
-    how = DialogueOptions()
+    how = TurnOptions()
     return [turns, words, files, how.turn_pause, how.paragraph_pause, how.segment_length]
 
 

@@ -36,24 +36,21 @@ def speak(arguments: DialogueArguments) -> None:
 
 def _started(arguments: DialogueArguments) -> LongText | ConversationSpeech:
     """Speech that is under way, after all checks and with its model loaded."""
-    voices = _read_voices(arguments)
+    voices = dialogue_voices(arguments.script, arguments.voices)
     report_made_up(arguments.script, voices)
     if arguments.engine == "vibevoice":
         from .dialogue_conversation import ConversationSpeech
 
         return ConversationSpeech(arguments, voices)
-    return _turn_by_turn(arguments, voices)
+    return _turn_by_turn(arguments, {name: _read(name, voice) for name, voice in voices.items()})
 
 
-def _read_voices(arguments: DialogueArguments) -> dict[str, VoiceInputs]:
-    """Voices with their files read, before a model is loaded."""
-    found = {}
-    for speaker, voice in dialogue_voices(arguments.script, arguments.voices).items():
-        try:
-            found[speaker] = with_sources_read(voice)
-        except (ValueError, OSError) as error:
-            raise type(error)(f"voice of {speaker}: {error}") from None
-    return found
+def _read(speaker: str, voice: VoiceInputs) -> VoiceInputs:
+    """A voice with its files read, before a model is loaded."""
+    try:
+        return with_sources_read(voice)
+    except (ValueError, OSError) as error:
+        raise type(error)(f"voice of {speaker}: {error}") from None
 
 
 def _turn_by_turn(arguments: DialogueArguments, voices: dict[str, VoiceInputs]) -> LongText:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..dialogue.conversation import ConversationOptions
-from ..dialogue.options import DialogueOptions
+from ..dialogue.options import TurnOptions
 from ..dialogue.script import Script, parse_script
 from ..dialogue.voices import named, split_voices
 from ..documents import read_text
@@ -42,9 +42,11 @@ COMMON = {
 """Flags that --help shows."""
 
 _TARGETS = ("output", "stream", "play", "subtitles")
-_OPEN = {*settings_of(DialogueOptions), *settings_of(GenerationOptions), *settings_of(ModelChoice)}
+_OPEN = {*settings_of(TurnOptions), *settings_of(GenerationOptions), *settings_of(ModelChoice)}
 """Flags of which the default depends on the engine, or that only one engine has."""
-_OF_BOTH = {*settings_of(ConversationOptions), *settings_of(ModelChoice), "normalize", "language"}
+_OF_CONVERSATIONS = ("cfg_value", "inference_timesteps", "max_tokens", "seed")
+"""Options of VibeVoice."""
+_OF_BOTH = {*_OF_CONVERSATIONS, *settings_of(ModelChoice), "normalize", "language"}
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,10 @@ class DialogueArguments:
     targets: OutputTargets
     options: GenerationOptions
     """With VibeVoice, only `normalize` counts."""
-    how: DialogueOptions
+    how: TurnOptions
     """With VibeVoice, only `language` counts."""
-    conversation: ConversationOptions
-    """Options of VibeVoice."""
+    conversation: Mapping[str, Any]
+    """Options of VibeVoice that are given, by name."""
     only_checks: bool = False
     """Whether only to show how the script is read."""
 
@@ -94,7 +96,7 @@ def build_parser(prog: str | None = None) -> Parser:
         "metavar": "MS",
         "help": "overlap of neighbouring segments in milliseconds (0 to 1000; default 0)",
     }
-    add_setting_flags(turns, DialogueOptions, changes={"crossfade": crossfade})
+    add_setting_flags(turns, TurnOptions, changes={"crossfade": crossfade})
     engine = parser.add_argument_group("engine")
     what = "voxcpm2 (default), or vibevoice: up to four speakers as one, --cfg_value 1.3"
     flag(engine, "engine", default="voxcpm2", choices=[*ENGINES], metavar="NAME", help=what)
@@ -116,7 +118,7 @@ def read_arguments(args: argparse.Namespace) -> DialogueArguments:
     _check_engine(given)
     model = read_settings(ModelChoice, args, model=given.get("model", ENGINES[args.engine]))
     is_one = args.engine == "vibevoice"
-    conversation = setting_values(ConversationOptions, given) if is_one else {}
+    conversation = {name: given[name] for name in _OF_CONVERSATIONS if name in given}
     options = {"normalize": given.get("normalize", False)} if is_one else given
     recogniser = read_recogniser(args)
     targets = read_settings(OutputTargets, args)
@@ -131,8 +133,8 @@ def read_arguments(args: argparse.Namespace) -> DialogueArguments:
         recogniser,
         targets,
         GenerationOptions(**setting_values(GenerationOptions, options)),
-        read_settings(DialogueOptions, args),
-        ConversationOptions(**conversation),
+        read_settings(TurnOptions, args),
+        conversation if is_one else {},
         args.check,
     )
 

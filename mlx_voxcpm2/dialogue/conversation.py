@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..long_form.cues import Cue, cues_of, spans_by_pauses
 from ..recognition.word_times import WordTime, aligned
-from ..settings import check_settings, setting
 from ..text.characters import speakable
 from ..text.segments import PAUSE_MARK
+from ..vibevoice.script import MOST_SPEAKERS
+from ..vibevoice.voices import Voice
 from ..voices.inputs import VoiceInputs
 from .script import Script, Turn, parse_script
 from .speak import turns_in_words
@@ -23,56 +23,20 @@ from .voices import dialogue_voices, named
 if TYPE_CHECKING:
     from ..audio.reading import AudioSource
     from ..speech.results import GenerationResult
+    from ..vibevoice.model import VibeVoice
     from .voices import VoiceSource
 
 logger = logging.getLogger("mlx_voxcpm2")
 
-MOST_SPEAKERS = 4
-
-
-class VibeVoice(Protocol):
-    """The method of the model that `mlx_voxcpm2.vibevoice.load` returns."""
-
-    def generate(
-        self, script: str, voices: Sequence[Any] = (), **settings: Any
-    ) -> Iterator[GenerationResult]: ...
-
-
-@dataclass(frozen=True)
-class ConversationOptions:
-    """Options of VibeVoice's `generate`. Raises ValueError for a value out of range.
-
-    cfg_value: guidance. inference_timesteps: solver steps per frame of 133 ms. max_tokens: frames
-    after which the speech is cut; None for the model's own limit. seed: None draws one.
-    """
-
-    cfg_value: float = setting(1.3, "number", "guidance", low=0.1, high=10)
-    inference_timesteps: int = setting(10, "integer", "solver steps", low=1, high=100)
-    max_tokens: int | None = setting(None, "integer", "frames after which it must end", low=1)
-    seed: int | None = setting(
-        None, "integer", "number that makes the same speech again", high=2**64 - 1
-    )
-
-    def __post_init__(self):
-        check_settings(self)
-
-    def with_seed(self) -> ConversationOptions:
-        """Copy with a seed, drawn if there is none, short enough to be typed again."""
-        return self if self.seed is not None else replace(self, seed=secrets.randbits(32))
-
-    def given(self) -> dict[str, Any]:
-        """Keyword arguments of `generate`."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, eq=False)
 class Conversation:
-    """A script in VibeVoice's form, with the clips of its first speakers."""
+    """A script in VibeVoice's form, with the voices of its first speakers."""
 
     script: str
     """A line `Speaker N: words` for each turn."""
-    voices: tuple[AudioSource, ...]
-    """Clips of the speakers 1, 2 …"""
+    voices: tuple[AudioSource | Voice, ...]
+    """Clips or saved voices of the speakers 1, 2 …"""
     turns: tuple[Turn, ...]
     """Turns, with the words that are spoken."""
 
@@ -80,10 +44,10 @@ class Conversation:
 def conversation(
     script: Script, voices: Mapping[str, VoiceInputs], normalize: bool | str = False
 ) -> Conversation:
-    """A script for VibeVoice; speakers with a clip have the first numbers.
+    """A script for VibeVoice; speakers with a voice have the first numbers.
 
     voices: of the speakers for whom one is given. normalize: see `GenerationOptions`. Logs what is
-    left out. Raises ValueError for what the model can't do, and OSError for clips.
+    left out. Raises ValueError for what the model can't do, and OSError for files.
     """
     speakers = script.speakers
     if len(speakers) > MOST_SPEAKERS:
@@ -92,26 +56,33 @@ def conversation(
             f"line {script.first_lines[last]}: {last} is one speaker too many, VibeVoice knows "
             f"{MOST_SPEAKERS}; use the engine voxcpm2"
         )
-    clips = {name: _clip(name, voice) for name, voice in voices.items()}
-    order = sorted(speakers, key=lambda name: name not in clips)
+    read = {name: _read(name, voice) for name, voice in voices.items()}
+    order = sorted(speakers, key=lambda name: name not in read)
     numbers = {name: number for number, name in enumerate(order, 1)}
     turns = _plain_turns(script, normalize)
     lines = [f"Speaker {numbers[turn.speaker]}: {turn.text}" for turn in turns]
-    given = tuple(clips[name] for name in order if name in clips)
+    given = tuple(read[name] for name in order if name in read)
     return Conversation("\n".join(lines), given, tuple(turns))
 
 
-def _clip(speaker: str, voice: VoiceInputs) -> AudioSource:
-    """Clip of a speaker. Raises ValueError for a voice that is no clip."""
-    others = [name for name in voice.given() if name != "ref_audio"]
-    if others or voice.ref_audio is None:
-        what = {"voice": "a saved voice, made for VoxCPM2", "instruct": "a description"}
-        found = what.get(others[0], others[0]) if others else "none"
+def _read(speaker: str, voice: VoiceInputs) -> AudioSource | Voice:
+    """Clip or saved voice of a speaker, with its file read.
+
+    Raises ValueError for a voice that VibeVoice can't have, and OSError.
+    """
+    given = voice.given()
+    if {*given} not in ({"ref_audio"}, {"voice"}):
+        others = [name for name in given if name != "ref_audio"]
         raise ValueError(
-            f"voice of {speaker}: it is {found}, and VibeVoice needs a clip; give one, or leave "
-            "the voice out"
+            f"voice of {speaker}: it has {others[0] if others else 'nothing'}, and VibeVoice takes "
+            "a clip or its own saved voice only; give one, or leave the voice out"
         )
-    return voice.with_clips_read().ref_audio
+    try:
+        if voice.voice is not None:
+            return Voice.load(voice.voice)
+        return voice.with_clips_read().ref_audio
+    except (ValueError, OSError) as error:
+        raise type(error)(f"voice of {speaker}: {error}") from None
 
 
 def _plain_turns(script: Script, normalize: bool | str) -> list[Turn]:
@@ -144,8 +115,9 @@ def speak_conversation(
 ) -> Iterator[GenerationResult]:
     """Speak a dialogue by VibeVoice, as `vibevoice.load` returns it.
 
-    script, voices: see `speak_dialogue`; the voices are clips. settings: those of the model's
-    `generate`. Raises ValueError or FileNotFoundError at once, in one line.
+    script, voices: see `speak_dialogue`; the voices are clips, or those of `VibeVoice.make_voice`.
+    settings: of the model's `generate`. Raises ValueError or FileNotFoundError at once, in one
+    line.
     """
     if not isinstance(script, Script):
         script = parse_script(script, named(voices))

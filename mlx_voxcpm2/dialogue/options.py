@@ -13,7 +13,7 @@ TURN_PAUSE = 0.25
 
 
 @dataclass(frozen=True)
-class DialogueOptions(LongFormOptions):
+class TurnOptions(LongFormOptions):
     """How to speak a dialogue turn by turn. Raises ValueError for a value out of range.
 
     turn_pause: 0..60 seconds of silence after a turn, unless a [pause:…] mark ends it. A turn is
@@ -30,7 +30,7 @@ class DialogueOptions(LongFormOptions):
     )
 
 
-class DialogueKeywords(LongFormKeywords, total=False):
-    """`DialogueOptions` as keyword arguments, for type checkers."""
+class TurnKeywords(LongFormKeywords, total=False):
+    """`TurnOptions` as keyword arguments, for type checkers."""
 
     turn_pause: float

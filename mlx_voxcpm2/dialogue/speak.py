@@ -14,7 +14,7 @@ from ..text.normalization import language_of, normalized
 from ..text.segments import PAUSE_MARK, Segment, split_text
 from ..text.spoken import has_words
 from ..voices.inputs import VoiceInputs
-from .options import DialogueKeywords, DialogueOptions
+from .options import TurnKeywords, TurnOptions
 from .script import Script, Turn, parse_script
 from .voices import dialogue_voices, named, report_made_up
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 _PAUSE_AT_END = re.compile(rf"{PAUSE_MARK.pattern}\s*\Z", re.IGNORECASE)
 
 
-class DialogueSpeechKeywords(OptionKeywords, DialogueKeywords, total=False):
+class DialogueKeywords(OptionKeywords, TurnKeywords, total=False):
     """Options of generation and of dialogues as keyword arguments, for type checkers."""
 
 
-@with_keywords(GenerationOptions, DialogueOptions)
+@with_keywords(GenerationOptions, TurnOptions)
 def speak_dialogue(
     model: VoxCPM2,
     script: str | Script,
@@ -43,7 +43,7 @@ def speak_dialogue(
     cache: SegmentCache | None = None,
     verify: Verification | None = None,
     progress: Callable[[float], None] | None = None,
-    **settings: Unpack[DialogueSpeechKeywords],
+    **settings: Unpack[DialogueKeywords],
 ) -> Iterator[SpokenSegment]:
     """Speak a dialogue; yields its segments in order, with their speakers, each when it is ready.
 
@@ -54,14 +54,12 @@ def speak_dialogue(
     script: lines such as `Anna: Hello.`, see `parse_script`. voices: by speaker, or in the order of
     the speakers, see `voices.voice_inputs`; a speaker without one gets a voice that the model makes
     up, the same in all turns. options and their keywords: see `GenerationOptions` and
-    `DialogueOptions`. cache, verify, progress: see `speak_long`.
+    `TurnOptions`. cache, verify, progress: see `speak_long`.
 
     Raises ValueError, TypeError or FileNotFoundError at once, in one line.
     """
-    sampling, dialogue = split_keywords(
-        speak_dialogue, settings, GenerationOptions, DialogueOptions
-    )
-    options, how = merged_options(options, sampling), DialogueOptions(**dialogue)
+    sampling, dialogue = split_keywords(speak_dialogue, settings, GenerationOptions, TurnOptions)
+    options, how = merged_options(options, sampling), TurnOptions(**dialogue)
     if not isinstance(script, Script):
         script = parse_script(script, named(voices))
     given = dialogue_voices(script, voices)
@@ -76,7 +74,7 @@ def speak_turns(
     segments: list[Segment],
     voices: Mapping[str, VoiceInputs],
     options: GenerationOptions,
-    how: DialogueOptions,
+    how: TurnOptions,
     cache: SegmentCache | None = None,
     verify: Verification | None = None,
     progress: Callable[[float], None] | None = None,
@@ -93,7 +91,7 @@ def speak_turns(
 
 
 def dialogue_segments(
-    script: Script, how: DialogueOptions, normalize: bool | str = False
+    script: Script, how: TurnOptions, normalize: bool | str = False
 ) -> list[Segment]:
     """Segments of all turns, with their speakers, styles and pauses. Raises ValueError.
 
