@@ -257,11 +257,13 @@ def test_vibevoice_gets_numbered_lines_and_the_clips_of_the_first_numbers(caplog
 
 
 def test_vibevoice_needs_clips_or_its_own_voices(anna_folder):
+    saved = anna_folder / "voices" / "anna.safetensors"
     for voice, line in (
         (VoiceInputs("calm"), "voice of Anna: it has instruct, and VibeVoice takes a clip"),
         (VoiceInputs("calm", ref_audio="clip.wav"), "voice of Anna: it has instruct"),
         (VoiceInputs(), "voice of Anna: it has nothing"),
-        (VoiceInputs(voice=anna_folder / "voices" / "anna.safetensors"), "a voice for 'voxcpm2'"),
+        (VoiceInputs(voice=saved), "a voice for 'voxcpm2'"),
+        (VoiceInputs(voice=Voice.load(saved)), "it was made for VoxCPM2"),
         (VoiceInputs(ref_audio="missing.wav"), "voice of Anna: ref_audio: "),
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=line):

@@ -16,14 +16,15 @@ from ..text.segments import PAUSE_MARK
 from ..vibevoice.script import MOST_SPEAKERS
 from ..vibevoice.voices import Voice
 from ..voices.inputs import VoiceInputs
+from ..voices.saved import Voice as SavedVoice
 from .script import Script, Turn, parse_script
 from .speak import turns_in_words
 from .voices import dialogue_voices, named
 
 if TYPE_CHECKING:
-    from ..audio.reading import AudioSource
     from ..speech.results import GenerationResult
     from ..vibevoice.model import VibeVoice
+    from ..vibevoice.requests import VoiceInput
     from .voices import VoiceSource
 
 logger = logging.getLogger("mlx_voxcpm2")
@@ -35,7 +36,7 @@ class Conversation:
 
     script: str
     """A line `Speaker N: words` for each turn."""
-    voices: tuple[AudioSource | Voice, ...]
+    voices: tuple[VoiceInput, ...]
     """Clips or saved voices of the speakers 1, 2 …"""
     turns: tuple[Turn, ...]
     """Turns, with the words that are spoken."""
@@ -65,7 +66,7 @@ def conversation(
     return Conversation("\n".join(lines), given, tuple(turns))
 
 
-def _read(speaker: str, voice: VoiceInputs) -> AudioSource | Voice:
+def _read(speaker: str, voice: VoiceInputs) -> VoiceInput:
     """Clip or saved voice of a speaker, with its file read.
 
     Raises ValueError for a voice that VibeVoice can't have, and OSError.
@@ -78,9 +79,13 @@ def _read(speaker: str, voice: VoiceInputs) -> AudioSource | Voice:
             "a clip or its own saved voice only; give one, or leave the voice out"
         )
     try:
+        if isinstance(voice.voice, SavedVoice):
+            raise ValueError("it was made for VoxCPM2; make one from its clip with VibeVoice")
         if voice.voice is not None:
             return Voice.load(voice.voice)
-        return voice.with_clips_read().ref_audio
+        clip = voice.with_clips_read().ref_audio
+        assert clip is not None
+        return clip
     except (ValueError, OSError) as error:
         raise type(error)(f"voice of {speaker}: {error}") from None
 
