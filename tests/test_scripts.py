@@ -46,6 +46,8 @@ NUMBERED = ["Speaker 1|Hi", "Speaker 2|Yo"]
         ("[00:12] Anna: Hi\n00:14.5 Ben: Yo", HI_YO),
         ("Anna (00:12): Hi\nBen (0:01:14): Yo", HI_YO),
         ("Anna : Hi\nBen：Yo", HI_YO),
+        ("Anna:Hi\nBen:Yo", HI_YO),
+        ("Anna:\tHi\nBen:  Yo", HI_YO),
         ("Anna:\nHi\nBen:\n\nYo", HI_YO),
         ("Anna - Hi\nBen – Yo", HI_YO),
         ("Anna: Hi\nBen: Yo\nANNA: Me.", [*HI_YO, "Anna|Me."]),
@@ -98,6 +100,8 @@ def test_other_words_before_a_colon_are_spoken(line):
         ("Just a text.\nOf two lines.", ["Speaker 1|Just a text./Of two lines."]),
         ("A recipe.\nFlour: much.\nMilk: some.", ["Speaker 1|A recipe./Flour: much./Milk: some."]),
         ("Paris - a city.", ["Speaker 1|Paris - a city."]),
+        ("Re:Zero is good.", ["Speaker 1|Re:Zero is good."]),
+        ("Anna: Hi\nBen - no.\nben: low.", ["Anna|Hi/Ben - no./ben: low."]),
         ("Anna: Hi\n\\Ben: Yo", ["Anna|Hi/Ben: Yo"]),
         ("Anna: Hi\n\\# Yo", ["Anna|Hi/# Yo"]),
         ("# Title\nAnna: Hi\n// a remark\n#another\nBen: Yo", HI_YO),
@@ -129,6 +133,8 @@ def test_names_with_a_voice_are_labels_everywhere():
     wanted = ["Note|Hi/well: Yo - no", "Anna|You", "Anna (sad)|Me."]
     assert turns(text, ["note", "Anna"]) == wanted
     assert turns("Hi: you\nYes: me", ["hi", "yes"]) == ["Hi|you", "Yes|me"]
+    assert turns("anna: Hi\nben: Yo", ["anna"]) == ["anna|Hi", "ben|Yo"]
+    assert turns("1:30 it is", ["1"]) == ["Speaker 1|1:30 it is"]
 
 
 def test_a_script_knows_its_speakers_and_lines():

@@ -9,7 +9,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Evidence = Literal["certain", "likely", "faint"]
+Form = Literal["usual", "lower", "tight", "number", "dash"]
+"""`Anna: Hi`, `anna: Hi`, `Anna:Hi`, `1: Hi`, `Anna - Hi`."""
 
 # Quotes, list items and the times of transcripts, which may stand before a label.
 _BEFORE = (
@@ -58,6 +59,8 @@ _NO_NAMES = set(
     who why wichtig wrong yes yesterday 例 例如 备注 提示 時間 标题 注 注意 注記 题目
     """.split()
 )
+# First words of headings such as "Step 1:".
+_HEADINGS = {"figure", "table", "chapter", "step", "part", "scene"}
 # Remarks of film scripts in the place of a style: off screen, continued.
 _NO_STYLES = {"vo", "os", "oc", "contd", "cont", "continued", "off", "offscreen", "on screen"}
 
@@ -69,8 +72,9 @@ class Label:
     name: str
     style: str | None
     text: str
-    evidence: Evidence
-    is_dash: bool = False
+    form: Form = "usual"
+    is_certain: bool = False
+    """Whether it is "Speaker N", or the name of a speaker who has a voice."""
 
     @property
     def key(self) -> str:
@@ -99,16 +103,19 @@ def possible_label(line: str, known: Collection[str] = ()) -> Label | None:
     if found is None:
         return _name_alone(line, known)
     name, text = " ".join(found["name"].split()), found["text"].strip()
-    is_certain = speaker_key(name) in known or _FULL_NUMBERED.fullmatch(name) is not None
-    evidence = "certain" if is_certain else _evidence(name, found)
-    if evidence is None or found["text"].startswith(("//", "\\")):
+    form = _form(name, found)
+    is_known = speaker_key(name) in known and not name.isdecimal()
+    is_certain = is_known or _FULL_NUMBERED.fullmatch(name) is not None
+    if form is None or found["text"].startswith(("//", "\\")):
+        return None
+    if not (is_certain or _may_be_name(name)):
         return None
     if number := _FULL_NUMBERED.fullmatch(name) or re.fullmatch(r"0*(\d{1,3})", name):
         name = f"Speaker {number[1]}"
     if mark := found["open"]:
         is_closed = found["closed"] or found["closed_late"]
         text = text if is_closed else _without_end_of_emphasis(text, mark)
-    return Label(name, style_of(found["styles"]), text, evidence, found["dash"] is not None)
+    return Label(name, style_of(found["styles"]), text, form, is_certain)
 
 
 def _name_alone(line: str, known: Collection[str]) -> Label | None:
@@ -116,7 +123,7 @@ def _name_alone(line: str, known: Collection[str]) -> Label | None:
     found = _NAME_ALONE.match(line)
     if found is None or found["name"].isdecimal() or speaker_key(found["name"]) not in known:
         return None
-    return Label(" ".join(found["name"].split()), style_of(found["styles"]), "", "certain")
+    return Label(" ".join(found["name"].split()), style_of(found["styles"]), "", is_certain=True)
 
 
 def _without_end_of_emphasis(text: str, mark: str) -> str:
@@ -126,22 +133,28 @@ def _without_end_of_emphasis(text: str, mark: str) -> str:
     return text.removesuffix(mark).strip()
 
 
-def _evidence(name: str, found: re.Match[str]) -> Evidence | None:
-    """How likely it is that words which are not known as a speaker are one."""
+def _form(name: str, found: re.Match[str]) -> Form | None:
+    """Form of a label; None for what is a time such as 12:30."""
     after = found["text"][:1]
-    if found["colon"] == ":" and after.isascii() and after.isalnum():
-        return None  # 12:30, key:value
-    if name.casefold().rstrip(".") in _NO_NAMES or name.casefold() in _NO_NAMES:
-        return None
-    words = name.split()
-    if words[0].casefold().rstrip(".") in ("figure", "table", "chapter", "step", "part", "scene"):
-        return None
+    if found["dash"]:
+        return None if name.isdecimal() else "dash"
+    is_tight = found["colon"] == ":" and after.isascii() and after.isalnum()
     if name.isdecimal():
-        return "faint"
+        return None if is_tight else "number"
+    if is_tight:
+        return "tight"
+    return "lower" if name.islower() else "usual"
+
+
+def _may_be_name(name: str) -> bool:
+    """Whether words that are not known as a speaker may be one."""
+    words, folded = name.split(), name.casefold()
+    if {folded, folded.rstrip(".")} & _NO_NAMES or words[0].casefold() in _HEADINGS:
+        return False
+    if name.isdecimal() or (name.islower() and name.isalpha()):
+        return True
     is_capital = all(_is_word_of_name(each, not i) for i, each in enumerate(words))
-    if len(words) > _MOST_WORDS or not (is_capital or (len(words) == 1 and name.isalpha())):
-        return None
-    return "likely" if is_capital and found["colon"] else "faint"
+    return is_capital and len(words) <= _MOST_WORDS
 
 
 def _is_word_of_name(word: str, is_first: bool) -> bool:
@@ -165,21 +178,22 @@ def style_of(text: str) -> str | None:
 def labels_of(lines: Sequence[str], known: Collection[str] = ()) -> list[Label | None]:
     """The label of each line, or None. lines: those that are spoken, in order.
 
-    Decides over the whole script: "Speaker 1" and names that have a voice are labels everywhere.
-    Other names with a capital are, if the first line begins with a label, or a name begins
-    several lines. Small letters, and names before a dash, must begin the first line and another.
+    Decides over the whole script. "Speaker 1" and names that have a voice are labels everywhere.
+    If the first line has a label, others of the usual form and of its own are labels, too; if its
+    form is an unusual one, it takes two of them. Otherwise a name must begin several lines.
     """
     possible = [possible_label(line, known) for line in lines]
+    found = [each for each in possible if each]
     first = next(iter(possible), None)
-    certain = {each.key for each in possible if each and each.evidence == "certain"}
-    likely = [each.key for each in possible if each and each.evidence == "likely"]
-    keys = set(certain)
-    if first and first.evidence != "faint":
-        keys |= set(likely)
-    elif not first or not first.is_dash:
-        counted = Counter(likely)
-        keys |= set(likely) if any(count > 1 for count in counted.values()) else set()
-    if first and first.evidence == "faint" and not keys:
-        alike = [each.key for each in possible if each and each.is_dash == first.is_dash]
-        keys |= set(alike) if len(alike) > 1 else set()
+    keys = {each.key for each in found if each.is_certain}
+    if first is None:
+        counted = Counter(each.key for each in found if each.form == "usual")
+        if any(count > 1 for count in counted.values()):
+            keys |= counted.keys()
+    else:
+        # Names before a dash are not mixed with those before a colon.
+        forms = {first.form} if first.form == "dash" else {first.form, "usual"}
+        alike = [each for each in found if each.form in forms]
+        if first.is_certain or first.form == "usual" or len(alike) > 1:
+            keys |= {each.key for each in alike}
     return [each if each and each.key in keys else None for each in possible]

@@ -127,7 +127,10 @@ def split_voices(items: Sequence[str]) -> dict[str, str] | list[str]:
     if len(bare) == len(items):
         return list(items)
     if bare:
-        raise ValueError(f"voices: {bare[0]!r} names no speaker; write SPEAKER=VOICE for each")
+        raise ValueError(
+            f"voices: {bare[0]!r} names no speaker; write SPEAKER=VOICE for each, and "
+            "the script before them"
+        )
     for each in items:
         name, _, value = each.partition("=")
         if speaker_key(name) in map(speaker_key, found):
