@@ -159,6 +159,14 @@ def test_turns_are_continued_only_by_the_same_speaker(released, brief_model, mon
     assert prompts == [None, "Hi. ", None, None]
 
 
+def test_a_style_is_added_to_the_description_of_the_voice(released):
+    model = released.model
+    voice = {"ref_audio": released.waveform("short"), "instruct": "low"}
+    spoken = speak(model, "Anna (sad): Hello.", {"Anna": voice})
+    wanted = alone(model, "Hello.", 0, **voice | {"instruct": "low, sad"})
+    assert relative_error(spoken[0].audio, wanted) < 1e-3
+
+
 def test_numbers_become_words_turn_by_turn(released):
     spoken = speak(released.model, "Anna: It costs $5.\nBen (sad): **2** of them.", normalize=True)
     assert [segment.text for segment in spoken] == ["It costs five dollars.", "two of them."]
