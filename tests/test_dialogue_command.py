@@ -19,6 +19,7 @@ from conftest import relative_error
 
 from mlx_voxcpm2 import cli, speak_dialogue, vibevoice
 from mlx_voxcpm2.commands import batch, dialogue
+from mlx_voxcpm2.dialogue.conversation import speak_conversation
 from mlx_voxcpm2.speech.results import SpeechIterator, Stopwatch
 
 SCRIPT = "Anna: Hello there, all.\nBen (sad): Hi. [pause:0.8]\nAnna: You & me.\n(They go.)\n"
@@ -212,6 +213,35 @@ def test_vibevoice_speaks_the_conversation_as_one(run, stand_in, run_command, ca
     assert rate == 24000 and len(audio) == 24000
     text = Path("a.srt").read_text(encoding="utf-8")
     assert text.count("-->") == 3 and "\nBen: Hi.\n" in text
+
+
+@pytest.mark.usefixtures("plain_kernels")
+def test_a_checkpoint_of_vibevoice_speaks_what_its_own_script_says(run, run_command, make_dialogue):
+    """Ben has a clip, so that he is the first speaker there."""
+    tiny = make_dialogue("tiny")
+    checkpoints.write_wav(Path("ben.wav"), *tiny.voices[0])
+    flags = ["--model", tiny.folder, "--dtype", "float32", "--voices", "Ben=ben.wav"]
+    flags += [
+        "--output",
+        "a.wav",
+        "--max_tokens",
+        "12",
+        "--seed",
+        "3",
+        "--inference_timesteps",
+        "2",
+    ]
+    status, _, err = run_command(dialogue.main, "script.txt", "--engine", "vibevoice", *flags)
+    assert status == 0, err
+    script = "Speaker 2: Hello there, all.\nSpeaker 1: Hi.\nSpeaker 2: You & me."
+    options = {"seed": 3, "max_tokens": 12, "inference_timesteps": 2}
+    wanted = np.array(tiny.model.speak(script, ["ben.wav"], **options).audio)
+    audio, rate = soundfile.read("a.wav", dtype="float32")
+    assert rate == 24000
+    np.testing.assert_allclose(audio, np.clip(wanted, -1, 1), atol=1e-4)
+    voices = {"ben": "ben.wav"}
+    again = speak_conversation(tiny.model, SCRIPT, voices, **options).whole()
+    np.testing.assert_allclose(np.array(again.audio), wanted, atol=1e-4)
 
 
 @pytest.mark.parametrize(
