@@ -14,7 +14,6 @@ from .labels import labels_of, speaker_key, split_tags, style_of
 ONLY_SPEAKER = "Speaker 1"
 """Who speaks a script without labels."""
 
-_HIDDEN = re.compile(r"<!--.*?-->", re.DOTALL)
 _COMMENT = re.compile(r"\s*(?:#(?!\d)|//)")
 _DIRECTION = re.compile(r"[\s*_]*(?:[(（][^()（）]*[)）]|\[+[^\[\]]*\]+)[.\s*_]*")
 _STYLE_FIRST = re.compile(r"\s*[*_]*([(（][^()（）]*[)）])[*_]*\s*")
@@ -72,16 +71,18 @@ class _Draft:
     line: int
     lines: list[str] = field(default_factory=list)
     has_direction: bool = False
+    has_words: bool = False
 
     def add(self, words: str) -> None:
         """Add a line; a style in parentheses may stand before the first words."""
-        if not has_words("\n".join(self.lines)) and (found := _STYLE_FIRST.match(words)):
+        if not self.has_words and (found := _STYLE_FIRST.match(words)):
             self.has_direction = True
             styles = [each for each in (self.style, style_of(found[1])) if each]
             self.style = ", ".join(styles) or None
             words = words[found.end() :]
         if words.strip() or self.lines:
             self.lines.append(words.strip())
+        self.has_words = self.has_words or has_words(words)
 
     @property
     def text(self) -> str:
@@ -136,8 +137,7 @@ def parse_script(text: str, names: Collection[str] = ()) -> Script:
 def _lines(text: str) -> Iterator[tuple[int, str, bool]]:
     """Lines with their numbers, without comments, and whether a backslash marks them as words."""
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-    text = _HIDDEN.sub(lambda found: "\n" * found.group().count("\n"), text)
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(_without_remarks(text).split("\n"), 1):
         if line.lstrip().startswith("\\"):
             yield number, line.lstrip()[1:], True
         elif _COMMENT.match(line):
@@ -146,6 +146,15 @@ def _lines(text: str) -> Iterator[tuple[int, str, bool]]:
             yield number, "", False  # an empty line, or a scene break such as ***
         else:
             yield from ((number, piece, False) for piece in split_tags(line))
+
+
+def _without_remarks(text: str) -> str:
+    """Text without `<!-- … -->`, with as many lines."""
+    kept, start = [], 0
+    while (begin := text.find("<!--", start)) >= 0 and (end := text.find("-->", begin)) >= 0:
+        kept += [text[start:begin], "\n" * text.count("\n", begin, end)]
+        start = end + len("-->")
+    return "".join(kept) + text[start:]
 
 
 def _is_direction(words: str) -> bool:
