@@ -61,6 +61,13 @@ def test_pauses_are_exact_to_the_sample(released):
     assert [round(segment.start * 48000) for segment in spoken] == list(starts)
 
 
+def test_speed_changes_the_turns_and_not_the_pauses(released):
+    spoken = speak(released.model, speed=2.0, turn_pause=0.5)
+    assert [round(each.end - each.start, 2) for each in spoken] == [0.24] * 4
+    pauses = [len(each.audio) / 48000 - (each.end - each.start) for each in spoken]
+    np.testing.assert_allclose(pauses, [0.5, 0.8, 0.5, 0], atol=1e-4)
+
+
 def test_segments_of_turns():
     script = parse_script(
         "Anna: [pause:1] One.\n\nTwo. [pause:0]\nBen (sad): " + "No, the the. " * 30 + "\nAnna: Me."

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from ..dialogue.voices import dialogue_voices, report_made_up
 from ..text.segments import spoken_length
+from .cue_maker import CueMaker
 from .dialogue_arguments import DialogueArguments, build_parser, read_arguments
-from .long_text import CueMaker, LongText, LongTextPlan
+from .long_text import LongText, LongTextPlan
 from .model_flags import load
 from .progress import LETTERS_PER_SECOND, SpeechBar
 from .shell import messages_on_success, run
@@ -69,7 +70,7 @@ def _turn_by_turn(arguments: DialogueArguments, voices: dict[str, VoiceInputs]) 
     spoken = speak_turns(
         model, script, segments, voices, options, how, cache=cache, verify=verify, progress=bar
     )
-    cues = CueMaker(how.language, timer, shows_speakers=script.is_labelled)
+    cues = CueMaker(how.language, timer, options.speed, shows_speakers=script.is_labelled)
     return LongText(spoken, plan, targets, model.sample_rate, options.seed, bar, cues)
 
 

@@ -36,7 +36,7 @@ EXAMPLES = """
 """
 COMMON = {
     "script and voices": "script voices check language normalize".split(),
-    "output": "output stream play subtitles turn_pause parallel verify verbose".split(),
+    "output": "output speed stream play subtitles turn_pause parallel verify verbose".split(),
     "engine": "engine model quantize adapter cfg_value inference_timesteps seed".split(),
 }
 """Flags that --help shows."""
