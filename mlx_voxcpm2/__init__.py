@@ -13,6 +13,7 @@
 load_model      a folder or hub repository -> VoxCPM2
 VoxCPM2         speak, generate, generate_batch, make_voice, load_adapter, ...
 speak_long      a text of any length, segment by segment, in one voice
+speak_dialogue  a script of several speakers, each in a voice of its own
 Voice           a saved voice; list_voices gives the names of all
 load_recogniser a speech recogniser, for transcripts and for `verify`
 """
@@ -26,6 +27,7 @@ if interrupts.is_command():
 
 from .layers import blas  # noqa: F401, I001  before MLX: it prepares how that is loaded
 
+from .dialogue.speak import speak_dialogue
 from .load import load_model
 from .long_form.speak import SpokenSegment, speak_long
 from .model import VoxCPM2
@@ -47,5 +49,6 @@ __all__ = [
     "list_voices",
     "load_model",
     "load_recogniser",
+    "speak_dialogue",
     "speak_long",
 ]

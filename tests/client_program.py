@@ -15,6 +15,7 @@ from mlx_voxcpm2 import (
     VoxCPM2,
     list_voices,
     load_model,
+    speak_dialogue,
     speak_long,
 )
 
@@ -50,6 +51,11 @@ def read_aloud(model: VoxCPM2) -> float:
     for segment in speak_long(model, "one two\n\nthree", parallel=2, seed=1, paragraph_pause=0.2):
         end = segment.end
     return end
+
+
+def speak_together(model: VoxCPM2) -> list[str]:
+    script, voices = "Anna: one two\nBen: three", {"Ben": "design: low voice"}
+    return [each.speaker for each in speak_dialogue(model, script, voices, seed=1, turn_pause=0.1)]
 
 
 def verified(model: VoxCPM2) -> str | None:

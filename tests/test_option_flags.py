@@ -140,7 +140,8 @@ def test_verification_has_flags_with_its_name_before_them():
 def test_a_batch_line_has_a_field_for_every_option_and_part_of_a_voice():
     options = [each.name for each in fields(GenerationOptions)]
     voice = [each.name for each in fields(VoiceInputs)]
-    assert list(FIELDS) == ["text", "id", "output", *voice, *options]
+    dialogue = ["script", "voices"]
+    assert list(FIELDS) == ["text", "id", "output", *voice, *dialogue, *options]
 
 
 @dataclass(frozen=True)

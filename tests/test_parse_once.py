@@ -155,6 +155,7 @@ def test_parsed_arguments_become_dataclasses_at_once():
         ("commands/asr_flags.py", "read_recogniser"),
         ("commands/batch.py", "read_arguments"),
         ("commands/benchmark.py", "read_arguments"),
+        ("commands/dialogue_arguments.py", "read_arguments"),
         ("commands/generate.py", "command"),
         ("commands/generate_arguments.py", "_typed_text"),
         ("commands/generate_arguments.py", "read_arguments"),

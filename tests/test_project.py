@@ -13,8 +13,8 @@ ROOT = Path(__file__).parent.parent
 # Lowest first: a room imports only from rooms before it, for type checkers too.
 ORDER = """
 interrupts errors activity file_names locks files peers schema documents settings layers models text
-audio weights voices speech recognition model load vibevoice long_form mlx_audio server training
-commands voxtral generate train app cli __main__
+audio weights voices speech recognition model load vibevoice long_form dialogue mlx_audio server
+training commands voxtral generate train app cli __main__
 """.split()
 
 
@@ -122,12 +122,13 @@ def flags() -> dict[str, set[str]]:
     """Flags by command."""
     from mlx_voxcpm2 import generate, train
     from mlx_voxcpm2.app import __main__ as app
-    from mlx_voxcpm2.commands import batch, benchmark, doctor, serve, voice
+    from mlx_voxcpm2.commands import batch, benchmark, dialogue, doctor, serve, voice
     from mlx_voxcpm2.convert import __main__ as convert
 
     parsers = {
         "generate": generate.build_parser(),
         "batch": batch.build_parser(),
+        "dialogue": dialogue.build_parser(),
         "serve": serve.build_parser(),
         "app": app.build_parser(),
         "train": train.build_parser(),

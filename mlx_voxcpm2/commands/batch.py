@@ -6,7 +6,8 @@ import argparse
 import logging
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from ..speech.options import GenerationOptions
 from ..text.segments import spoken_length
 from ..voices.inputs import VoiceInputs
 from .asr_flags import add_verify_flags, read_recogniser
+from .batch_dialogues import speak_line
 from .batch_lines import FIELDS, Defaults, Line, Problem
 from .batch_plan import BatchArguments, Plan, make_plan
 from .batch_summary import Totals
@@ -99,21 +101,53 @@ class LineRequests:
 
     def __init__(self, model: VoxCPM2, lines: Sequence[Line], voices: LineVoices):
         self.model, self.lines, self.voices = model, lines, voices
+        self.dialogues = [line for line in lines if line.script is not None]
+        """Lines of several requests, which `__iter__` leaves out."""
         self.requested: list[Line] = []
         """Lines by the index of their request."""
         self.failed: list[Problem] = []
 
     def __iter__(self) -> Iterator[Request]:
         for line in self.lines:
+            if line.script is not None:
+                continue
             try:
                 voice = self.voices.encoded(line, self.model)
                 request = self.model.request(line.text, options=line.options, **voice.given())
             except (ValueError, OSError) as error:
-                self.failed.append(Problem(line.number, str(error)))
-                logger.error("%s", self.failed[-1])
+                self._fail(line, error)
                 continue
             self.requested.append(line)
             yield request
+
+    def _fail(self, line: Line, error: Exception) -> None:
+        self.failed.append(Problem(line.number, str(error)))
+        logger.error("%s", self.failed[-1])
+
+    def spoken_dialogues(
+        self, parallel: int, verify: Verification | None, progress: Callable[[float], None]
+    ) -> Iterator[tuple[Line, GenerationResult]]:
+        """Each dialogue as one result, with `parallel` turns at once."""
+        seconds = 0.0
+        for line in self.dialogues:
+            assert line.script is not None
+            try:
+                voices = self.voices.encoded_speakers(line, self.model)
+                before = seconds
+                result = speak_line(
+                    self.model,
+                    line.script,
+                    voices,
+                    line.options,
+                    parallel,
+                    verify,
+                    lambda spoken, before=before: progress(before + spoken),
+                )
+            except (ValueError, OSError) as error:
+                self._fail(line, error)
+                continue
+            seconds += result.duration
+            yield line, result
 
 
 def speak_lines(arguments: BatchArguments) -> None:
@@ -156,11 +190,16 @@ def _spoken(
         results = model.generate_batch(
             iter(requests), batch_size=batch_size, verify=verify, progress=bar
         )
+        seconds = 0.0
         with results:
-            for result in results:
-                line = requests.requested[result.sequence_idx]
+            texts = ((requests.requested[each.sequence_idx], each) for each in results)
+            dialogues = requests.spoken_dialogues(
+                batch_size, verify, lambda spoken: bar(seconds + spoken)
+            )
+            for line, result in chain(texts, dialogues):
                 yield line, result
                 done += 1
+                seconds += result.duration if line.script is None else 0.0
                 bar.finish(line.text, result.duration)
                 bar.describe(f"{done} of {total} texts")
 

@@ -1,7 +1,8 @@
 """Lines of a `batch` file, of JSON objects or of texts, read and checked.
 
-Each object has a `text` and may have the other `FIELDS`: a name for its audio file (`output`, a
-path below the folder of the outputs, or `id`), a voice, and options of its own.
+Each object has a `text`, or the `script` of a dialogue with its `voices`, and may have the other
+`FIELDS`: a name for its audio file (`output`, a path below the folder of the outputs, or `id`), a
+voice, and options of its own.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
 from ..audio.writing import output_format
+from ..dialogue.script import Script
 from ..documents import numbered_lines
 from ..schema import parse_json
 from ..settings import settings_of
@@ -20,12 +22,13 @@ from ..speech.options import GenerationOptions
 from ..text.spoken import check_text
 from ..voices.folder import SUFFIX, existing_voice
 from ..voices.inputs import VOICE_FIELDS, VoiceInputs
+from .batch_dialogues import DIALOGUE_FIELDS, read_dialogue
 
 CLIPS = tuple(name for name, each in settings_of(VoiceInputs).items() if each.kind == "audio")
 SOURCES = (*CLIPS, "voice")
 """Fields that name a file of the voice."""
 OPTIONS = tuple(settings_of(GenerationOptions))
-FIELDS = ("text", "id", "output", *VOICE_FIELDS, *OPTIONS)
+FIELDS = ("text", "id", "output", *VOICE_FIELDS, *DIALOGUE_FIELDS, *OPTIONS)
 
 # File systems allow 255; the name of an unfinished file is longer than that of the whole.
 NAME_BYTES = 200
@@ -44,12 +47,16 @@ class Line:
     """Voice with the paths of its clips, or of its saved voice."""
     options: GenerationOptions
     id: str | None = None
+    script: Script | None = None
+    """The dialogue of which `text` is the words."""
+    voices: Mapping[str, VoiceInputs] = field(default_factory=dict)
+    """Voices of its speakers, those that are given."""
 
     @property
-    def sources(self) -> dict[str, Path]:
-        """Files of the voice, by field."""
-        given = self.voice.given()
-        return {name: given[name] for name in SOURCES if name in given}
+    def sources(self) -> list[tuple[str, Path]]:
+        """Files of all voices, each with its field."""
+        given = [voice.given() for voice in (self.voice, *self.voices.values())]
+        return [(name, each[name]) for each in given for name in SOURCES if name in each]
 
 
 @dataclass(frozen=True)
@@ -119,17 +126,19 @@ def _entry(data: bytes) -> dict:
 
 
 def _line(number: int, entry: dict, defaults: Defaults, suffix: str, folder: Path) -> Line:
-    if "text" not in entry:
-        raise ValueError("text is missing; every line needs one")
-    for name in ("text", *VOICE_FIELDS):
+    if "text" not in entry and "script" not in entry:
+        raise ValueError("text is missing; every line needs one, or the script of a dialogue")
+    for name in ("text", "script", *VOICE_FIELDS):
         if name in entry:
             _check_encodable(name, entry[name])
-    check_text(entry["text"])
+    script, voices = read_dialogue(entry, folder)
+    text = entry["text"] if script is None else script.words
+    check_text(text)
     own = {name: entry[name] for name in OPTIONS if name in entry}
     options = replace(defaults.options, **own) if own else defaults.options
-    voice = _voice(entry, defaults.voice, folder)
+    voice = _voice(entry, defaults.voice, folder) if script is None else VoiceInputs()
     name = str(entry["id"]) if "id" in entry else None
-    return Line(number, _output(number, entry, suffix), entry["text"], voice, options, name)
+    return Line(number, _output(number, entry, suffix), text, voice, options, name, script, voices)
 
 
 def _voice(entry: dict, defaults: Mapping[str, str], folder: Path) -> VoiceInputs:
@@ -169,27 +178,27 @@ def _clip(value: str, folder: Path) -> Path:
 
 def _output(number: int, entry: dict, suffix: str) -> PurePath:
     """Path from `output`, or from `id` or the number with the suffix. Raises ValueError."""
-    field = "output" if "output" in entry else "id"
-    value = entry.get(field, f"{number:05d}")
-    if field == "id" and isinstance(value, int) and not isinstance(value, bool):
+    key = "output" if "output" in entry else "id"
+    value = entry.get(key, f"{number:05d}")
+    if key == "id" and isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    _check_encodable(field, value)
+    _check_encodable(key, value)
     output = PurePath(value)
     # A drive or a backslash would mean something else on another system.
     if not value.isprintable() or "\\" in value or ":" in value:
         raise ValueError(
-            f"{field} {value!r} holds characters that a file name should not; leave them out"
+            f"{key} {value!r} holds characters that a file name should not; leave them out"
         )
     if output.is_absolute() or ".." in output.parts:
-        raise ValueError(f"{field} {value!r} leads out of the output folder; give a name in it")
+        raise ValueError(f"{key} {value!r} leads out of the output folder; give a name in it")
     if not output.name or value.endswith("/"):
-        raise ValueError(f"{field} {value!r} is not a file name; give one")
-    if field == "output" and output.suffix:
+        raise ValueError(f"{key} {value!r} is not a file name; give one")
+    if key == "output" and output.suffix:
         output_format(output)
     else:
         output = output.with_name(output.name + suffix)
     if max(len(part.encode()) for part in output.parts) > NAME_BYTES:
-        raise ValueError(f"{field} is longer than {NAME_BYTES} bytes; shorten it")
+        raise ValueError(f"{key} is longer than {NAME_BYTES} bytes; shorten it")
     return output
 
 

@@ -154,7 +154,7 @@ def _hashes(lines: list[Line]) -> tuple[dict[Path, str], list[Problem]]:
     """SHA-256 of the voices' files, and the lines that need a file that can't be read."""
     found, problems = {}, []
     for line in lines:
-        for name, path in line.sources.items():
+        for name, path in line.sources:
             try:
                 if path not in found:
                     found[path] = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -20,6 +20,7 @@ from ..files import write_all
 from ..schema import check_integer, parse_json
 from ..speech.results import GenerationResult
 from ..voices.inputs import VOICE_FIELDS
+from .batch_dialogues import dialogue_key
 from .batch_lines import SOURCES, Line
 from .report import print_report
 
@@ -81,7 +82,9 @@ class Summary:
             "content": _content(self.folder / line.output),
         }
         if result.heard is not None:
-            record |= {"heard": result.heard, "error_rate": round(result.error_rate, 3)}
+            record["heard"] = result.heard
+        if result.error_rate is not None:
+            record["error_rate"] = round(result.error_rate, 3)
         data = json.dumps(record, ensure_ascii=False).encode() + b"\n"
         try:
             with open(self.path, "ab+", buffering=0) as file:
@@ -106,9 +109,12 @@ def fingerprint(line: Line, model: dict[str, object], hashes: dict[Path, str]) -
 
     hashes: of the voices' files. A seed that was drawn is no part of it: the file stays valid.
     """
-    voice = {name: hashes[path] for name, path in line.sources.items()}
+    voice: object = {name: hashes[path] for name, path in line.sources}
     words = [getattr(line.voice, name) for name in VOICE_FIELDS if name not in SOURCES]
     request = [line.text, *words, line.options.fingerprint_values]
+    if line.script is not None:
+        voice = [hashes[path] for _, path in line.sources]
+        request += dialogue_key(line.script, line.voices)
     data = json.dumps([_VERSION, model, request, voice], sort_keys=True, default=str)
     return hashlib.sha256(data.encode()).hexdigest()[:16]
 

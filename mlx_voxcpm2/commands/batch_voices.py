@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..audio.reading import read_channels
 from ..voices.saved import Voice
-from .batch_lines import Line, Problem
+from .batch_lines import SOURCES, Line, Problem
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -34,7 +34,7 @@ class LineVoices:
     """Voices of lines. `read` before a model is loaded, then `encoded` once per line."""
 
     def __init__(self, lines: Sequence[Line]):
-        self._uses = Counter(source for line in lines for source in line.sources.items())
+        self._uses = Counter(source for line in lines for source in line.sources)
         """Lines that still need each source."""
         self._voices: dict[Path, Voice] = {}
         self._clips: dict[Path, tuple[np.ndarray, int]] = {}
@@ -58,17 +58,28 @@ class LineVoices:
         return [
             Problem(line.number, faults[source])
             for line in lines
-            for source in line.sources.items()
+            for source in line.sources
             if source in faults
         ]
 
     def encoded(self, line: Line, model: VoxCPM2) -> VoiceInputs:
         """The line's voice with encoded clips, which are freed after the last line of theirs."""
+        return self._encoded_voice(line.voice, model)
+
+    def encoded_speakers(self, line: Line, model: VoxCPM2) -> dict[str, VoiceInputs]:
+        """The same for the voices of a dialogue's speakers."""
+        return {name: self._encoded_voice(voice, model) for name, voice in line.voices.items()}
+
+    def _encoded_voice(self, voice: VoiceInputs, model: VoxCPM2) -> VoiceInputs:
+        given = voice.given()
         found = {
-            name: self._voice(path) if name == "voice" else self._encode(name, path, model)
-            for name, path in line.sources.items()
+            name: self._voice(given[name])
+            if name == "voice"
+            else self._encode(name, given[name], model)
+            for name in SOURCES
+            if name in given
         }
-        return replace(line.voice, **found)
+        return replace(voice, **found)
 
     def _voice(self, path: Path) -> Voice:
         if path not in self._voices:

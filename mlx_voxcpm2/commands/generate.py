@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from .asr_flags import transcript
 from .generate_arguments import EXAMPLES, GenerateArguments, build_parser, read_arguments
-from .long_text import LongText, plan_long_text
+from .long_text import LongText, long_text, plan_long_text
 from .model_flags import load
 from .output import Sample, save_voice
 from .progress import SpeechBar
@@ -49,7 +49,7 @@ def _generate(arguments: GenerateArguments) -> None:
             speech = ShortText(model, arguments, verify)
         else:
             timer = recogniser.load_word_timer()
-            speech = LongText(model, plan, arguments, verify, timer)
+            speech = long_text(model, plan, arguments, verify, timer)
     sample = speech.write()
     if targets.save_voice is not None:
         file = save_voice(model, sample, arguments.voice.instruct, targets.save_voice)

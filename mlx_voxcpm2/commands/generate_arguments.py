@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import dataclass, replace
 
 from ..long_form.options import LongFormOptions
@@ -23,7 +22,7 @@ from .model_flags import ModelChoice, add_model_flags
 from .output import OutputTargets
 from .peer_flags import add_peer_flags
 from .setting_flags import add_setting_flags, read_settings
-from .shell import Parser, flag, given_text
+from .shell import Parser, flag, given_text, standard_input
 from .voice_flags import add_voice_flags, read_voice
 
 
@@ -133,7 +132,7 @@ def read_arguments(args: argparse.Namespace) -> GenerateArguments:
     voice, lacks_transcript = read_voice(args, recogniser)
     model = read_settings(ModelChoice, args)
     text = given_text("text", _typed_text(args), args.text_file)
-    text = _standard_input() if text is None else text
+    text = standard_input("text", "--text") if text is None else text
     check_text(text)
     return GenerateArguments(
         text, voice, options, long_form, model, recogniser, targets, lacks_transcript
@@ -146,14 +145,3 @@ def _typed_text(args: argparse.Namespace) -> str | None:
         raise ValueError(f"{args.words!r} is given beside --text; leave one of the texts out")
     words = args.text if args.words is None else args.words
     return None if words == "-" else words
-
-
-def _standard_input() -> str:
-    if sys.stdin is None:
-        raise ValueError("no text; give --text")
-    if sys.stdin.isatty():
-        print("Type the text, then Ctrl-D:", file=sys.stderr)
-    try:
-        return sys.stdin.buffer.read().decode("utf-8-sig").strip()
-    except UnicodeDecodeError:
-        raise ValueError("standard input is not UTF-8 text; give --text") from None

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
+from .cue_maker import CueMaker
 from .output import Sample
 from .progress import SpeechBar
 from .report import print_report
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
     from ..long_form.speak import SpokenSegment
     from ..model import VoxCPM2
     from ..recognition.verification import Verification
-    from ..recognition.word_times import WordTime, WordTimer
+    from ..recognition.word_times import WordTimer
+    from ..speech.options import GenerationOptions
     from ..text.segments import Segment
     from .generate_arguments import GenerateArguments
+    from .output import OutputTargets
 
 logger = logging.getLogger("mlx_voxcpm2")
 
@@ -35,6 +38,16 @@ class LongTextPlan:
     segments: list[Segment]
     cache: SegmentCache | None
     """Cache beside the output file, so that a stopped run can be resumed; None without a file."""
+
+    @property
+    def words(self) -> str:
+        return "".join(segment.text for segment in self.segments)
+
+    def with_seed(self, options: GenerationOptions) -> GenerationOptions:
+        """Options with a seed: if none is given, that of the stopped run."""
+        if options.seed is None and self.cache is not None:
+            options = replace(options, seed=self.cache.seed())
+        return options.with_seed()
 
 
 def plan_long_text(arguments: GenerateArguments) -> LongTextPlan | None:
@@ -55,48 +68,57 @@ def plan_long_text(arguments: GenerateArguments) -> LongTextPlan | None:
     return LongTextPlan(segments, cache)
 
 
+def long_text(
+    model: VoxCPM2,
+    plan: LongTextPlan,
+    arguments: GenerateArguments,
+    verify: Verification | None,
+    word_timer: WordTimer | None = None,
+) -> LongText:
+    """Generation of a long text, started. word_timer: see `CueMaker`.
+
+    Raises what `speak_long` raises.
+    """
+    from ..long_form.speak import speak_long
+
+    options, bar = plan.with_seed(arguments.options), SpeechBar(plan.words)
+    spoken = speak_long(
+        model,
+        plan.segments,
+        options=options,
+        cache=plan.cache,
+        verify=verify,
+        progress=bar,
+        **arguments.voice.given(),
+        **asdict(arguments.long_form),
+    )
+    cues = CueMaker(arguments.long_form.language, word_timer, options.speed)
+    return LongText(spoken, plan, arguments.targets, model.sample_rate, options.seed, bar, cues)
+
+
 class LongText:
-    """Generation of a long text: started when it is made, written by `write`."""
+    """Segments under generation, which `write` writes and reports."""
 
     def __init__(
         self,
-        model: VoxCPM2,
+        spoken: Iterator[SpokenSegment],
         plan: LongTextPlan,
-        arguments: GenerateArguments,
-        verify: Verification | None,
-        word_timer: WordTimer | None = None,
+        targets: OutputTargets,
+        sample_rate: int,
+        seed: int | None,
+        bar: SpeechBar,
+        cue_maker: CueMaker,
     ):
-        """word_timer: tells when the words of the subtitles are spoken; None for the pauses' times.
-
-        Raises what `speak_long` raises.
-        """
-        from ..long_form.speak import speak_long
+        """seed: for the report. bar: the one that is called during the generation."""
         from ..text.segments import anchor_of
 
-        self.segments, self.cache = plan.segments, plan.cache
-        self.targets, options = arguments.targets, arguments.options
-        self.sample_rate = model.sample_rate
-        self._language, self._word_timer = arguments.long_form.language, word_timer
-        self._speed = options.speed
+        self.segments, self.cache, self.targets = plan.segments, plan.cache, targets
+        self.sample_rate, self.seed = sample_rate, seed
+        self._spoken, self._bar, self._cue_maker = spoken, bar, cue_maker
         self._cues: list[Cue] = []
-        if options.seed is None and self.cache is not None:
-            options = replace(options, seed=self.cache.seed())
-        options = options.with_seed()
-        self.seed = options.seed
         self._sample: Sample | None = None
         """Speech of the segment that is long enough to save its voice."""
         self._sample_index = anchor_of(plan.segments)
-        self._bar = SpeechBar("".join(segment.text for segment in plan.segments))
-        self._spoken = speak_long(
-            model,
-            plan.segments,
-            options=options,
-            cache=self.cache,
-            verify=verify,
-            progress=self._bar,
-            **arguments.voice.given(),
-            **asdict(arguments.long_form),
-        )
 
     def write(self) -> Sample:
         """Generate and write the audio and the subtitles, and report on them.
@@ -129,7 +151,7 @@ class LongText:
                 for segment in self._spoken:
                     self._write_segment(segment, write)
                     if self.targets.subtitles is not None and segment.text:
-                        self._cues += self._cues_of(segment, samples)
+                        self._cues += self._cue_maker.cues_of(segment, samples)
                     samples += len(segment.audio)
                     if segment.text:
                         self._count(segment)
@@ -148,31 +170,6 @@ class LongText:
             self._bar.leave_out(segment.text)
         else:
             self._bar.finish(segment.text, segment.end - segment.start)
-
-    def _cues_of(self, segment: SpokenSegment, position: int) -> list[Cue]:
-        """Subtitles of a segment. position: index of its first sample in the whole.
-
-        With a crossfade, the end of its speech comes with the next segment's audio.
-        """
-        from ..long_form.cues import cues_of
-
-        rate = segment.sample_rate
-        begin = max(0, round(segment.start * rate) - position)
-        speech = segment.audio[begin : round(segment.end * rate) - position]
-        words = self._word_times(segment) if len(speech) else []
-        return cues_of(
-            segment.text, speech, rate, segment.start, language=self._language, words=words
-        )
-
-    def _word_times(self, segment: SpokenSegment) -> list[WordTime]:
-        """Words as they were recognised at the model's speed, in seconds of the output's speech."""
-        if self._word_timer is None:
-            return []
-        words = self._word_timer(segment.speech_as_generated, segment.sample_rate)
-        return [
-            replace(word, start=word.start / self._speed, end=word.end / self._speed)
-            for word in words
-        ]
 
     def _write_segment(self, segment: SpokenSegment, write: Callable[[np.ndarray], None]) -> None:
         if len(segment.audio):

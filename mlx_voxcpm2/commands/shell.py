@@ -18,7 +18,15 @@ from ..documents import read_text
 from .environment import apply_environment
 from .parser import Parser, flag
 
-__all__ = ["Parser", "flag", "given_text", "messages_on_success", "run", "stopped_by_signals"]
+__all__ = [
+    "Parser",
+    "flag",
+    "given_text",
+    "messages_on_success",
+    "run",
+    "standard_input",
+    "stopped_by_signals",
+]
 
 
 def given_text(name: str, text: str | None, file: str | None) -> str | None:
@@ -31,6 +39,21 @@ def given_text(name: str, text: str | None, file: str | None) -> str | None:
     if file is None:
         return text
     return read_text(file).strip()
+
+
+def standard_input(name: str, argument: str) -> str:
+    """UTF-8 text of standard input. name: what it is; argument: what gives it otherwise.
+
+    Raises ValueError, in one line.
+    """
+    if sys.stdin is None:
+        raise ValueError(f"no {name}; give {argument}")
+    if sys.stdin.isatty():
+        print(f"Type the {name}, then Ctrl-D:", file=sys.stderr)
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig").strip()
+    except UnicodeDecodeError:
+        raise ValueError(f"standard input is not UTF-8 text; give {argument}") from None
 
 
 @contextmanager

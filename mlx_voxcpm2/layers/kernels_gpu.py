@@ -41,11 +41,6 @@ def gelu(x: mx.array) -> mx.array:
 
 
 @fused
-def gelu(x: mx.array) -> mx.array:
-    return 0.5 * x * (1 + mx.erf(x * math.sqrt(0.5)))
-
-
-@fused
 def snake(x: mx.array, bias: mx.array, alpha: mx.array, amplitude: mx.array) -> mx.array:
     y = x + bias
     wave = mx.sin(alpha * y)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -35,6 +35,14 @@ class Cue:
     end: float
     words: tuple[WordTime, ...] = ()
     """Times of its words in seconds of the whole, if a recogniser gave them."""
+    speaker: str = ""
+    """Who says it, in a dialogue."""
+
+    @property
+    def labelled(self) -> str:
+        """The text with its speaker in front, on two lines if it fits."""
+        text = f"{self.speaker}: {self.text}" if self.speaker else self.text
+        return text if not self.speaker else _lines(_plain(text)) or text
 
 
 def cues_of(
@@ -45,6 +53,7 @@ def cues_of(
     *,
     language: str | None = None,
     words: Sequence[WordTime] = (),
+    speaker: str = "",
 ) -> list[Cue]:
     """Cues of a segment.
 
@@ -53,17 +62,17 @@ def cues_of(
     and ends at the pauses of the speech that are nearest to its share of the letters, or, where
     none is near, at that share.
     """
-    texts = [part for each in sentences(text, language) for part in _pages(each.strip())]
+    texts = [part for each in sentences(text, language) for part in _pages(each.strip(), speaker)]
     if not texts:
         return []
-    spans = _spans_by_pauses(texts, audio, sample_rate)
+    spans = spans_by_pauses(texts, audio, sample_rate)
     timed = aligned([_plain(each) for each in texts], words)
     cues = []
     for each, (first, last), found in zip(texts, spans, timed, strict=True):
         if found:
             first, last = found[0].start, found[-1].end
         shifted = tuple(WordTime(w.text, w.start + start, w.end + start) for w in found)
-        cues.append(Cue(each, start + first, start + last, shifted))
+        cues.append(Cue(each, start + first, start + last, shifted, speaker))
     return _in_order(cues)
 
 
@@ -73,7 +82,7 @@ def _in_order(cues: list[Cue]) -> list[Cue]:
     for cue in cues:
         earliest = ordered[-1].end if ordered else 0.0
         first = max(cue.start, earliest)
-        ordered.append(Cue(cue.text, first, max(cue.end, first), cue.words))
+        ordered.append(replace(cue, start=first, end=max(cue.end, first)))
     return ordered
 
 
@@ -86,13 +95,18 @@ def width(text: str) -> int:
     return (spoken_length(text) - len(text)) // 2 + len(text)
 
 
-def _pages(sentence: str) -> list[str]:
-    """A sentence as texts of at most two lines, of lengths as even as possible."""
+def _pages(sentence: str, speaker: str = "") -> list[str]:
+    """A sentence as texts of at most two lines, of lengths as even as possible.
+
+    speaker: a name that has room in front of each, unless it is very long.
+    """
     pieces = _pieces(sentence)
     total, limit = width(sentence), LINES * LINE_LENGTH
+    label = f"{speaker}: " if speaker and width(speaker) < LINE_LENGTH // 2 else ""
     for count in range(-(-total // limit), total + 1):
-        pages = [_lines(page) for page in _even(pieces, max(count, 1))]
-        if all(pages):
+        texts = _even(pieces, max(count, 1))
+        pages = [_lines(page) for page in texts]
+        if all(pages) and all(_lines(label + page) for page in texts):
             return [page for page in pages if page]
     return [sentence]
 
@@ -145,7 +159,7 @@ def _lines(page: str) -> str | None:
     return best and best[1]
 
 
-def _spans_by_pauses(
+def spans_by_pauses(
     texts: Sequence[str], audio: np.ndarray, sample_rate: int
 ) -> list[tuple[float, float]]:
     """Start and end of each text in seconds of the audio."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -40,15 +40,16 @@ class SegmentReader:
         self,
         model: VoxCPM2,
         segments: list[Segment],
-        voice: VoiceInputs,
+        voices: Mapping[str, VoiceInputs],
         options: GenerationOptions,
         long_form: LongFormOptions,
         cache: SegmentCache | None = None,
         progress: Callable[[float], None] | None = None,
         verify: Verification | None = None,
     ):
-        """voice: with encoded clips. options: with a seed, at speed 1."""
-        self.model, self.segments, self.voice, self.options = model, segments, voice, options
+        """voices: of all speakers, with encoded clips. options: with a seed, at speed 1."""
+        self.model, self.segments, self.options = model, segments, options
+        self.voices = dict(voices)
         self.long_form, self.cache, self.progress = long_form, cache, progress
         self.seconds = 0.0
         """Seconds of speech of the earlier batches."""
@@ -58,23 +59,32 @@ class SegmentReader:
         self._found: dict[int, str] = {}
         """Settings of the segments that are in the cache, by index."""
         self.texts = {i: segment.text for i, segment in enumerate(segments) if segment.text}
-        self.anchor = None if voice.has_clip else anchor_of(segments)
-        self.settings = _fingerprint(
-            _VERSION,
-            None if cache is None else cache.settings,
-            {name: _content(value) for name, value in voice.given().items()},
-            replace(options, seed=0).fingerprint_values,
-            verify and (verify.limit, verify.retries),
-        )
+        self.anchors = {
+            speaker: _anchor(segments, speaker)
+            for speaker, voice in voices.items()
+            if not voice.has_clip
+        }
+        """Index of the segment that gives the voice, of speakers without a clip."""
+        self.settings = {
+            speaker: _fingerprint(
+                _VERSION,
+                None if cache is None else cache.settings,
+                {name: _content(value) for name, value in voice.given().items()},
+                replace(options, seed=0).fingerprint_values,
+                verify and (verify.limit, verify.retries),
+            )
+            for speaker, voice in voices.items()
+        }
 
     def in_order(self) -> Generator[tuple[CachedSegment, bool], None, None]:
         """Segments with words in order, each with whether it was in the cache."""
         ready: dict[int, CachedSegment | None] = {}
         """Segments that ended before their turn; None is read from the cache in its turn."""
-        if self.anchor is not None:
-            ready.update(self._generated([self.anchor]))
-            self._clone(ready[self.anchor] or self._cached(self.anchor))
-        left = [index for index in self.texts if index != self.anchor]
+        anchors = sorted(self.anchors.values())
+        ready.update(self._generated(anchors) if anchors else ())
+        for speaker, index in self.anchors.items():
+            self._clone(speaker, ready[index] or self._cached(index))
+        left = [index for index in self.texts if index not in anchors]
         others = self._one_by_one(left) if self.long_form.continue_segments else None
         others = others or self._generated(left)
         try:
@@ -92,13 +102,13 @@ class SegmentReader:
         assert self.cache is not None
         return self.cache.read(index, self._found[index])
 
-    def _clone(self, segment: CachedSegment) -> None:
-        """Speak all other segments in the voice of this one."""
+    def _clone(self, speaker: str, segment: CachedSegment) -> None:
+        """Speak all other segments of a speaker in the voice of this one."""
         rate = self.model.sample_rate
         audio = segment.audio[: round(LONGEST_CLIP * rate)]
         reference = self.model.encode_audio((audio, rate))
-        self.voice = VoiceInputs(self.voice.instruct, ref_audio=reference)
-        self.settings = _fingerprint(self.settings, _content(audio))
+        self.voices[speaker] = VoiceInputs(self.voices[speaker].instruct, ref_audio=reference)
+        self.settings[speaker] = _fingerprint(self.settings[speaker], _content(audio))
 
     def _one_by_one(self, indices: list[int]) -> Generated:
         """Generate each segment when the one that it continues is there."""
@@ -154,19 +164,20 @@ class SegmentReader:
     def _request(self, index: int) -> Request:
         options = replace(self.options, seed=self._seed(index))
         previous = self._continued(index)
+        voice = self.voices[self.segments[index].speaker]
         if previous is None:
-            return self.model.request(self.texts[index], options=options, **self.voice.given())
+            voice = _styled(voice, self.segments[index].style)
+            return self.model.request(self.texts[index], options=options, **voice.given())
         words = self.texts[index - 1]
         # Chinese has no spaces between sentences.
         gap = " " if spoken_length(words[-1]) == 1 else ""
         prompt = self.model.encode_audio((previous.audio, self.model.sample_rate), "left")
-        reference = self.voice.ref_audio
         # The first patch does not click where audio precedes it.
         return self.model.request(
             self.texts[index],
             prompt_audio=prompt,
             prompt_text=words + gap,
-            ref_audio=self.voice.prompt_audio if reference is None else reference,
+            ref_audio=voice.prompt_audio if voice.ref_audio is None else voice.ref_audio,
             options=replace(options, fade_in=0.0),
         )
 
@@ -175,6 +186,9 @@ class SegmentReader:
         number, segment = self.previous or (None, None)
         is_next = self.long_form.continue_segments and number == index - 1
         if not is_next or segment is None or self.segments[index - 1].pause:
+            return None
+        own, before = self.segments[index], self.segments[index - 1]
+        if (own.speaker, own.style) != (before.speaker, before.style):
             return None
         longest = round(LONGEST_CLIP * self.model.sample_rate)
         is_whole = segment.finish_reason == "stop"  # else it lacks an unknown part of the words
@@ -193,7 +207,26 @@ class SegmentReader:
     def _settings_of(self, index: int) -> str:
         previous = self._continued(index)
         context = [] if previous is None else [self.texts[index - 1], _content(previous.audio)]
-        return _fingerprint(self.settings, self.texts[index], self._seed(index), *context)
+        segment = self.segments[index]
+        context += [segment.style] if segment.style else []
+        settings = self.settings[segment.speaker]
+        return _fingerprint(settings, self.texts[index], self._seed(index), *context)
+
+
+def _anchor(segments: list[Segment], speaker: str) -> int:
+    """Index of the segment that gives a speaker's voice: one without a style, if there is any."""
+    own = [i for i, each in enumerate(segments) if each.speaker == speaker and each.text]
+    plain = [index for index in own if not segments[index].style] or own
+    return plain[anchor_of([segments[index] for index in plain])]
+
+
+def _styled(voice: VoiceInputs, style: str | None) -> VoiceInputs:
+    """A voice that speaks in a style. A prompt becomes a reference, since it sets its own style."""
+    if not style:
+        return voice
+    instruct = f"{voice.instruct}, {style}" if voice.instruct else style
+    clip = voice.prompt_audio if voice.ref_audio is None else voice.ref_audio
+    return VoiceInputs(instruct, ref_audio=clip)
 
 
 def _fingerprint(*values: object) -> str:

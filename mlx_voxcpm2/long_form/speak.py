@@ -7,7 +7,7 @@ voice depend on the length of the text.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -59,6 +59,8 @@ class SpokenSegment:
     """See `GenerationResult`."""
     unstretched: np.ndarray | None = None
     """Its speech before `speed` was applied, without the pause; None at speed 1."""
+    speaker: str = ""
+    """Who speaks it, in a dialogue."""
 
     @property
     def speech_as_generated(self) -> np.ndarray:
@@ -117,12 +119,27 @@ def speak_long(
     segments = list(text) if not isinstance(text, str) else _split(text, long_form)
     if not any(segment.text for segment in segments):
         raise ValueError("text is empty; give the words to speak")
-    voice = VoiceInputs(**inputs).encoded(model.clip_encoder)
+    voices = {"": VoiceInputs(**inputs)}
+    return speak_segments(model, segments, voices, options, long_form, cache, verify, progress)
+
+
+def speak_segments(
+    model: VoxCPM2,
+    segments: list[Segment],
+    voices: Mapping[str, VoiceInputs],
+    options: GenerationOptions,
+    long_form: LongFormOptions,
+    cache: SegmentCache | None = None,
+    verify: Verification | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Iterator[SpokenSegment]:
+    """Speak segments, each in the voice of its speaker. Arguments and errors: see `speak_long`."""
+    encoded = {speaker: voice.encoded(model.clip_encoder) for speaker, voice in voices.items()}
     if options.seed is None:
         options = replace(options, seed=secrets.randbits(32) if cache is None else cache.seed())
     speed, options = options.speed, replace(options, speed=1.0)
     told = None if progress is None else lambda seconds: progress(seconds / speed)
-    reader = SegmentReader(model, segments, voice, options, long_form, cache, told, verify)
+    reader = SegmentReader(model, segments, encoded, options, long_form, cache, told, verify)
     joiner = SegmentJoiner(model.sample_rate, long_form.crossfade, long_form.match_level)
     return _joined(segments, reader, joiner, speed)
 
@@ -168,6 +185,7 @@ def _joined(
                     guards=speech.guards,
                     error_rate=speech.error_rate,
                     unstretched=speech.audio if speed != 1 else None,
+                    speaker=segment.speaker,
                 )
             yield spoken
     finally:

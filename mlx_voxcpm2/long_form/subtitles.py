@@ -36,9 +36,9 @@ def subtitles(cues: Iterable[Cue], suffix: str) -> str:
     for number, cue in enumerate(cues, 1):
         times = f"{_clock(cue.start)} --> {_clock(cue.end)}"
         if is_vtt:
-            blocks.append(f"{times.replace(',', '.')}\n{_timed_text(cue)}")
+            blocks.append(f"{times.replace(',', '.')}\n{_voice(cue)}{_timed_text(cue)}")
         else:
-            blocks.append(f"{number}\n{times}\n{cue.text}")
+            blocks.append(f"{number}\n{times}\n{cue.labelled}")
     return "\n\n".join(blocks) + "\n"
 
 
@@ -51,6 +51,11 @@ def write_subtitles(path: str | Path, cues: Iterable[Cue]) -> None:
         raise type(error)(
             f"subtitles: {str(file)!r} cannot be written ({one_line(error)}); write elsewhere"
         ) from None
+
+
+def _voice(cue: Cue) -> str:
+    """Tag of WebVTT that names the speaker."""
+    return f"<v {html.escape(cue.speaker, quote=False)}>" if cue.speaker else ""
 
 
 def _timed_text(cue: Cue) -> str:

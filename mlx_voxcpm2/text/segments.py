@@ -43,6 +43,10 @@ class Segment:
     """Seconds of silence after it."""
     sentences: int = 0
     """Number of sentences that end in it."""
+    speaker: str = ""
+    """Who speaks it; "" where there is one speaker."""
+    style: str | None = None
+    """How to speak it, such as "whispering", besides the description of the voice."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Dialogues: a script of several speakers, spoken by VoxCPM2 turn by turn or by VibeVoice."""
