@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 import numpy as np
@@ -75,7 +75,7 @@ def stream_results(
         if not final.audio.shape[0]:
             continue
         yield watch.result(
-            mx.array(final.audio),
+            _array(final.audio),
             patches,
             is_streaming_chunk=True,
             is_final_chunk=reason is not None,
@@ -154,8 +154,9 @@ class Attempt:
         )
 
 
-def _array(audio: np.ndarray | None) -> mx.array | None:
-    return None if audio is None else mx.array(audio)
+def _array(audio: Any) -> Any:
+    """The audio as MLX's; a copy of what is MLX's already would be evaluated once more."""
+    return audio if audio is None or isinstance(audio, mx.array) else mx.array(audio)
 
 
 class AttemptQueue:
