@@ -7,6 +7,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from ..schema import check_integer
 from ..speech.options import GenerationOptions
 from ..text.segments import spoken_length
 from ..voices.inputs import VoiceInputs
-from .asr_flags import add_verify_flags, read_recogniser
+from .asr_flags import RecogniserChoice, add_verify_flags, read_recogniser
 from .batch_lines import FIELDS, Defaults, Line, Problem
 from .batch_plan import BatchArguments, Plan, make_plan
 from .batch_summary import Totals
@@ -28,6 +29,7 @@ from .shell import Parser, flag, given_text, messages_on_success, run
 
 if TYPE_CHECKING:
     from ..model import VoxCPM2
+    from ..recognition.best_of import BestOf
     from ..recognition.verification import Verification
     from ..speech.batch import Request
     from ..speech.results import GenerationResult
@@ -40,7 +42,7 @@ EXAMPLES = """
 {prog} --input lines.jsonl --output_dir out --format mp3
 """
 COMMON = {
-    "texts and output": "input output_dir format batch_size verify verbose".split(),
+    "texts and output": "input output_dir format batch_size verify best_of verbose".split(),
     "voice": "instruct ref_audio prompt_audio prompt_text voice normalize".split(),
     "model": "model quantize adapter cfg_value inference_timesteps seed".split(),
 }
@@ -70,7 +72,7 @@ def build_parser(prog: str | None = None) -> Parser:
     flag(output, "format", default="wav", help=formats)
     add_model_flags(parser)
     add_verify_flags(parser)
-    together = "texts generated at once (default %(default)s)"
+    together = "texts, or with --best_of takes, generated at once (default %(default)s)"
     flag(output, "batch_size", type=int, default=8, metavar="N", help=together)
     return add_peer_flags(parser, "batch")
 
@@ -83,14 +85,15 @@ def read_arguments(args: argparse.Namespace) -> BatchArguments:
     voice = {name: value for name, value in given.items() if value is not None}
     if "voice" in voice:
         VoiceInputs(**voice)  # raises what can't be combined; other fields the lines may complete
+    recogniser = read_recogniser(args, may_be_unused=True)
     return BatchArguments(
         args.input,
         args.output_dir,
         args.format,
         args.batch_size,
-        Defaults(voice, read_settings(GenerationOptions, args)),
+        Defaults(voice, read_settings(GenerationOptions, args), recogniser.best_of),
         read_settings(ModelChoice, args),
-        read_recogniser(args),
+        recogniser,
     )
 
 
@@ -108,6 +111,7 @@ class LineRequests:
             try:
                 voice = self.voices.encoded(line, self.model)
                 request = self.model.request(line.text, options=line.options, **voice.given())
+                request = replace(request, takes=line.best_of)
             except (ValueError, OSError) as error:
                 self.failed.append(Problem(line.number, str(error)))
                 logger.error("%s", self.failed[-1])
@@ -128,13 +132,13 @@ def speak_lines(arguments: BatchArguments) -> None:
 
 def _speak_lines(arguments: BatchArguments, plan: Plan) -> None:
     with messages_on_success():
-        verify = arguments.recogniser.verification()
+        verify, best_of = _checks(arguments.recogniser, plan.lines)
         model = load(arguments.model)
     # Only requests with the same solver and steps are generated together.
     lines = sorted(plan.lines, key=lambda line: line.options.batch_key)
     requests = LineRequests(model, lines, plan.voices)
     totals, begin = Totals(), time.perf_counter()
-    for line, result in _spoken(model, requests, arguments.batch_size, verify):
+    for line, result in _spoken(model, requests, arguments.batch_size, verify, best_of):
         _write(plan.folder / line.output, result)
         plan.summary.add(line, plan.fingerprints[line.number], result)
         totals.add(result)
@@ -145,8 +149,24 @@ def _speak_lines(arguments: BatchArguments, plan: Plan) -> None:
         raise ValueError(f"{count} could not be spoken, the first: {failed[0]}")
 
 
+def _checks(
+    choice: RecogniserChoice, lines: Sequence[Line]
+) -> tuple[Verification | None, BestOf | None]:
+    """How speech is checked, and chosen among takes, by one recogniser, if any line needs it."""
+    takes = max(line.best_of for line in lines)
+    choice = replace(choice, best_of=takes)
+    if not choice.is_used:
+        return None, None
+    recogniser = choice.load()
+    return choice.verification(recogniser), choice.choice_of_takes(recogniser)
+
+
 def _spoken(
-    model: VoxCPM2, requests: LineRequests, batch_size: int, verify: Verification | None
+    model: VoxCPM2,
+    requests: LineRequests,
+    batch_size: int,
+    verify: Verification | None,
+    best_of: BestOf | None,
 ) -> Iterator[tuple[Line, GenerationResult]]:
     """Lines with their speech, in the order in which they end. Shows a bar on a terminal."""
     total, done = len(requests.lines), 0
@@ -154,7 +174,7 @@ def _spoken(
     with SpeechBar(letters=letters) as bar:
         bar.describe(f"0 of {total} texts")
         results = model.generate_batch(
-            iter(requests), batch_size=batch_size, verify=verify, progress=bar
+            iter(requests), batch_size=batch_size, verify=verify, best_of=best_of, progress=bar
         )
         with results:
             for result in results:

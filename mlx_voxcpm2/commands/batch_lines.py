@@ -14,18 +14,19 @@ from pathlib import Path, PurePath
 
 from ..audio.writing import output_format
 from ..documents import numbered_lines
-from ..schema import parse_json
+from ..schema import check_integer, parse_json
 from ..settings import settings_of
 from ..speech.options import GenerationOptions
 from ..text.spoken import check_text
 from ..voices.folder import SUFFIX, existing_voice
 from ..voices.inputs import VOICE_FIELDS, VoiceInputs
+from .asr_flags import MOST_TAKES
 
 CLIPS = tuple(name for name, each in settings_of(VoiceInputs).items() if each.kind == "audio")
 SOURCES = (*CLIPS, "voice")
 """Fields that name a file of the voice."""
 OPTIONS = tuple(settings_of(GenerationOptions))
-FIELDS = ("text", "id", "output", *VOICE_FIELDS, *OPTIONS)
+FIELDS = ("text", "id", "output", *VOICE_FIELDS, *OPTIONS, "best_of")
 
 # File systems allow 255; the name of an unfinished file is longer than that of the whole.
 NAME_BYTES = 200
@@ -44,6 +45,8 @@ class Line:
     """Voice with the paths of its clips, or of its saved voice."""
     options: GenerationOptions
     id: str | None = None
+    best_of: int = 1
+    """Number of takes to choose from."""
 
     @property
     def sources(self) -> dict[str, Path]:
@@ -59,6 +62,7 @@ class Defaults:
     voice: Mapping[str, str]
     """Fields of `VoiceInputs`, which each line completes."""
     options: GenerationOptions
+    best_of: int = 1
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,10 @@ def _line(number: int, entry: dict, defaults: Defaults, suffix: str, folder: Pat
     options = replace(defaults.options, **own) if own else defaults.options
     voice = _voice(entry, defaults.voice, folder)
     name = str(entry["id"]) if "id" in entry else None
-    return Line(number, _output(number, entry, suffix), entry["text"], voice, options, name)
+    best_of = entry.get("best_of", defaults.best_of)
+    check_integer("best_of", best_of, 1, MOST_TAKES)
+    output = _output(number, entry, suffix)
+    return Line(number, output, entry["text"], voice, options, name, int(best_of))
 
 
 def _voice(entry: dict, defaults: Mapping[str, str], folder: Path) -> VoiceInputs:

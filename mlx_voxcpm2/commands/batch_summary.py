@@ -82,6 +82,9 @@ class Summary:
         }
         if result.heard is not None:
             record |= {"heard": result.heard, "error_rate": round(result.error_rate, 3)}
+        if len(result.takes) > 1:
+            takes = [{"seed": take.seed, "score": round(take.score, 4)} for take in result.takes]
+            record |= {"score": round(result.score or 0.0, 4), "takes": takes}
         data = json.dumps(record, ensure_ascii=False).encode() + b"\n"
         try:
             with open(self.path, "ab+", buffering=0) as file:

@@ -57,7 +57,7 @@ def cues_of(
     if not texts:
         return []
     spans = _spans_by_pauses(texts, audio, sample_rate)
-    timed = aligned([_plain(each) for each in texts], words)
+    timed = aligned([unbroken(each) for each in texts], words)
     cues = []
     for each, (first, last), found in zip(texts, spans, timed, strict=True):
         if found:
@@ -77,7 +77,8 @@ def _in_order(cues: list[Cue]) -> list[Cue]:
     return ordered
 
 
-def _plain(text: str) -> str:
+def unbroken(text: str) -> str:
+    """Text of a cue on one line."""
     return text.replace("\n", "" if has_no_spaces(text) else " ")
 
 
