@@ -100,7 +100,7 @@ def build_parser(prog: str | None = None) -> Parser:
         EXAMPLES,
         prog=prog,
         usage="%(prog)s FILE … [FLAG …]",
-        description="Transcribe recordings of up to four hours.",
+        description="Transcribe recordings of up to three hours.",
     )
     files = "audio files, or - for standard input"
     parser.add_argument("files", nargs="+", metavar="FILE", help=files)

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..audio.recordings import RATE, is_silent, pieces, read_recording
+from ..audio.decoding import RECORDING
+from ..audio.reading import read_audio
+from ..audio.silences import cut_at_silences, is_silent
 from ..recognition.protocols import (
     WINDOW_SECONDS,
     Recogniser,
@@ -26,6 +28,10 @@ from .cues import Cue, cues_of, unbroken
 
 if TYPE_CHECKING:
     from ..audio.reading import AudioSource
+
+
+RATE = 16_000
+"""Sample rate in Hz at which recordings are read."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ def transcribe(
     name: str = "audio",
     progress: Callable[[float, float], None] | None = None,
 ) -> Transcription:
-    """Transcribe a recording of up to four hours.
+    """Transcribe a recording of up to three hours.
 
     audio and name: see `read_audio`. recogniser: see `load_recogniser`. language: a code such as
     "de", for recognisers that take one. has_times: whether to find the times of sentences; without
@@ -61,12 +67,12 @@ def transcribe(
 
     Raises ValueError or FileNotFoundError, in one line. Where nothing is said the text is empty.
     """
-    samples = read_recording(audio, name)
+    samples = read_audio(audio, RATE, name, RECORDING)
     recogniser, total = in_language(recogniser, language), len(samples) / RATE
     longest = WINDOW_SECONDS if has_times else longest_seconds(recogniser)
     texts: list[str] = []
     cues: list[Cue] = []
-    for start, end in pieces(samples, RATE, longest):
+    for start, end in cut_at_silences(samples, RATE, longest):
         piece = samples[start:end]
         if progress is not None:
             progress(start / RATE, total)

@@ -18,7 +18,6 @@ import numpy as np
 
 from ..activity import activity
 from ..audio.reading import read_audio
-from ..audio.recordings import RATE
 from ..documents import read_json
 from ..errors import one_line
 from ..weights.hub import find_recogniser, recogniser_config
@@ -34,6 +33,8 @@ logger = logging.getLogger("mlx_voxcpm2")
 
 # It transcribes a hundred languages; 1.6 GB.
 DEFAULT_RECOGNISER = "mlx-community/whisper-large-v3-turbo-asr-fp16"
+RATE = 16_000
+"""Sample rate in Hz of mlx-audio's recognisers."""
 _NEEDS = "install 'mlx-voxcpm2[asr]'"
 
 
