@@ -111,7 +111,7 @@ def test_recordings_are_longer_than_clips(tmp_path):
 
 
 def test_bad_recordings_and_recognisers_are_one_line_errors(tmp_path):
-    with pytest.raises(FileNotFoundError, match="^talk: no file"):
+    with pytest.raises(FileNotFoundError, match=r"^talk: no file"):
         transcribe(tmp_path / "none.wav", Listener(""), name="talk")
     with pytest.raises(ValueError, match="returns a list"):
         transcribe(sound(1), lambda *_: ["yes"])
@@ -180,7 +180,7 @@ def test_standard_input_is_a_recording(run, monkeypatch):
 
 def test_a_damaged_file_is_named_and_the_others_are_transcribed(run, caplog):
     Path("c.wav").write_bytes(b"no audio")
-    status, out, err, _ = run("c.wav", "b.flac", "--output", "out/")
+    status, _, err, _ = run("c.wav", "b.flac", "--output", "out/")
     assert status == 2 and err.splitlines()[-1].endswith("1 of 2 files could not be transcribed")
     assert "c.wav: 'c.wav' cannot be read as audio" in caplog.text
     assert [path.name for path in Path("out").iterdir()] == ["b.txt"]
