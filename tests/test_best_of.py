@@ -38,7 +38,11 @@ def same_audio(one, other) -> bool:
 
 def test_the_likeliest_take_is_returned_and_its_seed_makes_it_again(released):
     scorer = Scorer(-3, -1, -2)
-    result = released.model.speak("Yes.", seed=7, best_of=BestOf(scorer, 3), **QUICK)
+    seconds = []
+    result = released.model.speak(
+        "Yes.", seed=7, best_of=BestOf(scorer, 3), progress=seconds.append, **QUICK
+    )
+    assert max(seconds) == pytest.approx(result.duration), "of one take"
     assert result.takes == (Take(7, -3), Take(10, -1), Take(13, -2))
     assert (result.seed, result.score, scorer.asked) == (10, -1, ["Yes."] * 3)
     assert same_audio(result, released.model.speak("Yes.", seed=10, **QUICK))

@@ -48,7 +48,7 @@ def test_a_folder_of_voxtral_is_a_recogniser(folder, stt, without_mlx_audio):
     found = transcribe(CLIP, recogniser, language="de-AT")
     assert found.text == " ".join(stt.transcribe(CLIP, "de").text.split())
     with pytest.raises(ValueError, match="gives no times of words"):
-        recogniser.words(*CLIP)
+        recognition.load_word_timer(folder)
 
 
 def test_it_scores_in_its_language_and_as_it_is(folder, stt):

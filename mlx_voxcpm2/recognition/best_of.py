@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -68,19 +69,27 @@ class BestOf:
     ) -> Results:
         """`whole_results`, the best take of each request. batch_size: takes generated at once, and
         never less than those of one text."""
-        places: list[tuple[Takes, int]] = []
-        """Takes and number of each request to `whole_results`."""
+        places: dict[int, tuple[Takes, int]] = {}
+        """Text and number of each take under way, by its index."""
+        asked = Counter[str]()
 
         def takes() -> Iterator[Request]:
             for index, request in enumerate(requests):
                 group = Takes(index, request, self._count(request))
+                asked["texts"] += 1
                 for number, take in enumerate(group.requests()):
-                    places.append((group, number))
+                    places[asked["takes"]] = group, number
+                    asked["takes"] += 1
                     yield take
 
+        def report(seconds: float) -> None:
+            """Report seconds of one take of each text, as if the others were not spoken."""
+            if progress is not None:
+                progress(seconds * asked["texts"] / asked["takes"])
+
         rows = max(batch_size, self.count)
-        for result in whole_results(model, takes(), closed, progress, spent, rows):
-            group, number = places[result.sequence_idx]
+        for result in whole_results(model, takes(), closed, report, spent, rows):
+            group, number = places.pop(result.sequence_idx)
             group.found[number] = result
             if len(group.found) == group.count:
                 yield self._best(group, spent)

@@ -76,14 +76,20 @@ def load_recogniser(
     return MlxAudioRecogniser(str(path_or_repo), language, _loaded(path_or_repo))
 
 
+def _no_times(name: str | Path) -> str:
+    return f"{name}: this recogniser gives no times of words; give another, such as a Whisper"
+
+
 def load_word_timer(
     path_or_repo: str | Path = DEFAULT_RECOGNISER, language: str | None = None
 ) -> WordTimer:
     """Load a recogniser that tells when each word is spoken, such as Whisper.
 
-    Arguments and errors: see `load_recogniser`. The result raises ValueError if the recogniser has
-    no times of words.
+    Arguments and errors: see `load_recogniser`, and ValueError for Voxtral. The result raises
+    ValueError if another recogniser has no times of words.
     """
+    if _is_voxtral(recogniser_config(path_or_repo)):
+        raise ValueError(_no_times(path_or_repo))
     return load_recogniser(path_or_repo, language).words
 
 
@@ -108,7 +114,7 @@ class LoadedRecogniser:
 
     def words(self, audio: np.ndarray, sample_rate: int) -> list[WordTime]:
         """Words in order, with their times. Raises ValueError if the recogniser has none."""
-        raise ValueError(f"{self.name}: this recogniser gives no times of words; give another")
+        raise ValueError(_no_times(self.name))
 
 
 @dataclass(frozen=True)
