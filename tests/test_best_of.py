@@ -206,6 +206,7 @@ def test_lines_of_a_batch_say_how_many_takes(command):
     assert "all 3 texts are there already" in run()[1]
     takes, err, loaded = run("--best_of", "2")
     assert takes == [3, 2, 0] and "2 were there already" in err
+    assert run("--best_of", "3")[0] == [3, 3, 0]
     lines[0]["best_of"] = 100
     Path("lines.jsonl").write_text(json.dumps(lines[0]) + "\n")
     status, err, _ = command("batch", "--input", "lines.jsonl", "--output_dir", "out")

@@ -74,7 +74,7 @@ def test_a_recogniser_with_times_of_its_own_is_believed():
 
 
 def test_a_long_recording_is_cut_at_silences_into_pieces_that_the_recogniser_takes():
-    listener, done = Listener("One.", "Two.", "Three."), []
+    listener, done = LongListener("One.", "Two.", "Three."), []
     found = transcribe(sound(20, 20, 20), listener, progress=lambda *each: done.append(each))
     assert listener.seconds == pytest.approx([20.4, 20.5, 20.6], abs=0.15)
     assert found.text == "One. Two. Three."
