@@ -127,9 +127,7 @@ def speak_long(
         options = replace(options, seed=secrets.randbits(32) if cache is None else cache.seed())
     speed, options = options.speed, replace(options, speed=1.0)
     told = None if progress is None else lambda seconds: progress(seconds / speed)
-    reader = SegmentReader(
-        model, segments, voice, options, long_form, cache, told, verify, best_of
-    )
+    reader = SegmentReader(model, segments, voice, options, long_form, cache, told, verify, best_of)
     joiner = SegmentJoiner(model.sample_rate, long_form.crossfade, long_form.match_level)
     return _joined(segments, reader, joiner, speed)
 
