@@ -209,8 +209,12 @@ def test_lines_of_a_batch_say_how_many_takes(command):
     assert run("--best_of", "3")[0] == [3, 3, 0]
     lines[0]["best_of"] = 100
     Path("lines.jsonl").write_text(json.dumps(lines[0]) + "\n")
-    status, err, _ = command("batch", "--input", "lines.jsonl", "--output_dir", "out")
+    files = ["--input", "lines.jsonl", "--output_dir", "out"]
+    status, err, _ = command("batch", *files)
     assert status == 2 and "best_of is 100" in err
+    Path("lines.jsonl").write_text('{"text": "One."}')
+    status, err, _ = command("batch", *files, "--asr_model", "a/b")
+    assert status == 2 and "asr_model is given without a use; add --verify or --best_of" in err
 
 
 @pytest.mark.parametrize(

@@ -76,9 +76,8 @@ class RecogniserChoice:
 
         check_settings(self)
         if self.asr_model is not None:
-            if not (self.is_used or self.may_be_unused):
-                flags = " or ".join(f"--{name}" for name in self.uses)
-                raise ValueError(f"asr_model is given without a use; add {flags}")
+            if not self.may_be_unused:
+                self.check_used()
             check_recogniser_name(self.asr_model)
         if self.verify:
             check_values(Verification, self.limits, _PREFIX)
@@ -88,6 +87,12 @@ class RecogniserChoice:
     @property
     def is_used(self) -> bool:
         return self.transcribe or self.verify or self.timestamps or self.best_of > 1
+
+    def check_used(self, by_lines: bool = False) -> None:
+        """Raise ValueError for a recogniser without a use. by_lines: whether lines use it."""
+        if self.asr_model is not None and not (self.is_used or by_lines):
+            flags = " or ".join(f"--{name}" for name in self.uses)
+            raise ValueError(f"asr_model is given without a use; add {flags}")
 
     @property
     def name(self) -> str:

@@ -131,6 +131,7 @@ def _plan(arguments: BatchArguments, rank: int, processes: int) -> Plan:
     problems += faults + [problem for line in share for problem in _links_out(line, folder)]
     _refuse(problems, source)
     weights, summary = arguments.model.cache_key(), Summary(folder, rank)
+    arguments.recogniser.check_used(by_lines=any(line.best_of > 1 for line in lines))
     if verified := arguments.recogniser.cache_key():
         weights["verify"] = verified
     takes = _takes(arguments.recogniser, share)
