@@ -70,16 +70,16 @@ def test_a_take_that_was_cut_off_loses_to_one_that_the_model_ended(released, mon
 
 
 def test_each_text_of_a_batch_has_its_own_number_of_takes(released):
-    model, scorer = released.model, Scorer(-1, -2, -3, -4, -9, -8, -7)
+    model, scorer = released.model, Scorer(-2, -3, -4, -9, -8, -7)
     asked = [("One.", 0, 1), ("Two.", 10, 4), ("Three.", 40, None)]
     requests = [
         replace(model.request(text, options=GenerationOptions(seed=seed, **QUICK)), takes=takes)
         for text, seed, takes in asked
     ]
     found = {r.sequence_idx: r for r in model.generate_batch(requests, best_of=BestOf(scorer, 2))}
-    assert [len(found[index].takes) for index in range(3)] == [1, 4, 2]
+    assert [len(found[index].takes) for index in range(3)] == [0, 4, 2]
     seeds = {index: [take.seed for take in result.takes] for index, result in found.items()}
-    assert seeds == {0: [0], 1: [10, 13, 16, 19], 2: [40, 43]}
+    assert seeds == {0: [], 1: [10, 13, 16, 19], 2: [40, 43]}
     for index, (text, *_) in enumerate(asked):
         alone = model.speak(text, seed=found[index].seed, **QUICK)
         assert same_audio(found[index], alone)
@@ -121,8 +121,8 @@ def test_each_segment_of_a_long_text_is_chosen_and_cached(released, tmp_path):
 def test_given_noise_makes_one_take(released):
     config = released.model.config
     noise = mx.zeros((3, config.patch_size, config.feat_dim))
-    result = released.model.speak("Yes.", noise=noise, best_of=BestOf(Scorer(-1), 4), **QUICK)
-    assert len(result.takes) == 1
+    result = released.model.speak("Yes.", noise=noise, best_of=BestOf(Scorer(), 4), **QUICK)
+    assert result.takes == () and result.score is None
 
 
 def test_the_scored_text_is_what_is_spoken(released):
@@ -139,6 +139,7 @@ def test_the_scored_text_is_what_is_spoken(released):
     [
         (lambda *_: ["yes"], "returns a list"),
         (SimpleNamespace(score=lambda *_: "often"), "returns a str without a number"),
+        (SimpleNamespace(score=lambda *_: np.float64(1)), "returns a float64 without a number"),
         (SimpleNamespace(score=lambda *_: SimpleNamespace(mean=np.nan)), "without a number"),
     ],
 )

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,6 +43,8 @@ Results = Generator[GenerationResult, None, None]
 @dataclass(frozen=True)
 class BestOf:
     """How to choose among takes. Raises ValueError for a value out of range, or without jiwer.
+
+    A text of one take, such as one with given noise, is not scored.
 
     recogniser: one that scores texts, see `protocols.Scorer`, such as `voxtral.load` returns; or
     any other, see `load_recogniser`, for which jiwer is needed. count: 1..64 takes of each text.
@@ -101,6 +104,8 @@ class BestOf:
 
     def _best(self, group: Takes, spent: float) -> GenerationResult:
         results = [group.found[number] for number in range(group.count)]
+        if group.count == 1:
+            return replace(results[0], sequence_idx=group.index)  # there is nothing to choose
         scores = [self._score(group.request.text, result) for result in results]
         best = max(
             zip(results, scores, strict=True), key=lambda each: (_is_whole(each[0]), each[1])
@@ -126,12 +131,12 @@ class BestOf:
             return 0.0  # nothing to be recognised
         if isinstance(self.recogniser, Scorer):
             found = self.recogniser.score((audio, result.sample_rate), text)
-            score = float(getattr(found, "mean", math.nan))
-            if math.isnan(score):
+            mean = getattr(found, "mean", None)
+            if not isinstance(mean, Real) or math.isnan(mean):
                 raise ValueError(
                     f"the scorer returns a {type(found).__name__} without a number as its mean"
                 )
-            return score
+            return float(mean)
         transcript = self.recogniser(audio, result.sample_rate)
         if not isinstance(transcript, str):
             raise ValueError(
