@@ -51,6 +51,12 @@ def test_a_folder_of_voxtral_is_a_recogniser(folder, stt, without_mlx_audio):
         recognition.load_word_timer(folder)
 
 
+def test_a_language_that_is_no_code_is_one_line_before_the_weights_are_read(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "voxtral"}')
+    with pytest.raises(ValueError, match="language is 'english'; give two letters"):
+        load_recogniser(tmp_path, "english")
+
+
 def test_it_scores_in_its_language_and_as_it_is(folder, stt):
     recogniser = load_recogniser(folder, "de")
     assert isinstance(recogniser, Scorer) and isinstance(stt, Scorer)

@@ -29,7 +29,7 @@ EXAMPLES = """
 {prog} talk.mp3
 {prog} talk.mp3 --output talk.srt
 {prog} *.wav --format vtt --output subtitles/
-{prog} talk.mp3 --asr_model mlx-community/Voxtral-Mini-3B-2507-bf16
+{prog} talk.mp3 --asr_model mistralai/Voxtral-Mini-3B-2507
 """
 CLI_FORMATS = ("txt", "srt", "vtt", "json")
 

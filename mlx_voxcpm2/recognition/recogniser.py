@@ -71,13 +71,20 @@ def load_recogniser(
     """
     if _is_voxtral(recogniser_config(path_or_repo)):
         from .voxtral.load import load
+        from .voxtral.prompt import check_language
 
+        check_language(_code(language))
         return VoxtralRecogniser(str(path_or_repo), language, load(path_or_repo))
     return MlxAudioRecogniser(str(path_or_repo), language, _loaded(path_or_repo))
 
 
 def _no_times(name: str | Path) -> str:
     return f"{name}: this recogniser gives no times of words; give another, such as a Whisper"
+
+
+def _code(language: str | None) -> str | None:
+    """Language of a code such as "de-AT"."""
+    return language and re.split("[-_]", language)[0].lower()
 
 
 def load_word_timer(
@@ -124,7 +131,7 @@ class VoxtralRecogniser(LoadedRecogniser):
     longest_seconds = 1800.0
 
     def __call__(self, audio: np.ndarray, sample_rate: int) -> str:
-        found = self.model.transcribe((audio, sample_rate), self._code(self.language))
+        found = self.model.transcribe((audio, sample_rate), _code(self.language))
         if found.finish_reason == "length":
             logger.warning(
                 "%s: the transcript of %.0f s of audio was cut at its limit, and is incomplete",
@@ -137,11 +144,7 @@ class VoxtralRecogniser(LoadedRecogniser):
         self, audio: tuple[np.ndarray, int], text: str, language: str | None = None
     ) -> Likelihood:
         """How likely a text is, given audio; language: by default the recogniser's."""
-        return self.model.score(audio, text, self._code(language or self.language))
-
-    @staticmethod
-    def _code(language: str | None) -> str | None:
-        return language and re.split("[-_]", language)[0].lower()
+        return self.model.score(audio, text, _code(language or self.language))
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,7 @@ class MlxAudioRecogniser(LoadedRecogniser):
 
         takes_language = "language" in inspect.signature(self.model.generate).parameters
         if self.language and takes_language:
-            options["language"] = re.split("[-_]", self.language)[0]
+            options["language"] = _code(self.language)
         audio = read_audio((audio, sample_rate), RATE, "speech")
         try:
             return self.model.generate(mx.array(audio), **options)
