@@ -15,7 +15,8 @@ VoxCPM2         speak, generate, generate_batch, make_voice, load_adapter, ...
 speak_long      a text of any length, segment by segment, in one voice
 speak_dialogue  a script of several speakers, each in a voice of its own
 Voice           a saved voice; list_voices gives the names of all
-load_recogniser a speech recogniser, for transcripts and for `verify`
+load_recogniser a speech recogniser, for transcripts, for `verify` and for `best_of`
+transcribe      a recording of any usual length -> text, with the times of its sentences
 """
 
 __version__ = "0.1.0"
@@ -30,7 +31,9 @@ from .layers import blas  # noqa: F401, I001  before MLX: it prepares how that i
 from .dialogue.speak import speak_dialogue
 from .load import load_model
 from .long_form.speak import SpokenSegment, speak_long
+from .long_form.transcription import Transcription, transcribe
 from .model import VoxCPM2
+from .recognition.best_of import BestOf
 from .recognition.recogniser import load_recogniser
 from .recognition.verification import Verification
 from .speech.options import GenerationOptions
@@ -39,9 +42,11 @@ from .voices.folder import list_voices
 from .voices.saved import Voice
 
 __all__ = [
+    "BestOf",
     "GenerationOptions",
     "GenerationResult",
     "SpokenSegment",
+    "Transcription",
     "Verification",
     "Voice",
     "VoxCPM2",
@@ -51,4 +56,5 @@ __all__ = [
     "load_recogniser",
     "speak_dialogue",
     "speak_long",
+    "transcribe",
 ]

@@ -17,6 +17,7 @@ COMMANDS = {
     "generate": ("mlx_voxcpm2.generate", "speak a text"),
     "batch": ("mlx_voxcpm2.commands.batch", "speak many texts, one per line of a file"),
     "dialogue": ("mlx_voxcpm2.commands.dialogue", "speak a script of several speakers"),
+    "transcribe": ("mlx_voxcpm2.commands.transcribe", "write down what recordings say"),
     "serve": ("mlx_voxcpm2.commands.serve", "serve an API like OpenAI's"),
     "app": ("mlx_voxcpm2.app.__main__", "open a web page to speak with"),
     "voice": ("mlx_voxcpm2.commands.voice", "manage saved voices: add, list, show, remove"),

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
@@ -31,9 +31,19 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from .audio.reading import AudioSource
+    from .recognition.best_of import BestOf
     from .recognition.verification import Verification
 
 logger = logging.getLogger("mlx_voxcpm2")
+
+
+def _producer(verify: Verification | None, best_of: BestOf | None) -> Callable[..., Any]:
+    """The function that generates whole results, checked and chosen."""
+    if verify is None and best_of is None:
+        return whole_results
+    from .recognition.best_of import checked_results
+
+    return checked_results(verify, best_of)
 
 
 class VoxCPM2(VoxCPM2Model):
@@ -97,6 +107,7 @@ class VoxCPM2(VoxCPM2Model):
         noise: mx.array | None = None,
         stream: bool = False,
         verify: Verification | None = None,
+        best_of: BestOf | None = None,
         progress: Callable[[float], None] | None = None,
         **settings: Unpack[SpeechKeywords],
     ) -> SpeechIterator:
@@ -105,7 +116,8 @@ class VoxCPM2(VoxCPM2Model):
         text: the words. instruct, ref_audio, prompt_audio, prompt_text, voice: see `VoiceInputs`.
         seed, cfg_value and the other settings: see `GenerationOptions`; those that are not given
         come from `options`. noise (N, P, D): used instead of random noise, a row per patch.
-        verify: check by a recogniser that the text is spoken; not while streaming.
+        verify: check by a recogniser that the text is spoken; best_of: generate several takes and
+        choose the one that a recogniser understands best; neither while streaming.
         progress: called with the seconds of speech so far.
 
             for result in model.generate("Hello.", seed=1):
@@ -114,8 +126,9 @@ class VoxCPM2(VoxCPM2Model):
         Raises ValueError, TypeError or FileNotFoundError at once, with one line that says what to
         do. `close()` of the iterator, from any thread, stops within one patch.
         """
-        if stream and verify is not None:
-            raise ValueError("verify needs the whole speech; leave out stream, or verify")
+        for name, check in (("verify", verify), ("best_of", best_of)):
+            if stream and check is not None:
+                raise ValueError(f"{name} needs the whole speech; leave out stream, or {name}")
         voice, chosen = parse_keywords(self.generate, settings, options)
         for name in RETRIES:
             if stream and getattr(chosen, name):
@@ -124,10 +137,7 @@ class VoxCPM2(VoxCPM2Model):
         chosen = chosen.with_retries_unless(stream)
         request = self.request_builder.prepare(text, voice, chosen, noise)
         spent = time.perf_counter() - begin
-        if stream:
-            produce = stream_results
-        else:
-            produce = whole_results if verify is None else verify.results
+        produce = stream_results if stream else _producer(verify, best_of)
 
         def results(closed: threading.Event) -> Generator[GenerationResult, None, None]:
             return produce(self, (make() for make in [request]), closed, progress, spent)
@@ -142,6 +152,7 @@ class VoxCPM2(VoxCPM2Model):
         options: GenerationOptions | None = None,
         noise: mx.array | None = None,
         verify: Verification | None = None,
+        best_of: BestOf | None = None,
         progress: Callable[[float], None] | None = None,
         **settings: Unpack[SpeechKeywords],
     ) -> GenerationResult:
@@ -153,7 +164,13 @@ class VoxCPM2(VoxCPM2Model):
         """
         voice, chosen = parse_keywords(self.speak, settings, options)
         results = self.generate(
-            text, options=chosen, noise=noise, verify=verify, progress=progress, **voice.given()
+            text,
+            options=chosen,
+            noise=noise,
+            verify=verify,
+            best_of=best_of,
+            progress=progress,
+            **voice.given(),
         )
         return results.whole()
 
@@ -165,6 +182,7 @@ class VoxCPM2(VoxCPM2Model):
         options: GenerationOptions | None = None,
         batch_size: int = 8,
         verify: Verification | None = None,
+        best_of: BestOf | None = None,
         progress: Callable[[float], None] | None = None,
         **settings: Unpack[SpeechKeywords],
     ) -> ResultIterator:
@@ -175,8 +193,9 @@ class VoxCPM2(VoxCPM2Model):
         with its own. Each has the result that it has alone. `batch_size` of them are generated at
         once, and as one ends the next is taken; so it may be an endless generator. Requests with
         another solver or number of steps wait for all before them. verify: check by a recogniser
-        that each text is spoken; retries are generated alone. progress: called with the seconds of
-        speech so far. The voice and the options: see `generate`.
+        that each text is spoken; retries are generated alone. best_of: choose among several takes
+        of each; `batch_size` then counts takes. progress: called with the seconds of speech so
+        far. The voice and the options: see `generate`.
 
         Raises ValueError for a wrong setting, and at once for a bad text of a list. Errors with
         items of a generator are raised after the results that are under way.
@@ -188,7 +207,7 @@ class VoxCPM2(VoxCPM2Model):
         made = self.request_builder.build_all(requests, voice, chosen)
 
         def results(closed: threading.Event) -> Generator[GenerationResult, None, None]:
-            produce = whole_results if verify is None else verify.results
+            produce = _producer(verify, best_of)
             return produce(self, made, closed, progress, batch_size=batch_size)
 
         return ResultIterator(results)

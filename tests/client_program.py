@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mlx_voxcpm2 import (
+    BestOf,
     GenerationOptions,
     GenerationResult,
     Verification,
@@ -17,6 +18,7 @@ from mlx_voxcpm2 import (
     load_model,
     speak_dialogue,
     speak_long,
+    transcribe,
 )
 
 
@@ -65,6 +67,15 @@ def verified(model: VoxCPM2) -> str | None:
     return model.speak("three", verify=Verification(recogniser, limit=0.5)).heard
 
 
+def chosen(model: VoxCPM2) -> tuple[float, float | None]:
+    def recogniser(audio: np.ndarray, sample_rate: int) -> str:
+        return "three"
+
+    result = model.speak("three", seed=1, best_of=BestOf(recogniser, 2))
+    found = transcribe((np.asarray(result.audio), result.sample_rate), recogniser)
+    return found.segments[0].end, result.score
+
+
 async def stream_async(model: VoxCPM2) -> tuple[int, GenerationResult]:
     count = 0
     async for _ in model.generate("three", stream=True, seed=4):
@@ -80,5 +91,7 @@ def main(folder: Path) -> None:
     assert clone(model, folder) == ["anna"]
     assert read_aloud(model) > 1
     assert verified(model) == "three"
+    end, score = chosen(model)
+    assert end > 0.1 and score == 0
     count, whole = asyncio.run(stream_async(model))
     assert count == whole.token_count

@@ -121,7 +121,7 @@ def test_outputs_of_recognisers_are_understood():
 def test_the_command_takes_the_times_of_words(released, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(generate, "load", lambda args: released.model)
-    monkeypatch.setattr(recognition, "check_recognition_installed", lambda: None)
+    monkeypatch.setattr(recognition, "check_recognition_installed", lambda _: None)
     asked = []
 
     def load(name, language):

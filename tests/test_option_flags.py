@@ -15,8 +15,10 @@ from mlx_voxcpm2.commands.output import OutputTargets
 from mlx_voxcpm2.commands.serve import ServeArguments
 from mlx_voxcpm2.commands.setting_flags import add_grouped_flags, read_settings
 from mlx_voxcpm2.commands.shell import Parser
+from mlx_voxcpm2.commands.transcribe import TranscribeArguments
 from mlx_voxcpm2.commands.voice import AddArguments
 from mlx_voxcpm2.long_form.options import LongFormOptions
+from mlx_voxcpm2.recognition.best_of import BestOf
 from mlx_voxcpm2.recognition.verification import Verification
 from mlx_voxcpm2.settings import setting, settings_of
 from mlx_voxcpm2.speech.options import GenerationOptions
@@ -69,10 +71,14 @@ DEFAULTS = {
         "transcribe": False,
         "verify": False,
         "timestamps": False,
+        "best_of": 1,
         "asr_model": None,
         "language": None,
-        "uses": ("transcribe", "verify", "timestamps"),
+        "uses": ("transcribe", "verify", "best_of", "timestamps"),
+        "may_be_unused": False,
     },
+    BestOf: {"count": 4},
+    TranscribeArguments: dict.fromkeys(("asr_model", "language", "format", "output")),
     AddArguments: {"description": "", "as_is": False, "overwrite": False},
     ServeArguments: {
         "host": "127.0.0.1",
@@ -141,7 +147,7 @@ def test_a_batch_line_has_a_field_for_every_option_and_part_of_a_voice():
     options = [each.name for each in fields(GenerationOptions)]
     voice = [each.name for each in fields(VoiceInputs)]
     dialogue = ["script", "voices"]
-    assert list(FIELDS) == ["text", "id", "output", *voice, *dialogue, *options]
+    assert list(FIELDS) == ["text", "id", "output", *voice, *dialogue, *options, "best_of"]
 
 
 @dataclass(frozen=True)

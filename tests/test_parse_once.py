@@ -104,7 +104,7 @@ def test_generate_of_a_long_text_does_everything_once(run, calls, flags, wanted)
 
 
 def test_a_transcribed_clip_is_read_once(run, calls, monkeypatch):
-    monkeypatch.setattr(recognition, "check_recognition_installed", lambda: None)
+    monkeypatch.setattr(recognition, "check_recognition_installed", lambda _: None)
     monkeypatch.setattr(recognition, "load_recogniser", lambda *_: lambda audio, rate: "Hi there.")
     run(generate, "--text", "Hello.", "--prompt_audio", "clip.wav", "--transcribe")
     assert calls["decode"] == 1
@@ -165,6 +165,7 @@ def test_parsed_arguments_become_dataclasses_at_once():
         ("commands/setting_flags.py", "read_settings"),
         ("commands/shell.py", "_run"),
         ("commands/shell.py", "run"),
+        ("commands/transcribe.py", "read_arguments"),
         ("commands/voice.py", "perform"),
         ("commands/voice.py", "read_add_arguments"),
         ("commands/voice_flags.py", "read_voice"),

@@ -122,7 +122,15 @@ def flags() -> dict[str, set[str]]:
     """Flags by command."""
     from mlx_voxcpm2 import generate, train
     from mlx_voxcpm2.app import __main__ as app
-    from mlx_voxcpm2.commands import batch, benchmark, dialogue, doctor, serve, voice
+    from mlx_voxcpm2.commands import (
+        batch,
+        benchmark,
+        dialogue,
+        doctor,
+        serve,
+        transcribe,
+        voice,
+    )
     from mlx_voxcpm2.convert import __main__ as convert
 
     parsers = {
@@ -135,6 +143,7 @@ def flags() -> dict[str, set[str]]:
         "convert": convert.build_parser("convert"),
         "doctor": doctor.build_parser(),
         "benchmark": benchmark.build_parser(),
+        "transcribe": transcribe.build_parser(),
     }
     for name, target in {"design": "generate", "clone": "generate", "validate": "train"}.items():
         parsers[name] = parsers[target]  # voxcpm's names

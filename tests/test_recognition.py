@@ -35,7 +35,7 @@ def asked(monkeypatch) -> list:
         return lambda sound, rate: "Hi there." if rate == recognition.RATE else "hello"
 
     monkeypatch.setattr(recognition, "load_recogniser", load)
-    monkeypatch.setattr(recognition, "check_recognition_installed", lambda: None)
+    monkeypatch.setattr(recognition, "check_recognition_installed", lambda _: None)
     return names
 
 
@@ -159,7 +159,7 @@ class Ears:
 
 def test_recognisers_get_16_khz_and_the_language():
     ears, time = Ears(), np.arange(48000, dtype=np.float32) / 48000
-    hear = recognition._recogniser(ears, "ears", "de-AT")
+    hear = recognition.MlxAudioRecogniser("ears", "de-AT", ears)
     assert hear(np.sin(2 * np.pi * 440 * time), 48000) == "Hello."
     assert ears.audio.shape == (16000,) and ears.language == "de"
     wanted = np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
@@ -234,11 +234,11 @@ def test_a_recogniser_gives_the_times_of_words_of_mlx_audio(whisper, speech):
     assert all(0 <= word.start <= word.end for word in words)
 
 
-def test_a_recogniser_without_times_of_words_is_one_line(monkeypatch):
+def test_a_recogniser_without_times_of_words_is_one_line():
     ears = SimpleNamespace(generate=lambda audio: SimpleNamespace(text="Hi", segments=None))
-    monkeypatch.setattr(recognition, "_loaded", lambda name: ears)
+    recogniser = recognition.MlxAudioRecogniser("ears", None, ears)
     with pytest.raises(ValueError, match="ears: this recogniser gives no times of words"):
-        load_word_timer("ears")(np.zeros(16000, np.float32), 16000)
+        recogniser.words(np.zeros(16000, np.float32), 16000)
 
 
 def test_a_recogniser_comes_from_the_hub_as_models_do(whisper, speech, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .clips import FRAME_SECONDS
+from .clips import FRAME_SECONDS, Clip
 
 _PAUSE_SECONDS = 0.3
 """Length of sound whose mean level decides where it is quietest: a short pause between words."""
@@ -26,6 +26,11 @@ def cut_at_silences(samples: np.ndarray, sample_rate: int, longest: float) -> li
         bounds.append((start, end))
         start = end
     return [*bounds, (start, len(samples))]
+
+
+def is_silent(samples: np.ndarray, sample_rate: int) -> bool:
+    """Whether samples (L,) hold nothing that could be speech."""
+    return not len(samples) or Clip(samples, sample_rate).is_silent
 
 
 def _quietest(samples: np.ndarray, frame: int) -> int:

@@ -7,6 +7,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ from .shell import Parser, flag, given_text, messages_on_success, run
 
 if TYPE_CHECKING:
     from ..model import VoxCPM2
+    from ..recognition.best_of import BestOf
     from ..recognition.verification import Verification
     from ..speech.batch import Request
     from ..speech.results import GenerationResult
@@ -42,7 +44,7 @@ EXAMPLES = """
 {prog} --input lines.jsonl --output_dir out --format mp3
 """
 COMMON = {
-    "texts and output": "input output_dir format batch_size verify verbose".split(),
+    "texts and output": "input output_dir format batch_size verify best_of verbose".split(),
     "voice": "instruct ref_audio prompt_audio prompt_text voice normalize".split(),
     "model": "model quantize adapter cfg_value inference_timesteps seed".split(),
 }
@@ -72,7 +74,7 @@ def build_parser(prog: str | None = None) -> Parser:
     flag(output, "format", default="wav", help=formats)
     add_model_flags(parser)
     add_verify_flags(parser)
-    together = "texts generated at once (default %(default)s)"
+    together = "texts, or with --best_of takes, generated at once (default %(default)s)"
     flag(output, "batch_size", type=int, default=8, metavar="N", help=together)
     return add_peer_flags(parser, "batch")
 
@@ -85,14 +87,15 @@ def read_arguments(args: argparse.Namespace) -> BatchArguments:
     voice = {name: value for name, value in given.items() if value is not None}
     if "voice" in voice:
         VoiceInputs(**voice)  # raises what can't be combined; other fields the lines may complete
+    recogniser = read_recogniser(args, may_be_unused=True)
     return BatchArguments(
         args.input,
         args.output_dir,
         args.format,
         args.batch_size,
-        Defaults(voice, read_settings(GenerationOptions, args)),
+        Defaults(voice, read_settings(GenerationOptions, args), recogniser.best_of),
         read_settings(ModelChoice, args),
-        read_recogniser(args),
+        recogniser,
     )
 
 
@@ -114,6 +117,7 @@ class LineRequests:
             try:
                 voice = self.voices.encoded(line, self.model)
                 request = self.model.request(line.text, options=line.options, **voice.given())
+                request = replace(request, takes=line.best_of)
             except (ValueError, OSError) as error:
                 self._fail(line, error)
                 continue
@@ -125,7 +129,11 @@ class LineRequests:
         logger.error("%s", self.failed[-1])
 
     def spoken_dialogues(
-        self, parallel: int, verify: Verification | None, progress: Callable[[float], None]
+        self,
+        parallel: int,
+        verify: Verification | None,
+        best_of: BestOf | None,
+        progress: Callable[[float], None],
     ) -> Iterator[tuple[Line, GenerationResult]]:
         """Each dialogue as one result, with `parallel` turns at once."""
         seconds = 0.0
@@ -141,6 +149,7 @@ class LineRequests:
                     line.options,
                     parallel,
                     verify,
+                    _takes_of(line, best_of),
                     lambda spoken, before=before: progress(before + spoken),
                 )
             except (ValueError, OSError) as error:
@@ -162,13 +171,14 @@ def speak_lines(arguments: BatchArguments) -> None:
 
 def _speak_lines(arguments: BatchArguments, plan: Plan) -> None:
     with messages_on_success():
-        verify = arguments.recogniser.verification()
+        takes = max(line.best_of for line in plan.lines)
+        verify, best_of = replace(arguments.recogniser, best_of=takes).checks()
         model = load(arguments.model)
     # Only requests with the same solver and steps are generated together.
     lines = sorted(plan.lines, key=lambda line: line.options.batch_key)
     requests = LineRequests(model, lines, plan.voices)
     totals, begin = Totals(), time.perf_counter()
-    for line, result in _spoken(model, requests, arguments.batch_size, verify):
+    for line, result in _spoken(model, requests, arguments.batch_size, verify, best_of):
         _write(plan.folder / line.output, result)
         plan.summary.add(line, plan.fingerprints[line.number], result)
         totals.add(result)
@@ -179,8 +189,19 @@ def _speak_lines(arguments: BatchArguments, plan: Plan) -> None:
         raise ValueError(f"{count} could not be spoken, the first: {failed[0]}")
 
 
+def _takes_of(line: Line, best_of: BestOf | None) -> BestOf | None:
+    """The choice among as many takes as the line asks for."""
+    if best_of is None or line.best_of == 1:
+        return None
+    return replace(best_of, count=line.best_of)
+
+
 def _spoken(
-    model: VoxCPM2, requests: LineRequests, batch_size: int, verify: Verification | None
+    model: VoxCPM2,
+    requests: LineRequests,
+    batch_size: int,
+    verify: Verification | None,
+    best_of: BestOf | None,
 ) -> Iterator[tuple[Line, GenerationResult]]:
     """Lines with their speech, in the order in which they end. Shows a bar on a terminal."""
     total, done = len(requests.lines), 0
@@ -188,13 +209,13 @@ def _spoken(
     with SpeechBar(letters=letters) as bar:
         bar.describe(f"0 of {total} texts")
         results = model.generate_batch(
-            iter(requests), batch_size=batch_size, verify=verify, progress=bar
+            iter(requests), batch_size=batch_size, verify=verify, best_of=best_of, progress=bar
         )
         seconds = 0.0
         with results:
             texts = ((requests.requested[each.sequence_idx], each) for each in results)
             dialogues = requests.spoken_dialogues(
-                batch_size, verify, lambda spoken: bar(seconds + spoken)
+                batch_size, verify, best_of, lambda spoken: bar(seconds + spoken)
             )
             for line, result in chain(texts, dialogues):
                 yield line, result

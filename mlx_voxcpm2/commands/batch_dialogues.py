@@ -19,6 +19,7 @@ from ..voices.inputs import VOICE_FIELDS, VoiceInputs
 if TYPE_CHECKING:
     from ..long_form.speak import SpokenSegment
     from ..model import VoxCPM2
+    from ..recognition.best_of import BestOf
     from ..recognition.verification import Verification
     from ..speech.options import GenerationOptions
 
@@ -80,6 +81,7 @@ def speak_line(
     options: GenerationOptions,
     parallel: int,
     verify: Verification | None,
+    best_of: BestOf | None,
     progress: Callable[[float], None],
 ) -> GenerationResult:
     """Speak a dialogue, several turns at once, into one result."""
@@ -92,6 +94,7 @@ def speak_line(
         options=options,
         parallel=parallel,
         verify=verify,
+        best_of=best_of,
         progress=progress,
     )
     return _joined(list(spoken), watch, options.seed)

@@ -16,19 +16,20 @@ from pathlib import Path, PurePath
 from ..audio.writing import output_format
 from ..dialogue.script import Script
 from ..documents import numbered_lines
-from ..schema import parse_json
+from ..schema import check_integer, parse_json
 from ..settings import settings_of
 from ..speech.options import GenerationOptions
 from ..text.spoken import check_text
 from ..voices.folder import SUFFIX, existing_voice
 from ..voices.inputs import VOICE_FIELDS, VoiceInputs
+from .asr_flags import MOST_TAKES
 from .batch_dialogues import DIALOGUE_FIELDS, read_dialogue
 
 CLIPS = tuple(name for name, each in settings_of(VoiceInputs).items() if each.kind == "audio")
 SOURCES = (*CLIPS, "voice")
 """Fields that name a file of the voice."""
 OPTIONS = tuple(settings_of(GenerationOptions))
-FIELDS = ("text", "id", "output", *VOICE_FIELDS, *DIALOGUE_FIELDS, *OPTIONS)
+FIELDS = ("text", "id", "output", *VOICE_FIELDS, *DIALOGUE_FIELDS, *OPTIONS, "best_of")
 
 # File systems allow 255; the name of an unfinished file is longer than that of the whole.
 NAME_BYTES = 200
@@ -51,6 +52,8 @@ class Line:
     """The dialogue of which `text` is the words."""
     voices: Mapping[str, VoiceInputs] = field(default_factory=dict)
     """Voices of its speakers, those that are given."""
+    best_of: int = 1
+    """Number of takes to choose from."""
 
     @property
     def sources(self) -> list[tuple[str, Path]]:
@@ -66,6 +69,7 @@ class Defaults:
     voice: Mapping[str, str]
     """Fields of `VoiceInputs`, which each line completes."""
     options: GenerationOptions
+    best_of: int = 1
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,10 @@ def _line(number: int, entry: dict, defaults: Defaults, suffix: str, folder: Pat
     options = replace(defaults.options, **own) if own else defaults.options
     voice = _voice(entry, defaults.voice, folder) if script is None else VoiceInputs()
     name = str(entry["id"]) if "id" in entry else None
-    return Line(number, _output(number, entry, suffix), text, voice, options, name, script, voices)
+    best_of = entry.get("best_of", defaults.best_of)
+    check_integer("best_of", best_of, 1, MOST_TAKES)
+    output = _output(number, entry, suffix)
+    return Line(number, output, text, voice, options, name, script, voices, int(best_of))
 
 
 def _voice(entry: dict, defaults: Mapping[str, str], folder: Path) -> VoiceInputs:

@@ -131,14 +131,31 @@ def _plan(arguments: BatchArguments, rank: int, processes: int) -> Plan:
     problems += faults + [problem for line in share for problem in _links_out(line, folder)]
     _refuse(problems, source)
     weights, summary = arguments.model.cache_key(), Summary(folder, rank)
+    arguments.recogniser.check_used(by_lines=any(line.best_of > 1 for line in lines))
     if verified := arguments.recogniser.cache_key():
         weights["verify"] = verified
-    fingerprints = {line.number: fingerprint(line, weights, hashes) for line in share}
+    takes = _takes(arguments.recogniser, share)
+    fingerprints = {
+        line.number: fingerprint(line, weights | takes[line.best_of], hashes) for line in share
+    }
     left = [line for line in share if not summary.has(line, fingerprints[line.number])]
     voices = LineVoices(left)
     _refuse(voices.read(left), source)
     finished = len(share) - len(left)
     return Plan(folder, left, voices, finished, fingerprints, summary, is_first=not rank)
+
+
+def _takes(recogniser: RecogniserChoice, lines: list[Line]) -> dict[int, dict[str, object]]:
+    """What decides which take is used, by the number of takes.
+
+    Raises ValueError if there are several and a library is missing that chooses among them.
+    """
+    counts = {line.best_of for line in lines}
+    if counts <= {1}:
+        return {1: {}}
+    recogniser.check_installed()
+    key = recogniser.recogniser_key()
+    return {count: {"best_of": [count, key]} if count > 1 else {} for count in counts}
 
 
 def _refuse(problems: list[Problem], source: str) -> None:

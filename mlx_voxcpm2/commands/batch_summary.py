@@ -85,6 +85,9 @@ class Summary:
             record["heard"] = result.heard
         if result.error_rate is not None:
             record["error_rate"] = round(result.error_rate, 3)
+        if len(result.takes) > 1:
+            takes = [{"seed": take.seed, "score": round(take.score, 4)} for take in result.takes]
+            record |= {"score": round(result.score or 0.0, 4), "takes": takes}
         data = json.dumps(record, ensure_ascii=False).encode() + b"\n"
         try:
             with open(self.path, "ab+", buffering=0) as file:

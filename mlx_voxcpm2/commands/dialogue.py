@@ -64,11 +64,12 @@ def _turn_by_turn(arguments: DialogueArguments, voices: dict[str, VoiceInputs]) 
     if targets.file is not None:
         cache = SegmentCache(f"{targets.file}.parts", arguments.model.cache_key())
     plan = LongTextPlan(segments, cache)
-    verify, timer = arguments.recogniser.verification(), arguments.recogniser.load_word_timer()
+    verify, best_of = arguments.recogniser.checks()
+    timer = arguments.recogniser.load_word_timer()
     model = load(arguments.model)
     options, bar = plan.with_seed(arguments.options), SpeechBar(plan.words)
     spoken = speak_turns(
-        model, script, segments, voices, options, how, cache=cache, verify=verify, progress=bar
+        model, script, segments, voices, options, how, cache, verify, best_of, progress=bar
     )
     cues = CueMaker(how.language, timer, options.speed, shows_speakers=script.is_labelled)
     return LongText(spoken, plan, targets, model.sample_rate, options.seed, bar, cues)

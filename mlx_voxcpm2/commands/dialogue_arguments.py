@@ -36,7 +36,8 @@ EXAMPLES = """
 """
 COMMON = {
     "script and voices": "script voices check language normalize".split(),
-    "output": "output speed stream play subtitles turn_pause parallel verify verbose".split(),
+    "output": "output speed stream play subtitles turn_pause parallel verify best_of "
+    "verbose".split(),
     "engine": "engine model quantize adapter cfg_value inference_timesteps seed".split(),
 }
 """Flags that --help shows."""
@@ -145,6 +146,7 @@ def _check_engine(given: dict[str, Any]) -> None:
         return
     others = [name for name in _OPEN if name in given and name not in _OF_BOTH - {"adapter"}]
     others += ["verify"] if given.get("verify") else []
+    others += ["best_of"] if given.get("best_of", 1) > 1 else []
     if others:
         raise ValueError(f"--{min(others)} works with --engine voxcpm2 only; leave it out")
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .asr_flags import transcript
+from .asr_flags import RecogniserChoice, transcript
 from .generate_arguments import EXAMPLES, GenerateArguments, build_parser, read_arguments
 from .long_text import LongText, long_text, plan_long_text
 from .model_flags import load
@@ -21,6 +21,7 @@ from .shell import messages_on_success, run
 
 if TYPE_CHECKING:
     from ..model import VoxCPM2
+    from ..recognition.best_of import BestOf
     from ..recognition.verification import Verification
     from ..speech.results import GenerationResult
 
@@ -40,40 +41,56 @@ def _generate(arguments: GenerateArguments) -> None:
     with messages_on_success():
         arguments = arguments.with_words()
         plan = plan_long_text(arguments)
-        if recogniser.verify and plan is None and targets.is_immediate:
-            raise ValueError("--verify needs the whole speech; leave out --stream and --play")
-        arguments, verify = _with_recogniser(arguments)
+        if plan is None and targets.is_immediate:
+            _check_stream(recogniser)
+        arguments, verify, best_of = _with_recogniser(arguments)
         model = load(arguments.model)
         speech: ShortText | LongText
         if plan is None:
-            speech = ShortText(model, arguments, verify)
+            speech = ShortText(model, arguments, verify, best_of)
         else:
             timer = recogniser.load_word_timer()
-            speech = long_text(model, plan, arguments, verify, timer)
+            speech = long_text(model, plan, arguments, verify, timer, best_of)
     sample = speech.write()
     if targets.save_voice is not None:
         file = save_voice(model, sample, arguments.voice.instruct, targets.save_voice)
         print(f"{file}: the voice is saved", file=sys.stderr)
 
 
+def _check_stream(recogniser: RecogniserChoice) -> None:
+    """Raise ValueError for what needs the whole speech before any of it is heard."""
+    for name, is_given in (("verify", recogniser.verify), ("best_of", recogniser.best_of > 1)):
+        if is_given:
+            raise ValueError(
+                f"--{name} needs the whole speech; leave out --stream and --play, or split the "
+                "text by --segment_length"
+            )
+
+
 def _with_recogniser(
     arguments: GenerateArguments,
-) -> tuple[GenerateArguments, Verification | None]:
+) -> tuple[GenerateArguments, Verification | None, BestOf | None]:
     """Arguments with the prompt's transcript, and how speech is checked, by one recogniser."""
     choice, voice = arguments.recogniser, arguments.voice
-    if not (arguments.lacks_transcript or choice.verify):
-        return arguments, None
+    if not (arguments.lacks_transcript or choice.verify or choice.best_of > 1):
+        return arguments, None, None
     recogniser = choice.load()
     if arguments.lacks_transcript:
         words = transcript(voice.prompt_audio, recogniser, "prompt_audio")
         arguments = replace(arguments, voice=replace(voice, prompt_text=words))
-    return arguments, choice.verification(recogniser)
+    return arguments, choice.verification(recogniser), choice.choice_of_takes(recogniser)
 
 
 class ShortText:
     """Generation of a text in one go: started when it is made, written by `write`."""
 
-    def __init__(self, model: VoxCPM2, arguments: GenerateArguments, verify: Verification | None):
+    def __init__(
+        self,
+        model: VoxCPM2,
+        arguments: GenerateArguments,
+        verify: Verification | None,
+        best_of: BestOf | None = None,
+    ):
         """Raises what `VoxCPM2.generate` raises."""
         self.model, self.arguments = model, arguments
         self._bar = SpeechBar(arguments.text)
@@ -83,6 +100,7 @@ class ShortText:
             stream=arguments.targets.is_immediate,
             progress=self._bar,
             verify=verify,
+            best_of=best_of,
             **arguments.voice.given(),
         )
 
@@ -117,6 +135,9 @@ def _report(results: list[GenerationResult], name: str, first: float | None) -> 
             f"seed {last.seed}",
         ],
     )
+    if len(last.takes) > 1:
+        scores = ", ".join(f"{take.score:.3f} with seed {take.seed}" for take in last.takes)
+        print(f"takes: {scores}; used is seed {last.seed}", file=sys.stderr)
     if last.heard is not None:
         print(f"recognised: {last.heard} ({last.error_rate:.0%} wrong)", file=sys.stderr)
     if last.guards:

@@ -58,7 +58,8 @@ EXAMPLES = """
 COMMON = {
     "text and voice": "words text_file language normalize instruct ref_audio prompt_audio "
     "prompt_text transcribe voice".split(),
-    "output": "output speed stream play subtitles save_voice parallel verify verbose".split(),
+    "output": "output speed stream play subtitles save_voice parallel verify best_of "
+    "verbose".split(),
     "model": "model quantize adapter cfg_value inference_timesteps seed".split(),
 }
 """Flags that --help shows."""

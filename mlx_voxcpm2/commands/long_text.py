@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..long_form.cues import Cue
     from ..long_form.speak import SpokenSegment
     from ..model import VoxCPM2
+    from ..recognition.best_of import BestOf
     from ..recognition.verification import Verification
     from ..recognition.word_times import WordTimer
     from ..speech.options import GenerationOptions
@@ -74,6 +75,7 @@ def long_text(
     arguments: GenerateArguments,
     verify: Verification | None,
     word_timer: WordTimer | None = None,
+    best_of: BestOf | None = None,
 ) -> LongText:
     """Generation of a long text, started. word_timer: see `CueMaker`.
 
@@ -88,6 +90,7 @@ def long_text(
         options=options,
         cache=plan.cache,
         verify=verify,
+        best_of=best_of,
         progress=bar,
         **arguments.voice.given(),
         **asdict(arguments.long_form),
@@ -191,6 +194,10 @@ def _report(segments: Sequence[SpokenSegment], name: str, seconds: float, seed: 
     speech = sum(segment.end - segment.start for segment in fresh)
     memory = f"peak memory {mx.get_peak_memory() / 1e9:.2f} GB"
     print_report(name, speech, seconds, [counted, memory, f"seed {seed}"])
+    scores = [segment.score for segment in segments if segment.score is not None]
+    if scores:
+        mean, worst = sum(scores) / len(scores), min(scores)
+        print(f"takes: those used score {mean:.3f}, at worst {worst:.3f}", file=sys.stderr)
     _report_errors([segment for segment in segments if segment.error_rate is not None])
     for segment in segments:
         if segment.guards:

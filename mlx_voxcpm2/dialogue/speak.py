@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ..long_form.cache import SegmentCache
     from ..model import VoxCPM2
+    from ..recognition.best_of import BestOf
     from ..recognition.verification import Verification
     from .voices import VoiceSource
 
@@ -42,6 +43,7 @@ def speak_dialogue(
     options: GenerationOptions | None = None,
     cache: SegmentCache | None = None,
     verify: Verification | None = None,
+    best_of: BestOf | None = None,
     progress: Callable[[float], None] | None = None,
     **settings: Unpack[DialogueKeywords],
 ) -> Iterator[SpokenSegment]:
@@ -54,7 +56,7 @@ def speak_dialogue(
     script: lines such as `Anna: Hello.`, see `parse_script`. voices: by speaker, or in the order of
     the speakers, see `voices.voice_inputs`; a speaker without one gets a voice that the model makes
     up, the same in all turns. options and their keywords: see `GenerationOptions` and
-    `TurnOptions`. cache, verify, progress: see `speak_long`.
+    `TurnOptions`. cache, verify, best_of, progress: see `speak_long`.
 
     Raises ValueError, TypeError or FileNotFoundError at once, in one line.
     """
@@ -65,7 +67,9 @@ def speak_dialogue(
     given = dialogue_voices(script, voices)
     report_made_up(script, given)
     segments = dialogue_segments(script, how, options.normalize)
-    return speak_turns(model, script, segments, given, options, how, cache, verify, progress)
+    return speak_turns(
+        model, script, segments, given, options, how, cache, verify, best_of, progress
+    )
 
 
 def speak_turns(
@@ -77,6 +81,7 @@ def speak_turns(
     how: TurnOptions,
     cache: SegmentCache | None = None,
     verify: Verification | None = None,
+    best_of: BestOf | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Iterator[SpokenSegment]:
     """Speak what `dialogue_segments` made of a script. Arguments and errors: see `speak_dialogue`.
@@ -87,7 +92,7 @@ def speak_turns(
     everyone = {name: voices.get(name, VoiceInputs()) for name in script.speakers}
     everyone = {name: voice for name, voice in everyone.items() if name in speaking}
     options = replace(options, normalize=False)
-    return speak_segments(model, segments, everyone, options, how, cache, verify, progress)
+    return speak_segments(model, segments, everyone, options, how, cache, verify, best_of, progress)
 
 
 def dialogue_segments(

@@ -36,6 +36,7 @@ class CachedSegment:
     finish_reason: FinishReason
     guards: tuple[str, ...] = ()
     error_rate: float | None = None
+    score: float | None = None
 
 
 class SegmentCache:
@@ -78,7 +79,8 @@ class SegmentCache:
                 guards = tuple(json.loads(data["guards"]))
                 rate = json.loads(data["error_rate"])
                 reason = cast(FinishReason, data["finish_reason"])
-                return CachedSegment(audio, int(data["seed"]), reason, guards, rate)
+                score = json.loads(data.get("score", "null"))
+                return CachedSegment(audio, int(data["seed"]), reason, guards, rate, score)
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise OSError(
                 f"{file}: can't be read ({one_line(error)}); delete it and run again"
@@ -96,6 +98,7 @@ class SegmentCache:
             "finish_reason": segment.finish_reason,
             "guards": json.dumps(segment.guards),
             "error_rate": json.dumps(segment.error_rate),
+            "score": json.dumps(segment.score),
         }
         self._write(self._file(index), save({"audio": segment.audio}, metadata=data))
 

@@ -42,7 +42,7 @@ class Cue:
     def labelled(self) -> str:
         """The text with its speaker in front, on two lines if it fits."""
         text = f"{self.speaker}: {self.text}" if self.speaker else self.text
-        return text if not self.speaker else _lines(_plain(text)) or text
+        return text if not self.speaker else _lines(unbroken(text)) or text
 
 
 def cues_of(
@@ -66,7 +66,7 @@ def cues_of(
     if not texts:
         return []
     spans = spans_by_pauses(texts, audio, sample_rate)
-    timed = aligned([_plain(each) for each in texts], words)
+    timed = aligned([unbroken(each) for each in texts], words)
     cues = []
     for each, (first, last), found in zip(texts, spans, timed, strict=True):
         if found:
@@ -86,7 +86,8 @@ def _in_order(cues: list[Cue]) -> list[Cue]:
     return ordered
 
 
-def _plain(text: str) -> str:
+def unbroken(text: str) -> str:
+    """Text of a cue on one line."""
     return text.replace("\n", "" if has_no_spaces(text) else " ")
 
 

@@ -19,6 +19,7 @@ from .options import LongFormOptions
 
 if TYPE_CHECKING:
     from ..model import VoxCPM2
+    from ..recognition.best_of import BestOf
     from ..recognition.verification import Verification
     from ..speech.batch import Request
     from ..speech.results import GenerationResult
@@ -46,6 +47,7 @@ class SegmentReader:
         cache: SegmentCache | None = None,
         progress: Callable[[float], None] | None = None,
         verify: Verification | None = None,
+        best_of: BestOf | None = None,
     ):
         """voices: of all speakers, with encoded clips. options: with a seed, at speed 1."""
         self.model, self.segments, self.options = model, segments, options
@@ -53,7 +55,7 @@ class SegmentReader:
         self.long_form, self.cache, self.progress = long_form, cache, progress
         self.seconds = 0.0
         """Seconds of speech of the earlier batches."""
-        self.verify = verify
+        self.verify, self.best_of = verify, best_of
         self.previous: tuple[int, CachedSegment] | None = None
         """Index and audio of the last segment in order."""
         self._found: dict[int, str] = {}
@@ -72,6 +74,7 @@ class SegmentReader:
                 {name: _content(value) for name, value in voice.given().items()},
                 replace(options, seed=0).fingerprint_values,
                 verify and (verify.limit, verify.retries),
+                *([] if best_of is None else [best_of.count]),
             )
             for speaker, voice in voices.items()
         }
@@ -132,6 +135,7 @@ class SegmentReader:
             requests(),
             batch_size=self.long_form.parallel,
             verify=self.verify,
+            best_of=self.best_of,
             progress=self._report,
         ) as results:
             spoken = 0.0
@@ -156,6 +160,7 @@ class SegmentReader:
             result.finish_reason or "stop",
             result.guards,
             result.error_rate,
+            result.score,
         )
         if self.cache is not None:
             self.cache.write(index, self._settings_of(index), segment)
@@ -195,8 +200,9 @@ class SegmentReader:
         return segment if is_whole and len(segment.audio) <= longest else None
 
     def _seed(self, index: int) -> int:
-        """Seed of a segment, unlike those of the attempts at the others."""
-        return (int(self.options.seed or 0) + ATTEMPTS * index) % 2**64
+        """Seed of a segment, unlike those of the attempts at the others, and of their takes."""
+        takes = 1 if self.best_of is None else self.best_of.count
+        return (int(self.options.seed or 0) + ATTEMPTS * takes * index) % 2**64
 
     def _is_cached(self, index: int) -> bool:
         if self.cache is None or not self.cache.has(index, settings := self._settings_of(index)):

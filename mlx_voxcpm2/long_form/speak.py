@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ..model import VoxCPM2
+    from ..recognition.best_of import BestOf
     from ..recognition.verification import Verification
 
 
@@ -56,6 +57,8 @@ class SpokenSegment:
     guards: tuple[str, ...] = ()
     """See `GenerationResult`."""
     error_rate: float | None = None
+    """See `GenerationResult`."""
+    score: float | None = None
     """See `GenerationResult`."""
     unstretched: np.ndarray | None = None
     """Its speech before `speed` was applied, without the pause; None at speed 1."""
@@ -90,6 +93,7 @@ def speak_long(
     options: GenerationOptions | None = None,
     cache: SegmentCache | None = None,
     verify: Verification | None = None,
+    best_of: BestOf | None = None,
     progress: Callable[[float], None] | None = None,
     **settings: Unpack[LongSpeechKeywords],
 ) -> Iterator[SpokenSegment]:
@@ -97,9 +101,10 @@ def speak_long(
 
     text: a text, or the segments that `split_text` made of it. The voice: see `VoiceInputs`;
     without any, the first long segment is generated first and cloned in all others. Its seeds:
-    segment i has the options' seed plus 3 i. options and their keywords: see `GenerationOptions`
-    and `LongFormOptions`. cache: stores each finished segment, so that an interrupted run can be
-    resumed. verify: check by a recogniser that each segment is spoken. progress: called with the
+    segment i has the options' seed plus 3 i, or with best_of 3 i times its takes. options and
+    their keywords: see `GenerationOptions` and `LongFormOptions`. cache: stores each finished
+    segment, so that an interrupted run can be resumed. verify: check by a recogniser that each
+    segment is spoken. best_of: choose among several takes of each. progress: called with the
     seconds of speech so far.
 
     `speed` changes the speech, not the pauses and crossfades between segments, which are given in
@@ -120,7 +125,9 @@ def speak_long(
     if not any(segment.text for segment in segments):
         raise ValueError("text is empty; give the words to speak")
     voices = {"": VoiceInputs(**inputs)}
-    return speak_segments(model, segments, voices, options, long_form, cache, verify, progress)
+    return speak_segments(
+        model, segments, voices, options, long_form, cache, verify, best_of, progress
+    )
 
 
 def speak_segments(
@@ -131,6 +138,7 @@ def speak_segments(
     long_form: LongFormOptions,
     cache: SegmentCache | None = None,
     verify: Verification | None = None,
+    best_of: BestOf | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Iterator[SpokenSegment]:
     """Speak segments, each in the voice of its speaker. Arguments and errors: see `speak_long`."""
@@ -139,7 +147,9 @@ def speak_segments(
         options = replace(options, seed=secrets.randbits(32) if cache is None else cache.seed())
     speed, options = options.speed, replace(options, speed=1.0)
     told = None if progress is None else lambda seconds: progress(seconds / speed)
-    reader = SegmentReader(model, segments, encoded, options, long_form, cache, told, verify)
+    reader = SegmentReader(
+        model, segments, encoded, options, long_form, cache, told, verify, best_of
+    )
     joiner = SegmentJoiner(model.sample_rate, long_form.crossfade, long_form.match_level)
     return _joined(segments, reader, joiner, speed)
 
@@ -186,6 +196,7 @@ def _joined(
                     error_rate=speech.error_rate,
                     unstretched=speech.audio if speed != 1 else None,
                     speaker=segment.speaker,
+                    score=speech.score,
                 )
             yield spoken
     finally:

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 import unicodedata
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -36,6 +36,12 @@ logger = logging.getLogger("mlx_voxcpm2")
 _WITHOUT_SPACES = ("CJK", "HIRAGANA", "KATAKANA", "BOPOMOFO", "THAI", "LAO", "KHMER", "MYANMAR")
 
 
+def check_comparison_installed(name: str) -> None:
+    """Raise ValueError if the library is missing that compares transcripts. name: what needs it."""
+    if find_spec("jiwer") is None:
+        raise ValueError(f"{name} needs the library jiwer; install 'mlx-voxcpm2[asr]'")
+
+
 @dataclass(frozen=True)
 class Verification:
     """How to verify speech. Raises ValueError for a value out of range, or without jiwer.
@@ -53,8 +59,7 @@ class Verification:
 
     def __post_init__(self):
         check_values(Verification, vars(self), "verify_")
-        if find_spec("jiwer") is None:
-            raise ValueError("verify needs the library jiwer; install 'mlx-voxcpm2[asr]'")
+        check_comparison_installed("verify")
 
     def results(
         self,
@@ -64,8 +69,12 @@ class Verification:
         progress: Progress = None,
         spent: float = 0,
         batch_size: int = 1,
+        produce: Callable[..., Generator[GenerationResult, None, None]] = whole_results,
     ) -> Generator[GenerationResult, None, None]:
-        """`whole_results` with transcripts, or the best of several attempts in their place."""
+        """`whole_results` with transcripts, or the best of several attempts in their place.
+
+        produce: generates the attempts, as `whole_results` or `BestOf.results`.
+        """
         pending: dict[int, Request] = {}
 
         def recorded() -> Iterator[Request]:
@@ -73,8 +82,8 @@ class Verification:
                 pending[number] = request
                 yield request
 
-        for result in whole_results(model, recorded(), closed, progress, spent, batch_size):
-            yield self._verified(model, pending.pop(result.sequence_idx), result, closed)
+        for result in produce(model, recorded(), closed, progress, spent, batch_size):
+            yield self._verified(model, pending.pop(result.sequence_idx), result, closed, produce)
 
     def _verified(
         self,
@@ -82,6 +91,7 @@ class Verification:
         request: Request,
         result: GenerationResult,
         closed: threading.Event,
+        produce: Callable[..., Generator[GenerationResult, None, None]],
     ) -> GenerationResult:
         begin, before = time.perf_counter(), result.processing_time_seconds
         best = attempt = self._transcribed(request, result)
@@ -92,8 +102,10 @@ class Verification:
                 break
             notes.append(f"retry: {attempt}")
             logger.warning("%s; generating again with another seed", attempt)
-            options = replace(request.options, seed=attempt.result.seed).next_seed()
-            again = whole_results(model, [replace(request, options=options)], closed)
+            takes = attempt.result.takes
+            last = takes[-1].seed if takes else attempt.result.seed
+            options = replace(request.options, seed=last).next_seed()
+            again = produce(model, [replace(request, options=options)], closed)
             generated = next(again, None)
             if generated is None:
                 break
@@ -143,12 +155,28 @@ def error_rate(text: str, transcript: str) -> float:
     """
     import jiwer
 
-    text = MARK.sub(" ", INSTRUCTION.sub("", text))
+    wanted, found = _compared(text, transcript)
+    return float(jiwer.wer(wanted, found)) if wanted else float(bool(found))
+
+
+def character_error_rate(text: str, transcript: str) -> float:
+    """As `error_rate`, of the characters: a word that is nearly right counts less."""
+    import jiwer
+
+    wanted, found = _compared(text, transcript)
+    return float(jiwer.cer(wanted, found)) if wanted else float(bool(found))
+
+
+def spoken_part(text: str) -> str:
+    """A text without what is not spoken: `{…}`, `[…]`, an instruction at the beginning."""
+    return MARK.sub(" ", INSTRUCTION.sub("", text)).strip()
+
+
+def _compared(text: str, transcript: str) -> tuple[str, str]:
+    """Words of both that are compared, with a space between them."""
+    text = spoken_part(text)
     language = language_of(text)
-    wanted, found = _words(text, language), _words(transcript, language)
-    if not wanted:
-        return float(bool(found))
-    return float(jiwer.wer(" ".join(wanted), " ".join(found)))
+    return " ".join(_words(text, language)), " ".join(_words(transcript, language))
 
 
 def _simplified(text: str) -> str:

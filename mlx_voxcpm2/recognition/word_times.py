@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from .protocols import TranscriptSegment
+
 
 @dataclass(frozen=True)
 class WordTime:
@@ -38,6 +40,18 @@ def words_in(output: Any) -> list[WordTime] | None:
         has_times = has_times or _value(segment, "words") is not None or bool(tokens)
         found += [_word(each) for each in words] or _joined([_word(each) for each in tokens])
     return found if has_times else None
+
+
+def segments_in(output: Any) -> list[TranscriptSegment] | None:
+    """Segments of a recogniser's output that have words, or None if it has none with times.
+
+    output: see `words_in`.
+    """
+    found = _entries(output, "segments") or _entries(output, "sentences")
+    if not found or any(_value(each, "start") is None for each in found):
+        return None
+    timed = [_word(each) for each in found]
+    return [TranscriptSegment(" ".join(w.text.split()), w.start, w.end) for w in timed if w.text]
 
 
 def _entries(item: Any, name: str) -> list[Any]:

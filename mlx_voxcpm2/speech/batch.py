@@ -41,6 +41,8 @@ class Request:
     """Letters of the text, by `spoken_letters`; 0 if unknown."""
     text: str = ""
     """The text that the speech should say."""
+    takes: int | None = None
+    """Number of takes that `best_of` chooses from; None for its own number."""
 
     def is_too_long(self, patches: int) -> bool:
         return patches >= self.text_tokens * PATCHES_PER_TOKEN

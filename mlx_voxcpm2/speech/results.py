@@ -37,6 +37,15 @@ class Chunk:
         return self.audio if self.unstretched is None else self.unstretched
 
 
+@dataclass(frozen=True)
+class Take:
+    """One of several takes of a text, see `BestOf`."""
+
+    seed: int
+    score: float
+    """Mean log probability of the text given the sound, or minus the share of wrong characters."""
+
+
 @dataclass(eq=False)  # arrays have no single truth value
 class GenerationResult:
     """A piece of speech: mlx-audio's fields, and what is needed to make it again.
@@ -49,8 +58,9 @@ class GenerationResult:
     guards: actions against the model's known faults, in order, each as "action: reason", such as
     "retry: seed 7 gave 7.4 s of speech for 5 tokens of text"; of a stream, with its last chunk.
     heard, error_rate: with `verify`, the recogniser's transcript and its word error rate, 0 and
-    up, see `verification.error_rate`. unstretched: the audio before `speed` was applied; None at
-    speed 1.
+    up, see `verification.error_rate`. score, takes: with `best_of`, the score of this take, and
+    seeds and scores of all, see `BestOf`. unstretched: the audio before `speed` was applied; None
+    at speed 1.
     """
 
     audio: mx.array
@@ -72,6 +82,8 @@ class GenerationResult:
     guards: tuple[str, ...] = ()
     heard: str | None = None
     error_rate: float | None = None
+    score: float | None = None
+    takes: tuple[Take, ...] = ()
     unstretched: mx.array | None = None
 
     @property

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 from ..documents import read_json
 from ..errors import one_line
@@ -133,6 +134,19 @@ def find_recogniser(path_or_repo: str | Path) -> Path:
     check_recogniser_name(path_or_repo)
     path = Path(os.path.expanduser(path_or_repo))
     return path if path.is_dir() else _download(str(path_or_repo), None, RECOGNISER_FILES)
+
+
+def recogniser_config(path_or_repo: str | Path) -> Any:
+    """Value of a recogniser's config.json, which is downloaded if needed; None if it has none.
+
+    Raises what `find_recogniser` raises, and ValueError if it is no JSON.
+    """
+    check_recogniser_name(path_or_repo)
+    folder = Path(os.path.expanduser(path_or_repo))
+    if not folder.is_dir():
+        folder = _download(str(path_or_repo), None, ["config.json"])
+    file = folder / "config.json"
+    return read_json(file, "download the file again") if file.is_file() else None
 
 
 def _check_repository(path: Path, name: str) -> None:
