@@ -181,6 +181,8 @@ def serve(arguments: ServeArguments) -> None:
         )
         server.run([listener])
         service.thread.close()
+        if recogniser is not None:
+            recogniser.close()
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> int:

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from ..audio.reading import read_audio
+from ..layers.device import free_streams_at_thread_end
 from ..long_form.cues import Cue, cues_of
 from ..long_form.subtitles import subtitles
 from ..recognition.recogniser import RATE, Recogniser
@@ -58,7 +59,7 @@ class RecogniserThread:
 
     def __init__(self, load: Callable[[], Recogniser]):
         """Raises what `load` raises."""
-        self._thread = ThreadPoolExecutor(1, "recogniser")
+        self._thread = ThreadPoolExecutor(1, "recogniser", free_streams_at_thread_end)
         self._recogniser = self._thread.submit(load).result()
 
     async def transcript(self, audio: np.ndarray, sample_rate: int) -> str:
