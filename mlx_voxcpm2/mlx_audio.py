@@ -90,7 +90,7 @@ def missing(error: ImportError) -> ValueError:
     """Error for a missing mlx-audio or one of its dependencies."""
     return ValueError(
         f"this needs mlx-audio ({one_line(error)}); install the extra: pip install "
-        "'mlx-voxcpm2[server]'"
+        "'mlx-voxcpm2[mlx-audio]'"
     )
 
 

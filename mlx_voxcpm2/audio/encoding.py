@@ -9,6 +9,7 @@ import soxr
 from numpy.typing import ArrayLike
 
 from .formats import encode_blocks, encoded, libsndfile_errors, mono_samples, open_encoder, pcm16
+from .media import MediaEncoder, has_encoder
 from .streams import PipeStream
 
 MEDIA_TYPES = {
@@ -16,6 +17,7 @@ MEDIA_TYPES = {
     "wav": "audio/wav",
     "flac": "audio/flac",
     "opus": "audio/ogg",
+    "aac": "audio/aac",
     "ogg": "audio/ogg",
     "pcm": "audio/pcm",
 }
@@ -35,8 +37,11 @@ class StreamEncoder:
         """format_name: one of MEDIA_TYPES. Raises ValueError for a rate that it can't hold."""
         self.format_name, self.sample_rate = format_name, sample_rate
         self._file = _PipeFile()
+        self._media: MediaEncoder | None = None
         if format_name == "pcm":
             self._resampler = soxr.ResampleStream(sample_rate, PCM_RATE, 1, dtype="float32")
+        elif format_name == "aac" or has_encoder(format_name):
+            self._media = MediaEncoder(self._file, sample_rate, format_name)
         elif format_name == "wav":
             self._wav = PipeStream(self._file, sample_rate)
         else:
@@ -57,6 +62,11 @@ class StreamEncoder:
         if self.format_name == "wav":
             self._wav.write(samples)
             return self._file.drain()
+        if self._media is not None:
+            self._media.write(samples)
+            if is_last:
+                self._media.close()
+            return self._file.drain()
         encode_blocks(self._encoder, samples)
         if is_last:
             self._encoder.close()
@@ -65,8 +75,8 @@ class StreamEncoder:
 
 def encode_whole(samples: np.ndarray, sample_rate: int, format_name: str) -> bytes:
     """samples (L,) -> a complete file, with its length in the header if the format has one."""
-    if format_name == "pcm":
-        return StreamEncoder("pcm", sample_rate).write(samples, is_last=True)
+    if format_name in ("pcm", "aac"):  # which have no header
+        return StreamEncoder(format_name, sample_rate).write(samples, is_last=True)
     return encoded(samples, sample_rate, f".{format_name}")
 
 

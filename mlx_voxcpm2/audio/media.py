@@ -1,8 +1,12 @@
-"""Decoding by PyAV, from the extra `media`: m4a, mp4, webm, aac, AMR, WMA, films and others."""
+"""Decoding and encoding by PyAV, from the extra `media`: what libsndfile does not have.
+
+It reads m4a, mp4, webm, aac, AMR, WMA, films and others, and writes AAC.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import one_line
@@ -74,4 +78,57 @@ class MediaFile:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._container.close()
+
+
+# By format: container, codec, sample format, options of the container. An Ogg page of a tenth of a
+# second lets a player begin at once; usual ones hold a second.
+_ENCODERS = {
+    "aac": ("adts", "aac", "fltp", {}),
+    "opus": ("ogg", "libopus", "flt", {"page_duration": "100000"}),
+}
+
+
+def has_encoder(format_name: str) -> bool:
+    """Whether a format can be written by PyAV, here."""
+    if format_name not in _ENCODERS or not is_installed():
+        return False
+    import av
+
+    return _ENCODERS[format_name][1] in av.codecs_available
+
+
+class MediaEncoder:
+    """A compressed stream, written to a file as the sound comes."""
+
+    def __init__(self, file: Any, sample_rate: int, format_name: str):
+        """file: has `write`. Raises ValueError if PyAV is missing, or for an unusual rate."""
+        if not has_encoder(format_name):
+            raise ValueError(f"output: {format_name} needs the library PyAV; install '{EXTRA}'")
+        import av
+
+        container, codec, self._format, options = _ENCODERS[format_name]
+        self._rate, self._samples = sample_rate, 0
+        try:
+            self._container: Any = av.open(file, "w", format=container, options=options)
+            self._stream: Any = self._container.add_stream(codec, rate=sample_rate, layout="mono")
+        except (av.FFmpegError, ValueError) as error:
+            raise ValueError(
+                f"output: {format_name} at {sample_rate} Hz cannot be written "
+                f"({one_line(error)}); take mp3"
+            ) from None
+
+    def write(self, samples: np.ndarray) -> None:
+        """Add float32 samples (L,), -1..1."""
+        import av
+
+        if not len(samples):
+            return
+        frame = av.AudioFrame.from_ndarray(samples[None], format=self._format, layout="mono")
+        frame.sample_rate, frame.time_base = self._rate, Fraction(1, self._rate)
+        frame.pts, self._samples = self._samples, self._samples + len(samples)
+        self._container.mux(self._stream.encode(frame))
+
+    def close(self) -> None:
+        self._container.mux(self._stream.encode(None))
         self._container.close()

@@ -30,7 +30,8 @@ _PURPOSES = {
     "completion": "completion of commands in a shell",
     "normalize": "--normalize",
     "play": "--play",
-    "server": "the server, mlx-audio",
+    "server": "the server",
+    "mlx-audio": "the plug-in for mlx-audio",
     "train": "fine-tuning",
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from .names import GRADIO, MLX_AUDIO, VOXCPM, alias, built_in, of_program, refused, same, table
 from .speech import MODEL, OPTIONS
 
-_NO_REALTIME = "it serves speech only; mlx_audio.server transcribes"
+_NO_REALTIME = "there is no realtime API; --asr_model transcribes clips"
 
 SERVE = table(
     of_program(

@@ -1,41 +1,30 @@
-"""JSON body of POST /v1/audio/speech: parsing and checks.
-
-Its fields are OpenAI's, mlx-audio's, and the settings of `GenerationOptions` by name or alias.
-"""
+"""Checked requests for speech."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ..audio.encoding import MEDIA_TYPES
-from ..settings import accepted_names, unknown_name
-from ..speech.keywords import ADVICE, COUNTERPARTS
+from ..errors import shown
+from ..long_form.options import LongFormOptions
+from ..settings import settings_of
 from ..speech.options import RETRIES, GenerationOptions
-from ..text.spoken import spoken_text
+from ..text.normalization import normalized
+from ..text.segments import Segment, is_one_segment, split_text
+from ..text.spoken import check_text, spoken_text
 from ..voices.inputs import VoiceInputs
+from .body import LONG_FORM, SUBTITLES, read_fields
 
 DEFAULT_FORMAT = "mp3"
 STREAM_FORMATS = ("audio", "sse")
 
-# One model is served. Programs that were written for OpenAI's service can't always name it.
-OPENAI_MODELS = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
 
-_OPTIONS = accepted_names(GenerationOptions)
-_ALIASES = {"instructions": "instruct", **_OPTIONS}
-_TEXTS = ("model", "input", "instruct", "response_format", "stream_format", "ref_audio", "ref_text")
-
-# Fields of mlx-audio that other models use; accepted without effect.
-_UNUSED = {"gender", "pitch", "lang_code", "top_p", "top_k", "repetition_penalty", "verbose"}
-_UNUSED |= {"streaming_interval"}
-
-FIELDS = tuple(sorted({*_ALIASES, *_ALIASES.values(), *_TEXTS, *_UNUSED, "voice", "stream"}))
-"""Names of the fields that a body may have."""
-
-_COUNTERPARTS = {other: name for other, name in COUNTERPARTS.items() if name in FIELDS}
+class UnknownModel(ValueError):
+    """A strict server has no model of this name."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +37,8 @@ class Limits:
     """Maximum number of characters of text and instruction together."""
     options: GenerationOptions
     """Defaults of requests. Its max_tokens is also the maximum."""
+    is_strict: bool = False
+    """Whether unknown fields and models are refused."""
 
 
 @dataclass(frozen=True)
@@ -56,102 +47,161 @@ class SpeechRequest:
 
     text: str
     voice: VoiceInputs
-    """Voice by its name in the `VoiceRegistry`, never by a path, or a clip: at first its bytes."""
+    """Voice by its name among the server's, never by a path, or clips: at first their bytes."""
     options: GenerationOptions
-    """Options with a seed."""
+    """Options with a seed; without retries if the sound is sent as it is made."""
     format_name: str
     """One of MEDIA_TYPES."""
-    stream: Literal["audio", "sse"] | None
-    """Form of the stream, or None for a complete file."""
+    is_stream: bool
+    """Whether the sound is sent as it is made."""
+    is_events: bool = False
+    """Whether it is sent as server-sent events."""
+    adapter: str | None = None
+    subtitles: str | None = None
+    """One of SUBTITLES."""
+    long_form: LongFormOptions = field(default_factory=LongFormOptions)
+    """Its `language` is the text's; how long texts are split."""
+    has_own_split: bool = False
+    """Whether the request says how its text is split."""
+    ignored: tuple[str, ...] = ()
+    """Fields that are not known."""
 
     @classmethod
-    def parse(cls, body: object, limits: Limits) -> SpeechRequest:
+    def parse(cls, body: object, limits: Limits, needs_text: bool = True) -> SpeechRequest:
         """Parse decoded JSON. Raises ValueError, in one line, for what can't be spoken."""
-        fields = _known_fields(body)
-        _check_model(fields.get("model"), limits.model)
-        text, instruct = fields.get("input"), fields.get("instruct")
-        length = len(text or "") + len(instruct or "")
-        if length > limits.text_length:
-            raise ValueError(
-                f"the input has {length} characters, {limits.text_length} is the limit here; send "
-                "it in parts"
-            )
-        spoken_text(text, instruct)  # raises for an empty text
-        stream = _stream(fields)
-        options = _options(fields, limits.options, stream is not None)
-        return cls(text, _voice(fields), options, _format(fields.get("response_format")), stream)
+        fields, ignored = read_fields(body, limits.is_strict)
+        _check_model(fields.get("model"), limits)
+        text, instruct = fields["input"], fields.get("instruct")
+        check_length(text, instruct, limits.text_length)
+        if needs_text:
+            spoken_text(text, instruct)  # raises for an empty text
+        long_form = {name: fields[name] for name in LONG_FORM if name in fields}
+        is_stream, is_events = _stream(fields)
+        return cls(
+            text,
+            _voice(fields),
+            _options(fields, limits.options, is_stream),
+            _format(fields.get("response_format")),
+            is_stream,
+            is_events,
+            adapter=fields.get("adapter") or None,
+            subtitles=_subtitles(fields.get("subtitles")),
+            long_form=LongFormOptions(**long_form),
+            has_own_split=bool({*long_form} - {"language"}),
+            ignored=ignored,
+        )
 
-    def with_clip_read(self, sample_rate: int) -> SpeechRequest:
-        """The request with its clip decoded, at the model's sample rate for clips.
+    def segments(self, text: str | None = None) -> tuple[Segment, ...]:
+        """Segments to speak, in words if the options normalize; of all the text, or of a part.
+
+        Takes time, and belongs to a thread. Raises ValueError for what has nothing to say.
+        """
+        text, long_form = self.text if text is None else text, self.long_form
+        if self.options.normalize:
+            text = normalized(text, long_form.language or self.options.language)
+            check_text(text)
+        if is_one_segment(text) and not self.has_own_split:
+            segments = [Segment(text)]
+        else:
+            segments = split_text(
+                text, long_form.segment_length, long_form.paragraph_pause, long_form.language
+            )
+        for segment in segments:
+            if segment.text:
+                spoken_text(segment.text, self.voice.instruct)  # raises before the first byte
+        return tuple(segments)
+
+    @property
+    def has_clips(self) -> bool:
+        return self.voice.ref_audio is not None or self.voice.prompt_audio is not None
+
+    def with_clips_read(self, sample_rate: int) -> SpeechRequest:
+        """The request with its clips decoded, at the model's sample rate for clips.
 
         Takes time, and belongs to a thread that does not run the model. Raises ValueError.
         """
-        clip = self.voice.ref_audio
-        if clip is None:
-            return self
         from ..audio.clips import read_clip
 
-        audio = read_clip(clip, sample_rate, "ref_audio").samples, sample_rate
-        prompt = None if self.voice.prompt_audio is None else audio
-        return replace(self, voice=replace(self.voice, ref_audio=audio, prompt_audio=prompt))
+        voice = self.voice
+        read: dict[bytes, Any] = {}
+        for name in ("ref_audio", "prompt_audio"):
+            clip = getattr(voice, name)
+            if isinstance(clip, bytes) and clip not in read:
+                read[clip] = read_clip(clip, sample_rate, name).samples, sample_rate
+        clips = {
+            name: read[clip]
+            for name in ("ref_audio", "prompt_audio")
+            if isinstance(clip := getattr(voice, name), bytes)
+        }
+        return replace(self, voice=replace(voice, **clips)) if clips else self
 
 
-def _known_fields(body: object) -> dict:
-    """Fields that are not null, by name. Raises ValueError for an unknown one."""
-    if not isinstance(body, Mapping):
-        raise ValueError("the body is not a JSON object; send one, with input and voice")
-    fields = {}
-    for name, value in body.items():
-        if name not in FIELDS:
-            raise ValueError(unknown_name(name[:100], FIELDS, _COUNTERPARTS, ADVICE))
-        if value is not None:
-            fields[_ALIASES.get(name, name)] = value
-    for name in _TEXTS:
-        if not isinstance(fields.get(name, ""), str):
-            raise ValueError(f"{name} is {fields[name]!r:.100}; it must be a string")
-    return fields
+def check_length(text: str, instruct: str | None, limit: int) -> None:
+    """Raise ValueError for a text that is too long, with its instruction."""
+    length = len(text) + len(instruct or "")
+    if length > limit:
+        raise ValueError(
+            f"the input has {length} characters, {limit} is the limit here; send it in parts"
+        )
 
 
-def _check_model(name: str | None, served: str) -> None:
-    if name not in (None, served, *OPENAI_MODELS):
-        raise ValueError(f"there is no model {name[:200]!r} here; there is: {served}")
+def _check_model(name: str | None, limits: Limits) -> None:
+    if limits.is_strict and name not in (None, "", limits.model):
+        raise UnknownModel(f"there is no model {name[:200]!r} here; there is: {limits.model}")
 
 
-def _stream(fields: Mapping) -> Literal["audio", "sse"] | None:
-    stream, stream_format = fields.get("stream", False), fields.get("stream_format")
-    if not isinstance(stream, bool):
-        raise ValueError(f"stream is {stream!r:.100}; it must be true or false")
-    if stream_format is not None and stream_format not in STREAM_FORMATS:
+def _stream(fields: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Whether the sound is sent as it is made, and whether as events.
+
+    Retries need the whole sound, so who asks for them without `stream` gets it whole.
+    """
+    stream, stream_format = fields.get("stream"), fields.get("stream_format")
+    stream_format = stream_format.lower() if stream_format else None
+    if stream_format not in (None, *STREAM_FORMATS):
         names = " or ".join(STREAM_FORMATS)
         raise ValueError(f"stream_format is {stream_format[:100]!r}; it must be {names}")
-    return stream_format or ("audio" if stream else None)
+    if stream is None:
+        stream = not any(fields.get(name) for name in ("retry", *RETRIES))
+    return stream, stream_format == "sse"
 
 
-def _options(fields: Mapping, defaults: GenerationOptions, is_stream: bool) -> GenerationOptions:
+def _options(
+    fields: Mapping[str, Any], defaults: GenerationOptions, is_stream: bool
+) -> GenerationOptions:
     """Options of a request. A stream has no retries: audio that was sent can't be taken back."""
-    given = {name: fields[name] for name in set(_OPTIONS.values()) & fields.keys()}
+    given = {name: fields[name] for name in settings_of(GenerationOptions) if name in fields}
+    if "retry" in fields:
+        given = dict.fromkeys(RETRIES, fields["retry"]) | given
     options = replace(defaults, **given)
     if options.max_tokens > defaults.max_tokens:
         raise ValueError(
             f"max_tokens is {options.max_tokens}; {defaults.max_tokens} is the limit here"
         )
-    if not is_stream:
-        return options.with_seed()
-    for name in RETRIES:
-        if given.get(name):
-            raise ValueError(f"{name} has no effect on a stream; leave it out, or stream")
-    return options.without_retries().with_seed()
+    if is_stream:
+        for name in RETRIES:
+            if given.get(name):
+                raise ValueError(f"{name} has no effect on a stream; leave it out, or stream")
+    return options.with_retries_unless(is_stream).with_seed()
 
 
-def _voice(fields: Mapping) -> VoiceInputs:
+def _voice(fields: Mapping[str, Any]) -> VoiceInputs:
     """Voice of a request. Clients that must name a voice may do so beside a clip, which wins."""
     name, instruct = _voice_name(fields.get("voice")), fields.get("instruct")
-    clip, transcript = fields.get("ref_audio"), fields.get("ref_text")
-    if clip is None:
-        if transcript is not None:
-            raise ValueError("ref_text is given without ref_audio, its clip; leave it out")
+    clips = {
+        each: _decoded(each, fields[each])
+        for each in ("ref_audio", "prompt_audio")
+        if fields.get(each)
+    }
+    transcript = (fields.get("ref_text") or "").strip() or None
+    if transcript and "ref_audio" not in clips:
+        raise ValueError("ref_text is given without ref_audio, its clip; leave it out")
+    if "prompt_audio" in clips or fields.get("prompt_text"):
+        return VoiceInputs(
+            instruct, clips.get("ref_audio"), clips.get("prompt_audio"), fields.get("prompt_text")
+        )
+    if not clips:
         return VoiceInputs(instruct, voice=name)
-    audio = _decoded(clip)
+    audio = clips["ref_audio"]
     if transcript is None or (instruct or "").strip():  # a prompt can't follow an instruction
         return VoiceInputs(instruct, audio)
     return VoiceInputs(instruct, audio, audio, transcript)
@@ -159,13 +209,13 @@ def _voice(fields: Mapping) -> VoiceInputs:
 
 def _voice_name(voice: object) -> str | None:
     if isinstance(voice, Mapping):  # OpenAI's form for voices that users have made
-        voice = voice.get("id")
+        voice = voice.get("id") or voice.get("name")
     if voice is not None and not isinstance(voice, str):
-        raise ValueError(f"voice is {voice!r:.100}; give a name")
-    return voice
+        raise ValueError(f"voice is {shown(voice)}; give a name")
+    return voice.strip() or None if voice else None
 
 
-def _decoded(encoded: str) -> bytes:
+def _decoded(name: str, encoded: str) -> bytes:
     """Bytes of a clip in base64, or of a data URL."""
     content = encoded.partition(",")[2] if encoded.startswith("data:") else encoded
     try:
@@ -174,15 +224,22 @@ def _decoded(encoded: str) -> bytes:
         clip = b""
     if not clip:
         raise ValueError(
-            "ref_audio is not audio in base64; send the clip itself, no file of the server is read"
+            f"{name} is not audio in base64; send the clip itself, no file of the server is read"
         )
     return clip
 
 
 def _format(name: str | None) -> str:
-    name = name or DEFAULT_FORMAT
+    name = (name or DEFAULT_FORMAT).lower()
     if name not in MEDIA_TYPES:
         raise ValueError(
             f"response_format is {name[:100]!r}; it must be one of {', '.join(MEDIA_TYPES)}"
         )
+    return name
+
+
+def _subtitles(name: str | None) -> str | None:
+    name = name.lower() if name else None
+    if name not in (None, *SUBTITLES):
+        raise ValueError(f"subtitles is {name[:100]!r}; it must be {' or '.join(SUBTITLES)}")
     return name

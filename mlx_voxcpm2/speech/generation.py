@@ -102,6 +102,8 @@ class Attempt:
     """Copies (samples,), since an array of MLX would keep the audio of the other rows too."""
     guards: tuple[str, ...] = ()
     """Notes on the attempts before."""
+    generated: int = 0
+    """Number of patches so far in a `LiveBatch`, which may hand over chunks as they come."""
 
     @cached_property
     def stage(self) -> OutputStage:

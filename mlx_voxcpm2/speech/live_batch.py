@@ -9,7 +9,7 @@ import numpy as np
 
 from .batch import Request
 from .generation import Attempt
-from .results import Chunk, Stopwatch
+from .results import Chunk, FinishReason, Stopwatch
 from .scheduler import Scheduler
 
 if TYPE_CHECKING:
@@ -46,6 +46,14 @@ class LiveBatch:
             self.scheduler.cancel(key)
             del self.active[key]
 
+    def seconds(self) -> dict[int, float]:
+        """Seconds of speech of each attempt under way, by the caller's numbers."""
+        patch = self.model.patch_samples / self.model.sample_rate
+        return {
+            each.index: each.generated * patch / each.request.options.speed
+            for each in self.active.values()
+        }
+
     def step(self) -> list[Chunk]:
         """Generate the next patch of every request."""
         chunks = (self._update(chunk) for chunk in self.scheduler.step())
@@ -58,13 +66,11 @@ class LiveBatch:
         if attempt is None:
             return None  # it was cancelled
         attempt.chunks.append(np.array(chunk.audio))
+        attempt.generated += 1
         if reason is not None:
             del self.active[key]
         if not attempt.request.options.may_retry:
-            final = attempt.stage.apply(attempt.chunks.pop(), reason is not None)
-            if not len(final.audio):
-                return None
-            return Chunk(attempt.index, final.audio, reason, final.unstretched)
+            return self._streamed(attempt, reason)
         if reason is None:
             return None
         fault = attempt.fault(reason)
@@ -73,7 +79,32 @@ class LiveBatch:
             return None
         result = attempt.result(reason, fault)
         unstretched = None if result.unstretched is None else np.array(result.unstretched)
-        return Chunk(attempt.index, np.array(result.audio), reason, unstretched)
+        audio, patches = np.array(result.audio), len(attempt.chunks)
+        return Chunk(
+            attempt.index,
+            audio,
+            reason,
+            patches=patches,
+            seed=result.seed,
+            guards=result.guards,
+            unstretched=unstretched,
+        )
+
+    def _streamed(self, attempt: Attempt, reason: FinishReason | None) -> Chunk | None:
+        """The audio of a stream that is final now; None if there is none."""
+        final = attempt.stage.apply(attempt.chunks.pop(), reason is not None)
+        if reason is None:
+            chunk = Chunk(attempt.index, final.audio, unstretched=final.unstretched)
+            return chunk if len(final.audio) else None
+        return Chunk(
+            attempt.index,
+            final.audio,
+            reason,
+            patches=attempt.generated,
+            seed=attempt.request.options.seed,
+            guards=attempt.stage.guard_notes(reason),
+            unstretched=final.unstretched,
+        )
 
     def _next(self) -> Request | None:
         if not self.waiting:

@@ -28,6 +28,12 @@ class Chunk:
     """float32 (samples,), of MLX or numpy."""
     finish_reason: FinishReason | None = None
     """Why the speech ends, in its last chunk."""
+    patches: int = 0
+    """Number of patches generated, in the last chunk of a `LiveBatch`."""
+    seed: int | None = None
+    """Seed of the attempt, in the last chunk of a `LiveBatch`."""
+    guards: tuple[str, ...] = ()
+    """See `GenerationResult`; in the last chunk of a `LiveBatch`."""
     unstretched: np.ndarray | None = None
     """The speech of the audio before `speed` was applied; None at speed 1."""
 

@@ -33,7 +33,7 @@ class VoiceRegistry:
         """Raise ValueError or OSError if a given voice does not fit the model."""
         default = [] if self.default is None else [self.default]
         for file in {*(self.only or []), *default}:
-            self._voice(file, encoder)
+            self.read(file, encoder)
 
     def names(self) -> list[str]:
         return [NO_VOICE, *(file.stem for file in self._files())]
@@ -42,11 +42,15 @@ class VoiceRegistry:
         """File of a voice, or None for no voice. Raises ValueError for an unknown name."""
         if name is None or folded_name(name) == NO_VOICE:
             return self.default
-        for file in self._files():
-            if folded_name(file.stem) == folded_name(name):
-                return file
+        if (file := self.find(name)) is not None:
+            return file
         names = ", ".join(self.names()[:50])
         raise ValueError(f"there is no voice {name[:100]!r}; there are: {names}")
+
+    def find(self, name: str) -> Path | None:
+        """File of a saved voice of this name, or None."""
+        key = folded_name(name)
+        return next((file for file in self._files() if folded_name(file.stem) == key), None)
 
     def inputs(self, name: str | None, instruct: str | None, encoder: ClipEncoder) -> VoiceInputs:
         """A voice by name, with an instruction, for a request. Errors: as `voice`."""
@@ -56,9 +60,10 @@ class VoiceRegistry:
     def voice(self, name: str | None, encoder: ClipEncoder) -> Voice | None:
         """Voice by name, read once and checked, or None. Raises ValueError or OSError."""
         file = self.file(name)
-        return None if file is None else self._voice(file, encoder)
+        return None if file is None else self.read(file, encoder)
 
-    def _voice(self, file: Path, encoder: ClipEncoder) -> Voice:
+    def read(self, file: Path, encoder: ClipEncoder) -> Voice:
+        """Voice of a file, read once and checked. Raises ValueError or OSError."""
         key = (file, file.stat().st_mtime_ns)
         if key not in self._read:
             voice = Voice.load(file)

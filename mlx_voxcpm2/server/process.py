@@ -1,0 +1,115 @@
+"""Running the application by uvicorn: when it announces itself, what it gives up, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from .websocket import MAX_MESSAGE_BYTES
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+KEEP_SECONDS = 30
+"""Time that a connection stays open for another request. OpenAI's client uses one again for 5 s,
+and would fail if we closed it at that moment."""
+HEAD_SECONDS = 20.0
+"""Time that a client has for the head of a request."""
+
+
+class Protocol(H11Protocol):
+    """HTTP, where the head of a request has to come in time."""
+
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._wait_for_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._has_head():
+            self._forget_timer()
+        elif self._head_timer is None:
+            self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget_timer()
+        super().connection_lost(exc)
+
+    def _has_head(self) -> bool:
+        """Whether a request is being answered, or the connection is a WebSocket's by now."""
+        is_answering = self.cycle is not None and not self.cycle.response_complete
+        return is_answering or self.transport.get_protocol() is not self
+
+    def _wait_for_head(self) -> None:
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._give_up)
+
+    def _forget_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _give_up(self) -> None:
+        self._head_timer = None
+        if not self._has_head() and not self.transport.is_closing():
+            self.transport.close()
+
+
+class Server(uvicorn.Server):
+    """Server that ends with status 0 at Ctrl-C and SIGTERM, after the requests under way."""
+
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]):
+        super().__init__(config)
+        self.announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self.announce()  # it accepts connections from now on
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle the signals; uvicorn would raise them once more when it has ended."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # other threads get none
+            return
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self.handle_exit) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def server_of(
+    app: FastAPI, grace: float, announce: Callable[[], None], verbose: bool = False
+) -> Server:
+    """Server of an application.
+
+    grace: seconds that requests under way have at the end; new ones are refused. announce: called
+    when connections are accepted.
+    """
+    config = uvicorn.Config(
+        app,
+        http=Protocol,
+        # The routes log failures; what uvicorn would add are clients cut off at the end.
+        log_config=None,
+        log_level="info" if verbose else "critical",
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        ws_max_size=MAX_MESSAGE_BYTES,
+        timeout_graceful_shutdown=round(grace),
+        timeout_keep_alive=KEEP_SECONDS,
+    )
+    return Server(config, announce)

@@ -1,0 +1,222 @@
+"""A conversation by WebSocket: text comes piece by piece, and each sentence is spoken at its end.
+
+The client sends JSON: {"type": "start"} with the fields of a request, then {"type": "text", "text":
+…} as a language model gives it, {"type": "flush"} to have spoken what there is, {"type": "end"}.
+It gets the sound as binary messages, and JSON about it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from ..schema import parse_json
+from ..text.segments import SEGMENT_LENGTH, spoken_length
+from ..text.sentences import sentences
+from ..text.spoken import has_words
+from .access import KEY_PROTOCOL
+from .answer import Speaker
+from .connection import STALL_SECONDS, Deadline
+from .errors import ClientGone
+from .exchange import Service, refused
+from .records import RequestRecord
+from .request import SpeechRequest
+
+if TYPE_CHECKING:
+    from .streams import SpeechStream
+
+logger = logging.getLogger("mlx_voxcpm2")
+
+IDLE_SECONDS = 120.0
+"""Time after which a client that sends nothing is given up."""
+MAX_MESSAGE_BYTES = 256 * 2**10
+MESSAGES = ("start", "text", "flush", "end")
+
+
+class Sentences:
+    """Text that comes in pieces; gives the sentences that are complete."""
+
+    def __init__(self, language: str | None = None):
+        self.language, self.rest = language, ""
+
+    def add(self, piece: str) -> str:
+        """The sentences that are complete with this piece; "" if there are none.
+
+        A sentence is complete when another one has begun, since "3." may go on as "3.5".
+        """
+        self.rest += piece
+        found = sentences(self.rest, self.language)
+        if len(found) < 2:
+            if spoken_length(self.rest) <= 2 * SEGMENT_LENGTH or not self.rest[-1:].isspace():
+                return ""
+            return self.flush()  # nobody should wait for the end of such a sentence
+        complete, self.rest = "".join(found[:-1]), found[-1]
+        return complete
+
+    def flush(self) -> str:
+        """All that is left."""
+        complete, self.rest = self.rest, ""
+        return complete
+
+
+class Conversation:
+    """One client's WebSocket."""
+
+    def __init__(self, service: Service, websocket: WebSocket):
+        self.service, self.websocket = service, websocket
+        self.record = RequestRecord("websocket", format_name="pcm")
+        self.unspoken = 0
+        """Characters that have come and not been spoken yet."""
+        self._fed: deque[int] = deque()
+        """For each segment that is not spoken yet, the characters that are spoken with it."""
+
+    async def run(self) -> None:
+        """Speak until the client ends the conversation."""
+        try:
+            with self.service.places:
+                await self.websocket.accept(_subprotocol(self.websocket))
+                await self._converse()
+        except (WebSocketDisconnect, ClientGone):
+            self.record.status = 499
+        except asyncio.CancelledError:
+            self.record.status = 499
+            raise
+        except Exception as error:
+            await self._refuse(error)
+        finally:
+            self.service.metrics.finish(self.record)
+
+    async def _refuse(self, error: Exception) -> None:
+        refusal = refused(error)
+        self.record.status = refusal.status
+        with suppress(RuntimeError, WebSocketDisconnect, ClientGone):
+            if self.websocket.application_state is WebSocketState.CONNECTING:
+                await self.websocket.accept()
+            await self._send({"type": "error", "error": refusal.body})
+            await self.websocket.close(1011 if refusal.status >= 500 else 1008)
+
+    async def _converse(self) -> None:
+        first = await self._message()
+        begin = {name: each for name, each in first.items() if name != "type"}
+        is_start = first["type"] == "start"
+        request = self._parsed(begin if is_start else {})
+        if request.has_clips:
+            rate = self.service.thread.model.clip_encoder.sample_rate
+            request = await asyncio.to_thread(request.with_clips_read, rate)
+        task = await self.service.task(request, is_open=True)
+        async with self.service.thread.speak(task) as stream:
+            await self._started(request)
+            given = {"type": "text", "text": request.text} if is_start else first
+            reader = asyncio.create_task(self._read(request, stream, given))
+            writer = asyncio.create_task(self._write(request, stream))
+            try:
+                done, _ = await asyncio.wait([reader, writer], return_when=asyncio.FIRST_EXCEPTION)
+                for each in done:
+                    each.result()
+            finally:
+                reader.cancel()
+                writer.cancel()
+        await self.websocket.close()
+
+    def _parsed(self, fields: dict[str, Any]) -> SpeechRequest:
+        given = {"response_format": "pcm", **fields}
+        request = SpeechRequest.parse(given, self.service.limits, needs_text=False)
+        request = replace(request, is_stream=True, options=request.options.without_retries())
+        name = request.voice.voice
+        self.record.voice = "clip" if request.has_clips else str(name or "default")
+        self.record.format_name = request.format_name
+        if not request.has_clips:
+            self.service.voices.check_name(name if isinstance(name, str) else None)
+        return request
+
+    async def _started(self, request: SpeechRequest) -> None:
+        rate = self.service.thread.sample_rate
+        begun = {"id": self.record.id, "seed": request.options.seed, "sample_rate": rate}
+        ignored = list(request.ignored)
+        await self._send({"type": "started", **begun, "ignored_fields": ignored})
+
+    async def _read(
+        self, request: SpeechRequest, stream: SpeechStream, message: dict[str, Any]
+    ) -> None:
+        """Feed the stream with the client's text until it ends."""
+        text = Sentences(request.long_form.language)
+        while message["type"] != "end":
+            complete = ""
+            if message["type"] == "text":
+                complete = text.add(self._piece(message))
+            elif message["type"] == "flush":
+                complete = text.flush()
+            else:
+                raise ValueError("the conversation has been started; send text, flush or end")
+            await self._feed(request, stream, complete)
+            message = await self._message()
+        await self._feed(request, stream, text.flush())
+        stream.end()
+
+    def _piece(self, message: dict[str, Any]) -> str:
+        piece = message.get("text")
+        if not isinstance(piece, str):
+            raise ValueError("text is missing; send the next piece of the text")
+        self.unspoken += len(piece)
+        self.record.characters += len(piece)
+        if self.unspoken > self.service.limits.text_length:
+            raise ValueError(
+                f"{self.unspoken} characters wait to be spoken, {self.service.limits.text_length} "
+                "is the limit here; send the text more slowly"
+            )
+        return piece
+
+    async def _feed(self, request: SpeechRequest, stream: SpeechStream, text: str) -> None:
+        if not has_words(text):
+            self.unspoken -= len(text)
+            return
+        segments = await asyncio.to_thread(request.segments, text.strip())
+        with_words = sum(bool(segment.text) for segment in segments)
+        self._fed += [*[0] * (with_words - 1), len(text)]
+        stream.feed(segments)
+
+    async def _write(self, request: SpeechRequest, stream: SpeechStream) -> None:
+        """Send the sound, and what has been spoken."""
+        speaker = Speaker(request, stream, self.service.thread.sample_rate)
+        speaker.on_part = self._spoken
+        await speaker.begin()
+        async for data in speaker.files(self.record):
+            with Deadline(STALL_SECONDS):
+                await self.websocket.send_bytes(data)
+        if (content := speaker.subtitles()) is not None:
+            await self._send({"type": "subtitles", "format": request.subtitles, "text": content})
+        self.record.finish_reason = speaker.finish_reason or ""
+        await self._send({"type": "done", "finish_reason": speaker.finish_reason})
+
+    async def _spoken(self, text: str) -> None:
+        self.unspoken -= self._fed.popleft()
+        await self._send({"type": "spoken", "text": text})
+
+    async def _message(self) -> dict[str, Any]:
+        """The client's next message. Raises ValueError for what is none."""
+        try:
+            received = await asyncio.wait_for(self.websocket.receive_text(), IDLE_SECONDS)
+        except asyncio.TimeoutError:
+            raise ClientGone from None
+        except KeyError:
+            raise ValueError("a message is binary; send JSON") from None
+        message = parse_json(received)
+        if not isinstance(message, dict) or message.get("type") not in MESSAGES:
+            raise ValueError(f"a message has no type; it must be one of {', '.join(MESSAGES)}")
+        return message
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        with Deadline(STALL_SECONDS):
+            await self.websocket.send_json(message)
+
+
+def _subprotocol(websocket: WebSocket) -> str | None:
+    """The protocol that is accepted: the first that the client offers, but for its key."""
+    offered = websocket.scope.get("subprotocols") or []
+    return next((each for each in offered if not each.startswith(KEY_PROTOCOL)), None)

@@ -1,0 +1,212 @@
+"""The model's thread: tasks that come and go, from one event loop or several."""
+
+import asyncio
+
+import numpy as np
+import pytest
+from conftest import GOLDEN
+
+from mlx_voxcpm2 import GenerationOptions, load_model
+from mlx_voxcpm2.server.model_thread import ModelThread
+from mlx_voxcpm2.server.streams import SpeechError
+from mlx_voxcpm2.server.tasks import SpeechTask
+from mlx_voxcpm2.text.segments import Segment, split_text
+from mlx_voxcpm2.voices.inputs import VoiceInputs
+from mlx_voxcpm2.weights.adapter_files import read_adapter
+
+SHORT = {"max_tokens": 5, "inference_timesteps": 2}
+
+
+@pytest.fixture(scope="module")
+def thread(released):
+    thread = ModelThread(lambda: load_model(released.folder, dtype="float32"), batch_size=2)
+    yield thread
+    assert thread.close()
+
+
+def task(text: str, seed: int = 1, stream: bool = True, **fields) -> SpeechTask:
+    options = GenerationOptions(seed=seed, **SHORT).with_retries_unless(stream)
+    return SpeechTask(tuple(split_text(text)), options, **fields)
+
+
+async def spoken(thread: ModelThread, wanted: SpeechTask) -> list:
+    async with thread.speak(wanted) as stream:
+        return [each async for each in stream]
+
+
+def joined(chunks: list) -> np.ndarray:
+    return np.concatenate([each.audio for each in chunks])
+
+
+def alone(released, text: str, seed: int = 1) -> np.ndarray:
+    return np.array(released.model.speak(text, seed=seed, **SHORT).audio)
+
+
+def test_each_task_has_the_sound_that_it_has_alone(thread, released):
+    async def all_at_once() -> list:
+        wanted = [task("Hello there.", seed, stream=seed % 2 == 0) for seed in range(5)]
+        return await asyncio.gather(*(spoken(thread, each) for each in wanted))
+
+    for seed, chunks in enumerate(asyncio.run(all_at_once())):
+        np.testing.assert_allclose(joined(chunks), alone(released, "Hello there.", seed), atol=1e-4)
+        assert (len(chunks) > 3) == (seed % 2 == 0)
+        assert [each.finish_reason for each in chunks[:-1]] == [None] * (len(chunks) - 1)
+        part, reason = chunks[-1].part, chunks[-1].finish_reason
+        assert (part.seed, part.text, part.finish_reason) == (seed, "Hello there.", reason)
+        assert part.patches * released.model.patch_samples == len(joined(chunks))
+    assert thread.unfinished == 0
+
+
+def test_segments_follow_each_other_with_their_pauses(thread, released):
+    chunks = asyncio.run(spoken(thread, task("one two [pause:0.5] three")))
+    parts = [each.part for each in chunks if each.part is not None]
+    assert [(part.index, part.text, part.pause) for part in parts] == [
+        (0, "one two", 0.5),
+        (1, "three", 0.0),
+    ]
+    sound, first = joined(chunks), round(parts[0].seconds * thread.sample_rate)
+    np.testing.assert_allclose(sound[:first], alone(released, "one two"), atol=1e-4)
+    assert not sound[first : first + thread.sample_rate // 2].any()
+    total = parts[0].seconds + 0.5 + parts[1].seconds
+    assert len(sound) / thread.sample_rate == pytest.approx(total)
+
+
+def test_text_may_come_while_it_is_spoken(thread):
+    async def conversation() -> tuple[list, str]:
+        stream = thread.speak(task("one", is_open=True))
+        chunks = [await anext(stream)]
+        while chunks[-1].part is None:
+            chunks.append(await anext(stream))
+        assert chunks[-1].finish_reason is None
+        stream.feed(split_text("two"))
+        stream.end()
+        chunks += [each async for each in stream]
+        return chunks, chunks[-1].finish_reason
+
+    chunks, reason = asyncio.run(conversation())
+    assert [each.part.text for each in chunks if each.part] == ["one", "two"]
+    assert reason is not None
+
+
+def test_a_task_that_is_closed_after_its_last_words_ends(thread):
+    async def conversation() -> list:
+        stream = thread.speak(task("one", is_open=True))
+        chunks = []
+        async for each in stream:
+            chunks.append(each)
+            if each.part is not None:
+                stream.end()
+        return chunks
+
+    last = asyncio.run(conversation())[-1]
+    assert last.finish_reason is not None and not len(last.audio)
+
+
+def test_a_cancelled_stream_ends_and_gives_its_place_back(thread):
+    async def cancelled() -> int:
+        stream = thread.speak(task("one two three four five six seven eight"))
+        count = 0
+        async for _ in stream:
+            count += 1
+            stream.cancel()
+        waiting = thread.speak(task("one"))
+        waiting.cancel()
+        assert [each async for each in waiting] == []
+        await thread.call(lambda model: None)  # after the cancelling
+        return count
+
+    assert asyncio.run(cancelled()) == 1
+    assert thread.unfinished == thread.speaking == 0
+
+
+def test_a_slow_reader_is_waited_for_between_segments(thread, monkeypatch):
+    """No segment is begun while so much sound is unread, and it goes on when that is read."""
+    monkeypatch.setattr("mlx_voxcpm2.server.streams.UNREAD_SECONDS", 0.1)
+
+    async def slow() -> tuple[float, list]:
+        stream = thread.speak(task("one\n\ntwo\n\nthree"))
+        while thread.speaking or not stream.seconds:
+            await asyncio.sleep(0.01)
+        before = stream.seconds
+        return before, [each async for each in stream]
+
+    before, chunks = asyncio.run(slow())
+    parts = [each.part for each in chunks if each.part]
+    assert [part.text for part in parts] == ["one", "two", "three"]
+    assert before == pytest.approx(parts[0].seconds + parts[0].pause)  # and not the second
+
+
+def test_the_thread_goes_on_after_an_exception(thread, monkeypatch):
+    def fail():
+        raise MemoryError("no memory")
+
+    with monkeypatch.context() as changed:
+        changed.setattr(thread._batch._batch, "step", fail)
+        with pytest.raises(SpeechError, match="no memory"):
+            asyncio.run(spoken(thread, task("one")))
+    assert joined(asyncio.run(spoken(thread, task("one")))).any()
+    assert thread.failures == 1 and thread.is_alive
+
+
+def test_a_task_that_cannot_be_spoken_raises_and_others_go_on(thread):
+    async def both():
+        unfit = task("one", voice=VoiceInputs(voice="no such voice"))
+        return await asyncio.gather(
+            spoken(thread, unfit), spoken(thread, task("two")), return_exceptions=True
+        )
+
+    refused, chunks = asyncio.run(both())
+    assert isinstance(refused, FileNotFoundError) and joined(chunks).any()
+
+
+def test_functions_run_in_the_models_thread_and_raise_there(thread):
+    async def called():
+        assert await thread.call(lambda model: model.sample_rate) == thread.sample_rate
+        with pytest.raises(KeyError):
+            await thread.call(lambda model: {}["x"])
+
+    asyncio.run(called())
+    assert thread.submit(lambda model: 3).result() == 3
+
+
+def test_a_model_that_does_not_load_raises():
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        ModelThread(lambda: load_model("/none/such"))
+
+
+def test_adapters_are_chosen_by_name_and_do_not_mix(released):
+    folder = GOLDEN / "adapters" / "official"
+    load = lambda: load_model(released.folder, dtype="float32")  # noqa: E731
+    thread = ModelThread(load, batch_size=4, adapters=lambda: {"style": read_adapter(folder)})
+    options = GenerationOptions(seed=1, max_tokens=4, inference_timesteps=2).without_retries()
+
+    def wanted(name: str | None) -> SpeechTask:
+        return SpeechTask((Segment("Hello."),), options, adapter=name)
+
+    async def mixed() -> list:
+        names = [None, "style", None, "style"]
+        return await asyncio.gather(*(spoken(thread, wanted(name)) for name in names))
+
+    try:
+        plain, styled, again, restyled = map(joined, asyncio.run(mixed()))
+        with pytest.raises(ValueError, match="no adapter 'x'; there are: style"):
+            asyncio.run(spoken(thread, wanted("x")))
+    finally:
+        assert thread.close()
+    np.testing.assert_allclose(plain, again, atol=1e-4)
+    np.testing.assert_allclose(styled, restyled, atol=1e-4)
+    assert np.abs(plain[: len(styled)] - styled[: len(plain)]).max() > 1e-3
+
+
+def test_closing_ends_what_is_spoken():
+    thread = ModelThread(lambda: load_model("demo"))
+
+    async def ended():
+        stream = thread.speak(task("one two three four"))
+        await anext(stream)
+        closing = asyncio.get_running_loop().run_in_executor(None, thread.close)
+        with pytest.raises(SpeechError, match="the server is ending"):
+            [each async for each in stream]
+        return await closing
+
+    assert asyncio.run(ended()) and not thread.is_alive

@@ -1,0 +1,141 @@
+"""Conversations: text piece by piece from a language model, sound as sentences are complete."""
+
+import base64
+import json
+
+import numpy as np
+import pytest
+
+pytest.importorskip("uvicorn", reason="needs the extra 'server'")
+
+from speech_server import LocalServer
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+from mlx_voxcpm2 import GenerationOptions
+from mlx_voxcpm2.server.websocket import Sentences
+
+CHEAP = GenerationOptions(max_tokens=4, inference_timesteps=2, seed=1)
+
+
+@pytest.fixture(scope="module")
+def server(released, anna_folder):
+    fields = {"options": CHEAP, "text_length": 100}
+    with LocalServer(released.folder, anna_folder / "voices", **fields) as server:
+        yield server
+
+
+def conversation(server, **options):
+    address = server.url.replace("http", "ws") + "/audio/speech/stream"
+    return connect(address, open_timeout=30, close_timeout=5, **options)
+
+
+def messages(socket) -> tuple[list[dict], bytes]:
+    """All that comes until the conversation ends: JSON, and the sound."""
+    found, sound = [], b""
+    try:
+        while True:
+            received = socket.recv(timeout=60)
+            if isinstance(received, bytes):
+                sound += received
+            else:
+                found.append(json.loads(received))
+    except ConnectionClosed:
+        return found, sound
+
+
+def send(socket, *parts: dict) -> None:
+    for part in parts:
+        socket.send(json.dumps(part))
+
+
+def pieces(text: str) -> list[dict]:
+    return [{"type": "text", "text": text[i : i + 3]} for i in range(0, len(text), 3)]
+
+
+def test_sentences_are_spoken_when_they_are_complete(server):
+    with conversation(server) as socket:
+        send(socket, {"type": "start", "voice": "anna", "response_format": "wav", "foo": 1})
+        started = json.loads(socket.recv(timeout=60))
+        assert started["type"] == "started" and started["seed"] == 1
+        assert started["ignored_fields"] == ["foo"]
+        send(socket, *pieces("One of them is here. Two of"))
+        assert socket.recv(timeout=60)[:4] == b"RIFF"  # while the second is not complete
+        send(socket, *pieces(" them are there."), {"type": "end"})
+        found, sound = messages(socket)
+    assert [each["text"] for each in found if each["type"] == "spoken"] == [
+        "One of them is here.",
+        "Two of them are there.",
+    ]
+    assert found[-1]["type"] == "done" and sound
+
+
+def test_the_sound_is_that_of_its_segments_alone(server):
+    with conversation(server) as socket:
+        send(socket, {"type": "start", "voice": "anna", "input": "One."})
+        send(socket, {"type": "flush"}, {"type": "end"})
+        _, sound = messages(socket)
+    body = {"model": "x", "voice": "anna", "input": "One.", "response_format": "pcm"}
+    alone = server.client().audio.speech.create(**body).content
+    ours, theirs = (np.frombuffer(each, "<i2").astype(int) for each in (sound, alone))
+    assert len(ours) == len(theirs) and np.abs(ours - theirs).max() <= 1
+
+
+def test_text_without_a_start_is_spoken_by_the_defaults(server):
+    with conversation(server) as socket:
+        send(socket, {"type": "text", "text": "Hello."}, {"type": "end"})
+        found, sound = messages(socket)
+    assert [each["type"] for each in found] == ["started", "spoken", "done"] and sound
+
+
+def test_a_conversation_without_words_ends(server):
+    with conversation(server) as socket:
+        send(socket, {"type": "start"}, {"type": "text", "text": " 🎉 "}, {"type": "end"})
+        found, sound = messages(socket)
+    assert found[-1]["type"] == "done" and not sound
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ([{"type": "start", "voice": "carl"}], "there is no voice 'carl'"),
+        ([{"type": "start", "cfg_value": 99}], "cfg_value is 99"),
+        ([{"type": "start"}, {"type": "start"}], "has been started"),
+        ([{"type": "start"}, {"type": "text"}], "text is missing"),
+        ([{"type": "start"}, {"type": "text", "text": "a" * 101}], "100 is the limit"),
+        ([{"type": "shout"}], "it must be one of start, text, flush, end"),
+        ([{"text": "x"}], "a message has no type"),
+        ([{"type": "start", "ref_audio": base64.b64encode(b"x").decode()}], "ref_audio"),
+    ],
+)
+def test_what_cannot_be_spoken_is_said_in_plain_words(server, parts, words):
+    with conversation(server) as socket:
+        send(socket, *parts)
+        found, _ = messages(socket)
+    assert words in found[-1]["error"]["message"] and found[-1]["type"] == "error"
+
+
+def test_other_origins_are_refused(server):
+    with pytest.raises(InvalidStatus):
+        conversation(server, additional_headers={"Origin": "https://evil.example"})
+
+
+def test_hanging_up_gives_the_place_back(server):
+    with conversation(server) as socket:
+        send(socket, {"type": "start"}, {"type": "text", "text": "Hello there. And then "})
+        socket.recv(timeout=60)
+    client = server.client()
+    for _ in range(500):
+        health = client.get("../health", cast_to=object)
+        if health["requests"] == health["unfinished"] == 0:
+            return
+    pytest.fail("the conversation goes on without its client")
+
+
+def test_a_sentence_is_complete_when_another_begins():
+    text = Sentences()
+    assert text.add("It costs 3.") == ""
+    assert text.add("50 today") == ""
+    assert text.add(". Dr. No") == "It costs 3.50 today. "
+    assert text.add(" came. He") == "Dr. No came. "
+    assert text.flush() == "He" and text.flush() == ""
