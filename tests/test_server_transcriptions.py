@@ -77,7 +77,7 @@ def test_unknown_fields_are_named(server, clip):
     answer = server.client().audio.transcriptions.with_raw_response.create(
         model="x", file=("clip.flac", clip), language="en", temperature=0.5
     )
-    assert answer.headers["x-ignored-fields"] == "language, temperature"
+    assert answer.headers["x-ignored-fields"] == "temperature"
 
 
 @pytest.mark.parametrize(
