@@ -40,7 +40,7 @@ _ALL = COMMANDS | UPSTREAM_COMMANDS
 
 def usage(prog: str = PROGRAM) -> str:
     def lines(commands: dict[str, tuple[str, str]]) -> str:
-        return "\n".join(f"  {name:10} {text}" for name, (_, text) in commands.items())
+        return "\n".join(f"  {name:11} {text}" for name, (_, text) in commands.items())
 
     return (
         f"usage: {prog} COMMAND [FLAG …]\n\n"

@@ -63,6 +63,12 @@ def test_each_command_has_examples_of_its_own(main, name, own, foreign):
     assert any(own in each for each in examples) and not any(foreign in each for each in examples)
 
 
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_no_help_is_cut_within_parentheses(main, name):
+    _, out, _ = main(name, "--help")
+    assert out.count("(") == out.count(")") and max(map(len, out.splitlines())) <= 80
+
+
 def test_without_a_command_the_help_is_shown(main):
     status, out, err = main()
     assert status == 0 and err == "" and all(name in out for name in cli.COMMANDS)

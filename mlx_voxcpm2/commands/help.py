@@ -28,10 +28,10 @@ class Formatter(argparse.HelpFormatter):
 
 
 class ShortFormatter(Formatter):
-    """Help of the first clause only."""
+    """Help of the first clause only; what stands in parentheses is one."""
 
     def _expand_help(self, action: argparse.Action) -> str:
-        return re.split("[;:]", super()._expand_help(action))[0]
+        return re.split(r"[;:](?![^(]*\))", super()._expand_help(action))[0]
 
 
 class HelpAll(argparse.Action):

@@ -96,7 +96,7 @@ class ServeArguments:
 EXAMPLES = f"""
 {{prog}} --voice anna
 {{prog}} --alias alloy=anna --alias echo=ben
-{KEY_VARIABLE}=secret {{prog}} --host 0.0.0.0 --port 8080 --batch_size 16
+{KEY_VARIABLE}=secret {{prog}} --host 0.0.0.0
 """
 COMMON = {
     "address": "host port allowed_hosts allowed_origins api_key no_auth".split(),
