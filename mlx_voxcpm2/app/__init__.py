@@ -1,14 +1,6 @@
 """Web page for speaking: `mlx-voxcpm2 app`.
 
-`inputs` parses the fields, `worker` runs the model in a thread of its own, `history` has the
-generated speech, `live_audio` streams it to the browser, where `player.js` plays it. Only
-`widgets`, `page`, `events` and `serving` import Gradio.
+`inputs` parses what the page sends, `worker` speaks it, `takes` holds the results and `visitors`
+who they belong to; `streaming` sends speech while it is generated. `routes` is the page's HTTP
+interface, `protection` decides who may use it, and `static` holds what runs in the browser.
 """
-
-import os
-
-# Gradio reads these when it is imported: no telemetry, and no history of requests in browsers.
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-os.environ["GRADIO_RUN_HISTORY"] = "False"
-# Gradio asks Matplotlib for its backend at the first click, which takes seconds to find out.
-os.environ.setdefault("MPLBACKEND", "agg")

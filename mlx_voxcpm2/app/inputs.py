@@ -1,99 +1,50 @@
-"""Modes of speaking that the page offers, and what its fields hold."""
+"""What the page sends with a text: the voice, and settings. Checked, each error with its field."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
+from ..long_form.options import LongFormOptions
 from ..settings import settings_of
 from ..speech.options import GenerationOptions
 from ..text.segments import SEGMENT_LENGTH, is_one_segment
 from ..text.spoken import spoken_text
 from ..voices.folder import check_name, list_voices
-from ..voices.inputs import VOICE_FIELDS, VoiceInputs
+from ..voices.inputs import VoiceInputs
 
-FIELDS = VOICE_FIELDS
-"""Fields that only some modes use. Other modes hide them and ignore what they hold."""
+LONGEST_TEXT = 200_000
+"""Characters of a text: four hours of speech."""
 
-
-@dataclass(frozen=True)
-class Mode:
-    """Mode of speaking. labels: labels of the fields that it uses, by name."""
-
-    name: str
-    title: str
-    advice: str
-    labels: Mapping[str, str]
-    optional: tuple[str, ...] = ()
-
-    @property
-    def has_clip(self) -> bool:
-        return "ref_audio" in self.labels or "prompt_audio" in self.labels
-
-
-VOICE_CLIP = "The voice: 5 to 30 s of clear speech"
-STYLE = "The style, such as: sad, whispering (may be empty)"
-
-_MODES = (
-    Mode("zero-shot", "Zero-shot: any voice", "Every seed gives another voice.", {}),
-    Mode(
-        "design",
-        "Design: by description",
-        "The voice is made up from your description.",
-        {"instruct": "The voice, such as: an old man, slow and hoarse"},
-    ),
-    Mode(
-        "reference",
-        "Reference: a clip's voice",
-        "The voice is cloned; a style may be given.",
-        {"ref_audio": VOICE_CLIP, "instruct": STYLE},
-        optional=("instruct",),
-    ),
-    Mode(
-        "continuation",
-        "Continuation: continue a clip",
-        "Continues the clip's voice, style and room; a description has no effect here.",
-        {
-            "prompt_audio": "The speech to continue",
-            "prompt_text": "Transcript of that clip, word for word",
-        },
-    ),
-    Mode(
-        "combined",
-        "Combined: both",
-        "Clones the most closely. Without a second clip the first one is continued, too.",
-        {
-            "ref_audio": VOICE_CLIP,
-            "prompt_audio": "The speech to continue (may be empty)",
-            "prompt_text": "Transcript of the clip to continue, word for word",
-        },
-        optional=("prompt_audio",),
-    ),
-    Mode(
-        "voice",
-        "Saved voice",
-        "With a style the voice is cloned less closely.",
-        {"voice": "Saved voices", "instruct": STYLE},
-        optional=("instruct",),
-    ),
-)
-MODES = {mode.name: mode for mode in _MODES}
+VoiceKind = Literal["any", "described", "clip", "saved"]
 
 MISSING = {
-    "instruct": "no description; say what the voice is like",
-    "ref_audio": "no clip; record the voice or choose a file",
-    "prompt_audio": "no clip; record the speech to continue or choose a file",
-    "prompt_text": "the clip's transcript is missing; write what it says",
-    "voice": "no voice; save one first, or choose another mode",
+    "description": "Say what the voice is like, such as “an old man, slow and hoarse”.",
+    "clip": "Record the voice, or choose a file.",
+    "words": "Write what the clip says, word for word.",
+    "voice": "Choose a voice. To have one, keep the voice of a take or of a clip.",
+    "text": "Write the words to speak.",
 }
 
 # The page's names for arguments that the library's messages name.
 PLAIN_WORDS = {
-    "ref_audio": "the voice's clip",
+    "ref_audio": "the clip",
     "prompt_audio": "the clip to continue",
-    "prompt_text": "that clip's transcript",
+    "prompt_text": "the clip's words",
     " (as_is leaves it)": "",
+    "text is empty; give the words to speak": MISSING["text"],
 }
+
+SETTINGS_OF = {"options": GenerationOptions, "long_form": LongFormOptions}
+
+
+class FieldError(ValueError):
+    """An error in one of the page's fields. field: its name, or "" for none."""
+
+    def __init__(self, field: str, message: str):
+        super().__init__(in_plain_words(message))
+        self.field = field
 
 
 def in_plain_words(message: str) -> str:
@@ -102,88 +53,232 @@ def in_plain_words(message: str) -> str:
     return message
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class VoiceChoice:
+    """The voice as the page sends it. Fields that its kind does not use are ignored.
+
+    style: how to speak, for a clip or a saved voice. continues: the speech continues the clip,
+    whose words are then needed; `clones` tells whether the clip is also the reference. other_clip:
+    the clip to continue, if it is not the same.
+    """
+
+    kind: VoiceKind = "any"
+    description: str = ""
+    style: str = ""
+    clip: str = ""
+    continues: bool = False
+    clones: bool = True
+    words: str = ""
+    other_clip: str = ""
+    voice: str = ""
+
+    @classmethod
+    def parse(cls, given: object) -> VoiceChoice:
+        """Parse decoded JSON. Raises FieldError for a value of another type."""
+        if not isinstance(given, Mapping):
+            raise FieldError("", "the voice is not a JSON object; reload the page")
+        values: dict[str, Any] = {}
+        for name, value in given.items():
+            default = cls.__dataclass_fields__.get(name)
+            if default is None:
+                raise FieldError("", f"the voice has no {str(name)[:40]!r}; reload the page")
+            if type(value) is not type(default.default):
+                raise FieldError(name, f"{name} is {value!r:.60}; reload the page")
+            values[name] = value.strip() if isinstance(value, str) else value
+        if values.get("kind", "any") not in KINDS:
+            raise FieldError("kind", f"kind is {values['kind'][:40]!r}; reload the page")
+        return cls(**values)
+
+    @property
+    def mode(self) -> str:
+        """The model's mode, by upstream's word."""
+        if self.kind == "clip" and self.continues:
+            return "combined" if self.clones else "continuation"
+        return {
+            "any": "zero-shot",
+            "described": "design",
+            "clip": "reference",
+            "saved": "voice",
+        }[self.kind]
+
+    @property
+    def label(self) -> str:
+        """The voice in a few words."""
+        if self.kind == "saved":
+            return self.voice
+        if self.kind == "described":
+            return self.description
+        return {"any": "any voice", "clip": "from a clip"}[self.kind]
+
+    def inputs(self, clips: Callable[[str], tuple[Any, int]]) -> VoiceInputs:
+        """Voice for the model. clips: the decoded clip of an id; raises KeyError.
+
+        Raises FieldError.
+        """
+        if self.kind == "any":
+            return VoiceInputs()
+        if self.kind == "described":
+            return VoiceInputs(instruct=self._needed("description"))
+        if self.kind == "saved":
+            name = self._needed("voice")
+            if name not in list_voices():  # a path would read any file of this machine
+                raise FieldError("voice", f"There is no voice {name[:60]!r} any more.")
+            return VoiceInputs(instruct=self.style or None, voice=name)
+        return self._clip_inputs(clips)
+
+    def _clip_inputs(self, clips: Callable[[str], tuple[Any, int]]) -> VoiceInputs:
+        clip = self._clip("clip", clips)
+        if not self.continues:
+            return VoiceInputs(instruct=self.style or None, ref_audio=clip)
+        words = self._needed("words")
+        prompt = self._clip("other_clip", clips) if self.other_clip and self.clones else clip
+        return VoiceInputs(
+            ref_audio=clip if self.clones else None, prompt_audio=prompt, prompt_text=words
+        )
+
+    def _clip(self, name: str, clips: Callable[[str], tuple[Any, int]]) -> tuple[Any, int]:
+        try:
+            return clips(self._needed(name))
+        except KeyError:
+            raise FieldError(name, "The clip is not here any more; give it again.") from None
+
+    def _needed(self, name: str) -> str:
+        if not (value := getattr(self, name)):
+            raise FieldError(name, MISSING[name])
+        return value
+
+
+KINDS = ("any", "described", "clip", "saved")
+
+
+@dataclass(frozen=True, eq=False)
 class PageRequest:
     """Checked request of the page."""
 
-    mode: str
     text: str
-    voice: VoiceInputs
-    options: GenerationOptions
-    is_streamed: bool = False
+    choice: VoiceChoice
+    voice: VoiceInputs = field(default_factory=VoiceInputs)
+    options: GenerationOptions = field(default_factory=GenerationOptions)
+    long_form: LongFormOptions = field(default_factory=LongFormOptions)
+    is_streamed: bool = True
+    """Whether speech is final as it is generated, so that nothing is generated again."""
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """Settings as the page sent them, to be shown again."""
 
     @property
     def is_long(self) -> bool:
         """Whether the text is spoken segment by segment."""
-        return not is_one_segment(self.text, SEGMENT_LENGTH)
+        return not is_one_segment(self.text, self.long_form.segment_length or SEGMENT_LENGTH)
+
+    @property
+    def language(self) -> str | None:
+        return self.options.language or self.long_form.language
 
     @classmethod
     def parse(
         cls,
-        mode: str,
-        text: str,
-        given: Mapping[str, str | None],
-        settings: Mapping[str, object],
-        is_streamed: bool,
+        body: object,
+        clips: Callable[[str], tuple[Any, int]],
+        defaults: Mapping[str, object] | None = None,
     ) -> PageRequest:
-        """Check the page's fields. Raises ValueError, in one line.
+        """Check decoded JSON. Raises FieldError.
 
-        given: text, path or name by FIELDS. settings: see `parse_options`.
+        clips: see `VoiceChoice.inputs`. defaults: values of settings that the page does not send.
         """
-        voice = parse_voice(mode, given)
-        spoken_text(text, voice.instruct)  # raises for an empty text
-        if voice.voice is not None and voice.voice not in list_voices():
-            raise ValueError(f"there is no saved voice {voice.voice!r} any more; choose another")
-        return cls(mode, text.strip(), voice, parse_options(settings), is_streamed)
+        if not isinstance(body, Mapping):
+            raise FieldError("", "the body is not a JSON object; reload the page")
+        text, settings = body.get("text"), body.get("settings", {})
+        if not isinstance(text, str) or not isinstance(settings, Mapping):
+            raise FieldError("", "the request has no text or no settings; reload the page")
+        if len(text) > LONGEST_TEXT:
+            raise FieldError(
+                "text", f"The text has {len(text)} characters; {LONGEST_TEXT} are the limit."
+            )
+        choice = VoiceChoice.parse(body.get("voice", {}))
+        if not text.strip():
+            raise FieldError("text", MISSING["text"])
+        voice = choice.inputs(clips)
+        options, long_form = parse_settings({**(defaults or {}), **settings})
+        try:
+            spoken_text(text, voice.instruct)  # raises for a text without words
+        except ValueError as error:
+            raise FieldError("text", str(error)) from None
+        streamed = body.get("stream") is not False
+        return cls(text.strip(), choice, voice, options, long_form, streamed, dict(settings))
 
 
-def parse_voice(mode: str, given: Mapping[str, str | None]) -> VoiceInputs:
-    """Voice of the fields that the mode uses. Raises ValueError for what is missing."""
-    chosen, used = MODES[mode], {}
-    for name in chosen.labels:
-        value = (given.get(name) or "").strip()
-        if value:
-            used[name] = value
-        elif name not in chosen.optional:
-            raise ValueError(MISSING[name])
-    if mode == "combined":
-        used.setdefault("prompt_audio", used["ref_audio"])
-    return VoiceInputs(**used)
+def parse_settings(given: Mapping[str, object]) -> tuple[GenerationOptions, LongFormOptions]:
+    """Options by name, of both classes, as a browser gives them: text for numbers, "" for none.
 
-
-def parse_options(settings: Mapping[str, object]) -> GenerationOptions:
-    """Options by name, as Gradio gives them: 3.0 for 3, text for a seed, None for an empty field.
-
-    Raises ValueError for a value out of range.
+    Raises FieldError for an unknown name or a value out of range.
     """
-    values = dict(settings)
-    for name, described in settings_of(GenerationOptions).items():
-        if described.kind == "integer":
-            values[name] = _integer(name, values.get(name))
-    return GenerationOptions(**{name: each for name, each in values.items() if each is not None})
+    made, rest = [], dict(given)
+    for cls in SETTINGS_OF.values():
+        values = {}
+        for name, described in settings_of(cls).items():
+            value = _value(name, described.kind, rest.pop(name, None))
+            if value is not None:
+                values[name] = value
+        made.append(_checked(cls, values))
+    if rest:
+        raise FieldError("", f"there is no setting {str(next(iter(rest)))[:40]!r}; reload the page")
+    return made[0], made[1]
+
+
+def _checked(cls: Any, values: dict[str, object]) -> Any:
+    """Instance of the values. Raises FieldError, with the setting that is wrong by itself."""
+    for name, value in values.items():
+        try:
+            cls(**{name: value})
+        except (ValueError, TypeError) as error:
+            raise FieldError(name, str(error)) from None
+    try:
+        return cls(**values)
+    except (ValueError, TypeError) as error:
+        raise FieldError("", str(error)) from None
+
+
+def _value(name: str, kind: str, value: object) -> object:
+    """The value of a field; None for an empty one."""
+    if isinstance(value, str):
+        value = value.strip()
+        if not value:
+            return None
+    if kind == "integer":
+        return _integer(name, value)
+    if kind == "number" and isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            raise FieldError(name, f"{name} is {value[:40]!r}; give a number") from None
+    return value
 
 
 def _integer(name: str, value: object) -> object:
-    """Integer for the text or float of a field, None for an empty one, other values as they are."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if not isinstance(value, str):
         return value
     try:
-        return int(value) if value.strip() else None
+        return int(value)
     except ValueError:
-        shown = value.strip()[:40]
-        raise ValueError(f"{name} is {shown!r}; give a whole number, or leave it empty") from None
+        raise FieldError(
+            name, f"{name} is {value[:40]!r}; give a whole number, or leave it empty"
+        ) from None
 
 
-def new_voice_name(text: str | None) -> str:
-    """Name for a new voice, never a path, since visitors must not choose files of this machine.
+def new_voice_name(text: object) -> str:
+    """Name for a voice, never a path, since visitors must not choose files of this machine.
 
-    Raises ValueError.
+    Raises FieldError.
     """
-    name = (text or "").strip()
+    name = text.strip() if isinstance(text, str) else ""
     if not name:
-        raise ValueError("the voice has no name yet; write one")
+        raise FieldError("name", "Give the voice a name.")
     if name.lower().endswith(".safetensors"):
-        raise ValueError(f"{name[:60]!r} is a file's name; give the voice a plain name")
-    return check_name(name)
+        raise FieldError("name", f"{name[:60]!r} is a file's name; give the voice a plain name.")
+    try:
+        return check_name(name)
+    except ValueError as error:
+        message = str(error).split(", or a path")[0]
+        raise FieldError("name", message) from None

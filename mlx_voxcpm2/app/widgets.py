@@ -1,54 +1,111 @@
-"""Widgets of the options that the page shows. Limits and defaults are those of the options."""
+"""Settings that the page shows. Limits and defaults are those of the options."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-import gradio
+from typing import Any
 
 from ..settings import settings_of
-from ..speech.options import GenerationOptions
+from ..text.normalization import LANGUAGES, is_normalize_installed
+from .inputs import SETTINGS_OF
 
 
 @dataclass(frozen=True)
 class Widget:
-    """Look of one option. step: of a slider; high: its end, if the limit is too far away."""
+    """Look of one setting. step: of a slider; low, high: its ends, if the limits are too far."""
 
     label: str
-    info: str | None = None
+    info: str = ""
+    group: str = "Sound"
     step: float | None = None
+    low: float | None = None
     high: float | None = None
 
 
+SOUND, MODEL, LONG, CHECKS = "Sound", "Model", "Long texts", "Checks"
+GROUPS = (SOUND, MODEL, LONG, CHECKS)
+
 WIDGETS = {
-    "seed": Widget("Seed", "Makes the same speech again; empty: another one each time."),
-    "cfg_value": Widget(
-        "Guidance", "How closely the voice follows the text; 1.5 to 1.6 is steadier.", step=0.1
-    ),
-    "inference_timesteps": Widget("Solver steps", "More are slower; 10 are usual.", step=1),
-    "temperature": Widget("Temperature", "How much results differ.", step=0.05),
+    "speed": Widget("Speed", "1 is as the model speaks; the pitch stays.", SOUND, 0.05, 0.5, 2),
+    "normalize": Widget("Numbers and dates in words", "“$5” is read as “five dollars”.", SOUND),
+    "trim_silence": Widget("Cut silence off both ends", "", SOUND),
     "fade_in": Widget(
-        "Fade in (s)", "0.015 to 0.05 hide a click at the start.", step=0.005, high=0.1
+        "Fade in (s)", "0.015 to 0.05 hide a click at the start.", SOUND, 0.005, 0, 0.1
     ),
-    "trim_silence": Widget("Cut silence off both ends"),
+    "seed": Widget(
+        "Seed", "The same seed makes the same speech again; empty: another each time.", MODEL
+    ),
+    "cfg_value": Widget(
+        "Guidance", "How closely the voice follows the text; 1.5 to 1.6 is steadier.", MODEL, 0.1
+    ),
+    "inference_timesteps": Widget("Solver steps", "More are slower; 10 are usual.", MODEL, 1),
+    "solver": Widget("Solver", "“adams” may need fewer steps.", MODEL),
+    "temperature": Widget("Temperature", "How much results differ.", MODEL, 0.05),
+    "paragraph_pause": Widget(
+        "Pause after a paragraph (s)", "[pause:2] in the text makes others.", LONG, 0.1, 0, 5
+    ),
+    "crossfade": Widget("Overlap of the parts (s)", "", LONG, 0.01),
+    "match_level": Widget("All parts as loud as the first", "", LONG),
+    "continue_segments": Widget(
+        "Each part continues the one before",
+        "The intonation flows over the join; the style comes from there too.",
+        LONG,
+    ),
+    "language": Widget("Language of the text", "A code such as de, for abbreviations.", LONG),
+    "silence_limit": Widget("End after so much silence (s)", "0: never.", CHECKS, 1, 0, 60),
+    "max_tokens": Widget("Longest speech", "In units of 0.16 s.", CHECKS),
 }
-SETTINGS = tuple(WIDGETS)
-"""Names of the options that the page shows."""
 
 
-def setting_widgets(options: Mapping[str, object]) -> list[gradio.components.Component]:
-    """Widgets of SETTINGS, in order. options: initial values by name; None: the default."""
-    given = {name: value for name, value in options.items() if value is not None}
-    return [_widget(name, given.get(name, getattr(GenerationOptions, name))) for name in SETTINGS]
+def shown_settings(options: Mapping[str, object]) -> list[dict[str, Any]]:
+    """Descriptions of the settings for the page, in order. options: initial values by name."""
+    described = {
+        name: (each, getattr(cls, name))
+        for cls in SETTINGS_OF.values()
+        for name, each in settings_of(cls).items()
+    }
+    shown = []
+    for name, widget in WIDGETS.items():
+        if name not in described:
+            continue
+        setting, default = described[name]
+        value = options.get(name)
+        value = default if value is None else value
+        shown.append(
+            {
+                "name": name,
+                "label": widget.label,
+                "info": widget.info,
+                "group": widget.group,
+                "default": value,
+                **_input(name, widget, setting, value),
+            }
+        )
+    return shown
 
 
-def _widget(name: str, value: object) -> gradio.components.Component:
-    widget, setting = WIDGETS[name], settings_of(GenerationOptions)[name]
-    shown = {"label": widget.label, "info": widget.info}
+def _input(name: str, widget: Widget, setting: Any, value: Any) -> dict[str, Any]:
+    """Kind of the input field, and its limits or choices."""
+    if name == "normalize":
+        return _languages()
+    if setting.kind == "choice":
+        return {"kind": "choice", "choices": [[each, each] for each in setting.choices]}
     if setting.kind == "switch":
-        return gradio.Checkbox(bool(value), **shown)
+        return {"kind": "switch"}
     if widget.step is None:
-        return gradio.Textbox("" if value is None else str(value), **shown)
+        return {"kind": "number" if setting.kind == "integer" else "text"}
+    low = setting.low if widget.low is None else min(widget.low, value)
     high = setting.high if widget.high is None else max(widget.high, value)
-    return gradio.Slider(setting.low, high, value, step=widget.step, **shown)
+    return {"kind": "slider", "low": low, "high": high, "step": widget.step}
+
+
+def _languages() -> dict[str, Any]:
+    """Choices of `normalize`; none where its library is missing."""
+    choices: list[list[Any]] = [[False, "No"]]
+    if is_normalize_installed():
+        choices += [[True, "Yes, by the script"]]
+        choices += [[code, language] for code, language in LANGUAGES.items()]
+        return {"kind": "choice", "choices": choices}
+    missing = "Needs: pip install 'mlx-voxcpm2[normalize]'."
+    return {"kind": "choice", "choices": choices, "info": missing, "disabled": True}

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING
 
 from ..errors import one_line
 from ..settings import setting
-from ..voices.folder import check_new_voice, existing_voice, voice_files, voices_folder
+from ..voices.folder import (
+    check_new_voice,
+    existing_voice,
+    remove_voice,
+    voice_files,
+    voices_folder,
+)
 from ..voices.inputs import VoiceInputs
 from ..voices.saved import Voice
 from .asr_flags import RecogniserChoice, add_transcribe_flags, read_recogniser, transcript
@@ -178,12 +184,7 @@ def remove(names: Sequence[str]) -> None:
         if file.parent != voices_folder():  # it may be a model's
             raise ValueError(f"{file} is not in {voices_folder()}; delete it yourself")
     for file in dict.fromkeys(files):
-        try:
-            file.unlink()
-        except OSError as error:
-            raise type(error)(
-                f"{file}: can't be removed ({one_line(error)}); check its permissions"
-            ) from None
+        remove_voice(file)
         print(f"{file}: removed", file=sys.stderr)
 
 

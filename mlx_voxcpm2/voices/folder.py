@@ -123,6 +123,40 @@ def list_voices() -> list[str]:
     return [file.stem for file in voice_files()]
 
 
+def remove_voice(file: Path) -> None:
+    """Delete a voice's file. Raises OSError, in one line."""
+    try:
+        file.unlink()
+    except OSError as error:
+        raise type(error)(
+            f"{file}: can't be removed ({one_line(error)}); check its permissions"
+        ) from None
+
+
+def rename_voice(name: str, new_name: str) -> Path:
+    """Give a saved voice another name; returns its new file.
+
+    Raises ValueError, FileNotFoundError, FileExistsError or OSError, in one line.
+    """
+    file, advice = existing_voice(name), "give the voice another name"
+    new_file = voices_folder() / f"{check_name(new_name)}{SUFFIX}"
+    is_other_name = folded_name(new_name) != folded_name(file.stem)
+    if is_other_name:
+        new_file = check_new_voice(new_name)
+    try:
+        with claimed(new_file, advice):
+            if is_other_name:
+                _check_absent(new_file)
+            os.rename(file, new_file)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise type(error)(
+            f"{file}: can't be renamed ({one_line(error)}); check its permissions"
+        ) from None
+    return new_file
+
+
 def write_voice_file(
     file: Path, tensors: dict[str, np.ndarray], data: dict[str, str], overwrite: bool = False
 ) -> None:

@@ -1,0 +1,73 @@
+"""Answers of the page's HTTP interface, errors among them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from ..errors import one_line
+from .bodies import TooLarge
+from .inputs import FieldError, in_plain_words
+from .protection import cookie_name, refused
+from .visitors import Busy
+
+logger = logging.getLogger("mlx_voxcpm2")
+
+Handler = Callable[[Any, Request], Awaitable[Response]]
+
+
+def answering(handler: Handler) -> Any:
+    """A handler that answers errors as JSON: one line, and the field that it is about."""
+
+    @wraps(handler)
+    async def answer(self: Any, request: Request) -> Response:
+        try:
+            return await handler(self, request)
+        except KeyError:
+            return refused(404, "That is not here any more; reload the page.", "")
+        except (ClientDisconnect, asyncio.TimeoutError):
+            return refused(408, "The upload did not arrive in time; try again.", "")
+        except Exception as error:
+            status, message, field = described(error)
+            return refused(status, message, field)
+
+    return answer
+
+
+def described(error: Exception) -> tuple[int, str, str]:
+    """HTTP status, line for the visitor and field of an error. Unexpected ones are logged."""
+    if isinstance(error, FieldError):
+        return 422, str(error), error.field
+    if isinstance(error, TooLarge):
+        return 413, str(error), "clip"
+    if isinstance(error, Busy):
+        return 503, str(error), ""
+    if isinstance(error, ValueError | OSError):
+        return 422, in_plain_words(" ".join(str(error).split())), ""
+    logger.error("the page failed", exc_info=error)
+    return 500, f"That went wrong ({one_line(error)}); the terminal says more.", ""
+
+
+def attachment(data: bytes, media_type: str, name: str) -> Response:
+    """A file that browsers save by this name."""
+    headers = {"content-disposition": f'attachment; filename="{name}"'}
+    return Response(data, media_type=media_type, headers=headers)
+
+
+def sound(data: bytes) -> Response:
+    """A WAV file to be played."""
+    return Response(data, media_type="audio/wav", headers={"cache-control": "no-store"})
+
+
+def set_cookie(
+    response: Response, request: Request, purpose: str, value: str, age: int | None = None
+) -> None:
+    name = cookie_name(request.scope, purpose)
+    is_https = request.url.scheme == "https"
+    response.set_cookie(name, value, age, httponly=True, samesite="strict", secure=is_https)

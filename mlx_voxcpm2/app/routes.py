@@ -1,0 +1,140 @@
+"""The page's HTTP interface. Handlers are asynchronous; what takes time runs in other threads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from .about import about
+from .answers import answering, described, set_cookie
+from .bodies import Bodies
+from .clip_routes import ClipRoutes
+from .inputs import FieldError, PageRequest
+from .protection import Password, cookie, refused
+from .streaming import AudioQueue, LineStream, speech_lines
+from .take_routes import TakeRoutes
+from .visitors import Visitor, Visitors
+from .voice_routes import VoiceRoutes
+
+if TYPE_CHECKING:
+    from .worker import SpeechJob, SpeechWorker
+
+STATIC = Path(__file__).parent / "static"
+COOKIE_SECONDS = 30 * 86400
+
+
+class Static(StaticFiles):
+    """Files that browsers ask for again, so that they never mix those of two versions."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["cache-control"] = "no-cache"
+        return response
+
+
+class PageRoutes:
+    """Routes of the page. options: initial values of settings, by name."""
+
+    def __init__(
+        self,
+        worker: SpeechWorker,
+        options: Mapping[str, object],
+        model_name: str,
+        password: Password | None = None,
+        asr_model: str | None = None,
+    ):
+        self.worker, self.password, self.options = worker, password, options
+        self.visitors, self.bodies, self.asr_model = Visitors(), Bodies(), asr_model
+        self._about = about(worker.model, model_name, options, asr_model)
+
+    def routes(self) -> list[BaseRoute]:
+        clips = ClipRoutes(self.worker, self.bodies, self.visitors, self.visitor, self.asr_model)
+        return [
+            Route("/", self.index),
+            Route("/login", self.login_form, methods=["GET"]),
+            Route("/login", self.login, methods=["POST"]),
+            Route("/page/about", self.tell_about),
+            Route("/page/speech", self.speak, methods=["POST"]),
+            Route("/page/speech/{job}/stop", self.stop, methods=["POST"]),
+            *TakeRoutes(self.visitor).routes(),
+            *clips.routes(),
+            *VoiceRoutes(self.worker, self.bodies, self.visitor).routes(),
+            Mount("/static", Static(directory=STATIC)),
+        ]
+
+    def visitor(self, request: Request) -> Visitor:
+        """The visitor of a request, whose cookie `index` has set. Raises FieldError."""
+        visitor = self.visitors.find(cookie(request.scope, "visitor"))
+        if visitor is None:
+            raise FieldError("", "The page was started anew; reload it.")
+        return visitor
+
+    async def index(self, request: Request) -> Response:
+        visitor = self.visitors.find_or_add(cookie(request.scope, "visitor"))
+        response = FileResponse(STATIC / "index.html", headers={"cache-control": "no-cache"})
+        set_cookie(response, request, "visitor", visitor.id, COOKIE_SECONDS)
+        return response
+
+    async def login_form(self, request: Request) -> Response:
+        return FileResponse(STATIC / "login.html", headers={"cache-control": "no-store"})
+
+    @answering
+    async def login(self, request: Request) -> Response:
+        body = await self.bodies.json(request)
+        guess = body.get("password") if isinstance(body, Mapping) else None
+        if self.password is None:
+            return JSONResponse({})
+        token = await self.password.enter(guess if isinstance(guess, str) else "")
+        if token is None:
+            return refused(401, "That is not the password.", "password")
+        response = JSONResponse({})
+        set_cookie(response, request, "session", token)
+        return response
+
+    @answering
+    async def tell_about(self, request: Request) -> Response:
+        return JSONResponse(self._about)
+
+    @answering
+    async def speak(self, request: Request) -> Response:
+        """A stream of lines: progress, audio, and at the end the take or an error."""
+        visitor = self.visitor(request)
+        self.visitors.check_place(visitor)
+        body = await self.bodies.json(request)
+        speech = await run_in_threadpool(PageRequest.parse, body, visitor.clip, self.options)
+        self.visitors.check_place(visitor)
+        queue = AudioQueue()
+        job = self.worker.speak(speech, queue.write if speech.is_streamed else lambda _: None)
+        visitor.jobs[job.id] = job
+
+        def end() -> None:
+            job.stop()
+            visitor.jobs.pop(job.id, None)
+
+        return LineStream(speech_lines(job, queue, lambda: last_line(job, visitor)), end)
+
+    @answering
+    async def stop(self, request: Request) -> Response:
+        """Stop the work; the stream ends with the take of the speech so far."""
+        self.visitor(request).jobs[request.path_params["job"]].stop()
+        return JSONResponse({})
+
+
+def last_line(job: SpeechJob, visitor: Visitor) -> dict[str, Any]:
+    """The end of a stream: the take, an error, or that there is no speech."""
+    try:
+        take = job.result()
+    except Exception as error:
+        _, message, field = described(error)
+        return {"type": "error", "message": message, "field": field}
+    if take is None:
+        return {"type": "stopped"}
+    visitor.add_take(take)
+    return {"type": "take", "take": take.as_json()}

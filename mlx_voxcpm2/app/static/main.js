@@ -1,0 +1,233 @@
+// The page: its form, what happens when it is sent, and what is remembered.
+import { get, lines, send } from "./api.js";
+import { byId, clearError, clearErrors, clock, icon, iconButton, showError, toast } from "./dom.js";
+import { LivePlayer, play, silence } from "./player.js";
+import { Settings } from "./settings.js";
+import { remembered, remember } from "./store.js";
+import { Takes } from "./takes.js";
+import { chips, VoiceForm } from "./voice.js";
+
+class Page {
+  constructor(about) {
+    this.about = about;
+    this.job = null; // id of the speech under way
+    this.isBusy = false;
+    this.player = null;
+    this.showAbout();
+    this.settings = new Settings(about.settings, about.groups, () => this.save());
+    this.voice = new VoiceForm(about, () => this.save());
+    this.takes = new Takes({
+      again: (take) => this.speak(requestOf(take)),
+      restore: (take) => this.restore(take),
+      kept: (name) => this.voice.select(name),
+    });
+    this.addChips();
+    this.listen();
+  }
+
+  async start() {
+    const saved = remembered();
+    await this.voice.voices.load();
+    byId("text").value = saved.text ?? "";
+    byId("stream").checked = saved.stream ?? true;
+    this.settings.set(saved.settings ?? {});
+    await this.voice.set(saved.voice ?? {});
+    this.showLength();
+    await this.takes.load();
+  }
+
+  showAbout() {
+    const { model, device, precision, adapter } = this.about;
+    byId("facts").textContent = [model, device, precision, adapter && "with an adapter"].filter(Boolean).join(" · ");
+    document.title = `VoxCPM2: ${model}`;
+  }
+
+  addChips() {
+    const write = (id) => (text) => {
+      const field = byId(id);
+      field.value = text;
+      clearError(field.closest("[data-field]"));
+      field.dispatchEvent(new Event("input", { bubbles: true }));
+      field.focus();
+    };
+    const same = (texts) => texts.map((text) => [text, text]);
+    chips(byId("examples"), this.about.examples, write("text"));
+    chips(byId("descriptions"), same(this.about.descriptions), write("description"));
+    chips(byId("styles"), same(this.about.styles), write("style"));
+  }
+
+  listen() {
+    const form = byId("composer");
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.speak(this.request());
+    });
+    form.addEventListener("input", (event) => {
+      const place = event.target.closest("[data-field]");
+      if (place) clearError(place);
+      this.save();
+    });
+    byId("text").addEventListener("input", () => this.showLength());
+    byId("stop").addEventListener("click", () => this.stop());
+    document.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+        event.preventDefault();
+        this.speak(this.request());
+      }
+    });
+    const keys = /Mac|iPhone|iPad/.test(navigator.platform) ? "⌘ Enter" : "Ctrl + Enter";
+    byId("speak").title = keys;
+    this.say(`${keys} speaks, too.`);
+  }
+
+  request() {
+    return {
+      text: byId("text").value,
+      voice: this.voice.value(),
+      settings: this.settings.value(),
+      stream: byId("stream").checked,
+    };
+  }
+
+  save() {
+    if (this.voice) remember(this.request());
+  }
+
+  showLength() {
+    const { length } = byId("text").value.trim();
+    byId("length").textContent = length ? `${length} ${length === 1 ? "character" : "characters"}` : "";
+  }
+
+  async restore(take) {
+    const { text, stream } = take;
+    byId("text").value = text;
+    byId("stream").checked = stream;
+    this.settings.set(take.settings);
+    await this.voice.set(take.voice);
+    this.showLength();
+    byId("text").focus();
+    toast("The take’s text, voice and settings are in the form.");
+  }
+
+  say(words, isError = false) {
+    byId("line").textContent = words;
+    byId("line").classList.toggle("wrong", isError);
+  }
+
+  setBusy(is) {
+    this.isBusy = is;
+    byId("speak").hidden = is;
+    byId("stop").hidden = !is;
+    byId("progress").hidden = !is;
+    byId("progress").removeAttribute("value");
+    document.body.classList.toggle("busy", is);
+  }
+
+  async speak(request) {
+    if (this.isBusy) return;
+    clearErrors();
+    silence();
+    this.player?.stop();
+    this.player = request.stream ? new LivePlayer(this.about.sample_rate) : null;
+    const hadFocus = document.activeElement === byId("speak");
+    byId("newest").hidden = true;
+    this.setBusy(true);
+    if (hadFocus) byId("stop").focus();
+    this.say("Sending …");
+    try {
+      for await (const line of lines("page/speech", request)) this.receive(line);
+      if (this.job !== null) throw new Error("The connection was cut; try again.");
+    } catch (error) {
+      this.fail(error.message, error.field);
+    }
+    const keepsFocus = document.activeElement === byId("stop");
+    this.job = null;
+    this.setBusy(false);
+    if (keepsFocus) byId("speak").focus();
+  }
+
+  receive(line) {
+    if (line.type === "job") this.job = line.id;
+    else if (line.type === "audio") this.player?.push(line.pcm);
+    else if (line.type === "progress") this.showProgress(line);
+    else {
+      this.job = null;
+      this.finish(line);
+    }
+  }
+
+  showProgress({ state, seconds, elapsed, remaining, done }) {
+    if (state === "waiting") return this.say("Waiting for speech that was asked for earlier …");
+    if (done) byId("progress").value = done;
+    const left = remaining === null ? "" : ` · about ${clock(Math.ceil(remaining))} left`;
+    this.say(`${seconds.toFixed(1)} s of speech · ${clock(elapsed)} passed${left}`);
+  }
+
+  finish(line) {
+    if (line.type === "error") return this.fail(line.message, line.field);
+    if (line.type === "stopped") return this.say("Stopped before there was any speech.");
+    this.player?.end();
+    const { take } = line;
+    const card = this.takes.add(take);
+    const isStopped = take.finish_reason === "stopped";
+    this.say(`${isStopped ? "Stopped" : "Done"}: ${take.duration.toFixed(1)} s of speech in ${take.processing_seconds.toFixed(1)} s.`);
+    if (!take.stream && !isStopped) play(card.audio);
+    this.showNewest(card);
+  }
+
+  // What a phone shows beside the button, as its takes are further down.
+  showNewest(card) {
+    const show = () => {
+      card.element.scrollIntoView({ block: "center", behavior: "smooth" });
+      card.element.querySelector("button").focus({ preventScroll: true });
+    };
+    const hear = iconButton("play", "Play the newest take", () => card.toggle());
+    const setIcon = () => hear.replaceChildren(icon(card.audio.paused ? "play" : "pause"));
+    for (const event of ["play", "pause", "ended"]) card.audio.addEventListener(event, setIcon);
+    setIcon();
+    byId("newest").replaceChildren(hear, iconButton("form", "Show the newest take", show));
+    byId("newest").hidden = false;
+  }
+
+  fail(message, field) {
+    this.job = null;
+    this.player?.stop();
+    if (showError(field, message)) this.say("Please look at the field that is marked.", true);
+    else this.say(message, true);
+  }
+
+  async stop() {
+    this.player?.stop();
+    this.say("Stopping …");
+    if (this.job !== null) await send("POST", `page/speech/${this.job}/stop`).catch(() => {});
+  }
+}
+
+// A take's request once more: with the seed only if one was set.
+function requestOf({ text, voice, settings, stream }) {
+  return { text, voice, settings, stream };
+}
+
+function addThemeButton() {
+  const button = byId("theme");
+  const prefersDark = matchMedia("(prefers-color-scheme: dark)");
+  const isDark = () => (document.documentElement.dataset.theme ?? (prefersDark.matches ? "dark" : "light")) === "dark";
+  const show = () => button.replaceChildren(icon(isDark() ? "sun" : "moon"));
+  button.addEventListener("click", () => {
+    const theme = isDark() ? "light" : "dark";
+    document.documentElement.dataset.theme = theme;
+    localStorage.setItem("voxcpm2-theme", theme);
+    show();
+  });
+  prefersDark.addEventListener("change", show);
+  show();
+}
+
+addThemeButton();
+try {
+  await new Page(await get("page/about")).start();
+  document.body.dataset.ready = "";
+} catch (error) {
+  byId("line").textContent = error.message;
+  byId("line").classList.add("wrong");
+}
