@@ -129,22 +129,26 @@ def show(arguments: AppArguments) -> None:
     check_installed()
     listener = bound_socket(arguments.host, arguments.port)
     with listener, stopped_by_signals(), temporary_folder() as folder:
+        from ..server.model_thread import ModelThread
         from .protection import Hosts, Password
         from .routes import PageRoutes
         from .serving import application, serve
-        from .worker import SpeechWorker
+        from .speaker import Speaker
 
         with messages_on_success():
-            worker = SpeechWorker(lambda: load(arguments.model), folder)
+            thread = ModelThread(lambda: load(arguments.model))
         password = None if arguments.password is None else Password(arguments.password)
         name = model_name(arguments.model.model)
         options = asdict(arguments.options)
-        page = PageRoutes(worker, options, name, password, arguments.asr_model)
+        page = PageRoutes(Speaker(thread, folder), options, name, password, arguments.asr_model)
         hosts = Hosts(arguments.host, arguments.allowed_hosts)
         host, port = listener.getsockname()[:2]
         host = f"[{host}]" if ":" in host else host
         print(f"http://{host}:{port} shows the page; Ctrl-C ends it", file=sys.stderr, flush=True)
-        serve(application(page, hosts, password), listener)
+        try:
+            serve(application(page, hosts, password), listener)
+        finally:
+            thread.close()
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> int:

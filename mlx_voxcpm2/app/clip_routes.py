@@ -22,9 +22,9 @@ from .visitors import StoredClip
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from ..server.model_thread import ModelThread
     from .bodies import Bodies
     from .visitors import Visitor, Visitors
-    from .worker import SpeechWorker
 
 MOST_DECODERS = 2
 """Clips that are decoded at once."""
@@ -35,15 +35,15 @@ class ClipRoutes:
 
     def __init__(
         self,
-        worker: SpeechWorker,
+        thread: ModelThread,
         bodies: Bodies,
         visitors: Visitors,
         visitor: Callable[[Request], Visitor],
         asr_model: str | None,
     ):
         self.bodies, self.visitors, self.visitor = bodies, visitors, visitor
-        self.sample_rate = worker.model.clip_encoder.sample_rate
-        self.transcriber = Transcriber(worker, asr_model)
+        self.sample_rate = thread.model.clip_encoder.sample_rate
+        self.transcriber = Transcriber(thread, asr_model)
         self._decoding = asyncio.Semaphore(MOST_DECODERS)
 
     def routes(self) -> list[Route]:

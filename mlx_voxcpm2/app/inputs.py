@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ..long_form.options import LongFormOptions
+from ..server.tasks import SpeechTask
 from ..settings import settings_of
 from ..speech.options import GenerationOptions
-from ..text.segments import SEGMENT_LENGTH, is_one_segment
+from ..text.normalization import normalized
+from ..text.segments import Segment, is_one_segment, split_text
 from ..text.spoken import spoken_text
 from ..voices.folder import check_name, list_voices
 from ..voices.inputs import VoiceInputs
+from .warnings import logged_warnings
 
 LONGEST_TEXT = 200_000
 """Characters of a text: four hours of speech."""
@@ -36,7 +39,8 @@ PLAIN_WORDS = {
     "text is empty; give the words to speak": MISSING["text"],
 }
 
-SETTINGS_OF = {"options": GenerationOptions, "long_form": LongFormOptions}
+LONG_FORM = ("paragraph_pause", "language")
+"""Settings of `LongFormOptions` that the page has."""
 
 
 class FieldError(ValueError):
@@ -160,19 +164,30 @@ class PageRequest:
     voice: VoiceInputs = field(default_factory=VoiceInputs)
     options: GenerationOptions = field(default_factory=GenerationOptions)
     long_form: LongFormOptions = field(default_factory=LongFormOptions)
+    segments: tuple[Segment, ...] = ()
+    """The text as it is spoken, in words if the options say so."""
     is_streamed: bool = True
     """Whether speech is final as it is generated, so that nothing is generated again."""
     settings: Mapping[str, object] = field(default_factory=dict)
     """Settings as the page sent them, to be shown again."""
 
-    @property
-    def is_long(self) -> bool:
-        """Whether the text is spoken segment by segment."""
-        return not is_one_segment(self.text, self.long_form.segment_length or SEGMENT_LENGTH)
+    notes: tuple[str, ...] = ()
+    """Warnings about the text."""
 
     @property
     def language(self) -> str | None:
         return self.options.language or self.long_form.language
+
+    def task(self) -> SpeechTask:
+        """For the model's thread: a short text as it is, a long one in segments."""
+        options = replace(self.options, normalize=False)
+        if self.is_streamed:
+            options = options.without_retries()
+        return SpeechTask(self.segments, options, self.voice)
+
+    def without_clips(self) -> PageRequest:
+        """The request as its take keeps it, without the clips' samples."""
+        return replace(self, voice=VoiceInputs(self.voice.instruct), segments=())
 
     @classmethod
     def parse(
@@ -199,12 +214,35 @@ class PageRequest:
             raise FieldError("text", MISSING["text"])
         voice = choice.inputs(clips)
         options, long_form = parse_settings({**(defaults or {}), **settings})
-        try:
-            spoken_text(text, voice.instruct)  # raises for a text without words
-        except ValueError as error:
-            raise FieldError("text", str(error)) from None
-        streamed = body.get("stream") is not False
-        return cls(text.strip(), choice, voice, options, long_form, streamed, dict(settings))
+        with logged_warnings() as notes:
+            segments = segments_of(text, voice.instruct, options, long_form)
+        return cls(
+            text.strip(),
+            choice,
+            voice,
+            options,
+            long_form,
+            segments,
+            body.get("stream") is not False,
+            dict(settings),
+            tuple(notes),
+        )
+
+
+def segments_of(
+    text: str, instruct: str | None, options: GenerationOptions, long_form: LongFormOptions
+) -> tuple[Segment, ...]:
+    """The text's segments; one that is short stays as it is. Raises FieldError."""
+    try:
+        spoken_text(text, instruct)  # raises for a text without words
+        if options.normalize:
+            text = normalized(text, options.language or long_form.language)
+        if is_one_segment(text, long_form.segment_length):
+            return (Segment(text.strip()),)
+        pause, language = long_form.paragraph_pause, long_form.language
+        return tuple(split_text(text, long_form.segment_length, pause, language))
+    except ValueError as error:
+        raise FieldError("text", str(error)) from None
 
 
 def parse_settings(given: Mapping[str, object]) -> tuple[GenerationOptions, LongFormOptions]:
@@ -212,17 +250,21 @@ def parse_settings(given: Mapping[str, object]) -> tuple[GenerationOptions, Long
 
     Raises FieldError for an unknown name or a value out of range.
     """
-    made, rest = [], dict(given)
-    for cls in SETTINGS_OF.values():
+    rest = dict(given)
+
+    def made(cls: Any, names: Collection[str]) -> Any:
         values = {}
-        for name, described in settings_of(cls).items():
-            value = _value(name, described.kind, rest.pop(name, None))
+        for name in names:
+            value = _value(name, settings_of(cls)[name].kind, rest.pop(name, None))
             if value is not None:
                 values[name] = value
-        made.append(_checked(cls, values))
+        return _checked(cls, values)
+
+    options = made(GenerationOptions, settings_of(GenerationOptions))
+    long_form = made(LongFormOptions, LONG_FORM)
     if rest:
         raise FieldError("", f"there is no setting {str(next(iter(rest)))[:40]!r}; reload the page")
-    return made[0], made[1]
+    return options, long_form
 
 
 def _checked(cls: Any, values: dict[str, object]) -> Any:

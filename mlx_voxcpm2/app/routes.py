@@ -13,18 +13,18 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from .about import about
-from .answers import answering, described, set_cookie
+from .answers import answering, set_cookie
 from .bodies import Bodies
 from .clip_routes import ClipRoutes
 from .inputs import FieldError, PageRequest
 from .protection import Password, cookie, refused
-from .streaming import AudioQueue, LineStream, speech_lines
+from .streaming import LineStream, speech_lines
 from .take_routes import TakeRoutes
 from .visitors import Visitor, Visitors
 from .voice_routes import VoiceRoutes
 
 if TYPE_CHECKING:
-    from .worker import SpeechJob, SpeechWorker
+    from .speaker import Speaker
 
 STATIC = Path(__file__).parent / "static"
 COOKIE_SECONDS = 30 * 86400
@@ -44,18 +44,19 @@ class PageRoutes:
 
     def __init__(
         self,
-        worker: SpeechWorker,
+        speaker: Speaker,
         options: Mapping[str, object],
         model_name: str,
         password: Password | None = None,
         asr_model: str | None = None,
     ):
-        self.worker, self.password, self.options = worker, password, options
+        self.speaker, self.password, self.options = speaker, password, options
         self.visitors, self.bodies, self.asr_model = Visitors(), Bodies(), asr_model
-        self._about = about(worker.model, model_name, options, asr_model)
+        self._about = about(speaker.thread.model, model_name, options, asr_model)
 
     def routes(self) -> list[BaseRoute]:
-        clips = ClipRoutes(self.worker, self.bodies, self.visitors, self.visitor, self.asr_model)
+        thread, bodies, visitor = self.speaker.thread, self.bodies, self.visitor
+        clips = ClipRoutes(thread, bodies, self.visitors, visitor, self.asr_model)
         return [
             Route("/", self.index),
             Route("/login", self.login_form, methods=["GET"]),
@@ -63,9 +64,9 @@ class PageRoutes:
             Route("/page/about", self.tell_about),
             Route("/page/speech", self.speak, methods=["POST"]),
             Route("/page/speech/{job}/stop", self.stop, methods=["POST"]),
-            *TakeRoutes(self.visitor).routes(),
+            *TakeRoutes(visitor).routes(),
             *clips.routes(),
-            *VoiceRoutes(self.worker, self.bodies, self.visitor).routes(),
+            *VoiceRoutes(self.speaker, bodies, visitor).routes(),
             Mount("/static", Static(directory=STATIC)),
         ]
 
@@ -110,31 +111,17 @@ class PageRoutes:
         body = await self.bodies.json(request)
         speech = await run_in_threadpool(PageRequest.parse, body, visitor.clip, self.options)
         self.visitors.check_place(visitor)
-        queue = AudioQueue()
-        job = self.worker.speak(speech, queue.write if speech.is_streamed else lambda _: None)
+        job = self.speaker.speak(speech)
         visitor.jobs[job.id] = job
 
         def end() -> None:
             job.stop()
             visitor.jobs.pop(job.id, None)
 
-        return LineStream(speech_lines(job, queue, lambda: last_line(job, visitor)), end)
+        return LineStream(speech_lines(job, visitor.add_take, speech.is_streamed), end)
 
     @answering
     async def stop(self, request: Request) -> Response:
         """Stop the work; the stream ends with the take of the speech so far."""
         self.visitor(request).jobs[request.path_params["job"]].stop()
         return JSONResponse({})
-
-
-def last_line(job: SpeechJob, visitor: Visitor) -> dict[str, Any]:
-    """The end of a stream: the take, an error, or that there is no speech."""
-    try:
-        take = job.result()
-    except Exception as error:
-        _, message, field = described(error)
-        return {"type": "error", "message": message, "field": field}
-    if take is None:
-        return {"type": "stopped"}
-    visitor.add_take(take)
-    return {"type": "take", "take": take.as_json()}

@@ -10,91 +10,69 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from starlette.responses import Response
 
+from ..audio.formats import pcm16
+from .answers import described
 from .progress import fraction_done, remaining_seconds
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
-    from .worker import SpeechJob
+    from .speaker import SpeechJob
+    from .takes import Take
+
+Lines = AsyncGenerator[dict[str, Any], None]
 
 REFRESH = 0.25  # seconds between two lines of progress
 STALL_SECONDS = 20.0
 """A reader that takes nothing for so long is cut off."""
-MOST_UNSENT = 8 * 2**20
-"""Bytes of audio that wait for a slow reader; what comes then is only in the finished take."""
-
-
-class AudioQueue:
-    """Audio from the model's thread to the event loop. Made in the loop."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._chunks: list[bytes] = []
-        self._unsent = 0
-        self._news = asyncio.Event()
-
-    def write(self, samples: np.ndarray) -> None:
-        """Add float32 samples (L,), nominally -1..1. For any thread."""
-        data = (samples.clip(-1, 1) * 32767).round().astype("<i2").tobytes()
-        self._call(lambda: self._add(data))
-
-    def wake(self) -> None:
-        """End the wait of `take`. For any thread."""
-        self._call(self._news.set)
-
-    async def take(self, seconds: float) -> list[bytes]:
-        """Chunks so far; waits for one, but no longer than this."""
-        try:
-            await asyncio.wait_for(self._news.wait(), seconds)
-        except asyncio.TimeoutError:
-            pass
-        self._news.clear()
-        chunks, self._chunks, self._unsent = self._chunks, [], 0
-        return chunks
-
-    def _add(self, data: bytes) -> None:
-        if self._unsent + len(data) <= MOST_UNSENT:
-            self._chunks.append(data)
-            self._unsent += len(data)
-            self._news.set()
-
-    def _call(self, function: Callable[[], None]) -> None:
-        try:
-            self._loop.call_soon_threadsafe(function)
-        except RuntimeError:  # the server has ended
-            pass
 
 
 async def speech_lines(
-    job: SpeechJob, queue: AudioQueue, finish: Callable[[], dict[str, Any]]
-) -> AsyncIterator[dict[str, Any]]:
-    """Yields progress, audio as base64 of 16-bit samples, and at the end what `finish` returns."""
-    assert job.future is not None
-    job.future.add_done_callback(lambda _: queue.wake())
+    job: SpeechJob, add_take: Callable[[Take], None], has_audio: bool = True
+) -> Lines:
+    """Yields progress, audio as base64 of 16-bit samples if `has_audio`, and at the end the take,
+    an error, or that there is no speech."""
     yield {"type": "job", "id": job.id}
-    shown = 0.0
-    while True:
-        is_last = job.future.done()
-        for chunk in await queue.take(0 if is_last else REFRESH):
-            yield {"type": "audio", "pcm": base64.b64encode(chunk).decode()}
-        if is_last:
-            break
-        if time.monotonic() - shown >= REFRESH:
-            shown = time.monotonic()
-            yield progress_line(job, shown)
-    yield finish()
+    audio, shown = aiter(job.audio()), 0.0
+    upcoming = asyncio.ensure_future(anext(audio, None))
+    try:
+        while True:
+            await asyncio.wait([upcoming], timeout=REFRESH)
+            if upcoming.done():
+                try:
+                    samples = upcoming.result()
+                except Exception as error:
+                    _, message, field = described(error)
+                    yield {"type": "error", "message": message, "field": field}
+                    return
+                if samples is None:
+                    break
+                upcoming = asyncio.ensure_future(anext(audio, None))
+                if has_audio and len(samples):
+                    yield {"type": "audio", "pcm": base64.b64encode(pcm16(samples)).decode()}
+            if time.monotonic() - shown >= REFRESH:
+                shown = time.monotonic()
+                yield progress_line(job)
+    finally:
+        upcoming.cancel()
+        await asyncio.gather(upcoming, return_exceptions=True)
+        await audio.aclose()
+    if job.take is None:
+        yield {"type": "stopped"}
+        return
+    add_take(job.take)
+    yield {"type": "take", "take": job.take.as_json()}
 
 
-def progress_line(job: SpeechJob, now: float) -> dict[str, Any]:
-    if job.began is None:
+def progress_line(job: SpeechJob) -> dict[str, Any]:
+    if not job.has_begun:
         return {"type": "progress", "state": "waiting"}
-    elapsed = now - job.began
+    elapsed = job.elapsed
     remaining = remaining_seconds(job.seconds, job.expected_seconds, elapsed)
     return {
         "type": "progress",
@@ -109,7 +87,7 @@ def progress_line(job: SpeechJob, now: float) -> dict[str, Any]:
 class LineStream(Response):
     """Response of JSON lines. It ends with its lines, or when its reader leaves or stalls."""
 
-    def __init__(self, lines: AsyncIterator[dict[str, Any]], on_end: Callable[[], None]):
+    def __init__(self, lines: Lines, on_end: Callable[[], None]):
         super().__init__(media_type="application/x-ndjson")
         self.lines, self.on_end = lines, on_end
         del self.headers["content-length"]
@@ -128,6 +106,7 @@ class LineStream(Response):
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self.lines.aclose()
 
     async def _send(self, send: Send) -> None:
         head = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,17 +12,12 @@ import numpy as np
 
 from ..audio.encoding import encode_whole
 from ..audio.reading import read_channels
-from ..audio.writing import write_audio
 from ..long_form.cues import cues_of
 from ..long_form.subtitles import subtitles
 from .inputs import in_plain_words
 
 if TYPE_CHECKING:
-    from ..long_form.speak import SpokenSegment
     from .inputs import PageRequest
-
-PEAKS = 72
-"""Number of bars in a take's picture."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +30,23 @@ class Passage:
 
 
 @dataclass(frozen=True, eq=False)
+class Excerpt:
+    """Part of a take from which a voice is made: its text, and its speech without pauses."""
+
+    text: str
+    audio: np.ndarray
+    """float32 (samples,)."""
+    finish_reason: str
+
+
+@dataclass(frozen=True, eq=False)
 class Take:
     """Generated speech, and how it was made."""
 
     request: PageRequest
     file: Path
-    """WAV file in a folder of its own."""
-    excerpt: SpokenSegment
-    """Speech from which a voice is made, without the pause after it."""
+    """WAV file."""
+    excerpt: Excerpt
     seed: int
     duration: float
     """Seconds of audio."""
@@ -114,22 +117,3 @@ class Take:
     def remove(self) -> None:
         """Delete its file."""
         self.file.unlink(missing_ok=True)
-
-
-def write_take(folder: Path, audio: np.ndarray, sample_rate: int) -> Path:
-    """Write audio (samples,) to a new WAV file."""
-    file = folder / f"take-{secrets.token_hex(8)}.wav"
-    write_audio(file, audio, sample_rate)
-    return file
-
-
-def peaks_of(audio: np.ndarray, count: int = PEAKS) -> tuple[float, ...]:
-    """Largest amplitudes of as many equal parts, 0..1, relative to the largest of all."""
-    parts = np.array_split(np.abs(audio), count)
-    peaks = np.array([part.max(initial=0) for part in parts])
-    highest = max(float(peaks.max(initial=0)), 1e-4)
-    return tuple(round(float(peak) / highest, 3) for peak in peaks)
-
-
-def passages_of(segments: Sequence[SpokenSegment]) -> tuple[Passage, ...]:
-    return tuple(Passage(each.text, each.start, each.end) for each in segments if each.text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from ..recognition.recogniser import DEFAULT_RECOGNISER, load_recogniser, transcript_of
@@ -12,20 +11,20 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..recognition.recogniser import Recogniser
-    from .worker import SpeechWorker
+    from ..server.model_thread import ModelThread
 
 
 class Transcriber:
     """A recogniser in the model's thread, since MLX's streams belong to threads."""
 
-    def __init__(self, worker: SpeechWorker, asr_model: str | None = None):
-        self._worker, self._name = worker, asr_model or DEFAULT_RECOGNISER
+    def __init__(self, thread: ModelThread, asr_model: str | None = None):
+        self._thread, self._name = thread, asr_model or DEFAULT_RECOGNISER
         self._recogniser: Recogniser | None = None
 
     async def words(self, clip: tuple[np.ndarray, int]) -> str:
         """Raises FieldError, about the field of the words, if there is no recogniser, or if it
         finds no words."""
-        return await asyncio.wrap_future(self._worker.run(lambda: self._transcribe(clip)))
+        return await self._thread.call(lambda _: self._transcribe(clip))
 
     def _transcribe(self, clip: tuple[np.ndarray, int]) -> str:
         try:

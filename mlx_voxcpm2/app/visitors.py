@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from .speaker import SpeechJob
     from .takes import Take
-    from .worker import SpeechJob
 
 MOST_TAKES = 30
 MOST_CLIPS = 6

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +13,12 @@ from ..audio.encoding import encode_whole
 from ..voices.folder import (
     check_new_voice,
     list_voices,
+    read_voice_file,
     remove_voice,
     rename_voice,
     voice_file,
     voice_files,
 )
-from ..voices.saved import Voice
 from .answers import answering, sound
 from .inputs import FieldError, VoiceChoice, in_plain_words, new_voice_name
 
@@ -29,15 +28,15 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from .bodies import Bodies
+    from .speaker import Speaker
     from .visitors import Visitor
-    from .worker import SpeechWorker
 
 
 class VoiceRoutes:
     """Routes of saved voices. visitor: the visitor of a request."""
 
-    def __init__(self, worker: SpeechWorker, bodies: Bodies, visitor: Callable[[Request], Visitor]):
-        self.worker, self.bodies, self.visitor = worker, bodies, visitor
+    def __init__(self, speaker: Speaker, bodies: Bodies, visitor: Callable[[Request], Visitor]):
+        self.speaker, self.bodies, self.visitor = speaker, bodies, visitor
 
     def routes(self) -> list[Route]:
         return [
@@ -58,9 +57,8 @@ class VoiceRoutes:
         """The clip of a voice, as the model hears it."""
         self.visitor(request)
         name = saved_name(request.path_params["name"])
-        worker = self.worker
-        samples = await asyncio.wrap_future(worker.run(lambda: worker.sound_of_voice(name)))
-        return sound(await run_in_threadpool(encode_whole, samples, worker.sample_rate, "wav"))
+        samples, rate = await self.speaker.sound_of_voice(name), self.speaker.thread.sample_rate
+        return sound(await run_in_threadpool(encode_whole, samples, rate, "wav"))
 
     @answering
     async def keep(self, request: Request) -> Response:
@@ -68,18 +66,14 @@ class VoiceRoutes:
         visitor = self.visitor(request)
         body = await self._object(request)
         name = free_name(body.get("name"))
-        worker = self.worker
         if "take" in body:
-            take = visitor.takes[str(body["take"])]
-            voice = await asyncio.wrap_future(worker.run(lambda: worker.voice_of_take(take)))
+            voice = await self.speaker.voice_of_take(visitor.takes[str(body["take"])])
             notes: tuple[str, ...] = ()
         else:
             choice = VoiceChoice.parse(body.get("voice"))
             if choice.kind != "clip":
                 raise FieldError("", "only the voice of a clip or of a take can be kept")
-            inputs = choice.inputs(visitor.clip)
-            made = worker.run(lambda: worker.voice_of_clip(inputs))
-            voice, notes = await asyncio.wrap_future(made)
+            voice, notes = await self.speaker.voice_of_clip(choice.inputs(visitor.clip))
         await run_in_threadpool(named_errors, lambda: voice.save(name))
         return JSONResponse({"name": name, "notes": [in_plain_words(note) for note in notes]})
 
@@ -133,21 +127,23 @@ def named_errors(function: Callable[[], Path | None]) -> None:
         raise FieldError("name", f"The folder of voices can't be changed ({reason}).") from error
 
 
+_TEXTS = {"description": "description", "words": "prompt_text"}
+
+
 def described_voices() -> list[dict[str, Any]]:
     """Saved voices for the page, sorted by name; one that can't be read has an error."""
     found: list[dict[str, Any]] = []
     for file in voice_files():
         try:
-            voice = Voice.load(file)
+            tensors, data = read_voice_file(file)
+            patches = len(tensors.get("reference", tensors.get("prompt", ())))
+            seconds = round(patches * float(data.get("patch_seconds", "nan")) * 10) / 10
         except (ValueError, OSError):
             found.append({"name": file.stem, "error": "This voice can't be read."})
             continue
-        found.append(
-            {
-                "name": voice.name,
-                "description": voice.description,
-                "words": voice.prompt_text or "",
-                "seconds": round(voice.reference_seconds or voice.prompt_seconds, 1),
-            }
-        )
+        described = {
+            "description": data.get("description", ""),
+            "words": data.get("prompt_text", ""),
+        }
+        found.append({"name": file.stem, "seconds": round(seconds, 1), **described})
     return found

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..long_form.options import LongFormOptions
 from ..settings import settings_of
+from ..speech.options import GenerationOptions
 from ..text.normalization import LANGUAGES, is_normalize_installed
-from .inputs import SETTINGS_OF
+from .inputs import LONG_FORM
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,6 @@ WIDGETS = {
     "paragraph_pause": Widget(
         "Pause after a paragraph (s)", "[pause:2] in the text makes others.", LONG, 0.1, 0, 5
     ),
-    "crossfade": Widget("Overlap of the parts (s)", "", LONG, 0.01),
-    "match_level": Widget("All parts as loud as the first", "", LONG),
-    "continue_segments": Widget(
-        "Each part continues the one before",
-        "The intonation flows over the join; the style comes from there too.",
-        LONG,
-    ),
     "language": Widget("Language of the text", "A code such as de, for abbreviations.", LONG),
     "silence_limit": Widget("End after so much silence (s)", "0: never.", CHECKS, 1, 0, 60),
     "max_tokens": Widget("Longest speech", "In units of 0.16 s.", CHECKS),
@@ -62,8 +57,9 @@ def shown_settings(options: Mapping[str, object]) -> list[dict[str, Any]]:
     """Descriptions of the settings for the page, in order. options: initial values by name."""
     described = {
         name: (each, getattr(cls, name))
-        for cls in SETTINGS_OF.values()
+        for cls in (GenerationOptions, LongFormOptions)
         for name, each in settings_of(cls).items()
+        if cls is GenerationOptions or name in LONG_FORM
     }
     shown = []
     for name, widget in WIDGETS.items():

@@ -185,7 +185,7 @@ class Page {
     const setIcon = () => hear.replaceChildren(icon(card.audio.paused ? "play" : "pause"));
     for (const event of ["play", "pause", "ended"]) card.audio.addEventListener(event, setIcon);
     setIcon();
-    byId("newest").replaceChildren(hear, iconButton("form", "Show the newest take", show));
+    byId("newest").replaceChildren(hear, iconButton("down", "Show the newest take", show));
     byId("newest").hidden = false;
   }
 

@@ -59,12 +59,11 @@ class Card {
     this.audio.preload = "none";
     this.audio.src = `page/takes/${take.id}/speech.wav`;
     const remarks = take.remarks.map((remark) => make("p", { class: "warning" }, remark));
-    const details = `${take.duration.toFixed(1)} s, made in ${take.processing_seconds.toFixed(1)} s`;
     this.element = make(
       "li",
       { class: "take" },
       make("p", { class: "words" }, take.text),
-      make("p", { class: "about" }, make("span", { class: "tag" }, take.voice_label), ` ${details}`),
+      make("p", { class: "about" }, make("span", { class: "tag" }, take.voice_label), ` made in ${take.processing_seconds.toFixed(1)} s · `, this.seed()),
       this.player(),
       ...remarks,
       this.buttons(),
@@ -79,13 +78,13 @@ class Card {
       bars.append(makeSvg("rect", { x: 3 * i, y: 20 - height / 2, width: 2, height, rx: 1 }));
     });
     const place = make("input", { type: "range", min: 0, max: this.take.duration, step: 0.01, value: 0, "aria-label": "Position in the take" });
-    const time = make("span", { class: "time" }, clock(this.take.duration));
+    const time = make("span", { class: "time" }, length(this.take.duration));
     const show = () => {
       const now = this.audio.currentTime;
       const played = now / this.take.duration;
       place.value = now;
       place.setAttribute("aria-valuetext", `${now.toFixed(1)} of ${this.take.duration.toFixed(1)} seconds`);
-      time.textContent = clock(this.audio.paused && !now ? this.take.duration : now);
+      time.textContent = length(this.audio.paused && !now ? this.take.duration : now);
       [...bars.children].forEach((bar, i) => bar.classList.toggle("played", i < played * bars.children.length));
     };
     place.addEventListener("input", () => {
@@ -108,6 +107,11 @@ class Card {
     return make("div", { class: "player" }, button, make("div", { class: "wave" }, bars, place), time);
   }
 
+  seed() {
+    const { seed } = this.take;
+    return make("button", { type: "button", class: "inline", title: "Copy the seed", onclick: () => copySeed(seed) }, `seed ${seed}`, icon("copy"));
+  }
+
   toggle() {
     if (this.audio.paused) play(this.audio);
     else this.audio.pause();
@@ -119,18 +123,19 @@ class Card {
     const files = make("details", { class: "menu" }, make("summary", { "aria-label": "Other files", title: "Other files" }, "…"),
       make("div", {}, link("speech.mp3", "MP3"), link("speech.flac", "FLAC"), link("subtitles.srt", "Subtitles (SRT)"), link("subtitles.vtt", "Subtitles (VTT)")));
     const save = make("a", { class: "button small", href: `page/takes/${take.id}/speech.wav`, download: true }, icon("save"), "Save");
-    const seed = make("button", { type: "button", class: "small", title: `Copy the seed ${take.seed}`, onclick: () => copySeed(take.seed) }, icon("copy"), "Seed");
     const again = make("button", { type: "button", class: "small", title: "The same once more, with another seed unless one is set", onclick: () => takes.again(take) }, icon("again"), "Again");
     const restore = iconButton("form", "Put its text and settings back into the form", () => takes.restore(take));
     const remove = iconButton("delete", "Delete the take", () => takes.remove(this));
-    const keep = nameForm("Keep the voice", "", async (name) => {
+    const keep = nameForm("Keep voice", "", async (name) => {
       const voice = await send("POST", "page/voices", { name, take: take.id });
       await takes.kept(voice.name);
       toast(`The voice ${voice.name} is saved, and chosen.`);
     });
-    return make("div", { class: "actions" }, save, files, again, seed, keep, make("span", { class: "ends" }, restore, remove));
+    return make("div", { class: "actions" }, save, files, again, keep, make("span", { class: "ends" }, restore, remove));
   }
 }
+
+const length = (seconds) => (seconds < 60 ? `${seconds.toFixed(1)} s` : clock(seconds));
 
 async function copySeed(seed) {
   try {
