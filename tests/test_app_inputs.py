@@ -1,32 +1,37 @@
-"""Fields, history and live audio of the page; without Gradio, without a model."""
+"""What the page sends: voices, settings, names. Without a model."""
 
 import numpy as np
 import pytest
 
 from mlx_voxcpm2 import GenerationOptions
-from mlx_voxcpm2.app.history import HISTORY_LENGTH, HistoryEntry, with_entry, write_entry
-from mlx_voxcpm2.app.inputs import FIELDS, MODES, PageRequest, new_voice_name
-from mlx_voxcpm2.app.live_audio import MAX_STREAMS, LiveAudio
-from mlx_voxcpm2.long_form.speak import SpokenSegment
+from mlx_voxcpm2.app.inputs import FieldError, PageRequest, VoiceChoice, new_voice_name
+from mlx_voxcpm2.app.progress import LETTERS_PER_SECOND, Pace, fraction_done, remaining_seconds
+from mlx_voxcpm2.app.take_writer import peaks_of
+from mlx_voxcpm2.app.widgets import shown_settings
 from mlx_voxcpm2.settings import settings_of
 
-PROMPT = {"prompt_audio": "prompt.wav", "prompt_text": "What it says."}
-INSTRUCT = {"instruct": "An old man"}
+CLIPS = {"one": (np.zeros(1600, np.float32), 16000), "two": (np.ones(1600, np.float32), 16000)}
 FULL = {
-    **INSTRUCT,
-    **PROMPT,
-    "prompt_text": " What it says. ",
-    "ref_audio": "ref.wav",
+    "description": "An old man",
+    "style": " sad ",
+    "clip": "one",
+    "words": " What it says. ",
     "voice": "anna",
 }
-USED = {
-    "zero-shot": {},
-    "design": INSTRUCT,
-    "reference": {"ref_audio": "ref.wav", **INSTRUCT},
-    "continuation": PROMPT,
-    "combined": {"ref_audio": "ref.wav", **PROMPT},
-    "voice": {"voice": "anna", **INSTRUCT},
-}
+ONE = {"prompt_audio": "one", "prompt_text": "What it says."}
+CASES = [  # kind and options of the voice, what the model is given, upstream's mode
+    ({"kind": "any"}, {}, "zero-shot"),
+    ({"kind": "described"}, {"instruct": "An old man"}, "design"),
+    ({"kind": "clip"}, {"instruct": "sad", "ref_audio": "one"}, "reference"),
+    ({"kind": "clip", "continues": True}, {"ref_audio": "one", **ONE}, "combined"),
+    ({"kind": "clip", "continues": True, "clones": False}, ONE, "continuation"),
+    (
+        {"kind": "clip", "continues": True, "other_clip": "two"},
+        {"ref_audio": "one", **ONE, "prompt_audio": "two"},
+        "combined",
+    ),
+    ({"kind": "saved"}, {"instruct": "sad", "voice": "anna"}, "voice"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -35,129 +40,175 @@ def saved_voice(voice_folder):
     (voice_folder / "anna.safetensors").touch()
 
 
-def parsed(mode, given=None, text="Hello.", streamed=False, **settings):
-    return PageRequest.parse(mode, text, FULL if given is None else given, settings, streamed)
+def parsed(voice=None, text="Hello.", **settings):
+    body = {"text": text, "voice": voice or {"kind": "any"}, "settings": settings}
+    return PageRequest.parse(body, CLIPS.__getitem__)
 
 
-@pytest.mark.parametrize("mode", list(MODES))
-def test_a_mode_ignores_the_values_of_hidden_inputs(mode):
-    assert parsed(mode).voice.given() == USED[mode]
-    assert set(MODES[mode].labels) == set(USED[mode]) <= set(FIELDS)
+@pytest.mark.parametrize(("choice", "given", "mode"), CASES)
+def test_a_kind_of_voice_uses_its_own_fields_only(choice, given, mode):
+    request = parsed({**FULL, **choice})
+    used = {
+        name: next(id for id, clip in CLIPS.items() if clip is value)
+        if isinstance(value, tuple)
+        else value
+        for name, value in request.voice.given().items()
+    }
+    assert used == given and request.choice.mode == mode
 
 
 @pytest.mark.parametrize(
-    ("mode", "missing", "line"),
+    ("choice", "missing", "words"),
     [
-        ("design", "instruct", "no description; say"),
-        ("reference", "ref_audio", "no clip; record"),
-        ("continuation", "prompt_audio", "no clip; record"),
-        ("continuation", "prompt_text", "transcript is missing; write"),
-        ("combined", "ref_audio", "no clip; record"),
-        ("combined", "prompt_text", "transcript is missing; write"),
-        ("voice", "voice", "no voice; save one"),
+        ({"kind": "described"}, "description", "Say what the voice is like"),
+        ({"kind": "clip"}, "clip", "Record the voice"),
+        ({"kind": "clip", "continues": True}, "words", "word for word"),
+        ({"kind": "saved"}, "voice", "Choose a voice"),
     ],
 )
-@pytest.mark.parametrize("empty", [None, "", "  "])
-def test_a_missing_field_is_a_one_line_error(mode, missing, line, empty):
-    with pytest.raises(ValueError, match=line) as error:
-        parsed(mode, {**FULL, missing: empty})
-    assert "\n" not in str(error.value)
+@pytest.mark.parametrize("empty", ["", "  "])
+def test_a_missing_field_is_named_with_its_error(choice, missing, words, empty):
+    with pytest.raises(FieldError, match=words) as error:
+        parsed({**FULL, **choice, missing: empty})
+    assert error.value.field == missing and "\n" not in str(error.value)
 
 
-def test_a_style_is_optional_and_one_clip_may_be_used_twice():
-    only_clip = {"ref_audio": "ref.wav"}
-    assert parsed("reference", {**only_clip, "instruct": " "}).voice.given() == only_clip
-    assert parsed("combined", {**FULL, "prompt_audio": None}).voice.prompt_audio == "ref.wav"
+def test_a_style_is_optional_and_an_old_clip_has_to_be_given_again():
+    only_clip = parsed({"kind": "clip", "clip": "one", "style": " "}).voice.given()
+    assert list(only_clip) == ["ref_audio"]
+    for field in ("clip", "other_clip"):
+        with pytest.raises(FieldError, match="give it again") as error:
+            parsed({**FULL, "kind": "clip", "continues": True, field: "gone"})
+        assert error.value.field == field
 
 
 def test_a_voice_must_be_a_saved_one():
     """A path would read any file of the machine that shows the page."""
-    with pytest.raises(ValueError, match="there is no saved voice"):
-        parsed("voice", {"voice": "/home/somebody/voice.safetensors"})
-
-
-def test_settings_are_parsed_as_gradio_gives_them():
-    fields = {"seed": " 17 ", "cfg_value": 1.6, "inference_timesteps": 6.0, "temperature": None}
-    request = parsed("zero-shot", **fields, max_tokens=12, retry_badcase=False)
-    assert request.options == GenerationOptions(1.6, 6, max_tokens=12, seed=17, retry_badcase=False)
-    assert parsed("zero-shot", seed="").options.seed is None
-    for wrong in ({"seed": "x"}, {"seed": "1.5"}, {"seed": "-1"}, {"cfg_value": 0}):
-        with pytest.raises(ValueError, match=f"{next(iter(wrong))} is"):
-            parsed("zero-shot", **wrong)
-    with pytest.raises(ValueError, match=r"inference_timesteps is 2\.5"):
-        parsed("zero-shot", inference_timesteps=2.5)
-
-
-def test_a_text_has_words_and_a_long_one_is_recognised():
-    with pytest.raises(ValueError, match="text is empty"):
-        parsed("zero-shot", text="  \n")
-    assert not parsed("zero-shot").is_long
-    assert parsed("zero-shot", text="A sentence. " * 40).is_long
-    assert parsed("zero-shot", text="One. [pause:1] Two.").is_long
+    with pytest.raises(FieldError, match="There is no voice") as error:
+        parsed({"kind": "saved", "voice": "/home/somebody/voice.safetensors"})
+    assert error.value.field == "voice"
 
 
 @pytest.mark.parametrize(
-    "name", ["", "  ", None, "a/b", "../a", "/tmp/a.safetensors", "a.safetensors", "A.SafeTensors"]
+    "voice", [None, "any", {"kind": "other"}, {"kind": 1}, {"clones": "yes"}, {"x": 1}]
+)
+def test_a_voice_of_another_form_is_refused(voice):
+    with pytest.raises(FieldError):
+        VoiceChoice.parse(voice)
+
+
+@pytest.mark.parametrize(
+    "body", [None, [], "x", {}, {"text": 1}, {"text": "a", "settings": []}, {"text": "a", "voice": 1}]
+)
+def test_a_body_of_another_form_is_refused(body):
+    with pytest.raises(FieldError):
+        PageRequest.parse(body, CLIPS.__getitem__)
+
+
+def test_settings_are_parsed_as_a_browser_gives_them():
+    given = {"seed": " 17 ", "cfg_value": 1.6, "inference_timesteps": 6.0, "temperature": ""}
+    request = parsed(**given, max_tokens="12", retry_badcase=False, paragraph_pause="2")
+    assert request.options == GenerationOptions(1.6, 6, max_tokens=12, seed=17, retry_badcase=False)
+    assert request.long_form.paragraph_pause == 2
+    assert parsed(seed="").options.seed is None
+    assert parsed(seed="18446744073709551615").options.seed == 2**64 - 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("seed", "x"),
+        ("seed", "1.5"),
+        ("seed", "-1"),
+        ("cfg_value", 0),
+        ("fade_in", "much"),
+        ("inference_timesteps", 2.5),
+        ("paragraph_pause", 1000),
+        ("solver", "magic"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_error(name, value):
+    with pytest.raises(FieldError, match=f"{name} is") as error:
+        parsed(**{name: value})
+    assert error.value.field == name
+
+
+def test_an_unknown_setting_is_refused():
+    with pytest.raises(FieldError, match="no setting 'output'"):
+        parsed(output="/tmp/x")
+
+
+def test_defaults_of_the_command_line_hold_unless_the_page_sends_others():
+    body = {"text": "Hello.", "settings": {"seed": "2"}}
+    defaults = {"seed": 1, "min_tokens": 7, "cfg_value": None}
+    options = PageRequest.parse(body, CLIPS.__getitem__, defaults).options
+    assert (options.seed, options.min_tokens, options.cfg_value) == (2, 7, 2.0)
+
+
+def test_the_text_has_words():
+    for text in ("", "  \n", "…", "[pause:1]"):
+        with pytest.raises(FieldError) as error:
+            parsed(text=text)
+        assert error.value.field == "text"
+
+
+def test_a_long_text_and_one_with_pauses_are_spoken_in_segments():
+    assert [each.text for each in parsed(text=" Hello. ").segments] == ["Hello."]
+    assert len(parsed(text="A sentence. " * 40).segments) > 1
+    parts = parsed(text="One. [pause:1] Two.\n\nThree." + " More words." * 30).segments
+    assert [(each.text, each.pause) for each in parts][0] == ("One.", 1)
+    assert parsed(text="A.\n\n" + "B. " * 200, paragraph_pause=3).segments[0].pause == 3
+
+
+def test_a_stream_does_not_retry():
+    body = {"text": "Hello.", "stream": True}
+    streamed = PageRequest.parse(body, CLIPS.__getitem__).task().options
+    whole = PageRequest.parse({**body, "stream": False}, CLIPS.__getitem__).task().options
+    assert not streamed.may_retry and whole.may_retry
+
+
+@pytest.mark.parametrize(
+    "name", ["", "  ", None, 1, "a/b", "../a", "/tmp/a.safetensors", "a.safetensors", "A.SafeTensors"]
 )
 def test_a_voices_name_is_never_a_path(name):
-    with pytest.raises(ValueError, match=r"name|\.safetensors"):
+    with pytest.raises(FieldError) as error:
         new_voice_name(name)
+    assert error.value.field == "name" and "path" not in str(error.value)
     assert new_voice_name(" Old man ") == "Old man"
 
 
-def test_audio_reaches_its_reader_in_either_order():
-    live, samples = LiveAudio(), np.array([0, 1, -1, 2, 0.5], np.float32)
-    live.write("a", samples[:2])
-    reader = live.read("a")
-    first = next(reader)
-    live.write("a", samples[2:])
-    live.write("b", samples)
-    live.close("a")
-    received = np.frombuffer(first + b"".join(reader), "<i2")
-    assert received.tolist() == [0, 32767, -32767, 32767, 16384]
-    live.write("", samples)
-    live.close("")
-
-
-def test_unread_audio_is_dropped():
-    live = LiveAudio()
-    for number in range(3 * MAX_STREAMS):
-        live.write(str(number), np.zeros(10, np.float32))
-        live.close(str(number))
-    assert len(live._streams) == MAX_STREAMS
-
-
-def test_history_has_the_newest_entries_and_removes_the_files_of_older_ones(tmp_path):
-    history, audio = [], np.linspace(-0.5, 0.5, 480, dtype=np.float32)
-    for number in range(HISTORY_LENGTH + 2):
-        request = parsed("zero-shot", text=f"Text {number}. " + "a" * 80)
-        file = write_entry(tmp_path, audio, 48000, "name")
-        excerpt = SpokenSegment(0, request.text, audio, 48000, 0.0, 0.01)
-        entry = HistoryEntry(request, file, excerpt, number, 0.01, "stop")
-        history = with_entry(history, entry)
-    assert [entry.seed for entry in history] == list(range(HISTORY_LENGTH + 1, 1, -1))
-    assert {entry.file for entry in history} == set(tmp_path.glob("speech-*/name.wav"))
-    assert len(list(tmp_path.glob("speech-*"))) == HISTORY_LENGTH
-    number = HISTORY_LENGTH + 1
-    assert history[0].label == f"Text {number}. … (zero-shot, 0.0 s, seed {number})"
-
-
-def test_widgets_have_the_options_limits_and_the_command_lines_values():
-    pytest.importorskip("gradio", reason="needs the extra 'app'")
-    from mlx_voxcpm2.app.widgets import SETTINGS, setting_widgets
-
+def test_settings_are_shown_with_the_options_limits_and_the_command_lines_values():
     given = {"seed": 5, "fade_in": 0.3, "trim_silence": True, "cfg_value": None}
-    made = dict(zip(SETTINGS, setting_widgets(given), strict=True))
-    assert {name: widget.value for name, widget in made.items()} == {
-        "seed": "5",
-        "cfg_value": 2.0,
-        "inference_timesteps": 10,
-        "temperature": 1.0,
-        "fade_in": 0.3,
-        "trim_silence": True,
-    }
+    shown = {each["name"]: each for each in shown_settings(given)}
+    for name, value in {"seed": 5, "fade_in": 0.3, "trim_silence": True, "cfg_value": 2.0}.items():
+        assert shown[name]["default"] == value
     described = settings_of(GenerationOptions)
     for name in ("cfg_value", "inference_timesteps", "temperature"):
-        limits = made[name].minimum, made[name].maximum
+        limits = shown[name]["low"], shown[name]["high"]
         assert limits == (described[name].low, described[name].high)
-    assert made["fade_in"].maximum == 0.3
+    assert shown["fade_in"]["high"] == 0.3
+    assert [choice[0] for choice in shown["solver"]["choices"]] == ["euler", "adams"]
+
+
+def test_the_pace_is_learnt_from_what_was_spoken():
+    pace, text = Pace(), "a" * 140
+    assert pace.expected(text) == pytest.approx(140 / LETTERS_PER_SECOND)
+    for _ in range(20):
+        pace.learn(text, 20.0)
+    assert pace.expected(text) == pytest.approx(20, rel=0.01)
+    pace.learn("", 1.0)
+    pace.learn(text, 0.0)
+    assert pace.expected(text) == pytest.approx(20, rel=0.01)
+    assert pace.expected("!") > 0
+
+
+def test_the_remaining_time_follows_the_speed_so_far():
+    assert remaining_seconds(0, 10, 1) is None
+    assert remaining_seconds(2, 10, 4) == 16
+    assert remaining_seconds(12, 10, 4) == 0
+    assert fraction_done(5, 10) == 0.5 and fraction_done(20, 10) < 1
+
+
+def test_peaks_are_relative_to_the_highest():
+    assert peaks_of([0.1, 0.2, 0.4, 0.1], 2) == (0.5, 1.0)
+    assert peaks_of([], 3) == peaks_of([0.0], 3) == (0.0, 0.0, 0.0)

@@ -29,7 +29,17 @@ SERVE = table(
 )
 APP = table(
     of_program(VOXCPM, same("host port"), alias("model", "model_id")),
-    of_program(GRADIO, alias("host", "server_name"), alias("port", "server_port"), same("share")),
+    of_program(
+        GRADIO,
+        alias("host", "server_name"),
+        alias("port", "server_port"),
+        refused(
+            "share",
+            "no server of others is used; give --host 0.0.0.0 and --password, or a tunnel of yours "
+            "with --allowed_hosts",
+            has_value=False,
+        ),
+    ),
     OPTIONS,
     MODEL,
 )

@@ -90,7 +90,9 @@ class Page {
   }
 
   save() {
-    if (this.voice) remember(this.request());
+    if (!this.voice) return;
+    remember(this.request());
+    if (byId("line").classList.contains("wrong") && !document.querySelector(".wrong[data-field]")) this.say("");
   }
 
   showLength() {
@@ -159,8 +161,8 @@ class Page {
   showProgress({ state, seconds, elapsed, remaining, done }) {
     if (state === "waiting") return this.say("Waiting for speech that was asked for earlier …");
     if (done) byId("progress").value = done;
-    const left = remaining === null ? "" : ` · about ${clock(Math.ceil(remaining))} left`;
-    this.say(`${seconds.toFixed(1)} s of speech · ${clock(elapsed)} passed${left}`);
+    const left = remaining === null ? "" : `, about ${clock(Math.ceil(remaining))} to go`;
+    this.say(`${seconds.toFixed(1)} s of speech in ${clock(elapsed)}${left}`);
   }
 
   finish(line) {
@@ -192,7 +194,7 @@ class Page {
   fail(message, field) {
     this.job = null;
     this.player?.stop();
-    if (showError(field, message)) this.say("Please look at the field that is marked.", true);
+    if (showError(field, message)) this.say("See the field marked in red.", true);
     else this.say(message, true);
   }
 

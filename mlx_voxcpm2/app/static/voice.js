@@ -15,7 +15,10 @@ export class VoiceForm {
       new ClipField(byId(id), label, about.clip_bytes, () => this.update());
     this.clip = clip("clip", "The recording of the voice");
     this.otherClip = clip("other_clip", "Continue another clip than that of the voice");
-    this.voices = new VoiceList(byId("voices"), () => this.update());
+    this.voices = new VoiceList(byId("voices"), () => {
+      clearError(byId("voices").parentElement);
+      this.update();
+    });
     for (const radio of document.querySelectorAll("[name=kind], [name=use]"))
       radio.addEventListener("change", () => this.update());
     byId("clones").addEventListener("change", () => this.update());
@@ -85,6 +88,7 @@ export class VoiceForm {
     byId("other_clip").hidden = !byId("clones").checked;
     byId("styling").hidden = !(kind === "saved" || (kind === "clip" && !continues));
     byId("keep-clip").hidden = !this.clip.id;
+    for (const place of document.querySelectorAll("[hidden] .wrong, .wrong[hidden]")) clearError(place);
     this.changed();
   }
 

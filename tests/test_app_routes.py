@@ -1,0 +1,381 @@
+"""HTTP interface of the page, without a browser: speech, takes, clips, voices, and their limits."""
+
+import asyncio
+import json
+
+import checkpoints
+import mlx.core as mx
+import pytest
+import soundfile
+from starlette.testclient import TestClient
+from voice_clips import RATE, speech
+
+from mlx_voxcpm2 import load_model
+from mlx_voxcpm2.app import bodies, streaming, visitors
+from mlx_voxcpm2.app.protection import Hosts, Password
+from mlx_voxcpm2.app.routes import PageRoutes
+from mlx_voxcpm2.app.serving import application
+from mlx_voxcpm2.app.speaker import Speaker
+from mlx_voxcpm2.server.model_thread import ModelThread
+
+OPTIONS = {"inference_timesteps": 2, "min_tokens": 4}
+HOST = "http://127.0.0.1"
+
+
+@pytest.fixture(scope="module")
+def speaker(make_case, tmp_path_factory):
+    """Speaker whose model ends as soon as it may."""
+    case = make_case("released")
+
+    def load():
+        model = load_model(case.folder, dtype="float32")
+        model.stop_head.weight = mx.array(checkpoints.stop_head("always", case.config))
+        return model
+
+    speaker = Speaker(ModelThread(load), tmp_path_factory.mktemp("takes"))
+    yield speaker
+    speaker.thread.close()
+
+
+@pytest.fixture
+def app(speaker, voice_folder):
+    return application(PageRoutes(speaker, OPTIONS, "released"), Hosts())
+
+
+@pytest.fixture
+def browser(app):
+    """Client that has opened the page."""
+    with TestClient(app, HOST) as client:
+        assert client.get("/").status_code == 200
+        yield client
+
+
+def speak(client, text="Hello there.", voice=None, stream=True, **settings):
+    """Lines of the answer to a request for speech."""
+    body = {"text": text, "voice": voice or {"kind": "any"}, "settings": settings, "stream": stream}
+    answer = client.post("/page/speech", json=body)
+    assert answer.status_code == 200, answer.text
+    return [json.loads(line) for line in answer.text.splitlines()]
+
+
+def error_of(answer, status=422):
+    assert answer.status_code == status, answer.text
+    error = answer.json()["error"]
+    assert "\n" not in error["message"] and "/tmp" not in error["message"]
+    return error["field"], error["message"]
+
+
+def uploaded(client, tmp_path, samples=None, name="clip.wav"):
+    soundfile.write(tmp_path / name, speech(2.53) if samples is None else samples, RATE)
+    data = (tmp_path / name).read_bytes()
+    return client.post("/page/clips", params={"name": name}, content=data)
+
+
+def test_the_page_loads_nothing_from_elsewhere_and_tells_what_speaks(browser):
+    page = browser.get("/")
+    assert "https://" not in page.text and 'lang="en"' in page.text
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    about = browser.get("/page/about").json()
+    assert (about["model"], about["precision"]) == ("released", "float32") and about["device"]
+    assert about["examples"] and about["settings"][0]["name"] in ("speed", "normalize")
+    for file in ("main.js", "style.css", "icons.svg"):
+        assert browser.get(f"/static/{file}").headers["cache-control"] == "no-cache"
+
+
+def test_speech_comes_as_lines_and_becomes_a_take(browser):
+    lines = speak(browser, seed="7")
+    kinds = [line["type"] for line in lines]
+    assert kinds[0] == "job" and kinds[-1] == "take" and kinds.count("audio") >= 4
+    take = lines[-1]["take"]
+    assert take["seed"] == "7" and take["settings"] == {"seed": "7"} and take["mode"] == "zero-shot"
+    assert browser.get("/page/takes").json() == [take]
+    sound = browser.get(f"/page/takes/{take['id']}/speech.wav")
+    assert sound.content[:4] == b"RIFF" and "zero-shot-seed-7.wav" in str(sound.headers)
+    assert browser.get(f"/page/takes/{take['id']}/subtitles.vtt").text.startswith("WEBVTT")
+    for name in ("speech.exe", "subtitles.wav", "../x"):
+        assert browser.get(f"/page/takes/{take['id']}/{name}").status_code == 404
+    assert browser.delete(f"/page/takes/{take['id']}").status_code == 200
+    error_of(browser.delete(f"/page/takes/{take['id']}"), 404)
+    assert browser.get("/page/takes").json() == []
+
+
+def test_speech_that_is_not_streamed_has_no_audio_lines(browser):
+    kinds = {line["type"] for line in speak(browser, stream=False)}
+    assert "audio" not in kinds and "take" in kinds
+
+
+def test_takes_belong_to_one_visitor(app, browser):
+    take = speak(browser)[-1]["take"]
+    with TestClient(app, HOST) as other:
+        error_of(other.get("/page/takes"))  # it has not opened the page
+        other.get("/")
+        assert other.get("/page/takes").json() == []
+        error_of(other.get(f"/page/takes/{take['id']}/speech.wav"), 404)
+
+
+def test_the_oldest_take_goes(browser, speaker, monkeypatch):
+    monkeypatch.setattr(visitors, "MOST_TAKES", 2)
+    before = set(speaker.folder.iterdir())
+    takes = [speak(browser, f"Number {number}.")[-1]["take"] for number in range(3)]
+    shown = [take["id"] for take in browser.get("/page/takes").json()]
+    assert shown == [takes[2]["id"], takes[1]["id"]]
+    assert len(set(speaker.folder.iterdir()) - before) == 2
+
+
+def test_errors_name_their_field(browser):
+    body = {"text": " ", "voice": {"kind": "any"}, "settings": {}}
+    assert error_of(browser.post("/page/speech", json=body))[0] == "text"
+    body = {"text": "Hi.", "voice": {"kind": "described"}, "settings": {}}
+    assert error_of(browser.post("/page/speech", json=body))[0] == "description"
+    body = {"text": "Hi.", "voice": {"kind": "any"}, "settings": {"seed": "x"}}
+    assert error_of(browser.post("/page/speech", json=body))[0] == "seed"
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[1", b"\xff", b"[" * 100_000])
+def test_a_body_that_is_no_json_is_an_error(browser, data):
+    headers = {"content-type": "application/json"}
+    error_of(browser.post("/page/speech", content=data, headers=headers))
+
+
+def test_json_needs_its_content_type(browser):
+    """A page of another site can send only other types without asking first."""
+    text = json.dumps({"text": "Hi."})
+    headers = {"content-type": "text/plain"}
+    assert "content type" in error_of(browser.post("/page/speech", content=text, headers=headers))[1]
+
+
+def test_a_clip_is_uploaded_heard_and_spoken_in(browser, tmp_path):
+    clip = uploaded(browser, tmp_path).json()
+    assert (clip["name"], clip["seconds"], clip["problems"]) == ("clip.wav", 2.5, [])
+    assert browser.get(f"/page/clips/{clip['id']}").json() == clip
+    assert browser.get(f"/page/clips/{clip['id']}/sound").content[:4] == b"RIFF"
+    voice = {"kind": "clip", "clip": clip["id"], "style": "sad"}
+    assert speak(browser, voice=voice)[-1]["take"]["mode"] == "reference"
+    error_of(browser.get("/page/clips/none"), 404)
+
+
+def test_a_clips_faults_are_told_when_it_is_uploaded(browser, tmp_path):
+    assert "quiet" in uploaded(browser, tmp_path, speech(level=0.01)).json()["problems"][0]
+    field, message = error_of(uploaded(browser, tmp_path, 0 * speech()))
+    assert field == "clip" and "silence" in message
+    field, message = error_of(browser.post("/page/clips", content=b"no sound at all"))
+    assert field == "clip" and "ref_audio" not in message
+    assert error_of(browser.post("/page/clips", content=b""))[0] == "clip"
+
+
+def test_an_upload_is_bounded(browser, monkeypatch):
+    monkeypatch.setattr("mlx_voxcpm2.app.clip_routes.MOST_CLIP_BYTES", 1000)
+    assert error_of(browser.post("/page/clips", content=b"x" * 1001), 413)[0] == "clip"
+    chunks = (b"x" * 100 for _ in range(11))  # without a Content-Length
+    assert error_of(browser.post("/page/clips", content=chunks), 413)[0] == "clip"
+    monkeypatch.setattr(bodies, "MOST_BODIES", 0)
+    error_of(browser.post("/page/clips", content=b"x"), 503)
+
+
+def test_clips_of_all_visitors_are_bounded(app, browser, tmp_path, monkeypatch):
+    old = uploaded(browser, tmp_path).json()["id"]
+    monkeypatch.setattr(visitors, "MOST_CLIP_BYTES", 4 * 2.6 * 16000)
+    with TestClient(app, HOST) as other:
+        other.get("/")
+        new = uploaded(other, tmp_path).json()["id"]
+        assert other.get(f"/page/clips/{new}").status_code == 200
+    error_of(browser.get(f"/page/clips/{old}"), 404)
+
+
+def test_words_are_filled_in_by_a_recogniser(browser, tmp_path, monkeypatch):
+    place = "mlx_voxcpm2.app.transcription.load_recogniser"
+    monkeypatch.setattr(place, lambda name: lambda audio, rate: " What it says. ")
+    clip = uploaded(browser, tmp_path).json()["id"]
+    assert browser.post(f"/page/clips/{clip}/words").json() == {"words": "What it says."}
+
+
+def test_a_recogniser_that_is_missing_is_an_error_at_the_words(browser, tmp_path, monkeypatch):
+    def missing(name):
+        raise ValueError("speech recognition needs mlx-audio")
+
+    monkeypatch.setattr("mlx_voxcpm2.app.transcription.load_recogniser", missing)
+    clip = uploaded(browser, tmp_path).json()["id"]
+    field, message = error_of(browser.post(f"/page/clips/{clip}/words"))
+    assert field == "words" and "needs mlx-audio" in message
+
+
+def test_voices_are_kept_listed_heard_renamed_and_deleted(browser, tmp_path):
+    take = speak(browser)[-1]["take"]["id"]
+    clip = uploaded(browser, tmp_path).json()["id"]
+    choice = {"kind": "clip", "clip": clip, "continues": True, "words": "What it says."}
+    assert browser.post("/page/voices", json={"name": "anna", "take": take}).status_code == 200
+    kept = browser.post("/page/voices", json={"name": "Bert", "voice": choice}).json()
+    assert kept == {"name": "Bert", "notes": []}
+    listed = browser.get("/page/voices").json()
+    assert [(voice["name"], voice["words"]) for voice in listed] == [
+        ("anna", "Hello there."),
+        ("Bert", "What it says."),
+    ]
+    assert browser.get("/page/voices/anna/sound").content[:4] == b"RIFF"
+    assert browser.patch("/page/voices/anna", json={"name": "Anna"}).json() == {"name": "Anna"}
+    saved = {"kind": "saved", "voice": "Anna"}
+    assert speak(browser, voice=saved)[-1]["take"]["voice_label"] == "Anna"
+    field, message = error_of(browser.patch("/page/voices/Anna", json={"name": "bert"}))
+    assert field == "name" and "already" in message
+    assert browser.delete("/page/voices/Anna").status_code == 200
+    assert [voice["name"] for voice in browser.get("/page/voices").json()] == ["Bert"]
+    error_of(browser.delete("/page/voices/Anna"))
+
+
+def test_a_voice_is_not_kept_under_a_name_that_is_taken_or_a_path(browser):
+    take = speak(browser)[-1]["take"]["id"]
+    assert browser.post("/page/voices", json={"name": "anna", "take": take}).status_code == 200
+    for name in ("ANNA", "", "../x", "a.safetensors"):
+        field, _ = error_of(browser.post("/page/voices", json={"name": name, "take": take}))
+        assert field == "name"
+    error_of(browser.post("/page/voices", json={"name": "bert", "take": "none"}), 404)
+    error_of(browser.post("/page/voices", json={"name": "bert", "voice": {"kind": "any"}}))
+
+
+def test_a_damaged_voice_is_listed_without_being_offered(browser, voice_folder):
+    voice_folder.mkdir(parents=True)
+    (voice_folder / "broken.safetensors").write_bytes(b"nothing")
+    (voice,) = browser.get("/page/voices").json()
+    assert voice["name"] == "broken" and voice["error"]
+
+
+def test_a_page_with_a_password_opens_only_with_it(speaker, monkeypatch, voice_folder):
+    monkeypatch.setattr("mlx_voxcpm2.app.protection.WRONG_PASSWORD_DELAY", 0)
+    password = Password("open sesame")
+    app = application(PageRoutes(speaker, OPTIONS, "released", password), Hosts(), password)
+    with TestClient(app, HOST) as client:
+        login = client.get("/")
+        assert login.url.path == "/login" and "password" in login.text
+        for path in ("/page/about", "/page/takes", "/static/main.js"):
+            error_of(client.get(path), 401)
+        wrong = client.post("/login", json={"password": "sesame"})
+        assert error_of(wrong, 401)[0] == "password"
+        assert client.post("/login", json={"password": "open sesame"}).status_code == 200
+        assert "composer" in client.get("/").text
+        assert client.get("/page/takes").json() == []
+
+
+# Attacks: requests as an ASGI server hands them over, whose clients misbehave.
+
+
+class Client:
+    """A client of the application, with the cookie of a visitor."""
+
+    def __init__(self, app, cookie):
+        self.app, self.cookie = app, cookie
+
+    async def request(self, method, path, body=b"", receive=None, send=None):
+        """The status of the answer. receive, send: of a client that behaves differently."""
+        sent = []
+
+        async def note(message):
+            sent.append(message)
+
+        bodies = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def give():
+            if bodies:
+                return bodies.pop()
+            await asyncio.sleep(3600)
+
+        headers = {"host": "127.0.0.1", "cookie": self.cookie, "content-type": "application/json"}
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "server": ("127.0.0.1", 80),
+            "scheme": "http",
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        }
+        await self.app(scope, receive or give, send or note)
+        return sent[0]["status"] if sent else None
+
+    def speech(self, **given):
+        return self.request("POST", "/page/speech", LONG_REQUEST, **given)
+
+
+LONG_REQUEST = json.dumps(
+    {"text": "Word " * 50, "voice": {"kind": "any"}, "settings": {"min_tokens": "300"}}
+).encode()
+
+
+@pytest.fixture
+def new_client(app):
+    """Function that opens the page for another visitor."""
+
+    def make() -> Client:
+        with TestClient(app, HOST) as client:
+            client.get("/")
+            cookies = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
+        return Client(app, cookies)
+
+    return make
+
+
+async def never(*_):
+    await asyncio.sleep(3600)
+
+
+def test_thirty_nine_streams_that_nobody_reads_do_not_block_the_page(
+    new_client, speaker, monkeypatch
+):
+    monkeypatch.setattr(streaming, "STALL_SECONDS", 1.0)
+    clients = [new_client() for _ in range(39)]
+
+    async def attack():
+        stalled = [asyncio.ensure_future(each.speech(send=never)) for each in clients]
+        await asyncio.sleep(0.2)
+        assert await clients[0].request("GET", "/page/takes") == 200
+        assert await clients[1].speech() == 503  # all places are taken, and it is told at once
+        await asyncio.wait_for(asyncio.gather(*stalled), 60)
+        while speaker.thread.unfinished:
+            await asyncio.sleep(0.01)
+        assert await clients[1].request("GET", "/page/takes") == 200
+
+    asyncio.run(attack())
+
+
+def test_one_visitor_has_few_streams_and_those_who_leave_free_their_place(
+    new_client, speaker, monkeypatch
+):
+    client, gone = new_client(), asyncio.Event
+
+    async def visit():
+        has_left = gone()
+        first = [{"type": "http.request", "body": LONG_REQUEST, "more_body": False}]
+
+        async def receive():
+            if first:
+                return first[0]
+            await has_left.wait()
+            return {"type": "http.disconnect"}
+
+        def listener():
+            body = list(first)
+
+            async def receive():
+                if body:
+                    return body.pop()
+                await has_left.wait()
+                return {"type": "http.disconnect"}
+
+            return receive
+
+        streams = [asyncio.ensure_future(client.speech(receive=listener())) for _ in range(2)]
+        while speaker.thread.unfinished < 2:
+            await asyncio.sleep(0.01)
+        assert await client.speech() == 503
+        has_left.set()
+        await asyncio.wait_for(asyncio.gather(*streams), 20)
+        while speaker.thread.unfinished:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(visit())
+
+
+def test_a_sender_that_stalls_is_cut_off(new_client, monkeypatch):
+    monkeypatch.setattr(bodies, "STALL_SECONDS", 0.05)
+    client = new_client()
+    assert asyncio.run(client.request("POST", "/page/clips", receive=never)) == 408
