@@ -98,7 +98,8 @@ def test_a_voice_of_another_form_is_refused(voice):
 
 
 @pytest.mark.parametrize(
-    "body", [None, [], "x", {}, {"text": 1}, {"text": "a", "settings": []}, {"text": "a", "voice": 1}]
+    "body",
+    [None, [], "x", {}, {"text": 1}, {"text": "a", "settings": []}, {"text": "a", "voice": 1}],
 )
 def test_a_body_of_another_form_is_refused(body):
     with pytest.raises(FieldError):
@@ -168,7 +169,8 @@ def test_a_stream_does_not_retry():
 
 
 @pytest.mark.parametrize(
-    "name", ["", "  ", None, 1, "a/b", "../a", "/tmp/a.safetensors", "a.safetensors", "A.SafeTensors"]
+    "name",
+    ["", "  ", None, 1, "a/b", "../a", "/tmp/a.safetensors", "a.safetensors", "A.SafeTensors"],
 )
 def test_a_voices_name_is_never_a_path(name):
     with pytest.raises(FieldError) as error:

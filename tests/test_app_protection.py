@@ -18,7 +18,10 @@ def client():
     async def hello(request):
         return PlainTextResponse("hello")
 
-    routes = [Route("/", hello, methods=["GET", "POST"]), Route("/x", hello, methods=["GET", "POST"])]
+    routes = [
+        Route("/", hello, methods=["GET", "POST"]),
+        Route("/x", hello, methods=["GET", "POST"]),
+    ]
     app = Starlette(routes=routes, middleware=[Middleware(Protection, hosts=Hosts())])
     return TestClient(app, "http://localhost:7860")
 

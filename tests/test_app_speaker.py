@@ -86,9 +86,7 @@ def test_a_take_has_the_librarys_audio(speakers, make_case, mode):
     model = load_model(make_case("released").folder, dtype="float32")
     model.stop_head.weight = speaker.thread.model.stop_head.weight
     given = request(VOICES[mode]).voice.given()
-    (result,) = model.generate(
-        "Hello there.", **given, seed=3, inference_timesteps=2, min_tokens=4
-    )
+    (result,) = model.generate("Hello there.", **given, seed=3, inference_timesteps=2, min_tokens=4)
     whole = np.concatenate(chunks)
     assert len(chunks) > 3 and np.allclose(whole, np.array(result.audio), atol=1e-5)
     written, rate = soundfile.read(take.file, dtype="float32")
@@ -210,7 +208,7 @@ def test_the_length_of_speech_is_learnt(speakers, monkeypatch):
 
 
 def test_a_take_is_encoded_as_other_files(speakers):
-    take, chunks = spoken(speakers("always"), min_tokens=4)
+    take, _ = spoken(speakers("always"), min_tokens=4)
     assert take.encoded("flac")[:4] == b"fLaC" and len(take.encoded("mp3")) > 100
     assert take.file_name == "zero-shot-seed-3"
     take.remove()

@@ -120,8 +120,13 @@ class Visitors:
         """Raise Busy if the visitor may not ask for more speech now."""
         if len(visitor.jobs) >= MOST_JOBS:
             raise Busy("You have speech under way already; stop it, or wait for its end.")
-        if sum(len(each.jobs) for each in self._visitors.values()) >= MOST_JOBS_IN_ALL:
+        if self.jobs >= MOST_JOBS_IN_ALL:
             raise Busy("Too many people speak just now; try again in a moment.")
+
+    @property
+    def jobs(self) -> int:
+        """Number of requests for speech of all visitors."""
+        return sum(len(each.jobs) for each in self._visitors.values())
 
     def make_room(self, new_bytes: int) -> None:
         """Drop the clips of those who were not here for the longest until there is room."""
