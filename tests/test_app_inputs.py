@@ -157,7 +157,7 @@ def test_a_long_text_and_one_with_pauses_are_spoken_in_segments():
     assert [each.text for each in parsed(text=" Hello. ").segments] == ["Hello."]
     assert len(parsed(text="A sentence. " * 40).segments) > 1
     parts = parsed(text="One. [pause:1] Two.\n\nThree." + " More words." * 30).segments
-    assert [(each.text, each.pause) for each in parts][0] == ("One.", 1)
+    assert (parts[0].text, parts[0].pause) == ("One.", 1)
     assert parsed(text="A.\n\n" + "B. " * 200, paragraph_pause=3).segments[0].pause == 3
 
 

@@ -11,11 +11,13 @@ from starlette.testclient import TestClient
 from voice_clips import RATE, speech
 
 from mlx_voxcpm2 import load_model
-from mlx_voxcpm2.app import bodies, streaming, visitors
-from mlx_voxcpm2.app.protection import Hosts, Password
+from mlx_voxcpm2.app import visitors
+from mlx_voxcpm2.app.protection import Password
 from mlx_voxcpm2.app.routes import PageRoutes
-from mlx_voxcpm2.app.serving import application
+from mlx_voxcpm2.app.serving import page_application
 from mlx_voxcpm2.app.speaker import Speaker
+from mlx_voxcpm2.server import connection
+from mlx_voxcpm2.server.access import Access
 from mlx_voxcpm2.server.model_thread import ModelThread
 
 OPTIONS = {"inference_timesteps": 2, "min_tokens": 4}
@@ -44,7 +46,7 @@ def page(speaker, voice_folder):
 
 @pytest.fixture
 def app(page):
-    return application(page, Hosts())
+    return page_application(page, Access())
 
 
 @pytest.fixture
@@ -146,9 +148,8 @@ def test_json_needs_its_content_type(browser):
     """A page of another site can send only other types without asking first."""
     text = json.dumps({"text": "Hi."})
     headers = {"content-type": "text/plain"}
-    assert (
-        "content type" in error_of(browser.post("/page/speech", content=text, headers=headers))[1]
-    )
+    answer = browser.post("/page/speech", content=text, headers=headers)
+    assert "Content-Type" in error_of(answer, 415)[1]
 
 
 def test_a_clip_is_uploaded_heard_and_spoken_in(browser, tmp_path):
@@ -170,13 +171,11 @@ def test_a_clips_faults_are_told_when_it_is_uploaded(browser, tmp_path):
     assert error_of(browser.post("/page/clips", content=b""))[0] == "clip"
 
 
-def test_an_upload_is_bounded(browser, monkeypatch):
-    monkeypatch.setattr("mlx_voxcpm2.app.clip_routes.MOST_CLIP_BYTES", 1000)
+def test_an_upload_is_bounded(browser, page, monkeypatch):
+    monkeypatch.setattr(page.bodies._clips, "limit", 1000)
     assert error_of(browser.post("/page/clips", content=b"x" * 1001), 413)[0] == "clip"
     chunks = (b"x" * 100 for _ in range(11))  # without a Content-Length
     assert error_of(browser.post("/page/clips", content=chunks), 413)[0] == "clip"
-    monkeypatch.setattr(bodies, "MOST_BODIES", 0)
-    error_of(browser.post("/page/clips", content=b"x"), 503)
 
 
 def test_clips_of_all_visitors_are_bounded(app, browser, tmp_path, monkeypatch):
@@ -249,7 +248,8 @@ def test_a_damaged_voice_is_listed_without_being_offered(browser, voice_folder):
 def test_a_page_with_a_password_opens_only_with_it(speaker, monkeypatch, voice_folder):
     monkeypatch.setattr("mlx_voxcpm2.app.protection.WRONG_PASSWORD_DELAY", 0)
     password = Password("open sesame")
-    app = application(PageRoutes(speaker, OPTIONS, "released", password), Hosts(), password)
+    page = PageRoutes(speaker, OPTIONS, "released", password)
+    app = page_application(page, Access(), password)
     with TestClient(app, HOST) as client:
         login = client.get("/")
         assert login.url.path == "/login" and "password" in login.text
@@ -331,9 +331,7 @@ async def until(condition):
         await asyncio.sleep(0.01)
 
 
-def test_thirty_nine_streams_that_nobody_reads_do_not_block_the_page(
-    new_client, page, speaker
-):
+def test_thirty_nine_streams_that_nobody_reads_do_not_block_the_page(new_client, page, speaker):
     clients = [new_client() for _ in range(39)]
 
     async def attack():
@@ -350,7 +348,7 @@ def test_thirty_nine_streams_that_nobody_reads_do_not_block_the_page(
 
 
 def test_a_reader_that_stalls_is_cut_off(new_client, speaker, monkeypatch):
-    monkeypatch.setattr(streaming, "STALL_SECONDS", 0.05)
+    monkeypatch.setattr(connection, "STALL_SECONDS", 0.05)
 
     async def attack():
         await new_client().speech(send=never)
@@ -386,7 +384,7 @@ def test_one_visitor_has_few_streams_and_leaving_frees_their_places(new_client, 
     asyncio.run(asyncio.wait_for(visit(), 60))
 
 
-def test_a_sender_that_stalls_is_cut_off(new_client, monkeypatch):
-    monkeypatch.setattr(bodies, "STALL_SECONDS", 0.05)
+def test_a_sender_that_stalls_is_cut_off(new_client, page, monkeypatch):
+    monkeypatch.setattr(page.bodies._clips, "seconds", 0.05)
     client = new_client()
     assert asyncio.run(client.request("POST", "/page/clips", receive=never)) == 408

@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..commands.model_flags import ModelChoice, add_model_flags, load
+from ..commands.model_flags import ModelChoice, add_model_flags
 from ..commands.peer_flags import add_peer_flags
-from ..commands.serve import bound_socket, model_name
+from ..commands.serve import (
+    ServeArguments,
+    bound_socket,
+    check_server_installed,
+    load_service,
+    model_name,
+)
 from ..commands.setting_flags import add_setting_flags, read_settings
-from ..commands.shell import Parser, flag, messages_on_success, run, stopped_by_signals
+from ..commands.shell import Parser, flag, messages_on_success, run
 from ..settings import check_settings, setting
 from ..speech.options import GenerationOptions
+from ..voices.registry import VoiceRegistry
+
+if TYPE_CHECKING:
+    import socket
+
+    from ..server.exchange import Service
+    from ..server.request import Limits
+    from .serving import PageWithApi
 
 PASSWORD_VARIABLE = "MLX_VOXCPM2_PASSWORD"
+GRACE_SECONDS = 1.0
+"""When the page ends, browsers get this time for what they are receiving."""
 
 
 @dataclass(frozen=True)
@@ -36,44 +52,62 @@ class AppArguments:
     )
     port: int = setting(7860, "integer", "port; 0 for a free one", low=0, high=65535)
     allowed_hosts: tuple[str, ...] = ()
-    """Further names of the page, of a proxy for one."""
     password: str | None = setting(
         None,
         "text",
-        f"password of the page, better given by the environment variable {PASSWORD_VARIABLE}",
+        f"password of the page; other users see it here, but not in ${PASSWORD_VARIABLE}",
     )
     no_auth: bool = setting(
-        False, "switch", "let everybody open the page who reaches it, without a password"
+        False, "switch", "ask for no password although other machines can open the page"
     )
     asr_model: str | None = setting(
         None,
         "text",
-        "recogniser that writes the words of clips (extra asr; default whisper-large-v3-turbo)",
+        "recogniser that fills in the words of clips (needs the extra asr; default "
+        "whisper-large-v3-turbo)",
         metavar="PATH_OR_REPO",
     )
+    batch_size: int = setting(8, "integer", "requests generated at once", low=1)
+    verbose: bool = False
 
     def __post_init__(self):
         from ..weights.hub import check_recogniser_name
-        from .protection import is_loopback
 
         check_settings(self)
-        if self.password is not None and not self.password.strip():
-            raise ValueError("password is empty; give one, or leave it out")
-        if self.password is None and not self.no_auth and not is_loopback(self.host):
-            raise ValueError(
-                f"{self.host} shows the page to others, without a password; give --password or the "
-                f"environment variable {PASSWORD_VARIABLE}, or say --no_auth"
-            )
         if self.asr_model is not None:
             check_recogniser_name(self.asr_model)
 
+    @property
+    def word(self) -> str | None:
+        """The password, of the flag or the environment."""
+        return self.password or os.environ.get(PASSWORD_VARIABLE) or None
 
-EXAMPLES = """
-{prog} --model demo
-{prog} --model mlx-community/VoxCPM2-8bit --port 7861
+    def check_access(self) -> None:
+        """Raise ValueError for a page that other machines can open without a password."""
+        from ..server.access import is_loopback
+
+        if not (is_loopback(self.host) or self.word or self.no_auth):
+            raise ValueError(
+                f"other machines can open the page at {self.host}; set {PASSWORD_VARIABLE} or "
+                "--password, or --no_auth if anyone may use it"
+            )
+
+    @property
+    def api(self) -> ServeArguments:
+        """The API beside the page: its key is the one of `serve`, else the page's password."""
+        given = ServeArguments(self.model, self.options, batch_size=self.batch_size)
+        hosts = self.allowed_hosts
+        return replace(given, host=self.host, allowed_hosts=hosts, api_key=given.key or self.word)
+
+
+EXAMPLES = f"""
+{{prog}} --model demo
+{{prog}} --model mlx-community/VoxCPM2-8bit --port 7861
+{PASSWORD_VARIABLE}=secret {{prog}} --host 0.0.0.0
 """
 COMMON = {
-    "address": "host port password".split(),
+    "address": "host port allowed_hosts password no_auth".split(),
+    "clips": ["asr_model"],
     "model": "model quantize adapter cfg_value inference_timesteps seed verbose".split(),
 }
 """Flags that --help shows."""
@@ -85,16 +119,18 @@ def build_parser(prog: str | None = None) -> Parser:
         EXAMPLES,
         prog=prog,
         usage="%(prog)s [FLAG …]",
-        description="Open a web page to speak with. It is seen on this machine only, unless "
-        "--host says otherwise. Flags may be spelled with - for _.",
+        description="Open a web page to speak with, and the API of `mlx-voxcpm2 serve` beside it. "
+        "They are seen on this machine only, unless --host says otherwise. Flags may be spelled "
+        "with - for _.",
     )
     address = parser.add_argument_group("address")
     add_setting_flags(address, AppArguments, ["host", "port"])
-    names = "further names under which browsers may ask for the page (* for any)"
+    names = "further names of the page in the addresses that browsers use (* for any)"
     flag(address, "allowed_hosts", nargs="+", default=[], metavar="NAME", help=names)
     add_setting_flags(address, AppArguments, ["password", "no_auth"])
-    clips = parser.add_argument_group("words of clips")
+    clips = parser.add_argument_group("clips")
     add_setting_flags(clips, AppArguments, ["asr_model"])
+    add_setting_flags(parser.add_argument_group("requests"), AppArguments, ["batch_size"])
     add_model_flags(parser)
     return add_peer_flags(parser, "app")
 
@@ -107,14 +143,8 @@ def read_arguments(args: argparse.Namespace) -> AppArguments:
         model=read_settings(ModelChoice, args),
         options=read_settings(GenerationOptions, args),
         allowed_hosts=tuple(args.allowed_hosts),
-        password=args.password or os.environ.get(PASSWORD_VARIABLE) or None,
+        verbose=args.verbose,
     )
-
-
-def check_installed() -> None:
-    """Raise ValueError if the extra `app` is missing."""
-    if not all(map(importlib.util.find_spec, ("starlette", "uvicorn"))):
-        raise ValueError("the page needs starlette and uvicorn; pip install 'mlx-voxcpm2[app]'")
 
 
 @contextmanager
@@ -125,30 +155,52 @@ def temporary_folder() -> Iterator[Path]:
 
 
 def show(arguments: AppArguments) -> None:
-    """Show the page until Ctrl-C or a signal. Raises ValueError or OSError."""
-    check_installed()
-    listener = bound_socket(arguments.host, arguments.port)
-    with listener, stopped_by_signals(), temporary_folder() as folder:
-        from ..server.model_thread import ModelThread
-        from .protection import Hosts, Password
-        from .routes import PageRoutes
-        from .serving import application, serve
-        from .speaker import Speaker
+    """Show the page until Ctrl-C or SIGTERM. Raises ValueError or OSError."""
+    check_server_installed()
+    arguments.check_access()
+    with bound_socket(arguments.host, arguments.port) as listener, temporary_folder() as folder:
+        from ..server.process import server_of
 
         with messages_on_success():
-            thread = ModelThread(lambda: load(arguments.model))
-        password = None if arguments.password is None else Password(arguments.password)
-        name = model_name(arguments.model.model)
-        options = asdict(arguments.options)
-        page = PageRoutes(Speaker(thread, folder), options, name, password, arguments.asr_model)
-        hosts = Hosts(arguments.host, arguments.allowed_hosts)
-        host, port = listener.getsockname()[:2]
-        host = f"[{host}]" if ":" in host else host
-        print(f"http://{host}:{port} shows the page; Ctrl-C ends it", file=sys.stderr, flush=True)
-        try:
-            serve(application(page, hosts, password), listener)
-        finally:
-            thread.close()
+            service = load_service(arguments.api, VoiceRegistry(), limits_of(arguments))
+        app = application(arguments, service, folder)
+        server = server_of(app, GRACE_SECONDS, lambda: announce(listener), arguments.verbose)
+        server.run([listener])
+        service.thread.close()
+
+
+def limits_of(arguments: AppArguments) -> Limits:
+    """Limits of the API beside the page."""
+    from ..server.request import Limits
+
+    api = arguments.api
+    return Limits(model_name(api.model.model), api.max_text_length, api.options)
+
+
+def application(arguments: AppArguments, service: Service, folder: Path) -> PageWithApi:
+    """The page, with its takes in a folder, and the API beside it."""
+    from ..server import application as server
+    from ..server.access import Access
+    from .protection import Password
+    from .routes import PageRoutes
+    from .serving import PageWithApi, page_application
+    from .speaker import Speaker
+
+    api, word = arguments.api, arguments.word
+    password = None if word is None else Password(word)
+    access = Access(api.host, api.allowed_hosts, api_key=api.key)
+    speaker, options = Speaker(service.thread, folder), asdict(arguments.options)
+    name = service.limits.model
+    page = PageRoutes(speaker, options, name, password, arguments.asr_model)
+    return PageWithApi(
+        page_application(page, access, password), server.application(service, access)
+    )
+
+
+def announce(listener: socket.socket) -> None:
+    host, port = listener.getsockname()[:2]
+    host = f"[{host}]" if ":" in host else host
+    print(f"http://{host}:{port} shows the page; Ctrl-C ends it", file=sys.stderr, flush=True)
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> int:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from ..errors import one_line
-from .bodies import TooLarge
+from ..server.errors import RequestError
+from ..server.reading import MAX_BODY_BYTES
 from .inputs import FieldError, in_plain_words
 from .protection import cookie_name, refused
 from .visitors import Busy
 
 logger = logging.getLogger("mlx_voxcpm2")
+
+_UPLOADS = {
+    408: "The upload did not arrive in time; try again.",
+    413: f"That is more than {MAX_BODY_BYTES >> 20} MB; give a clip of 5 to 30 s.",
+}
 
 Handler = Callable[[Any, Request], Awaitable[Response]]
 
@@ -31,8 +36,6 @@ def answering(handler: Handler) -> Any:
             return await handler(self, request)
         except KeyError:
             return refused(404, "That is not here any more; reload the page.", "")
-        except (ClientDisconnect, asyncio.TimeoutError):
-            return refused(408, "The upload did not arrive in time; try again.", "")
         except Exception as error:
             status, message, field = described(error)
             return refused(status, message, field)
@@ -44,8 +47,9 @@ def described(error: Exception) -> tuple[int, str, str]:
     """HTTP status, line for the visitor and field of an error. Unexpected ones are logged."""
     if isinstance(error, FieldError):
         return 422, str(error), error.field
-    if isinstance(error, TooLarge):
-        return 413, str(error), "clip"
+    if isinstance(error, RequestError):
+        is_clip = error.status in (408, 413)
+        return error.status, _UPLOADS.get(error.status, str(error)), "clip" if is_clip else ""
     if isinstance(error, Busy):
         return 503, str(error), ""
     if isinstance(error, ValueError | OSError):

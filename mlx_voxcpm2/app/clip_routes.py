@@ -14,7 +14,6 @@ from ..audio.clips import read_clip
 from ..audio.encoding import encode_whole
 from ..voices.making import LONGEST_CLIP
 from .answers import answering, sound
-from .bodies import MOST_CLIP_BYTES
 from .inputs import FieldError
 from .transcription import Transcriber
 from .visitors import StoredClip
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from ..server.model_thread import ModelThread
-    from .bodies import Bodies
+    from .bodies import PageBodies
     from .visitors import Visitor, Visitors
 
 MOST_DECODERS = 2
@@ -36,14 +35,14 @@ class ClipRoutes:
     def __init__(
         self,
         thread: ModelThread,
-        bodies: Bodies,
+        bodies: PageBodies,
         visitors: Visitors,
         visitor: Callable[[Request], Visitor],
         asr_model: str | None,
     ):
         self.bodies, self.visitors, self.visitor = bodies, visitors, visitor
         self.sample_rate = thread.model.clip_encoder.sample_rate
-        self.transcriber = Transcriber(thread, asr_model)
+        self.transcriber = Transcriber(asr_model)
         self._decoding = asyncio.Semaphore(MOST_DECODERS)
 
     def routes(self) -> list[Route]:
@@ -59,8 +58,7 @@ class ClipRoutes:
         """Decode an uploaded clip and store it; the answer has its faults."""
         visitor = self.visitor(request)
         name = request.query_params.get("name", "")[:80] or "clip"
-        data = await self.bodies.bytes(request, MOST_CLIP_BYTES)
-        async with self._decoding:
+        async with self.bodies.clip(request) as data, self._decoding:
             clip = await run_in_threadpool(stored_clip, data, self.sample_rate, name)
         self.visitors.make_room(clip.samples.nbytes)
         visitor.add_clip(clip)

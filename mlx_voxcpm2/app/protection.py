@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import ipaddress
 import secrets
-import socket
 from collections import OrderedDict
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, RedirectResponse
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from ..server.access import Access
 
 # Browsers load from this server only, and what the page itself makes.
 CONTENT_POLICY = (
@@ -41,52 +40,6 @@ MOST_SESSIONS = 1000
 WRONG_PASSWORD_DELAY = 1.0  # seconds
 OPEN_PATHS = ("/login", "/static/login.html", "/static/login.js", "/static/style.css")
 """Paths that need no password."""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address to listen at can be reached from this machine only."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-
-
-def host_name(header: str) -> str:
-    """Name in a Host header, without the port and in lower case; "" for an invalid one."""
-    try:
-        return (urlsplit(f"//{header}").hostname or "").rstrip(".")
-    except ValueError:
-        return ""
-
-
-@dataclass(frozen=True)
-class Hosts:
-    """Names under which browsers may ask for the page.
-
-    An address is always one: only names can be pointed at another machine. listens_at: the
-    address of the server. allowed: further names, or "*" for any.
-    """
-
-    listens_at: str = "127.0.0.1"
-    allowed: Collection[str] = ()
-
-    def accepts(self, name: str) -> bool:
-        if not name:
-            return False
-        if is_loopback(name) or "*" in self.allowed or name in map(str.lower, self.allowed):
-            return True
-        if is_loopback(self.listens_at):
-            return False
-        own = socket.gethostname().lower()
-        return _is_address(name) or name in {self.listens_at.lower(), own, f"{own}.local"}
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 @dataclass(eq=False)
@@ -132,8 +85,8 @@ def cookie(scope: Scope, purpose: str) -> str | None:
 class Protection:
     """Middleware that refuses requests of other sites, and of those without the password."""
 
-    def __init__(self, app: ASGIApp, hosts: Hosts, password: Password | None = None):
-        self.app, self.hosts, self.password = app, hosts, password
+    def __init__(self, app: ASGIApp, access: Access, password: Password | None = None):
+        self.app, self.access, self.password = app, access, password
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -147,7 +100,7 @@ class Protection:
     def _refusal(self, scope: Scope) -> JSONResponse | RedirectResponse | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if not self.hosts.accepts(host_name(host)):
+        if not self.access.has_host(host):
             return refused(
                 421, f"{host[:80]!r} is no name of this page; add it by --allowed_hosts", ""
             )

@@ -14,7 +14,7 @@ from starlette.staticfiles import StaticFiles
 
 from .about import about
 from .answers import answering, set_cookie
-from .bodies import Bodies
+from .bodies import PageBodies
 from .clip_routes import ClipRoutes
 from .inputs import FieldError, PageRequest
 from .protection import Password, cookie, refused
@@ -51,7 +51,7 @@ class PageRoutes:
         asr_model: str | None = None,
     ):
         self.speaker, self.password, self.options = speaker, password, options
-        self.visitors, self.bodies, self.asr_model = Visitors(), Bodies(), asr_model
+        self.visitors, self.bodies, self.asr_model = Visitors(), PageBodies(), asr_model
         self._about = about(speaker.thread.model, model_name, options, asr_model)
 
     def routes(self) -> list[BaseRoute]:

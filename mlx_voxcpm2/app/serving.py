@@ -1,39 +1,39 @@
-"""Server of the page."""
+"""The page and the server's API as one application, with one model."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
-from .protection import Hosts, Password, Protection
+from .protection import Password, Protection
 
 if TYPE_CHECKING:
-    import socket
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from ..server.access import Access
     from .routes import PageRoutes
 
-GRACE_SECONDS = 2
-"""When the page ends, browsers get this time for what they are receiving."""
-MOST_CONNECTIONS = 256
+API_PATHS = ("/v1", "/audio", "/models", "/health", "/metrics", "/docs", "/openapi.json")
+"""Beginnings of the paths that the API answers."""
 
 
-def application(page: PageRoutes, hosts: Hosts, password: Password | None = None) -> Starlette:
+def page_application(
+    page: PageRoutes, access: Access, password: Password | None = None
+) -> Starlette:
     """The page as an ASGI application, with the checks of who asks."""
-    protection = Middleware(Protection, hosts=hosts, password=password)
+    protection = Middleware(Protection, access=access, password=password)
     return Starlette(routes=page.routes(), middleware=[protection])
 
 
-def serve(app: Starlette, listener: socket.socket) -> None:
-    """Answer requests until Ctrl-C or SIGTERM."""
-    config = uvicorn.Config(
-        app,
-        log_level="critical",  # the routes log their own failures
-        access_log=False,
-        limit_concurrency=MOST_CONNECTIONS,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-        server_header=False,
-    )
-    uvicorn.Server(config).run(sockets=[listener])
+class PageWithApi:
+    """Application of two: the API's paths are the API's, all others the page's."""
+
+    def __init__(self, page: ASGIApp, api: ASGIApp):
+        self.page, self.api = page, api
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        is_api = any(path == each or path.startswith(f"{each}/") for each in API_PATHS)
+        await (self.api if is_api else self.page)(scope, receive, send)

@@ -11,11 +11,14 @@ import base64
 import json
 import time
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
 from ..audio.formats import pcm16
+from ..server.connection import Connection
+from ..server.errors import ClientGone
 from .answers import described
 from .progress import fraction_done, remaining_seconds
 
@@ -28,8 +31,11 @@ if TYPE_CHECKING:
 Lines = AsyncGenerator[dict[str, Any], None]
 
 REFRESH = 0.25  # seconds between two lines of progress
-STALL_SECONDS = 20.0
-"""A reader that takes nothing for so long is cut off."""
+HEADERS = {
+    "content-type": "application/x-ndjson",
+    "cache-control": "no-store",
+    "x-accel-buffering": "no",  # proxies shall send each line at once
+}
 
 
 async def speech_lines(
@@ -88,42 +94,18 @@ class LineStream(Response):
     """Response of JSON lines. It ends with its lines, or when its reader leaves or stalls."""
 
     def __init__(self, lines: Lines, on_end: Callable[[], None]):
-        super().__init__(media_type="application/x-ndjson")
+        super().__init__()
         self.lines, self.on_end = lines, on_end
-        del self.headers["content-length"]
-        self.headers["cache-control"] = "no-store"
-        self.headers["x-accel-buffering"] = "no"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        tasks = [asyncio.ensure_future(self._send(send)), asyncio.ensure_future(left(receive))]
+        connection = Connection(receive, send)
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            failed = tasks[0].done() and tasks[0].exception()
-            if failed and not isinstance(failed, OSError | asyncio.TimeoutError):
-                raise failed
+            async with connection.watched(), aclosing(self.lines) as lines:
+                await connection.start(HEADERS)
+                async for line in lines:
+                    await connection.send(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+                await connection.send(b"", is_last=True)
+        except ClientGone:
+            pass
         finally:
             self.on_end()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await self.lines.aclose()
-
-    async def _send(self, send: Send) -> None:
-        head = {
-            "type": "http.response.start",
-            "status": self.status_code,
-            "headers": self.raw_headers,
-        }
-        await asyncio.wait_for(send(head), STALL_SECONDS)
-        async for line in self.lines:
-            body = json.dumps(line, separators=(",", ":")).encode() + b"\n"
-            part = {"type": "http.response.body", "body": body, "more_body": True}
-            await asyncio.wait_for(send(part), STALL_SECONDS)
-        end = {"type": "http.response.body", "body": b"", "more_body": False}
-        await asyncio.wait_for(send(end), STALL_SECONDS)
-
-
-async def left(receive: Receive) -> None:
-    """Return when the client has left."""
-    while (await receive())["type"] != "http.disconnect":
-        pass

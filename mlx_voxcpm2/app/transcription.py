@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
-from ..recognition.recogniser import DEFAULT_RECOGNISER, load_recogniser, transcript_of
+from ..recognition.recogniser import DEFAULT_RECOGNISER, load_recogniser
+from ..server.transcription import RecogniserThread
 from .inputs import FieldError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..recognition.recogniser import Recogniser
-    from ..server.model_thread import ModelThread
-
 
 class Transcriber:
-    """A recogniser in the model's thread, since MLX's streams belong to threads."""
+    """A recogniser in a thread of its own. asr_model: None for the default one."""
 
-    def __init__(self, thread: ModelThread, asr_model: str | None = None):
-        self._thread, self._name = thread, asr_model or DEFAULT_RECOGNISER
-        self._recogniser: Recogniser | None = None
+    def __init__(self, asr_model: str | None = None):
+        self._name = asr_model or DEFAULT_RECOGNISER
+        self._recogniser: RecogniserThread | None = None
+        self._loading = asyncio.Lock()
 
     async def words(self, clip: tuple[np.ndarray, int]) -> str:
         """Raises FieldError, about the field of the words, if there is no recogniser, or if it
         finds no words."""
-        return await self._thread.call(lambda _: self._transcribe(clip))
-
-    def _transcribe(self, clip: tuple[np.ndarray, int]) -> str:
         try:
-            if self._recogniser is None:
-                self._recogniser = load_recogniser(self._name)
-            return transcript_of(clip, self._recogniser, "the clip")
+            async with self._loading:
+                if self._recogniser is None:
+                    self._recogniser = await asyncio.to_thread(self._load)
+            words = await self._recogniser.transcript(*clip)
         except (ValueError, OSError) as error:
             raise FieldError("words", str(error)) from None
+        if not words:
+            raise FieldError("words", "No words were recognised in the clip; write them.")
+        return words
+
+    def _load(self) -> RecogniserThread:
+        return RecogniserThread(lambda: load_recogniser(self._name))

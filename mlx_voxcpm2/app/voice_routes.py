@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from .bodies import Bodies
+    from .bodies import PageBodies
     from .speaker import Speaker
     from .visitors import Visitor
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 class VoiceRoutes:
     """Routes of saved voices. visitor: the visitor of a request."""
 
-    def __init__(self, speaker: Speaker, bodies: Bodies, visitor: Callable[[Request], Visitor]):
+    def __init__(self, speaker: Speaker, bodies: PageBodies, visitor: Callable[[Request], Visitor]):
         self.speaker, self.bodies, self.visitor = speaker, bodies, visitor
 
     def routes(self) -> list[Route]:
