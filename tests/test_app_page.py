@@ -150,6 +150,7 @@ class Visitor:
     def picture(self, name: str) -> None:
         if folder := os.environ.get("MLX_VOXCPM2_PICTURES"):
             width = self.page.viewport_size["width"]
+            Path(folder).mkdir(parents=True, exist_ok=True)
             self.page.screenshot(path=Path(folder) / f"{name}-{width}.png")
 
     def button(self, name: str, place: "playwright.Locator | None" = None) -> None:

@@ -44,7 +44,7 @@ async def speech_lines(
     """Yields progress, audio as base64 of 16-bit samples if `has_audio`, and at the end the take,
     an error, or that there is no speech."""
     yield {"type": "job", "id": job.id}
-    audio, shown = aiter(job.audio()), 0.0
+    audio, shown = job.audio(), 0.0
     upcoming = asyncio.ensure_future(anext(audio, None))
     try:
         while True:

@@ -109,7 +109,8 @@ class Visitors:
         """The visitor of an id; a new one has it too if it can be one, as after a restart."""
         if visitor := self.find(visitor_id):
             return visitor
-        visitor = Visitor(visitor_id) if is_visitor_id(visitor_id) else Visitor()
+        is_id = visitor_id is not None and _ID.fullmatch(visitor_id) is not None
+        visitor = Visitor(visitor_id) if visitor_id and is_id else Visitor()
         self._visitors[visitor.id] = visitor
         while len(self._visitors) > MOST_VISITORS:
             idle = next((each for each in self._visitors.values() if not each.jobs), None)
@@ -134,7 +135,3 @@ class Visitors:
         for visitor in self._visitors.values():
             while used > MOST_CLIP_BYTES and visitor.clips:
                 used -= visitor.clips.popitem(last=False)[1].samples.nbytes
-
-
-def is_visitor_id(text: str | None) -> bool:
-    return text is not None and _ID.fullmatch(text) is not None
