@@ -1,5 +1,6 @@
 """The commands, the server and the page's speaker with the voice in the package: they are heard."""
 
+import asyncio
 import io
 import json
 import subprocess
@@ -94,20 +95,26 @@ def test_the_server_is_heard_through_openais_client(tmp_path):
 def test_the_pages_speaker_is_heard_and_tells_what_the_voice_cannot_say(tmp_path):
     from mlx_voxcpm2 import load_model
     from mlx_voxcpm2.app.inputs import PageRequest
-    from mlx_voxcpm2.app.worker import SpeechWorker
+    from mlx_voxcpm2.app.speaker import Speaker
+    from mlx_voxcpm2.server.model_thread import ModelThread
 
-    worker, chunks = SpeechWorker(lambda: load_model("demo"), tmp_path), []
+    thread = ModelThread(lambda: load_model("demo"))
+    speaker = Speaker(thread, tmp_path)
+
+    async def take(text, voice):
+        body = {"text": text, "voice": voice, "settings": {"seed": "1"}}
+        job = speaker.speak(PageRequest.parse(body, {}.__getitem__))
+        async for _ in job.audio():
+            pass
+        return job.take
+
     try:
-        given, settings = {"instruct": "high voice"}, {"seed": "1"}
-        request = PageRequest.parse("design", "one two three", given, settings, True)
-        job = worker.speak(request, chunks.append)
-        assert job.has_ended(60)
-        entry = job.result()
-        request = PageRequest.parse("zero-shot", "one potato", {}, settings, True)
-        other = worker.speak(request, chunks.append)
-        assert other.has_ended(60) and "'potato'" in other.result().report
+        high = {"kind": "described", "description": "high voice"}
+        entry = asyncio.run(take("one two three", high))
+        other = asyncio.run(take("one potato", {"kind": "any"}))
     finally:
-        worker.close()
+        thread.close()
+    assert any("'potato'" in remark for remark in other.remarks)
     assert heard_wrong(entry.file, "one two three") == 0 and entry.finish_reason == "stop"
     sound, rate = soundfile.read(entry.file, dtype="float32")
     assert pitch(sound, rate) == pytest.approx(SPEAKERS["soprano"].hertz, rel=0.15)

@@ -158,11 +158,11 @@ class Page {
     }
   }
 
-  showProgress({ state, seconds, elapsed, remaining, done }) {
+  showProgress({ state, elapsed, remaining, done }) {
     if (state === "waiting") return this.say("Waiting for speech that was asked for earlier …");
     if (done) byId("progress").value = done;
-    const left = remaining === null ? "" : `, about ${clock(Math.ceil(remaining))} to go`;
-    this.say(`${seconds.toFixed(1)} s of speech in ${clock(elapsed)}${left}`);
+    const left = remaining === null ? "" : `, about ${clock(Math.ceil(remaining))} left`;
+    this.say(`Speaking: ${clock(elapsed)} elapsed${left}`);
   }
 
   finish(line) {

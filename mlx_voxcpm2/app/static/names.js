@@ -17,6 +17,7 @@ export function nameForm(label, name, save) {
   };
   const finish = async () => {
     submit.disabled = true;
+    submit.textContent = "Saving …";
     error.hidden = true;
     try {
       await save(input.value);
@@ -28,6 +29,7 @@ export function nameForm(label, name, save) {
       input.focus();
     }
     submit.disabled = false;
+    submit.textContent = "Save";
   };
   input.value = name;
   open.addEventListener("click", () => {

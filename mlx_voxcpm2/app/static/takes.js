@@ -124,7 +124,7 @@ class Card {
       make("div", {}, link("speech.mp3", "MP3"), link("speech.flac", "FLAC"), link("subtitles.srt", "Subtitles (SRT)"), link("subtitles.vtt", "Subtitles (VTT)")));
     const save = make("a", { class: "button small", href: `page/takes/${take.id}/speech.wav`, download: true }, icon("save"), "Save");
     const again = make("button", { type: "button", class: "small", title: "The same once more, with another seed unless one is set", onclick: () => takes.again(take) }, icon("again"), "Again");
-    const restore = iconButton("form", "Put its text and settings back into the form", () => takes.restore(take));
+    const restore = iconButton("edit", "Put its text and settings back into the form", () => takes.restore(take));
     const remove = iconButton("delete", "Delete the take", () => takes.remove(this));
     const keep = nameForm("Keep voice", "", async (name) => {
       const voice = await send("POST", "page/voices", { name, take: take.id });

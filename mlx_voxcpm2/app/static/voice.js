@@ -87,7 +87,7 @@ export class VoiceForm {
     byId("continuing").hidden = !continues;
     byId("other_clip").hidden = !byId("clones").checked;
     byId("styling").hidden = !(kind === "saved" || (kind === "clip" && !continues));
-    byId("keep-clip").hidden = !this.clip.id;
+    byId("keep-clip").hidden = kind !== "clip" || !this.clip.id;
     for (const place of document.querySelectorAll("[hidden] .wrong, .wrong[hidden]")) clearError(place);
     this.changed();
   }
