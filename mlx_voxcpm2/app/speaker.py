@@ -33,7 +33,8 @@ class SpeechJob:
 
     def __init__(self, speaker: Speaker, request: PageRequest):
         self.id = secrets.token_hex(8)
-        self.request = replace(request, options=request.options.with_seed())
+        notes = (*request.notes, *speaker.unknown_words(request))
+        self.request = replace(request, options=request.options.with_seed(), notes=notes)
         self.expected_seconds = speaker.pace.expected(request.text)
         self.take: Take | None = None
         """The speech, once all has been read; None if it was stopped before any."""
@@ -90,6 +91,15 @@ class Speaker:
     def speak(self, request: PageRequest) -> SpeechJob:
         """Queue a request. Call it in the event loop that reads the job."""
         return SpeechJob(self, request)
+
+    def unknown_words(self, request: PageRequest) -> list[str]:
+        """What to tell about words that the model can't say, as the demo's voice."""
+        known = self.thread.model.request_builder.known_words
+        if known is None:
+            return []
+        with logged_warnings() as warnings:
+            known.warn(known.folded(" ".join(each.text for each in request.segments)))
+        return warnings
 
     async def voice_of_take(self, take: Take) -> Voice:
         """Voice of generated speech. Raises ValueError."""
