@@ -26,7 +26,7 @@ class Widget:
 
 
 SOUND, MODEL, LONG, CHECKS = "Sound", "Model", "Long texts", "Checks"
-GROUPS = (SOUND, MODEL, LONG, CHECKS)
+GROUPS = (SOUND, LONG, CHECKS, MODEL)
 
 WIDGETS = {
     "speed": Widget("Speed", "1 is as the model speaks; the pitch stays.", SOUND, 0.05, 0.5, 2),

@@ -77,7 +77,7 @@ class Page {
     });
     const keys = /Mac|iPhone|iPad/.test(navigator.platform) ? "⌘ Enter" : "Ctrl + Enter";
     byId("speak").title = keys;
-    this.say(`${keys} speaks, too.`);
+    if (matchMedia("(hover: hover)").matches) this.say(`${keys} speaks, too.`);
   }
 
   request() {

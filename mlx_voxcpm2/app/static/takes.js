@@ -11,6 +11,13 @@ export class Takes {
   // the name of a voice.
   constructor({ again, restore, kept }) {
     Object.assign(this, { again, restore, kept, cards: new Map() });
+    document.addEventListener("click", (event) => this.closeMenus(event.target.closest(".menu")));
+    document.addEventListener("keydown", (event) => event.key === "Escape" && this.closeMenus());
+  }
+
+  // A menu is closed by a click beside it, or by Escape.
+  closeMenus(except) {
+    for (const menu of byId("takes").querySelectorAll(".menu[open]")) if (menu !== except) menu.open = false;
   }
 
   async load() {
@@ -62,8 +69,8 @@ class Card {
     this.element = make(
       "li",
       { class: "take" },
-      make("p", { class: "words" }, take.text),
-      make("p", { class: "about" }, make("span", { class: "tag" }, take.voice_label), ` made in ${take.processing_seconds.toFixed(1)} s · `, this.seed()),
+      make("div", { class: "top" }, make("p", { class: "words" }, take.text), this.ends()),
+      make("div", { class: "about" }, make("span", { class: "tag" }, take.voice_label), make("span", {}, `made in ${take.processing_seconds.toFixed(1)} s`), this.seed()),
       this.player(),
       ...remarks,
       this.buttons(),
@@ -107,6 +114,12 @@ class Card {
     return make("div", { class: "player" }, button, make("div", { class: "wave" }, bars, place), time);
   }
 
+  ends() {
+    const { take, takes } = this;
+    const restore = iconButton("edit", "Put its text and settings back into the form", () => takes.restore(take));
+    return make("span", { class: "ends" }, restore, iconButton("delete", "Delete the take", () => takes.remove(this)));
+  }
+
   seed() {
     const { seed } = this.take;
     return make("button", { type: "button", class: "inline", title: "Copy the seed", onclick: () => copySeed(seed) }, `seed ${seed}`, icon("copy"));
@@ -124,14 +137,12 @@ class Card {
       make("div", {}, link("speech.mp3", "MP3"), link("speech.flac", "FLAC"), link("subtitles.srt", "Subtitles (SRT)"), link("subtitles.vtt", "Subtitles (VTT)")));
     const save = make("a", { class: "button small", href: `page/takes/${take.id}/speech.wav`, download: true }, icon("save"), "Save");
     const again = make("button", { type: "button", class: "small", title: "The same once more, with another seed unless one is set", onclick: () => takes.again(take) }, icon("again"), "Again");
-    const restore = iconButton("edit", "Put its text and settings back into the form", () => takes.restore(take));
-    const remove = iconButton("delete", "Delete the take", () => takes.remove(this));
     const keep = nameForm("Keep voice", "", async (name) => {
       const voice = await send("POST", "page/voices", { name, take: take.id });
       await takes.kept(voice.name);
       toast(`The voice ${voice.name} is saved, and chosen.`);
     });
-    return make("div", { class: "actions" }, save, files, again, keep, make("span", { class: "ends" }, restore, remove));
+    return make("div", { class: "actions" }, save, files, again, keep);
   }
 }
 
