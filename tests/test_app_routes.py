@@ -120,6 +120,30 @@ def test_takes_belong_to_one_visitor(app, browser):
         error_of(other.get(f"/page/takes/{take['id']}/speech.wav"), 404)
 
 
+def test_a_page_that_is_open_goes_on_after_a_restart(browser, speaker):
+    restarted = page_application(PageRoutes(speaker, OPTIONS, "released"), Access())
+    with TestClient(restarted, HOST, cookies=browser.cookies) as client:
+        assert client.get("/page/takes").json() == []
+        assert speak(client)[-1]["type"] == "take"
+        assert len(client.get("/page/takes").json()) == 1
+
+
+def test_those_who_were_not_here_for_the_longest_are_forgotten(app, browser, page, monkeypatch):
+    monkeypatch.setattr(visitors, "MOST_VISITORS", 2)
+    take = speak(browser)[-1]["take"]
+    file = next(iter(page.visitors.find_or_add(visitor_of(browser)).takes.values())).file
+    for _ in range(2):
+        with TestClient(app, HOST) as other:
+            other.get("/")
+    error_of(browser.get(f"/page/takes/{take['id']}/speech.wav"), 404)
+    assert not file.exists()
+
+
+def visitor_of(client):
+    """Id in the client's cookie."""
+    return next(iter(client.cookies.values()))
+
+
 def test_the_oldest_take_goes(browser, speaker, monkeypatch):
     monkeypatch.setattr(visitors, "MOST_TAKES", 2)
     before = set(speaker.folder.iterdir())

@@ -71,11 +71,14 @@ class PageRoutes:
         ]
 
     def visitor(self, request: Request) -> Visitor:
-        """The visitor of a request, whose cookie `index` has set. Raises FieldError."""
-        visitor = self.visitors.find(cookie(request.scope, "visitor"))
-        if visitor is None:
-            raise FieldError("", "The page was started anew; reload it.")
-        return visitor
+        """The visitor of a request, by the cookie that `index` has set, maybe before a restart.
+
+        Raises FieldError for a request without it.
+        """
+        visitor_id = cookie(request.scope, "visitor")
+        if visitor_id is None:
+            raise FieldError("", "The browser has no cookie of this page; reload it.")
+        return self.visitors.find_or_add(visitor_id)
 
     async def index(self, request: Request) -> Response:
         visitor = self.visitors.find_or_add(cookie(request.scope, "visitor"))

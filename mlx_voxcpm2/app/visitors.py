@@ -99,18 +99,12 @@ class Visitors:
     def __init__(self) -> None:
         self._visitors: OrderedDict[str, Visitor] = OrderedDict()
 
-    def find(self, visitor_id: str | None) -> Visitor | None:
-        if visitor_id is None or visitor_id not in self._visitors:
-            return None
-        self._visitors.move_to_end(visitor_id)
-        return self._visitors[visitor_id]
-
     def find_or_add(self, visitor_id: str | None) -> Visitor:
         """The visitor of an id; a new one has it too if it can be one, as after a restart."""
-        if visitor := self.find(visitor_id):
-            return visitor
-        is_id = visitor_id is not None and _ID.fullmatch(visitor_id) is not None
-        visitor = Visitor(visitor_id) if visitor_id and is_id else Visitor()
+        if visitor_id in self._visitors:
+            self._visitors.move_to_end(visitor_id)
+            return self._visitors[visitor_id]
+        visitor = Visitor(visitor_id) if _ID.fullmatch(visitor_id or "") else Visitor()
         self._visitors[visitor.id] = visitor
         while len(self._visitors) > MOST_VISITORS:
             idle = next((each for each in self._visitors.values() if not each.jobs), None)

@@ -37,12 +37,13 @@ export const clock = (seconds) => {
   return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
 };
 
-// An error at the field that it is about; without such a field, returns false.
+// An error at the field that it is about; returns false if no such field is shown.
 export function showError(field, message) {
   const place = field && document.querySelector(`[data-field="${CSS.escape(field)}"]`);
   if (!place) return false;
   for (let outer = place; outer; outer = outer.parentElement)
     if (outer.tagName === "DETAILS") outer.open = true;
+  if (place.offsetParent === null) return false; // of a take that is made again, not of the form
   const line = place.querySelector(":scope > .error");
   const control = place.querySelector("textarea, input, select, button");
   line.textContent = message;
