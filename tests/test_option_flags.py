@@ -99,7 +99,16 @@ DEFAULTS = {
         "grace": 30.0,
         "verbose": False,
     },
-    AppArguments: {"host": "127.0.0.1", "port": 7860, "share": False},
+    AppArguments: {
+        "host": "127.0.0.1",
+        "port": 7860,
+        "allowed_hosts": (),
+        "password": None,
+        "no_auth": False,
+        "asr_model": None,
+        "batch_size": 8,
+        "verbose": False,
+    },
 }
 
 # Settings that a command line gives in another way than its dataclass.
