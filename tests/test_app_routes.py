@@ -371,12 +371,13 @@ def test_thirty_nine_streams_that_nobody_reads_do_not_block_the_page(new_client,
     asyncio.run(asyncio.wait_for(attack(), 60))
 
 
-def test_a_reader_that_stalls_is_cut_off(new_client, speaker, monkeypatch):
+def test_a_reader_that_stalls_is_cut_off(new_client, page, speaker, monkeypatch):
     monkeypatch.setattr(connection, "STALL_SECONDS", 0.05)
 
     async def attack():
         await new_client().speech(send=never)
         await until(lambda: speaker.thread.unfinished == 0)
+        assert page.visitors.jobs == 0
 
     asyncio.run(asyncio.wait_for(attack(), 60))
 
@@ -404,6 +405,7 @@ def test_one_visitor_has_few_streams_and_leaving_frees_their_places(new_client, 
         has_left.set()
         await asyncio.gather(*streams)
         await until(lambda: speaker.thread.unfinished == 0)
+        assert page.visitors.jobs == 0
 
     asyncio.run(asyncio.wait_for(visit(), 60))
 

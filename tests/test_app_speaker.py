@@ -148,11 +148,13 @@ def test_a_reader_who_leaves_ends_the_work_and_leaves_no_file(speakers):
     before = set(speaker.folder.iterdir())
 
     async def speak():
-        audio = speaker.speak(request(text="Word " * 50)).audio()
+        job = speaker.speak(request(text="Word " * 50, min_tokens=300))
+        audio = job.audio()
         await anext(audio)
         await audio.aclose()
         while speaker.thread.unfinished:
             await asyncio.sleep(0.01)
+        assert job.seconds < 20  # of 48 s at least
 
     asyncio.run(asyncio.wait_for(speak(), 20))
     assert set(speaker.folder.iterdir()) == before

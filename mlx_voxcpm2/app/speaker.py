@@ -116,8 +116,9 @@ class Speaker:
         """Voice of clips, and warnings and changes of them. Raises ValueError."""
 
         def make(model: VoxCPM2) -> tuple[Voice, tuple[str, ...]]:
+            clips = replace(voice, instruct=None).given()
             with logged_warnings() as warnings:
-                made = model.make_voice(voice.ref_audio, voice.prompt_audio, voice.prompt_text)
+                made = model.make_voice(**clips)
             return made, tuple(warnings)
 
         return await self.thread.call(make)

@@ -101,10 +101,11 @@ class Visitors:
 
     def find_or_add(self, visitor_id: str | None) -> Visitor:
         """The visitor of an id; a new one has it too if it can be one, as after a restart."""
+        visitor_id = visitor_id or ""
         if visitor_id in self._visitors:
             self._visitors.move_to_end(visitor_id)
             return self._visitors[visitor_id]
-        visitor = Visitor(visitor_id) if _ID.fullmatch(visitor_id or "") else Visitor()
+        visitor = Visitor(visitor_id) if _ID.fullmatch(visitor_id) else Visitor()
         self._visitors[visitor.id] = visitor
         while len(self._visitors) > MOST_VISITORS:
             idle = next((each for each in self._visitors.values() if not each.jobs), None)

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from .websocket import MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from starlette.types import ASGIApp
 
 KEEP_SECONDS = 30
 """Time that a connection stays open for another request. OpenAI's client uses one again for 5 s,
@@ -92,7 +92,7 @@ class Server(uvicorn.Server):
 
 
 def server_of(
-    app: FastAPI, grace: float, announce: Callable[[], None], verbose: bool = False
+    app: ASGIApp, grace: float, announce: Callable[[], None], verbose: bool = False
 ) -> Server:
     """Server of an application.
 
