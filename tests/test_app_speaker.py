@@ -209,6 +209,15 @@ def test_the_length_of_speech_is_learnt(speakers, monkeypatch):
     assert abs(speaker.pace.expected(text) - take.duration) < abs(guess - take.duration)
 
 
+def test_a_fast_take_has_the_voice_of_the_usual_one(speakers):
+    speaker = speakers("always")
+    usual, _ = spoken(speaker, min_tokens=8)
+    fast, _ = spoken(speaker, min_tokens=8, speed=2)
+    assert fast.duration == pytest.approx(usual.duration / 2, rel=0.05)
+    assert fast.passages[0].end == pytest.approx(fast.duration)
+    assert np.abs(fast.excerpt.audio - usual.excerpt.audio).max() < 1e-3
+
+
 def test_a_take_is_encoded_as_other_files(speakers):
     take, _ = spoken(speakers("always"), min_tokens=4)
     assert take.encoded("flac")[:4] == b"fLaC" and len(take.encoded("mp3")) > 100

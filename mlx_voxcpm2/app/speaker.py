@@ -35,7 +35,7 @@ class SpeechJob:
         self.id = secrets.token_hex(8)
         notes = (*request.notes, *speaker.unknown_words(request))
         self.request = replace(request, options=request.options.with_seed(), notes=notes)
-        self.expected_seconds = speaker.pace.expected(request.text)
+        self.expected_seconds = speaker.pace.expected(request.text) / request.options.speed
         self.take: Take | None = None
         """The speech, once all has been read; None if it was stopped before any."""
         self._speaker, self._task = speaker, self.request.task()
@@ -70,7 +70,7 @@ class SpeechJob:
         try:
             async with self._stream as stream:
                 async for each in stream:
-                    writer.write(each.audio, each.part)
+                    writer.write(each.audio, each.part, each.unstretched)
                     reason = each.finish_reason or reason
                     yield each.audio
             if writer.has_audio:
@@ -79,7 +79,8 @@ class SpeechJob:
         finally:
             writer.close(self.take is not None)
         if reason == "stop" and self.take is not None:
-            speaker.pace.learn(self.request.text, self.take.duration)
+            seconds = self.take.duration * self.request.options.speed
+            speaker.pace.learn(self.request.text, seconds)
 
 
 class Speaker:

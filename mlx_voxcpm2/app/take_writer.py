@@ -31,7 +31,7 @@ class TakeWriter:
         self._samples = 0
         self._levels: list[float] = []
         self._part: list[np.ndarray] = []
-        """Audio of the part that is spoken now."""
+        """Audio of the part that is spoken now, as a voice is made of it."""
         self._part_start = 0
         self._passages: list[Passage] = []
         self._excerpt: Excerpt | None = None
@@ -42,8 +42,16 @@ class TakeWriter:
     def has_audio(self) -> bool:
         return self._samples > 0
 
-    def write(self, audio: np.ndarray, part: SpokenPart | None) -> None:
-        """Add float32 audio (samples,). part: the part that ends with it. Raises OSError."""
+    def write(
+        self,
+        audio: np.ndarray,
+        part: SpokenPart | None,
+        unstretched: np.ndarray | None = None,
+    ) -> None:
+        """Add float32 audio (samples,). Raises OSError.
+
+        part: the part that ends with it. unstretched: its speech before `speed` was applied.
+        """
         if not len(audio):
             return
         self._output.write(audio)
@@ -51,14 +59,16 @@ class TakeWriter:
         block = max(1, round(_BLOCK_SECONDS * self.sample_rate))
         starts = range(0, len(audio), block)
         self._levels += [float(np.abs(audio[i : i + block]).max()) for i in starts]
-        self._part.append(audio)
+        self._part.append(audio if unstretched is None else unstretched)
         if part is not None:
-            self._end_part(part)
+            self._end_part(part, is_stretched=unstretched is not None)
 
-    def _end_part(self, part: SpokenPart) -> None:
+    def _end_part(self, part: SpokenPart, is_stretched: bool) -> None:
         start = self._part_start / self.sample_rate
         self._passages.append(Passage(part.text, start, start + part.seconds))
-        speech = np.concatenate(self._part)[: round(part.seconds * self.sample_rate)]
+        speech = np.concatenate(self._part)
+        if not is_stretched:  # else it has no pause after it
+            speech = speech[: round(part.seconds * self.sample_rate)]
         self._keep_excerpt(Excerpt(part.text, speech, part.finish_reason))
         self._part, self._part_start = [], self._samples
         self._notes += part.guards
@@ -76,9 +86,8 @@ class TakeWriter:
     def take(self, request: PageRequest, finish_reason: str, seconds: float) -> Take:
         """The take of all that was written. seconds: of the work."""
         if self._excerpt is None:  # its only part was stopped
-            audio = np.concatenate(self._part)
-            self._excerpt = Excerpt(request.text, audio, "length")
-            self._passages = [Passage(request.text, 0.0, len(audio) / self.sample_rate)]
+            self._excerpt = Excerpt(request.text, np.concatenate(self._part), "length")
+            self._passages = [Passage(request.text, 0.0, self._samples / self.sample_rate)]
         is_long = len(self._passages) > 1
         seed = request.options.seed if is_long or self._seed is None else self._seed
         return Take(
