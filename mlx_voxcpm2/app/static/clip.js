@@ -8,7 +8,14 @@ export class ClipField {
   // place: element with data-field. changed: called with the clip's id, or "".
   constructor(place, label, bytes, changed) {
     Object.assign(this, { place, label, bytes, changed, id: "", recorder: null });
-    this.file = make("input", { type: "file", accept: "audio/*,video/*", class: "hidden", tabindex: "-1", "aria-hidden": "true", onchange: () => this.take(this.file.files[0]) });
+    this.file = make("input", {
+      type: "file",
+      accept: "audio/*,video/*",
+      class: "hidden",
+      tabindex: "-1",
+      "aria-hidden": "true",
+      onchange: () => this.take(this.file.files[0]),
+    });
     this.body = make("div", { class: "drop" });
     this.error = make("p", { class: "error", hidden: true });
     place.append(make("span", { class: "label" }, label), this.body, this.error, this.file);
@@ -30,14 +37,28 @@ export class ClipField {
   }
 
   showEmpty() {
-    const choose = make("button", { type: "button", class: "small", onclick: () => this.file.click() }, icon("file"), "Choose a file");
-    const record = make("button", { type: "button", class: "small", onclick: () => this.record() }, icon("mic"), "Record");
+    const choose = make(
+      "button",
+      { type: "button", class: "small", onclick: () => this.file.click() },
+      icon("file"),
+      "Choose a file",
+    );
+    const record = make(
+      "button",
+      { type: "button", class: "small", onclick: () => this.record() },
+      icon("mic"),
+      "Record",
+    );
     if (!Recorder.isPossible()) {
       record.disabled = true;
       record.title = "Browsers allow the microphone on localhost and https only.";
     }
     this.body.className = "drop";
-    this.body.replaceChildren(choose, record, make("span", { class: "hint" }, "or drop one here: 5 to 30 s of clear speech"));
+    this.body.replaceChildren(
+      choose,
+      record,
+      make("span", { class: "hint" }, "or drop one here: 5 to 30 s of clear speech"),
+    );
   }
 
   showBusy(words) {
@@ -46,12 +67,22 @@ export class ClipField {
 
   showClip(clip) {
     const hear = iconButton("play", `Hear ${clip.name}`, () => {});
-    soundButton(hear, () => `page/clips/${clip.id}/sound`, (name) => hear.replaceChildren(icon(name)));
+    soundButton(
+      hear,
+      () => `page/clips/${clip.id}/sound`,
+      (name) => hear.replaceChildren(icon(name)),
+    );
     const name = make("span", { class: "name" }, clip.name);
     const remove = iconButton("delete", `Remove ${clip.name}`, () => this.clear());
     this.body.className = "drop full";
-    this.body.replaceChildren(hear, name, make("span", { class: "hint" }, `${clip.seconds.toFixed(1)} s`), remove);
-    for (const problem of clip.problems) this.body.append(make("p", { class: "warning" }, problem));
+    this.body.replaceChildren(
+      hear,
+      name,
+      make("span", { class: "hint" }, `${clip.seconds.toFixed(1)} s`),
+      remove,
+    );
+    for (const problem of clip.problems)
+      this.body.append(make("p", { class: "warning" }, problem));
   }
 
   clear() {
@@ -83,7 +114,10 @@ export class ClipField {
       if (file.size > this.bytes)
         throw new PageError(`That is more than ${this.bytes >> 20} MB; give a clip of 5 to 30 s.`);
       this.showBusy("Reading …");
-      const clip = await upload(`page/clips?name=${encodeURIComponent(file.name ?? "Recording")}`, file);
+      const clip = await upload(
+        `page/clips?name=${encodeURIComponent(file.name ?? "Recording")}`,
+        file,
+      );
       this.set(clip.id);
       this.showClip(clip);
     } catch (error) {
@@ -98,13 +132,24 @@ export class ClipField {
     try {
       await recorder.start();
     } catch {
-      showError(this.place.dataset.field, "The microphone can’t be used; allow it in the browser.");
+      showError(
+        this.place.dataset.field,
+        "The microphone can’t be used; allow it in the browser.",
+      );
       return;
     }
     const begin = performance.now();
     const time = make("span", { class: "time" }, "0:00");
-    const timer = setInterval(() => (time.textContent = clock((performance.now() - begin) / 1000)), 250);
-    const stop = make("button", { type: "button", class: "small danger" }, icon("stop"), "Stop recording");
+    const timer = setInterval(
+      () => (time.textContent = clock((performance.now() - begin) / 1000)),
+      250,
+    );
+    const stop = make(
+      "button",
+      { type: "button", class: "small danger" },
+      icon("stop"),
+      "Stop recording",
+    );
     const finish = async () => {
       clearInterval(timer);
       clearTimeout(limit);

@@ -29,7 +29,11 @@ export function icon(name) {
 }
 
 export function iconButton(name, label, onclick, attributes = {}) {
-  return make("button", { type: "button", class: "icon", "aria-label": label, title: label, onclick, ...attributes }, icon(name));
+  return make(
+    "button",
+    { type: "button", class: "icon", "aria-label": label, title: label, onclick, ...attributes },
+    icon(name),
+  );
 }
 
 export const clock = (seconds) => {
@@ -80,7 +84,20 @@ export function toast(message, undo) {
   place.replaceChildren(message);
   const hide = () => (place.hidden = true);
   if (undo)
-    place.append(make("button", { type: "button", class: "small", onclick: () => { hide(); undo(); } }, "Undo"));
+    place.append(
+      make(
+        "button",
+        {
+          type: "button",
+          class: "small",
+          onclick: () => {
+            hide();
+            undo();
+          },
+        },
+        "Undo",
+      ),
+    );
   place.hidden = false;
   hiding = setTimeout(hide, 6000);
 }

@@ -1,10 +1,20 @@
 // The page: its form, what happens when it is sent, and what is remembered.
 import { get, lines, send } from "./api.js";
-import { byId, clearError, clearErrors, clock, icon, iconButton, showError, toast } from "./dom.js";
+import {
+  byId,
+  clearError,
+  clearErrors,
+  clock,
+  icon,
+  iconButton,
+  showError,
+  toast,
+} from "./dom.js";
 import { LivePlayer, play, silence } from "./player.js";
 import { Settings } from "./settings.js";
 import { remembered, remember } from "./store.js";
 import { Takes } from "./takes.js";
+import { addThemeButton } from "./theme_button.js";
 import { chips, VoiceForm } from "./voice.js";
 
 class Page {
@@ -38,7 +48,9 @@ class Page {
 
   showAbout() {
     const { model, device, precision, adapter } = this.about;
-    byId("facts").textContent = [model, device, precision, adapter && "with an adapter"].filter(Boolean).join(" · ");
+    byId("facts").textContent = [model, device, precision, adapter && "with an adapter"]
+      .filter(Boolean)
+      .join(" · ");
     document.title = `VoxCPM2: ${model}`;
   }
 
@@ -92,12 +104,15 @@ class Page {
   save() {
     if (!this.voice) return;
     remember(this.request());
-    if (byId("line").classList.contains("wrong") && !document.querySelector(".wrong[data-field]")) this.say("");
+    if (byId("line").classList.contains("wrong") && !document.querySelector(".wrong[data-field]"))
+      this.say("");
   }
 
   showLength() {
     const { length } = byId("text").value.trim();
-    byId("length").textContent = length ? `${length} ${length === 1 ? "character" : "characters"}` : "";
+    byId("length").textContent = length
+      ? `${length} ${length === 1 ? "character" : "characters"}`
+      : "";
   }
 
   async restore(take) {
@@ -172,7 +187,10 @@ class Page {
     const { take } = line;
     const card = this.takes.add(take);
     const isStopped = take.finish_reason === "stopped";
-    this.say(`${isStopped ? "Stopped" : "Done"}: ${take.duration.toFixed(1)} s of speech in ${take.processing_seconds.toFixed(1)} s.`);
+    this.say(
+      `${isStopped ? "Stopped" : "Done"}: ${take.duration.toFixed(1)} s of speech ` +
+        `in ${take.processing_seconds.toFixed(1)} s.`,
+    );
     if (!take.stream && !isStopped) play(card.audio);
     this.showNewest(card);
   }
@@ -208,21 +226,6 @@ class Page {
 // A take's request once more: with the seed only if one was set.
 function requestOf({ text, voice, settings, stream }) {
   return { text, voice, settings, stream };
-}
-
-function addThemeButton() {
-  const button = byId("theme");
-  const prefersDark = matchMedia("(prefers-color-scheme: dark)");
-  const isDark = () => (document.documentElement.dataset.theme ?? (prefersDark.matches ? "dark" : "light")) === "dark";
-  const show = () => button.replaceChildren(icon(isDark() ? "sun" : "moon"));
-  button.addEventListener("click", () => {
-    const theme = isDark() ? "light" : "dark";
-    document.documentElement.dataset.theme = theme;
-    localStorage.setItem("voxcpm2-theme", theme);
-    show();
-  });
-  prefersDark.addEventListener("change", show);
-  show();
 }
 
 addThemeButton();

@@ -3,7 +3,13 @@ import { make } from "./dom.js";
 
 // save: called with the name; what it throws is shown at the field.
 export function nameForm(label, name, save) {
-  const input = make("input", { type: "text", "aria-label": "Name of the voice", placeholder: "Name of the voice", autocomplete: "off", maxlength: 50 });
+  const input = make("input", {
+    type: "text",
+    "aria-label": "Name of the voice",
+    placeholder: "Name of the voice",
+    autocomplete: "off",
+    maxlength: 50,
+  });
   const error = make("p", { class: "error", hidden: true, role: "alert" });
   const submit = make("button", { type: "button", class: "small primary" }, "Save");
   const cancel = make("button", { type: "button", class: "small" }, "Cancel");

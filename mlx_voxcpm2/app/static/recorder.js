@@ -45,6 +45,7 @@ export function wav(samples, rate) {
   text(36, "data");
   view.setUint32(40, 2 * samples.length, true);
   samples.forEach((sample, i) =>
-    view.setInt16(44 + 2 * i, Math.round(Math.max(-1, Math.min(1, sample)) * 32767), true));
+    view.setInt16(44 + 2 * i, Math.round(Math.max(-1, Math.min(1, sample)) * 32767), true),
+  );
   return new Blob([view], { type: "audio/wav" });
 }

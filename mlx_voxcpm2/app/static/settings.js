@@ -8,7 +8,14 @@ export class Settings {
     for (const group of groups) {
       const own = described.filter((setting) => setting.group === group);
       if (!own.length) continue;
-      byId("widgets").append(make("fieldset", {}, make("legend", {}, group), ...own.map((setting) => this.field(setting))));
+      byId("widgets").append(
+        make(
+          "fieldset",
+          {},
+          make("legend", {}, group),
+          ...own.map((setting) => this.field(setting)),
+        ),
+      );
     }
     byId("reset").addEventListener("click", () => this.set({}));
   }
@@ -20,7 +27,12 @@ export class Settings {
     const error = make("p", { class: "error", hidden: true });
     const info = setting.info ? [make("span", { class: "hint" }, setting.info)] : [];
     if (setting.kind === "switch")
-      return make("div", { "data-field": setting.name }, make("label", { class: "check" }, control, make("span", {}, setting.label, " ", ...info)), error);
+      return make(
+        "div",
+        { "data-field": setting.name },
+        make("label", { class: "check" }, control, make("span", {}, setting.label, " ", ...info)),
+        error,
+      );
     const label = make("label", { for: id }, setting.label, " ", ...info);
     const parts = [label, control];
     if (setting.kind === "slider") parts.push(this.number(setting, control));
@@ -30,19 +42,31 @@ export class Settings {
   control(setting, id) {
     const listen = { oninput: () => this.update(), id };
     if (setting.kind === "choice") {
-      const options = setting.choices.map(([value, label]) => make("option", { value: JSON.stringify(value) }, label));
+      const options = setting.choices.map(([value, label]) =>
+        make("option", { value: JSON.stringify(value) }, label),
+      );
       return make("select", { ...listen, disabled: setting.disabled }, ...options);
     }
     if (setting.kind === "switch") return make("input", { ...listen, type: "checkbox" });
     if (setting.kind === "slider")
-      return make("input", { ...listen, type: "range", min: setting.low, max: setting.high, step: setting.step });
+      return make("input", {
+        ...listen,
+        type: "range",
+        min: setting.low,
+        max: setting.high,
+        step: setting.step,
+      });
     const numeric = setting.kind === "number" ? { inputmode: "numeric" } : {};
     return make("input", { ...listen, type: "text", autocomplete: "off", ...numeric });
   }
 
   // A field beside a slider, for exact values and those beyond its ends.
   number(setting, slider) {
-    const input = make("input", { type: "text", inputmode: "decimal", "aria-label": `${setting.label}, exactly` });
+    const input = make("input", {
+      type: "text",
+      inputmode: "decimal",
+      "aria-label": `${setting.label}, exactly`,
+    });
     const show = () => (input.value = slider.value);
     input.addEventListener("change", () => {
       slider.value = input.value;
@@ -62,7 +86,9 @@ export class Settings {
   }
 
   usual(setting) {
-    return ["number", "text"].includes(setting.kind) ? String(setting.default ?? "") : setting.default;
+    return ["number", "text"].includes(setting.kind)
+      ? String(setting.default ?? "")
+      : setting.default;
   }
 
   // Values that are not the usual ones, by name.

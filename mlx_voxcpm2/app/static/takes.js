@@ -17,7 +17,8 @@ export class Takes {
 
   // A menu is closed by a click beside it, or by Escape.
   closeMenus(except) {
-    for (const menu of byId("takes").querySelectorAll(".menu[open]")) if (menu !== except) menu.open = false;
+    for (const menu of byId("takes").querySelectorAll(".menu[open]"))
+      if (menu !== except) menu.open = false;
   }
 
   async load() {
@@ -70,7 +71,13 @@ class Card {
       "li",
       { class: "take" },
       make("div", { class: "top" }, make("p", { class: "words" }, take.text), this.ends()),
-      make("div", { class: "about" }, make("span", { class: "tag" }, take.voice_label), make("span", {}, `made in ${take.processing_seconds.toFixed(1)} s`), this.seed()),
+      make(
+        "div",
+        { class: "about" },
+        make("span", { class: "tag" }, take.voice_label),
+        make("span", {}, `made in ${take.processing_seconds.toFixed(1)} s`),
+        this.seed(),
+      ),
       this.player(),
       ...remarks,
       this.buttons(),
@@ -79,20 +86,36 @@ class Card {
 
   player() {
     const button = iconButton("play", "Play", () => this.toggle(), { class: "icon round" });
-    const bars = makeSvg("svg", { viewBox: `0 0 ${3 * this.take.peaks.length} 40`, preserveAspectRatio: "none", "aria-hidden": "true" });
+    const bars = makeSvg("svg", {
+      viewBox: `0 0 ${3 * this.take.peaks.length} 40`,
+      preserveAspectRatio: "none",
+      "aria-hidden": "true",
+    });
     this.take.peaks.forEach((peak, i) => {
       const height = Math.max(2, 36 * peak);
       bars.append(makeSvg("rect", { x: 3 * i, y: 20 - height / 2, width: 2, height, rx: 1 }));
     });
-    const place = make("input", { type: "range", min: 0, max: this.take.duration, step: 0.01, value: 0, "aria-label": "Position in the take" });
+    const place = make("input", {
+      type: "range",
+      min: 0,
+      max: this.take.duration,
+      step: 0.01,
+      value: 0,
+      "aria-label": "Position in the take",
+    });
     const time = make("span", { class: "time" }, length(this.take.duration));
     const show = () => {
       const now = this.audio.currentTime;
       const played = now / this.take.duration;
       place.value = now;
-      place.setAttribute("aria-valuetext", `${now.toFixed(1)} of ${this.take.duration.toFixed(1)} seconds`);
+      place.setAttribute(
+        "aria-valuetext",
+        `${now.toFixed(1)} of ${this.take.duration.toFixed(1)} seconds`,
+      );
       time.textContent = length(this.audio.paused && !now ? this.take.duration : now);
-      [...bars.children].forEach((bar, i) => bar.classList.toggle("played", i < played * bars.children.length));
+      [...bars.children].forEach((bar, i) =>
+        bar.classList.toggle("played", i < played * bars.children.length),
+      );
     };
     place.addEventListener("input", () => {
       this.audio.currentTime = place.value;
@@ -110,19 +133,38 @@ class Card {
       frame();
     };
     this.audio.addEventListener("ended", () => (this.audio.currentTime = 0));
-    for (const event of ["play", "pause", "ended"]) this.audio.addEventListener(event, showPlaying);
-    return make("div", { class: "player" }, button, make("div", { class: "wave" }, bars, place), time);
+    for (const event of ["play", "pause", "ended"])
+      this.audio.addEventListener(event, showPlaying);
+    return make(
+      "div",
+      { class: "player" },
+      button,
+      make("div", { class: "wave" }, bars, place),
+      time,
+    );
   }
 
   ends() {
     const { take, takes } = this;
-    const restore = iconButton("edit", "Put its text and settings back into the form", () => takes.restore(take));
-    return make("span", { class: "ends" }, restore, iconButton("delete", "Delete the take", () => takes.remove(this)));
+    const restore = iconButton("edit", "Put its text and settings back into the form", () =>
+      takes.restore(take),
+    );
+    return make(
+      "span",
+      { class: "ends" },
+      restore,
+      iconButton("delete", "Delete the take", () => takes.remove(this)),
+    );
   }
 
   seed() {
     const { seed } = this.take;
-    return make("button", { type: "button", class: "inline", title: "Copy the seed", onclick: () => copySeed(seed) }, `seed ${seed}`, icon("copy"));
+    return make(
+      "button",
+      { type: "button", class: "inline", title: "Copy the seed", onclick: () => copySeed(seed) },
+      `seed ${seed}`,
+      icon("copy"),
+    );
   }
 
   toggle() {
@@ -132,11 +174,38 @@ class Card {
 
   buttons() {
     const { take, takes } = this;
-    const link = (file, label) => make("a", { href: `page/takes/${take.id}/${file}`, download: true }, label);
-    const files = make("details", { class: "menu" }, make("summary", { "aria-label": "Other files", title: "Other files" }, "…"),
-      make("div", {}, link("speech.mp3", "MP3"), link("speech.flac", "FLAC"), link("subtitles.srt", "Subtitles (SRT)"), link("subtitles.vtt", "Subtitles (VTT)")));
-    const save = make("a", { class: "button small", href: `page/takes/${take.id}/speech.wav`, download: true }, icon("save"), "Save");
-    const again = make("button", { type: "button", class: "small", title: "The same once more, with another seed unless one is set", onclick: () => takes.again(take) }, icon("again"), "Again");
+    const link = (file, label) =>
+      make("a", { href: `page/takes/${take.id}/${file}`, download: true }, label);
+    const files = make(
+      "details",
+      { class: "menu" },
+      make("summary", { "aria-label": "Other files", title: "Other files" }, "…"),
+      make(
+        "div",
+        {},
+        link("speech.mp3", "MP3"),
+        link("speech.flac", "FLAC"),
+        link("subtitles.srt", "Subtitles (SRT)"),
+        link("subtitles.vtt", "Subtitles (VTT)"),
+      ),
+    );
+    const save = make(
+      "a",
+      { class: "button small", href: `page/takes/${take.id}/speech.wav`, download: true },
+      icon("save"),
+      "Save",
+    );
+    const again = make(
+      "button",
+      {
+        type: "button",
+        class: "small",
+        title: "The same once more, with another seed unless one is set",
+        onclick: () => takes.again(take),
+      },
+      icon("again"),
+      "Again",
+    );
     const keep = nameForm("Keep voice", "", async (name) => {
       const voice = await send("POST", "page/voices", { name, take: take.id });
       await takes.kept(voice.name);

@@ -82,13 +82,15 @@ export class VoiceForm {
   // Show the fields that the voice uses.
   update() {
     const kind = this.kind;
-    for (const panel of document.querySelectorAll("[data-for]")) panel.hidden = panel.dataset.for !== kind;
+    for (const panel of document.querySelectorAll("[data-for]"))
+      panel.hidden = panel.dataset.for !== kind;
     const continues = kind === "clip" && this.continues;
     byId("continuing").hidden = !continues;
     byId("other_clip").hidden = !byId("clones").checked;
     byId("styling").hidden = !(kind === "saved" || (kind === "clip" && !continues));
     byId("keep-clip").hidden = kind !== "clip" || !this.clip.id;
-    for (const place of document.querySelectorAll("[hidden] .wrong, .wrong[hidden]")) clearError(place);
+    for (const place of document.querySelectorAll("[hidden] .wrong, .wrong[hidden]"))
+      clearError(place);
     this.changed();
   }
 
@@ -119,5 +121,16 @@ export class VoiceForm {
 
 export function chips(place, texts, choose) {
   for (const [label, text] of texts)
-    place.append(make("button", { type: "button", class: "chip", title: text === label ? null : text, onclick: () => choose(text) }, label));
+    place.append(
+      make(
+        "button",
+        {
+          type: "button",
+          class: "chip",
+          title: text === label ? null : text,
+          onclick: () => choose(text),
+        },
+        label,
+      ),
+    );
 }

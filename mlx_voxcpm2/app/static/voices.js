@@ -13,11 +13,18 @@ export class VoiceList {
     if (!this.voices.some((voice) => voice.name === this.chosen)) this.chosen = "";
     this.place.replaceChildren(...this.voices.map((voice) => this.row(voice)));
     if (!this.voices.length)
-      this.place.append(make("p", { class: "empty" }, "None yet. Keep the voice of a take, or of a clip, and it appears here."));
+      this.place.append(
+        make(
+          "p",
+          { class: "empty" },
+          "None yet. Keep the voice of a take, or of a clip, and it appears here.",
+        ),
+      );
   }
 
   mark() {
-    for (const radio of this.place.querySelectorAll("[name=voice]")) radio.checked = radio.value === this.chosen;
+    for (const radio of this.place.querySelectorAll("[name=voice]"))
+      radio.checked = radio.value === this.chosen;
   }
 
   row(voice) {
@@ -25,14 +32,31 @@ export class VoiceList {
       this.chosen = voice.name;
       this.changed();
     };
-    const radio = make("input", { type: "radio", name: "voice", value: voice.name, onchange: choose, disabled: Boolean(voice.error) });
+    const radio = make("input", {
+      type: "radio",
+      name: "voice",
+      value: voice.name,
+      onchange: choose,
+      disabled: Boolean(voice.error),
+    });
     radio.checked = voice.name === this.chosen;
-    const about = voice.error ?? [voice.description || voice.words, `${voice.seconds} s`].filter(Boolean).join(" · ");
-    const label = make("label", {}, radio, make("span", {}, make("b", {}, voice.name), make("span", { class: "hint" }, about)));
+    const about =
+      voice.error ??
+      [voice.description || voice.words, `${voice.seconds} s`].filter(Boolean).join(" · ");
+    const label = make(
+      "label",
+      {},
+      radio,
+      make("span", {}, make("b", {}, voice.name), make("span", { class: "hint" }, about)),
+    );
     const row = make("div", { class: "voice" }, label);
     if (!voice.error) {
       const hear = iconButton("play", `Hear ${voice.name}`, () => {});
-      soundButton(hear, () => `${address(voice.name)}/sound`, (name) => hear.replaceChildren(icon(name)));
+      soundButton(
+        hear,
+        () => `${address(voice.name)}/sound`,
+        (name) => hear.replaceChildren(icon(name)),
+      );
       row.append(hear);
     }
     row.append(
@@ -43,7 +67,11 @@ export class VoiceList {
   }
 
   rename(row, name) {
-    const input = make("input", { type: "text", "aria-label": `New name of ${name}`, maxlength: 50 });
+    const input = make("input", {
+      type: "text",
+      "aria-label": `New name of ${name}`,
+      maxlength: 50,
+    });
     input.value = name;
     const error = make("p", { class: "error", role: "alert", hidden: true });
     const save = async () => {
@@ -64,7 +92,12 @@ export class VoiceList {
       }
       if (event.key === "Escape") this.load();
     });
-    row.replaceChildren(input, make("button", { type: "button", class: "small primary", onclick: save }, "Rename"), make("button", { type: "button", class: "small", onclick: () => this.load() }, "Cancel"), error);
+    row.replaceChildren(
+      input,
+      make("button", { type: "button", class: "small primary", onclick: save }, "Rename"),
+      make("button", { type: "button", class: "small", onclick: () => this.load() }, "Cancel"),
+      error,
+    );
     input.focus();
     input.select();
   }
@@ -79,8 +112,16 @@ export class VoiceList {
       await this.load();
       this.changed();
     };
-    const button = make("button", { type: "button", class: "small danger", onclick: remove }, "Delete for good");
-    row.replaceChildren(make("span", { class: "question" }, "Delete ", make("b", {}, name), "?"), button, make("button", { type: "button", class: "small", onclick: () => this.load() }, "Cancel"));
+    const button = make(
+      "button",
+      { type: "button", class: "small danger", onclick: remove },
+      "Delete for good",
+    );
+    row.replaceChildren(
+      make("span", { class: "question" }, "Delete ", make("b", {}, name), "?"),
+      button,
+      make("button", { type: "button", class: "small", onclick: () => this.load() }, "Cancel"),
+    );
     button.focus();
   }
 }
