@@ -49,7 +49,6 @@ WIDGETS = {
     ),
     "language": Widget("Language of the text", "A code such as de, for abbreviations.", LONG),
     "silence_limit": Widget("End after so much silence (s)", "0: never.", CHECKS, 1, 0, 60),
-    "max_tokens": Widget("Longest speech", "In units of 0.16 s.", CHECKS),
 }
 
 
