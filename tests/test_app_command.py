@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 
 from mlx_voxcpm2 import cli, load_model
 from mlx_voxcpm2.app import __main__ as command
-from mlx_voxcpm2.commands.serve import load_service
+from mlx_voxcpm2.commands.serving import load_service
 from mlx_voxcpm2.voices.registry import VoiceRegistry
 
 
@@ -36,7 +36,7 @@ def loopback_only(monkeypatch):
 
 
 def test_without_the_servers_libraries_a_line_names_the_extra(run, monkeypatch):
-    monkeypatch.setattr("mlx_voxcpm2.commands.serve.find_spec", lambda name: None)
+    monkeypatch.setattr("mlx_voxcpm2.commands.serving.find_spec", lambda name: None)
     status, line = run()
     assert status == 2 and "install the extra" in line
 
@@ -102,7 +102,7 @@ def test_the_page_and_the_api_share_one_model(released, tmp_path, monkeypatch, v
     def load(choice):
         return load_model(released.folder, dtype="float32")
 
-    monkeypatch.setattr("mlx_voxcpm2.commands.serve.load", load)
+    monkeypatch.setattr("mlx_voxcpm2.commands.serving.load", load)
     given = replace(arguments_of("--inference_timesteps", "2", "--max_tokens", "2"), password="a")
     service = load_service(given.api, VoiceRegistry(), command.limits_of(given))
     try:

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from mlx_voxcpm2 import GenerationOptions
+from mlx_voxcpm2.app.about import recogniser_name
 from mlx_voxcpm2.app.inputs import FieldError, PageRequest, VoiceChoice, new_voice_name
 from mlx_voxcpm2.app.progress import LETTERS_PER_SECOND, Pace, fraction_done, remaining_seconds
 from mlx_voxcpm2.app.take_writer import peaks_of
 from mlx_voxcpm2.app.widgets import shown_settings
+from mlx_voxcpm2.recognition.recogniser import DEFAULT_RECOGNISER
 from mlx_voxcpm2.settings import settings_of
 
 CLIPS = {"one": (np.zeros(1600, np.float32), 16000), "two": (np.ones(1600, np.float32), 16000)}
@@ -209,6 +211,16 @@ def test_the_remaining_time_follows_the_speed_so_far():
     assert remaining_seconds(2, 10, 4) == 16
     assert remaining_seconds(12, 10, 4) == 0
     assert fraction_done(5, 10) == 0.5 and fraction_done(20, 10) < 1
+
+
+def test_words_are_offered_if_a_recogniser_is_given_or_installed(monkeypatch):
+    def missing():
+        raise ValueError("speech recognition needs mlx-audio")
+
+    monkeypatch.setattr("mlx_voxcpm2.app.about.check_recognition_installed", lambda: None)
+    assert recogniser_name(None) == DEFAULT_RECOGNISER
+    monkeypatch.setattr("mlx_voxcpm2.app.about.check_recognition_installed", missing)
+    assert recogniser_name(None) is None and recogniser_name("mine") == "mine"
 
 
 def test_peaks_are_relative_to_the_highest():

@@ -14,13 +14,8 @@ from typing import TYPE_CHECKING
 
 from ..commands.model_flags import ModelChoice, add_model_flags
 from ..commands.peer_flags import add_peer_flags
-from ..commands.serve import (
-    ServeArguments,
-    bound_socket,
-    check_server_installed,
-    load_service,
-    model_name,
-)
+from ..commands.serve import ServeArguments
+from ..commands.serving import bound_socket, check_server_installed, load_service, model_name
 from ..commands.setting_flags import add_setting_flags, read_settings
 from ..commands.shell import Parser, flag, messages_on_success, run
 from ..settings import check_settings, setting

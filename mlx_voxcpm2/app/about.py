@@ -58,12 +58,14 @@ def about(model: VoxCPM2, name: str, options: Mapping[str, object], asr_model: s
 
 
 def recogniser_name(asr_model: str | None) -> str | None:
-    """Recogniser that writes the words of clips; None if none is installed."""
+    """Recogniser that writes the words of clips: the given one, or the default if it can be used."""
+    if asr_model is not None:
+        return asr_model
     try:
         check_recognition_installed()
     except ValueError:
         return None
-    return asr_model or DEFAULT_RECOGNISER
+    return DEFAULT_RECOGNISER
 
 
 def device_name() -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from ..recognition.recogniser import DEFAULT_RECOGNISER, load_recogniser
+from ..audio.reading import read_audio
+from ..recognition.recogniser import DEFAULT_RECOGNISER, RATE, load_recogniser
 from ..server.transcription import RecogniserThread
 from .inputs import FieldError
 
@@ -28,10 +29,11 @@ class Transcriber:
             async with self._loading:
                 if self._recogniser is None:
                     self._recogniser = await asyncio.to_thread(self._load)
-            words = await self._recogniser.transcript(*clip)
+            audio = await asyncio.to_thread(read_audio, clip, RATE, "file")
+            found = await self._recogniser.transcribe(audio, None, has_times=False)
         except (ValueError, OSError) as error:
-            raise FieldError("words", str(error)) from None
-        if not words:
+            raise FieldError("words", str(error).removeprefix("file: ")) from None
+        if not (words := " ".join(found.text.split())):
             raise FieldError("words", "No words were recognised in the clip; write them.")
         return words
 
