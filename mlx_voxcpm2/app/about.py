@@ -58,7 +58,7 @@ def about(model: VoxCPM2, name: str, options: Mapping[str, object], asr_model: s
 
 
 def recogniser_name(asr_model: str | None) -> str | None:
-    """Recogniser that writes the words of clips: the given one, or the default if it can be used."""
+    """Recogniser that writes the words of clips: the given one, else the default if installed."""
     if asr_model is not None:
         return asr_model
     try:
