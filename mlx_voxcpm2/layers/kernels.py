@@ -138,6 +138,15 @@ def _rotate(
     return first * cos - second * sin, second * cos + first * sin
 
 
+def adds_after_products() -> bool:
+    """Whether `mx.addmm` adds to a finished product.
+
+    The reference BLAS adds each term of the product to the residual, which is large, and so rounds
+    each time: Voxtral's logits have up to twice the error.
+    """
+    return not device.has_slow_blas()
+
+
 def fuses_gate_and_up() -> bool:
     """Whether the MLP's two projections of one input are one product.
 

@@ -130,7 +130,8 @@ class DecoderLayer(nn.Module):
     def _add(self, residual: mx.array, layer: nn.Module, x: mx.array) -> mx.array:
         """residual + scale * layer(x), in one kernel if the layer is a plain matrix of x's type."""
         scale = self.residual_scale
-        if type(layer) is nn.Linear and "bias" not in layer and layer.weight.dtype == x.dtype:
+        is_plain = type(layer) is nn.Linear and "bias" not in layer
+        if is_plain and layer.weight.dtype == x.dtype and kernels.adds_after_products():
             return mx.addmm(residual, x, layer.weight.T, alpha=scale)
         projected = kernels.linear(layer, x)
         return residual + (projected if scale == 1 else projected * scale)
