@@ -1,4 +1,4 @@
-"""Kernels, casts and waits of a patch or frame at the released size, without computing."""
+"""Kernels, casts and waits of a patch, frame or token at the released size, without computing."""
 
 import sys
 from pathlib import Path
@@ -9,6 +9,7 @@ sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
 
 from dialogue_graph_counts import count_frame
 from graph_counts import count_graph
+from recognition_graph_counts import count_token
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -32,3 +33,15 @@ def test_a_frame_of_a_dialogue_casts_no_weight_and_waits_once():
     assert counts["total"]["kernels"] <= 1258
     # Positive and negative branch are one pass over the weights.
     assert counts["parts"]["language model"]["kernels"] <= 309
+
+
+@pytest.mark.parametrize(("temperature", "kernels"), [(0.0, 340), (0.2, 365)])
+def test_a_token_of_a_transcript_casts_no_weight_and_is_the_only_read(temperature, kernels):
+    counts = count_token("bfloat16", temperature)
+    assert counts["weight_casts"] == []
+    # The token; its log-probability is read at the end of the text.
+    assert counts["syncs"] == {"reads": 1, "waits": 0}
+    # Of the logits, to float32; of random bits.
+    assert counts["total"]["casts"] <= (2 if temperature else 1)
+    # Eleven per layer.
+    assert counts["total"]["kernels"] <= kernels

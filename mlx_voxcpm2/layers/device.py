@@ -20,6 +20,11 @@ def has_slow_blas() -> bool:
     return sys.platform == "linux" and not FAST_BLAS and on_cpu()
 
 
+def uses_openblas() -> bool:
+    """Whether matrices of float32 are multiplied by OpenBLAS."""
+    return FAST_BLAS == "OpenBLAS" and on_cpu()
+
+
 def multiplies_on_one_core(dtype: mx.Dtype) -> bool:
     """Whether a matrix product of this type uses one core only."""
     return has_slow_blas() or (on_cpu() and dtype != mx.float32)

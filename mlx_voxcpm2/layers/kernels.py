@@ -17,9 +17,25 @@ import mlx.nn as nn  # isort: skip
 
 
 def linear(layer: nn.Module, x: mx.array) -> mx.array:
-    """layer(x) for x (N, in) -> (N, out), in x's type even if the weights have fewer bits."""
+    """layer(x) for x (N, in) -> (N, out), in x's type even if the weights have fewer bits.
+
+    An embedding is the linear layer with its matrix, as an output head has it.
+    """
     kernels = kernels_cpu if device.on_cpu() else kernels_gpu
     return kernels.linear(layer, x)
+
+
+def add_linear(residual: mx.array, layer: nn.Module, x: mx.array, scale: float) -> mx.array:
+    """residual + scale * layer(x), in one kernel if the layer is a plain matrix of x's type.
+
+    Not with the reference BLAS, which adds each term of the product to the residual, which is
+    large, and so rounds each time: Voxtral's logits have up to twice the error.
+    """
+    is_plain = type(layer) is nn.Linear and "bias" not in layer and layer.weight.dtype == x.dtype
+    if is_plain and not device.has_slow_blas() and not kernels_cpu.splits_products(x):
+        return mx.addmm(residual, x, layer.weight.T, alpha=scale)
+    projected = linear(layer, x)
+    return residual + (projected if scale == 1 else projected * scale)
 
 
 def matrix_layout(weight: mx.array) -> mx.array:

@@ -14,7 +14,7 @@ from .compiled import fused
 
 
 def linear(layer: nn.Module, x: mx.array) -> mx.array:
-    return layer(x)
+    return layer.as_linear(x) if isinstance(layer, nn.Embedding) else layer(x)
 
 
 def rms_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array:

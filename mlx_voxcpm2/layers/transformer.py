@@ -124,16 +124,11 @@ class DecoderLayer(nn.Module):
     ) -> mx.array:
         """x (B * L, H) -> (B * R, H), the output positions."""
         mixed = self.self_attn.mix(self.input_layernorm(x), positions, rope, cache)
-        x = self._add(positions.select(x), self.self_attn.o_proj, mixed)
-        return self._add(x, self.mlp.down_proj, self.mlp.activate(self.post_attention_layernorm(x)))
-
-    def _add(self, residual: mx.array, layer: nn.Module, x: mx.array) -> mx.array:
-        """residual + scale * layer(x), in one kernel if the layer is a plain matrix of x's type."""
-        scale = self.residual_scale
-        if type(layer) is nn.Linear and "bias" not in layer and layer.weight.dtype == x.dtype:
-            return mx.addmm(residual, x, layer.weight.T, alpha=scale)
-        projected = kernels.linear(layer, x)
-        return residual + (projected if scale == 1 else projected * scale)
+        x = kernels.add_linear(
+            positions.select(x), self.self_attn.o_proj, mixed, self.residual_scale
+        )
+        inner = self.mlp.activate(self.post_attention_layernorm(x))
+        return kernels.add_linear(x, self.mlp.down_proj, inner, self.residual_scale)
 
 
 class Transformer(nn.Module):
@@ -212,9 +207,8 @@ class CausalLM(nn.Module):
 
     def logits(self, hidden: mx.array) -> mx.array:
         """hidden (..., H) -> (..., vocabulary)."""
-        if "lm_head" not in self:
-            return self.model.embed_tokens.as_linear(hidden)
-        rows = kernels.linear(self.lm_head, hidden.reshape(-1, hidden.shape[-1]))
+        head = self.lm_head if "lm_head" in self else self.model.embed_tokens
+        rows = kernels.linear(head, hidden.reshape(-1, hidden.shape[-1]))
         return rows.reshape(*hidden.shape[:-1], -1)
 
     def __call__(self, tokens: mx.array, cache: list[KVCache] | None = None) -> mx.array:

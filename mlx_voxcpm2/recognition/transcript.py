@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+FinishReason = Literal["stop", "length"]
+
 
 @dataclass(frozen=True)
 class Transcript:
@@ -17,7 +19,7 @@ class Transcript:
     """With the token that ended the text, if one did."""
     log_probs: tuple[float, ...]
     """Natural logarithm of each token's probability, without temperature."""
-    finish_reason: Literal["stop", "length"]
+    finish_reason: FinishReason
     """"stop" when the model ended, "length" when a limit did."""
     language: str | None = None
     """The language as it was given."""

@@ -12,6 +12,8 @@ they are those of `voxtral_checkpoints`. Letters: H width of the decoder, V voca
     {variant}.stem, .layer.{i}, .encoder    states of `short_mel()`, every 25th
     {variant}.projector [50, H]  embeddings of `short_mel()`
     {variant}.epsilon   first layer's output for the stem * 0.003, every 25th
+    {variant}.encoder_norm  the encoder's last norm of the stem * 0.003, every 25th
+    {variant}.decoder_norm [36, H]  the decoder's, of control tokens' embeddings * 0.003
     {variant}.audio     embeddings of the sound of 31 s, every 25th
     {variant}.logits    [3, V]   the last ones of the prompt for that sound's transcript, in en
     {variant}.text      [L, V]   of the question without a sound
@@ -162,6 +164,10 @@ def stages(variant: str, model: VoxtralForConditionalGeneration, golden: dict) -
     inner = model.config.audio_config.intermediate_size
     golden[f"{variant}.projector"] = model.model.multi_modal_projector(x.reshape(-1, inner))
     golden[f"{variant}.epsilon"] = output(tower.layers[0](stem * 0.003, None))[:, ::25]
+    golden[f"{variant}.encoder_norm"] = tower.layer_norm(stem * 0.003)[:, ::25]
+    decoder = model.model.language_model
+    few = decoder.embed_tokens.weight[: made.SPECIALS] * 0.003
+    golden[f"{variant}.decoder_norm"] = decoder.norm(few)
 
 
 def output(x: torch.Tensor | tuple) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -60,7 +61,7 @@ class Decoded:
 
     def log_probs(self) -> tuple[float, ...]:
         """Natural logarithm of each token's probability."""
-        return tuple(mx.stack(self.pending).tolist())
+        return _floats(mx.stack(self.pending))
 
 
 def decode(
@@ -84,7 +85,8 @@ def decode(
         if count < limit:
             step = _next(model, token, cache, sampler)
             mx.async_eval(*step)
-        result.tokens.append(token.item())
+        read: Any = token.item()
+        result.tokens.append(read)
         result.pending.append(log_prob)
         result.is_stopped = result.tokens[-1] in stops
         yield result.tokens[-1]
@@ -124,10 +126,16 @@ def text_log_probs(model: VoxtralModel, embeddings: mx.array, text: list[int]) -
     """Log-probability of each token of a text that follows a prompt's embeddings (1, L, H)."""
     following = model.language_model.model.embed(mx.array(text[:-1], mx.int32)[None])
     hidden, _ = _prefill(model, mx.concatenate([embeddings, following], axis=1), len(text))
-    found = []
+    found: list[float] = []
     for start in range(0, len(text), _SCORED):
         rows = slice(start, start + _SCORED)
         logits = model.language_model.logits(hidden[rows]).astype(mx.float32)
         chosen = mx.take_along_axis(logits, mx.array(text[rows])[:, None], axis=-1)[:, 0]
-        found += (chosen - mx.logsumexp(logits, axis=-1)).tolist()
+        found += _floats(chosen - mx.logsumexp(logits, axis=-1))
     return tuple(found)
+
+
+def _floats(x: mx.array) -> tuple[float, ...]:
+    """x (N,) as Python's numbers."""
+    values: Any = x.tolist()
+    return tuple(values)

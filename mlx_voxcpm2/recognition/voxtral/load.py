@@ -63,7 +63,8 @@ def _end_tokens(folder: Path) -> list[int]:
         return [_EOS]
     data = read_json(file, "download it again")
     found = data.get("eos_token_id", _EOS) if isinstance(data, dict) else None
-    ids = found if isinstance(found, list) else [found]
-    if not ids or not all(type(each) is int for each in ids):
+    given = found if isinstance(found, list) else [found]
+    ids = [each for each in given if type(each) is int]
+    if not ids or len(ids) < len(given):
         raise ValueError(f"{file}: eos_token_id is no token; download it again")
     return ids

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import mlx.core as mx
 import numpy as np
-from numpy.typing import ArrayLike
 
 from ...audio.decoding import RECORDING
 from ...audio.reading import AudioSource, read_audio
@@ -17,7 +16,7 @@ from ...models.voxtral.mel import log_mel
 from ...models.voxtral.network import VoxtralModel
 from ...schema import check_number
 from ...text.tekken import Tekken
-from ..transcript import Score, Transcript, stripped
+from ..transcript import FinishReason, Score, Transcript, stripped
 from .decoding import Decoded, Sampler, decode, text_log_probs
 from .long_audio import Segment, transcribe_segments
 from .prompt import PromptBuilder, check_language
@@ -159,7 +158,7 @@ class Voxtral:
         """Log-mel spectrogram of a sound, (chunks, frames, bins)."""
         return self._log_mel(_read(audio))
 
-    def embed_audio(self, mel: ArrayLike | mx.array) -> mx.array:
+    def embed_audio(self, mel: np.ndarray | mx.array) -> mx.array:
         """mel (chunks, frames, bins) -> embeddings (chunks * frames / 8, H)."""
         parts = []
         for start in range(0, len(mel), _ENCODED):
@@ -167,7 +166,7 @@ class Voxtral:
             mx.eval(parts[-1])  # so that its activations are freed before the next
         return mx.concatenate(parts)
 
-    def logits(self, tokens: Sequence[int], mel: ArrayLike | mx.array | None = None) -> mx.array:
+    def logits(self, tokens: Sequence[int], mel: np.ndarray | mx.array | None = None) -> mx.array:
         """Logits of what follows each token of a prompt, (L, vocabulary).
 
         mel: of the sound in the prompt. Raises ValueError if its length is not the prompt's.
@@ -215,10 +214,10 @@ class Voxtral:
         self, pieces: Iterator[str], decoded: Decoded, language: str | None = None
     ) -> Transcript:
         text = "".join(pieces)
-        reason = "stop" if decoded.is_stopped else "length"
+        reason: FinishReason = "stop" if decoded.is_stopped else "length"
         return Transcript(text, tuple(decoded.tokens), decoded.log_probs(), reason, language)
 
-    def _embedded(self, tokens: Sequence[int], mel: ArrayLike | mx.array | None) -> mx.array:
+    def _embedded(self, tokens: Sequence[int], mel: np.ndarray | mx.array | None) -> mx.array:
         audio = None if mel is None else self.embed_audio(mel)
         return self.network.embed(np.asarray(tokens, np.int32), audio)
 
