@@ -172,8 +172,13 @@ def serve(arguments: ServeArguments) -> None:
         name = model_name(arguments.model.model)
         limits = Limits(name, arguments.max_text_length, arguments.options, arguments.strict)
         with messages_on_success():
-            service = load_service(arguments, registry, limits)
             recogniser = load_recogniser(arguments.asr_model)
+            try:
+                service = load_service(arguments, registry, limits)
+            except BaseException:
+                if recogniser is not None:
+                    recogniser.close()
+                raise
         logging.getLogger("mlx_voxcpm2.requests").setLevel(logging.INFO)
         app = application(service, access, recogniser)
         server = server_of(

@@ -110,8 +110,12 @@ def load_service(arguments: ServeArguments, registry: VoiceRegistry, limits: Lim
     thread = ModelThread(
         lambda: load(arguments.model), arguments.batch_size, lambda: read_adapters(arguments)
     )
-    voices = NamedVoices(thread, registry, pairs("alias", arguments.alias))
-    thread.submit(voices.check).result()
+    try:
+        voices = NamedVoices(thread, registry, pairs("alias", arguments.alias))
+        thread.submit(voices.check).result()
+    except BaseException:
+        thread.close()  # MLX aborts a process that ends while a thread has its streams
+        raise
     return Service(thread, voices, limits, arguments.batch_size + arguments.max_queue)
 
 
