@@ -22,8 +22,8 @@ from .other_languages import with_number_words
 
 logger = logging.getLogger("mlx_voxcpm2")
 
-# An instruction in parentheses before the text.
-INSTRUCTION = re.compile(r"^\s*[(（][^)）]*[)）]")
+# An instruction in parentheses before the text: "(calm)", not "(555) 123-4567".
+INSTRUCTION = re.compile(r"^\s*[(（](?=[^)）]*[^\W\d_])[^)）]*[)）]")
 
 LANGUAGES = {"en": "English", "zh": "Chinese", "ja": "Japanese"}
 
