@@ -13,6 +13,7 @@ import numpy as np
 from ..speech.generation import ATTEMPTS
 from ..speech.options import GenerationOptions
 from ..text.segments import Segment, anchor_of, spoken_length
+from ..text.spoken import without_instruction
 from ..voices.inputs import VoiceInputs
 from .cache import CachedSegment, SegmentCache
 from .options import LongFormOptions
@@ -60,7 +61,13 @@ class SegmentReader:
         """Index and audio of the last segment in order."""
         self._found: dict[int, str] = {}
         """Settings of the segments that are in the cache, by index."""
-        self.texts = {i: segment.text for i, segment in enumerate(segments) if segment.text}
+        texts = {i: segment.text for i, segment in enumerate(segments) if segment.text}
+        first = min(texts, default=0)
+        # Only a turn or the whole may begin with an instruction: in a book "(He sits.)" is text.
+        self.texts = {
+            i: text if i == first or segments[i].speaker else without_instruction(text)
+            for i, text in texts.items()
+        }
         self.anchors = {
             speaker: _anchor(segments, speaker)
             for speaker, voice in voices.items()

@@ -9,6 +9,9 @@ from .markup import without_scene_breaks
 from .normalization import INSTRUCTION, normalized
 from .segments import PAUSE_MARK, spoken_length
 
+# Parentheses at the beginning of a text, with others in them.
+_PARENTHESES = re.compile(r"^\s*[(（]((?:[^()（）]|[(（][^()（）]*[)）])*)[)）]")
+
 
 def spoken_text(text: str, instruct: str | None = None, normalize: bool | str = False) -> str:
     """`(instruct)text` with every run of white space as one space, without what can't be spoken.
@@ -37,6 +40,14 @@ def has_words(text: str) -> bool:
     Marks, emoji, a description in parentheses alone and `[pause:1]` say nothing.
     """
     return says_something(PAUSE_MARK.sub("", INSTRUCTION.sub("", text)))
+
+
+def without_instruction(text: str) -> str:
+    """Text whose parentheses at the beginning are words, not an instruction for the model.
+
+    "(He sat.) Yes." -> "He sat. Yes."
+    """
+    return _PARENTHESES.sub(r"\1", text)
 
 
 def check_text(text: object) -> None:
