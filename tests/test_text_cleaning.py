@@ -36,6 +36,17 @@ from mlx_voxcpm2.text.spoken import check_text, has_words, spoken_text
         ("a == b and c == d", "a equals b and c equals d"),
         ("**One\nand** two", "One and two"),
         ("\\*not bold\\*", "*not bold*"),
+        ("H~2~O, x^2^, **bold**er and ``a `b` c``", "H two O, x squared, bolder and a b c"),
+        ("# Title {#id .class}\nText {.x}", "Title\n\nText"),
+        ("Term\n: meaning", "Term\n\nmeaning"),
+        ("::: note\nText\n:::", "Text"),
+        ("---\ntitle: x\ntags:\n- y\n---\nText", "Text"),
+        ("---\nHe left: now.\n---\nText", "He left: now.\n\nText"),
+        (
+            "$x^2$ and $5 or $6, $US and A$.",
+            "x squared and five dollars or six dollars, $US and A$.",
+        ),
+        ("One\\\ntwo.", "One two."),
     ],
 )
 def test_markup_is_not_spoken_and_no_word_is_lost(text, spoken):
