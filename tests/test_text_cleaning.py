@@ -125,8 +125,16 @@ def test_characters_that_cannot_be_spoken_are_always_left_out(text, spoken):
         ("re-enter and re-\nenter", "re-enter and re-enter"),
         ("don’t, dogs’ and ’tis", "don't, dogs' and 'tis"),
         ("cafe\u0301", "café"),
+        ("①② ⑴ Ⅻ H₂O ㎏", "one two (one) XII H two O kg"),
+        ("ℌi 🅷🅸 🅗", "Hi HI H"),
+        ("soft\u00ad\nened, rock ’n’ roll, non‑stop", "softened, rock 'n' roll, non-stop"),
+        ("Z\u0337\u0321\u0358\u031b\u0301a\u0338lgo", "Zalgo"),
+        ("\x1b[31;1mred\x1b[0m \x1b]0;title\x07text\ufffc", "red text"),
     ],
-    ids=["ligatures", "styled", "cut words", "compound", "apostrophes", "accent"],
+    ids=[
+        *("ligatures", "styled", "cut words", "compound", "apostrophes", "accent", "numbers"),
+        *("inverted", "hyphens", "piled marks", "terminal"),
+    ],
 )
 def test_broken_characters_are_mended(text, spoken):
     assert normalized(text, "en") == spoken

@@ -30,7 +30,7 @@ LANGUAGES = {"en": "English", "zh": "Chinese", "ja": "Japanese"}
 # {ni3}, {HH AH0 L OW1}, [pause:0.8], [laughing]: meant for the model or for `segments`.
 MARK = re.compile(r"(\{[^{}\n]*\}|\[\s*[A-Za-z][^\[\]\n]*\])")
 
-_QUOTES = str.maketrans("“”", '""')
+_QUOTES = str.maketrans("“”„‟", '""""')
 _WIDE = str.maketrans("％＄＋", "%$+")
 
 # wetext puts a backslash before these.

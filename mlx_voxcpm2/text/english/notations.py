@@ -131,6 +131,7 @@ NOTATIONS: list[Rule] = [
             f"{_EVENTS[found['event'] or found['first']]} {year(found['year'] or found['its'])}"
         ),
     ),
+    rule(r"№ ?(?=\d)", "number "),
     rule(r"\bWW ?(?P<number>II?)\b", lambda found: f"World War {_WARS[found['number']]}"),
     rule(r"\b(?P<letter>[A-G])[#♯](?!\w)", r"\g<letter> sharp"),
     rule(r"\b(?P<letter>[A-G])♭", r"\g<letter> flat"),
