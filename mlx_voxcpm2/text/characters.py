@@ -108,8 +108,9 @@ def cleaned(text: str) -> str:
     Keycap emoji become their digits.
     """
     text = _KEYCAP.sub(lambda found: f"{found[1]} " if found[1] else "", text)
-    text = unicodedata.normalize("NFC", speakable(text)).translate(_HYPHENS)
-    text = _NUMBERED.sub(r" \g<0> ", _DECORATION.sub("", text))
+    text = _DECORATION.sub("", speakable(text))
+    text = unicodedata.normalize("NFC", text).translate(_HYPHENS)
+    text = _NUMBERED.sub(r" \g<0> ", text)
     text = _INVERTED.sub(lambda found: chr(65 + (ord(found.group()) - 0x1F150) % 32), text)
     text = _AND.sub(" 'n' ", text)
     text = _UNUSUAL.sub(lambda found: unicodedata.normalize("NFKC", found.group()), text)
