@@ -61,13 +61,7 @@ class SegmentReader:
         """Index and audio of the last segment in order."""
         self._found: dict[int, str] = {}
         """Settings of the segments that are in the cache, by index."""
-        texts = {i: segment.text for i, segment in enumerate(segments) if segment.text}
-        first = min(texts, default=0)
-        # Only a turn or the whole may begin with an instruction: in a book "(He sits.)" is text.
-        self.texts = {
-            i: text if i == first or segments[i].speaker else without_instruction(text)
-            for i, text in texts.items()
-        }
+        self.texts = _texts(segments)
         self.anchors = {
             speaker: _anchor(segments, speaker)
             for speaker, voice in voices.items()
