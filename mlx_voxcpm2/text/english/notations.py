@@ -20,6 +20,9 @@ _BOOKS = one_of(
     "Revelation Quran Surah Sura Gita".split()
 )
 
+_EVENTS = {"b": "born", "d": "died", "r": "reigned"}
+_WARS = {"I": "one", "II": "two"}
+
 
 def _signature(found: Match[str]) -> str:
     return f"{cardinal(found['over'])} {cardinal(found['under'])}"
@@ -137,6 +140,3 @@ NOTATIONS: list[Rule] = [
     rule(r"\b(?P<letter>[A-G])♭", r"\g<letter> flat"),
     rule(r"\b(?P<letter>[A-Z])\+\+", r"\g<letter> plus plus"),
 ]
-
-_EVENTS = {"b": "born", "d": "died", "r": "reigned"}
-_WARS = {"I": "one", "II": "two"}
