@@ -73,6 +73,10 @@ class Hub:
     requests: list[Request] = field(default_factory=list)
     statuses: dict[str, int] = field(default_factory=dict)
     """Error statuses by the path that answers with them."""
+    prefix: str = ""
+    """Path under which a mirror answers."""
+    is_redirecting: bool = False
+    """Whether files are sent from another address, `/files`, as mirrors do."""
     storage: Storage | None = None
     """Contents for uploads; None refuses them."""
 
@@ -152,6 +156,10 @@ class _Handler(BaseHTTPRequestHandler):
             return self._reset()
         if token not in ("", MEMBER, STRANGER, *ROLES):
             return self._refuse(401, None, "Invalid credentials in Authorization header")
+        is_elsewhere = path.startswith("/files/")
+        if not is_elsewhere and not path.startswith(hub.prefix):
+            return self._send(200, {"Content-Type": "text/html"}, b"<p>No hub lives here.</p>")
+        path = path.removeprefix("/files" if is_elsewhere else hub.prefix)
         if path in hub.statuses:
             return self._refuse(hub.statuses[path], None, "Out of order")
         if answer := hub_uploads.answer(hub, self.command, path, token, body):
@@ -176,6 +184,8 @@ class _Handler(BaseHTTPRequestHandler):
         file = folder.joinpath(*rest)
         if not file.is_file():
             return self._refuse(404, "EntryNotFound", "Entry not found")
+        if hub.is_redirecting and not is_elsewhere:
+            return self._redirect(f"{hub.url}/files{path}", file, commit)
         return self._send_file("/".join(rest), file, commit, headers.get("range"))
 
     def _refuse(self, status: int, code: str | None, message: str) -> None:
@@ -199,6 +209,10 @@ class _Handler(BaseHTTPRequestHandler):
             listing["private"] = self.server.hub.repositories[name].private
         content = {"Content-Type": "application/json"}
         self._send(200, content, json.dumps(listing).encode())
+
+    def _redirect(self, url: str, file: Path, commit: str) -> None:
+        linked = {"X-Linked-Etag": f'"{_digest(file)}"', "X-Linked-Size": str(file.stat().st_size)}
+        self._send(302, {"Location": url, "X-Repo-Commit": commit} | linked, b"")
 
     def _send_file(self, name: str, file: Path, commit: str, wanted: str | None) -> None:
         data, headers = file.read_bytes(), {"X-Repo-Commit": commit, "Accept-Ranges": "bytes"}

@@ -223,3 +223,12 @@ def test_a_wav_file_with_chunks_before_its_sound_and_length_0_is_read(tmp_path):
     changed = wav[:36] + note + b"data\0\0\0\0" + wav[44:]
     Path(tmp_path / "a.wav").write_bytes(changed)
     np.testing.assert_array_equal(read_audio(tmp_path / "a.wav", RATE), read_audio(wav, RATE))
+
+
+@pytest.mark.parametrize("scale", [32768, 1e30])
+def test_samples_far_above_full_scale_are_named(scale):
+    """As of a program that stored integers as floating-point numbers."""
+    assert np.abs(read_audio(encoded("WAV", "FLOAT", TONE * 8), RATE)).max() > 2
+    for source in (encoded("WAV", "FLOAT", TONE * scale), (TONE * np.float32(scale), RATE)):
+        with pytest.raises(ValueError, match=r"^ref_audio: samples reach .* full scale is 1"):
+            read_audio(source, RATE, "ref_audio")

@@ -1,5 +1,7 @@
 """Long texts: one voice, exact times, bounded memory."""
 
+from dataclasses import replace
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -226,3 +228,25 @@ def test_bad_settings_are_refused_at_once(released):
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=line):
             speak_long(released.model, "Hello.", **settings)
+
+
+def test_parentheses_begin_a_description_of_the_whole_text_only(released, monkeypatch):
+    """In a play "(He sits.)" is text."""
+    model, asked = released.model, []
+    request = model.request
+    monkeypatch.setattr(
+        model, "request", lambda text, **given: asked.append(text) or request(text, **given)
+    )
+    play = "(calm)\n\nIt is one.\n\n(He (the king) sits.)\n\n(She stands.) It is two."
+    spoken = speak(model, play, segment_length=40)
+    wanted = ["(calm) It is one.", "He (the king) sits.", "She stands. It is two."]
+    assert sorted(asked) == sorted(wanted)
+    assert [each.text for each in spoken][1] == "(He (the king) sits.)"
+
+
+@pytest.mark.parametrize("empty", ["![a picture](x.png)", "[^1]", "&nbsp;", "<b></b>", "😀"])
+def test_a_segment_that_is_empty_when_normalized_is_its_pause(released, empty):
+    text = [Segment("One.", 0.25), Segment(empty, 0.5), Segment("Two.")]
+    parts = speak(released.model, text, options=replace(OPTIONS, normalize=True))
+    assert [part.text for part in parts] == ["One.", "", "Two."]
+    assert len(parts[1].audio) == round(0.5 * parts[1].sample_rate) and not parts[1].audio.any()

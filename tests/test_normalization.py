@@ -53,7 +53,7 @@ def test_marks_for_the_model_are_unchanged(text, spoken):
     [
         ('He said "5 dollars\\" and left.', 'He said "five dollars\\" and left.'),
         ("x² + 3³ in [2]", "x squared plus three cubed in [2]"),
-        ("2½ cups, é5", "two and one half cups, éfive"),
+        ("2½ cups, é5", "two and a half cups, éfive"),
         ("3 < 5 & 6 > 2", "three less than five and six greater than two"),
         ('今天"3"个', '今天"三"个'),
         ("\u00a05\u00a0km", "five kilometers"),

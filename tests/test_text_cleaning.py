@@ -36,6 +36,17 @@ from mlx_voxcpm2.text.spoken import check_text, has_words, spoken_text
         ("a == b and c == d", "a equals b and c equals d"),
         ("**One\nand** two", "One and two"),
         ("\\*not bold\\*", "*not bold*"),
+        ("H~2~O, x^2^, **bold**er and ``a `b` c``", "H two O, x squared, bolder and a b c"),
+        ("# Title {#id .class}\nText {.x}", "Title\n\nText"),
+        ("Term\n: meaning", "Term\n\nmeaning"),
+        ("::: note\nText\n:::", "Text"),
+        ("---\ntitle: x\ntags:\n- y\n---\nText", "Text"),
+        ("---\nHe left: now.\n---\nText", "He left: now.\n\nText"),
+        (
+            "$x^2$ and $5 or $6, $US and A$.",
+            "x squared and five dollars or six dollars, $US and A$.",
+        ),
+        ("One\\\ntwo.", "One two."),
     ],
 )
 def test_markup_is_not_spoken_and_no_word_is_lost(text, spoken):
@@ -114,8 +125,16 @@ def test_characters_that_cannot_be_spoken_are_always_left_out(text, spoken):
         ("re-enter and re-\nenter", "re-enter and re-enter"),
         ("don’t, dogs’ and ’tis", "don't, dogs' and 'tis"),
         ("cafe\u0301", "café"),
+        ("①② ⑴ Ⅻ H₂O ㎏", "one two (one) XII H two O kg"),
+        ("ℌi 🅷🅸 🅗", "Hi HI H"),
+        ("soft\u00ad\nened, rock ’n’ roll, non‑stop", "softened, rock 'n' roll, non-stop"),
+        ("Z\u0337\u0321\u0358\u031b\u0301a\u0338lgo", "Zalgo"),
+        ("\x1b[31;1mred\x1b[0m \x1b]0;title\x07text\ufffc", "red text"),
     ],
-    ids=["ligatures", "styled", "cut words", "compound", "apostrophes", "accent"],
+    ids=[
+        *("ligatures", "styled", "cut words", "compound", "apostrophes", "accent", "numbers"),
+        *("inverted", "hyphens", "piled marks", "terminal"),
+    ],
 )
 def test_broken_characters_are_mended(text, spoken):
     assert normalized(text, "en") == spoken

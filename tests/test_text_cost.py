@@ -2,8 +2,11 @@
 
 import sys
 
+import numpy as np
 import pytest
 
+from mlx_voxcpm2.long_form.cues import cues_of
+from mlx_voxcpm2.recognition.word_times import WordTime, aligned
 from mlx_voxcpm2.text import characters, english, markup, sentences
 from mlx_voxcpm2.text.markup import paragraphs, without_markup
 from mlx_voxcpm2.text.normalization import normalized
@@ -110,3 +113,31 @@ def test_data_without_spaces_is_read_in_pieces(monkeypatch):
     assert spoken.startswith("In nineteen eighty four one,") and "five dollars" in spoken
     assert spoken.count("one") == spoken.count("two") == 400
     assert max(seen) < 320
+
+
+RATE = 1000
+
+
+def seconds_of(text: str) -> np.ndarray:
+    """Noise of a second with a pause behind it, for every 16 letters."""
+    noise = np.random.default_rng(0).standard_normal(RATE).astype(np.float32) / 9
+    noise[-RATE // 5 :] = 0
+    return np.tile(noise, len(text) // 16)
+
+
+@pytest.mark.parametrize("text", ["prose", "no sentence ends", "abbreviations", "Chinese"])
+def test_subtitles_of_a_segment_of_any_length_cost_as_much_a_letter(text):
+    short = TEXTS[text] * (LENGTH // 2)
+    cost = [calls(lambda text: cues_of(text, seconds_of(text), RATE), short * n) for n in (1, 4)]
+    assert cost[1] < 5 * cost[0]
+
+
+def test_times_of_words_cost_as_much_a_word_in_long_texts():
+    def align(count: int) -> int:
+        text = "the end of it is the end. " * count
+        words = [WordTime(word, i / 4, i / 4 + 0.2) for i, word in enumerate(text.split())]
+        texts = text.split(".")
+        assert aligned(texts, words)[0][3].text == "it"
+        return calls(lambda texts: aligned(texts, words), texts)
+
+    assert align(1200) < 5 * align(300)

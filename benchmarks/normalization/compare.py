@@ -1,8 +1,8 @@
 """Share of written English that a normaliser reads as a careful reader would, by class.
 
 `english_development.tsv` was there when the rules of `mlx_voxcpm2/text/english` were written;
-`english_held_out.tsv` was written afterwards. A line is a class, a written sentence, and the
-accepted readings between bars.
+`english_held_out.tsv` was written afterwards, and `english_second_held_out.tsv` after they had been
+mended by that. A line is a class, a written sentence, and the accepted readings between bars.
 
     python benchmarks/normalization/compare.py --normalizer ours
     python benchmarks/normalization/compare.py --normalizer wetext --show
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-PARTS = ("development", "held_out")
+PARTS = ("development", "held_out", "second_held_out")
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Case:
 
 
 def cases(part: str) -> list[Case]:
-    """Cases of "development" or "held_out"."""
+    """Cases of one of `PARTS`."""
     file = FOLDER / f"english_{part}.tsv"
     rows = [line.split("\t") for line in file.read_text(encoding="utf-8").splitlines()]
     return [Case(kind, written, tuple(readings.split(" | "))) for kind, written, readings in rows]

@@ -20,6 +20,10 @@ from .decoding import CLIP, Limit, checked_rate, decode
 
 AudioSource = str | os.PathLike | bytes | BinaryIO | tuple[ArrayLike, int]
 
+# Floating-point sound may exceed full scale a little; integers that were stored as floats are far
+# above it.
+_HIGHEST = 100.0
+
 _INTEGERS = {"uint8": (128, 128), "int16": (0, 2**15), "int32": (0, 2**31)}  # zero, full scale
 
 
@@ -166,6 +170,11 @@ def read_channels(
         raise ValueError(f"{name}: there are no samples in it; give audio that is not empty")
     if not np.isfinite(samples).all():
         raise ValueError(f"{name}: some samples are NaN or infinite; give other audio")
+    if (highest := float(np.abs(samples).max())) > _HIGHEST:
+        raise ValueError(
+            f"{name}: samples reach {highest:.4g}, and full scale is 1; divide them by 32768 if "
+            "they were 16-bit numbers"
+        )
     return samples, rate
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..long_form.cues import Cue, cues_of, spans_by_pauses
+from ..long_form.cues import Cue, cues_of
+from ..long_form.pauses import spans_by_pauses
 from ..recognition.word_times import WordTime, aligned
 from ..text.characters import speakable
 from ..text.segments import PAUSE_MARK

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 
-from ..audio.clips import FRAME_SECONDS, SILENT, SPEAKING, highest_level
 from ..recognition.word_times import WordTime, aligned
 from ..text.segments import spoken_length
 from ..text.sentences import sentences
 from ..text.words import characters_of, has_no_spaces, words_of
+from .pauses import spans_by_pauses
 
 LINE_LENGTH = 42
 LINES = 2
 
-# A pause shorter than this is the closure of a consonant.
-_SHORTEST_PAUSE = 0.08
-# Seconds that a boundary may lie from where the letters put it, and the share of the segment.
-_REACH, _REACH_SHARE = 0.6, 0.2
-_LOUD_SECONDS = 0.1
+# Cues into which one sentence is divided at a time.
+_BLOCK = 8
+_CLAUSE_BONUS = 12
 _CLAUSE_ENDS = ",;:،؛，、；：–—.!?。！？…"
 
 
@@ -101,6 +100,12 @@ def _pages(sentence: str, speaker: str = "") -> list[str]:
 
     speaker: a name that has room in front of each, unless it is very long.
     """
+    count = -(-width(sentence) // (_BLOCK * LINES * LINE_LENGTH))
+    blocks = [sentence] if count < 2 else _even(_pieces(sentence), count)
+    return [page for block in blocks for page in _pages_of_block(block, speaker)]
+
+
+def _pages_of_block(sentence: str, speaker: str) -> list[str]:
     pieces = _pieces(sentence)
     total, limit = width(sentence), LINES * LINE_LENGTH
     label = f"{speaker}: " if speaker and width(speaker) < LINE_LENGTH // 2 else ""
@@ -132,17 +137,26 @@ def _cut(word: str) -> list[str]:
 
 def _even(pieces: list[str], count: int) -> list[str]:
     """Pieces joined into so many texts of nearly equal width, ending at clauses where near."""
-    ends = np.cumsum([width(piece) for piece in pieces])
+    ends = list(accumulate(map(width, pieces)))
     places = [0]
     for number in range(1, count):
-        goal = ends[-1] * number / count
-        costs = [
-            abs(end - goal) - (12 if piece.rstrip()[-1:] in _CLAUSE_ENDS else 0)
-            for end, piece in zip(ends, pieces, strict=True)
-        ]
-        places.append(max(int(np.argmin(costs)) + 1, places[-1] + 1))
+        place = _end_near(ends[-1] * number / count, pieces, ends)
+        places.append(max(place + 1, places[-1] + 1))
     places = [min(place, len(pieces)) for place in places] + [len(pieces)]
     return ["".join(pieces[a:b]).strip() for a, b in pairwise(places) if b > a]
+
+
+def _end_near(goal: float, pieces: list[str], ends: list[int]) -> int:
+    """Index of the piece that ends nearest to the goal, or at a clause not much farther."""
+    after = min(bisect_left(ends, goal), len(ends) - 1)
+    reach = min(abs(ends[each] - goal) for each in (max(0, after - 1), after)) + _CLAUSE_BONUS
+    near = range(bisect_left(ends, goal - reach), bisect_right(ends, goal + reach))
+    return min(near, key=lambda each: abs(ends[each] - goal) - _bonus(pieces[each]))
+
+
+def _bonus(text: str) -> int:
+    """Letters by which a line may be longer if it ends with this text."""
+    return _CLAUSE_BONUS if text.rstrip()[-1:] in _CLAUSE_ENDS else 0
 
 
 def _lines(page: str) -> str | None:
@@ -155,82 +169,5 @@ def _lines(page: str) -> str | None:
         first, second = "".join(pieces[:place]).strip(), "".join(pieces[place:]).strip()
         longest = max(width(first), width(second))
         if longest <= LINE_LENGTH and second:
-            bonus = 12 if first[-1:] in _CLAUSE_ENDS else 0
-            best = min(best or (1000, ""), (longest - bonus, f"{first}\n{second}"))
+            best = min(best or (1000, ""), (longest - _bonus(first), f"{first}\n{second}"))
     return best and best[1]
-
-
-def spans_by_pauses(
-    texts: Sequence[str], audio: np.ndarray, sample_rate: int
-) -> list[tuple[float, float]]:
-    """Start and end of each text in seconds of the audio."""
-    first, last, pauses = _pauses(audio, sample_rate)
-    letters = [max(1, spoken_length("".join(filter(str.isalnum, text)))) for text in texts]
-    shares = np.cumsum([0, *letters]) / sum(letters)
-    silent = sum(end - begin for begin, end in pauses)
-    expected = [_at(share * (last - first - silent), first, pauses) for share in shares[1:-1]]
-    chosen = _nearest(expected, pauses, max(_REACH, _REACH_SHARE * (last - first)))
-    # Between pauses that were found, the letters decide.
-    anchors = {0: (first, first), len(texts): (last, last)}
-    anchors |= {number + 1: pause for number, pause in enumerate(chosen) if pause}
-    known = sorted(anchors)
-    times = np.interp(shares, shares[known], [sum(anchors[each]) / 2 for each in known])
-    edges = [anchors.get(number, (time, time)) for number, time in enumerate(times)]
-    return [(float(a[1]), float(b[0])) for a, b in pairwise(edges)]
-
-
-def _at(spoken: float, first: float, pauses: Sequence[tuple[float, float]]) -> float:
-    """Time at which so many seconds of speech have been heard, pauses not counted."""
-    time = first + spoken
-    for begin, end in pauses:
-        if begin >= time:
-            break
-        time += end - begin
-    return time
-
-
-def _pauses(audio: np.ndarray, sample_rate: int) -> tuple[float, float, list[tuple[float, float]]]:
-    """Start and end of the speech, and the pauses inside it, in seconds."""
-    length = max(1, round(FRAME_SECONDS / 2 * sample_rate))
-    whole = audio[: len(audio) // length * length].reshape(-1, length).astype(np.float64)
-    levels = np.sqrt(np.mean(whole**2, axis=1)) if len(whole) else np.zeros(0)
-    seconds = len(audio) / sample_rate
-    if not len(levels):
-        return 0.0, seconds, []
-    loud = levels >= max(SILENT, SPEAKING * highest_level(levels, 2 * _LOUD_SECONDS))
-    sounding = np.flatnonzero(loud)
-    if not len(sounding):
-        return 0.0, seconds, []
-    frame = length / sample_rate
-    gaps = [
-        ((int(before) + 1) * frame, int(after) * frame)
-        for before, after in pairwise(sounding)
-        if (after - before - 1) * frame >= _SHORTEST_PAUSE
-    ]
-    return int(sounding[0]) * frame, min(seconds, (int(sounding[-1]) + 1) * frame), gaps
-
-
-def _nearest(
-    expected: Sequence[float], pauses: Sequence[tuple[float, float]], reach: float
-) -> list[tuple[float, float] | None]:
-    """A pause for each time, in order, or None: near ones and long ones, by least cost."""
-    rows, columns = len(expected), len(pauses)
-    costs = np.zeros((rows + 1, columns + 1))
-    for row in range(1, rows + 1):
-        for column in range(1, columns + 1):
-            begin, end = pauses[column - 1]
-            distance = max(begin - expected[row - 1], expected[row - 1] - end, 0.0) / reach
-            gain = distance - 1 - min(1.0, end - begin)
-            matched = costs[row - 1, column - 1] + (gain if distance < 1 else 0.0)
-            costs[row, column] = min(matched, costs[row - 1, column], costs[row, column - 1])
-    chosen: list[tuple[float, float] | None] = [None] * rows
-    row, column = rows, columns
-    while row and column:
-        if costs[row, column] == costs[row, column - 1]:
-            column -= 1
-        elif costs[row, column] == costs[row - 1, column]:
-            row -= 1
-        else:
-            row, column = row - 1, column - 1
-            chosen[row] = pauses[column]
-    return chosen

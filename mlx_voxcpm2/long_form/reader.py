@@ -13,6 +13,7 @@ import numpy as np
 from ..speech.generation import ATTEMPTS
 from ..speech.options import GenerationOptions
 from ..text.segments import Segment, anchor_of, spoken_length
+from ..text.spoken import texts_to_speak
 from ..voices.inputs import VoiceInputs
 from .cache import CachedSegment, SegmentCache
 from .options import LongFormOptions
@@ -60,7 +61,7 @@ class SegmentReader:
         """Index and audio of the last segment in order."""
         self._found: dict[int, str] = {}
         """Settings of the segments that are in the cache, by index."""
-        self.texts = {i: segment.text for i, segment in enumerate(segments) if segment.text}
+        self.texts = texts_to_speak(segments)
         self.anchors = {
             speaker: _anchor(segments, speaker)
             for speaker, voice in voices.items()

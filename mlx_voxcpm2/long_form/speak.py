@@ -17,8 +17,10 @@ from ..audio.stretching import stretched
 from ..speech.keywords import SpeechKeywords, merged_options, split_keywords, with_keywords
 from ..speech.options import GenerationOptions
 from ..speech.results import FinishReason
+from ..text.characters import says_something
 from ..text.normalization import language_of, normalized
 from ..text.segments import Segment, split_text
+from ..text.spoken import without_instruction
 from ..voices.inputs import VoiceInputs
 from .cache import SegmentCache
 from .joiner import SegmentJoiner
@@ -121,7 +123,7 @@ def speak_long(
     if options.normalize:
         text = _normalized(text, language)
         options = replace(options, normalize=False)
-    segments = list(text) if not isinstance(text, str) else _split(text, long_form)
+    segments = _silent_where_empty(text if not isinstance(text, str) else _split(text, long_form))
     if not any(segment.text for segment in segments):
         raise ValueError("text is empty; give the words to speak")
     voices = {"": VoiceInputs(**inputs)}
@@ -165,6 +167,14 @@ def _normalized(text: str | Sequence[Segment], language: str | None) -> str | Se
     return [
         replace(segment, text=normalized(segment.text, language)) if segment.text else segment
         for segment in text
+    ]
+
+
+def _silent_where_empty(segments: Sequence[Segment]) -> list[Segment]:
+    """Segments, without the text of those that have nothing to say: they are their pauses."""
+    return [
+        segment if says_something(without_instruction(segment.text)) else replace(segment, text="")
+        for segment in segments
     ]
 
 

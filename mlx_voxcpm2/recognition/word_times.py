@@ -22,6 +22,9 @@ class WordTime:
     end: float
 
 
+_LONG = 1000
+"""Recognised words from which on a text is long."""
+
 WordTimer = Callable[[np.ndarray, int], list[WordTime]]
 """Audio (samples,), float32, -1..1, and its sample rate in Hz -> its words in order."""
 
@@ -92,9 +95,10 @@ def aligned(texts: Sequence[str], words: Sequence[WordTime]) -> list[tuple[WordT
     if not words:
         return [()] * len(texts)
     written = [(number, word) for number, text in enumerate(texts) for word in text.split()]
-    matcher = difflib.SequenceMatcher(
-        None, [_key(word) for _, word in written], [_key(each.text) for each in words], False
-    )
+    # In a long text frequent words are no beginnings of matches: each occurs again and again.
+    is_long = len(words) > _LONG
+    keys = ([_key(word) for _, word in written], [_key(each.text) for each in words])
+    matcher = difflib.SequenceMatcher(None, *keys, autojunk=is_long)
     times: list[WordTime | None] = [None] * len(written)
     matched: set[int] = set()
     for kind, start, stop, first, last in matcher.get_opcodes():
@@ -103,12 +107,10 @@ def aligned(texts: Sequence[str], words: Sequence[WordTime]) -> list[tuple[WordT
         if kind == "equal":
             matched.update(number for number, _ in written[start:stop])
     filled = _filled([word for _, word in written], times, words[-1].end)
-    return [
-        tuple(time for (other, _), time in zip(written, filled, strict=True) if other == number)
-        if number in matched
-        else ()
-        for number in range(len(texts))
-    ]
+    found: list[list[WordTime]] = [[] for _ in texts]
+    for (number, _), time in zip(written, filled, strict=True):
+        found[number].append(time)
+    return [tuple(each) if number in matched else () for number, each in enumerate(found)]
 
 
 def _key(word: str) -> str:

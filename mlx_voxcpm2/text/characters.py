@@ -30,9 +30,22 @@ _SEPARATOR = re.compile("|".join(_SEPARATORS))
 # Letters in one piece, mathematical and enclosed ones, and those of full or half width.
 _UNUSUAL = re.compile(
     "[\ufb00-\ufb06\ufb13-\ufb17\ufb50-\ufdfb\ufe70-\ufefc\U0001d400-\U0001d7ff\U0001f130-\U0001f149"
-    "\u2460-\u2473\u249c-\u24e9\uff10-\uff19\uff21-\uff3a\uff41-\uff5a\uff66-\uff9f\u0132\u0133\u01c4-\u01cc\u01f1-\u01f3"
+    "\u2460-\u24ea\u2160-\u217f\u2080-\u2089\u3300-\u33df\u2102\u210a-\u2113\u2115\u2119-\u211d"
+    "\u2124\u2128\u212c-\u2134\u2139\u213c-\u213f\u2145-\u2149"
+    "\uff10-\uff19\uff21-\uff3a\uff41-\uff5a\uff66-\uff9f\u0132\u0133\u01c4-\u01cc\u01f1-\u01f3"
     "\u017f\u1d43-\u1d61]"
 )
+# Numbers in circles and brackets, each a number of its own.
+_NUMBERED = re.compile("[\u2460-\u249b\u24ea]")
+# White letters on black, which Unicode gives no other form.
+_INVERTED = re.compile("[\U0001f150-\U0001f169\U0001f170-\U0001f189]")
+_HYPHENS = str.maketrans("\u2010\u2011", "--")
+# Lines through letters, and marks piled on one.
+_DECORATION = re.compile("[\u0334-\u0338]|[\u0300-\u036f]{3,}")
+# Colours of a terminal, and a hyphen that is seen only where a line ends.
+_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]{0,500}(?:\x07|\x1b\\))")
+_CUT_SOFTLY = re.compile(r"(?<=[^\W\d_])\u00ad[ \t]*\n[ \t]*(?=[^\W\d_])")
+_AND = re.compile(" [\u2018\u2019]n[\u2018\u2019] ")
 _APOSTROPHE = re.compile(r"(?<=[^\W\d_])[\u2019\u02bc\u2018\u201b\uff07\u00b4`\u02b9](?=[^\W\d_])")
 _FIRST_APOSTROPHE = re.compile(r"(?<!\w)[\u2019\u02bc](?=\w)|(?<=s)[\u2019\u02bc](?=\s|$)")
 _KEYCAP = re.compile("([0-9])\ufe0f?\u20e3|[#*]\ufe0f?\u20e3")
@@ -52,6 +65,7 @@ def with_line_ends(text: str) -> str:
     A form feed, U+2029, NEL and a carriage return alone end a paragraph; U+2028 ends a line.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n\n")
+    text = _CUT_SOFTLY.sub("", text) if "\u00ad" in text else text
     return _SEPARATOR.sub(lambda found: _SEPARATORS[found.group()], text)
 
 
@@ -62,6 +76,7 @@ def speakable(text: str) -> str:
     """
     if text.isascii() and text.isprintable():
         return text
+    text = _ESCAPE.sub("", text) if "\x1b" in text else text
     return "".join(each for i, each in enumerate(text) if _is_speakable(text, i))
 
 
@@ -69,7 +84,7 @@ def _is_speakable(text: str, index: int) -> bool:
     each = text[index]
     if each in _JOINERS:
         return _is_spelling(text, index)
-    if each in _BLANK or each == "\ufffd":
+    if each in _BLANK or each in "\ufffc\ufffd":
         return False
     category = unicodedata.category(each)
     # Half of a surrogate pair is an error in the program that made the text: it is refused later.
@@ -93,7 +108,11 @@ def cleaned(text: str) -> str:
     Keycap emoji become their digits.
     """
     text = _KEYCAP.sub(lambda found: f"{found[1]} " if found[1] else "", text)
-    text = unicodedata.normalize("NFC", speakable(text))
+    text = _DECORATION.sub("", speakable(text))
+    text = unicodedata.normalize("NFC", text).translate(_HYPHENS)
+    text = _NUMBERED.sub(r" \g<0> ", text)
+    text = _INVERTED.sub(lambda found: chr(65 + (ord(found.group()) - 0x1F150) % 32), text)
+    text = _AND.sub(" 'n' ", text)
     text = _UNUSUAL.sub(lambda found: unicodedata.normalize("NFKC", found.group()), text)
     return _FIRST_APOSTROPHE.sub("'", _APOSTROPHE.sub("'", text))
 

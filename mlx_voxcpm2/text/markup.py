@@ -38,8 +38,13 @@ _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,}(?=[ \t]*\w))[^`\n]*$", re.MULTILINE)
 _DEFINITION = re.compile(r"^ {0,3}\[(?!\^)[^\]\n]+\]:\s*\S+(?:\s+[\"'(].*)?$")
 _FOOTNOTE = re.compile(r"^ {0,3}\[\^[^\]\n]+\]:\s*")
 _LINE_MARKS = re.compile(
-    r"^[ \t]*(?:(?:>[ \t]?)+|#{1,6}(?:[ \t]+|$)|[-*+•‣◦▪][ \t]+(?:\[[ xX]\][ \t]+)?)+"
+    r"^[ \t]*(?:(?:>[ \t]?)+|#{1,6}(?:[ \t]+|$)|[-*+•‣◦▪:][ \t]+(?:\[[ xX]\][ \t]+)?)+"
 )
+# The settings at the beginning of a file, and the marks around a block with a class.
+_FRONT_MATTER = re.compile(
+    r"\A\s*---[ \t]*\n(?:[A-Za-z_][\w-]*:.*\n|[ \t]+.*\n|- .*\n)+---[ \t]*$", re.M
+)
+_DIVISION = re.compile(r"^ {0,3}:{3,}[ \t]*(?:\{[^{}]*\}|[\w-]*)[ \t]*:*$")
 _HEADING = re.compile(r"^[ \t]*(?:>[ \t]?)*#{1,6}[ \t]+")
 _HEADING_END = re.compile(r"(?<![ \t])[ \t]+#+[ \t]*$")
 _TABLE_RULE = re.compile(
@@ -51,17 +56,29 @@ _TARGET = r"\((?:[^()\s]|\([^()]*\))*(?:\s+[^()]*)?\)"
 # What is marked has a length, so that a mark that is never closed is not followed to the end.
 _INLINE = [
     (re.compile(r"```.*?```", re.DOTALL), ""),
+    (re.compile(r"(?<!`)(`{2,3})(?=[^`])([^\n]{1,500}?)(?<=[^`])\1(?!`)"), r"\2"),
     (re.compile(r"(`+)([^`\n]+)\1"), r"\2"),
+    (re.compile(r"\{[#.][A-Za-z][^{}\n]{0,200}\}"), ""),
+    (
+        re.compile(
+            r"(?<![\w$])(\${1,2})(?=[^\s\d$])(?=\S{1,3}\$|[^$\n]*[\\^_={+])([^$\n]{1,500}?)(?<=[^\s$])\1(?![\w$])"
+        ),
+        r"\2",
+    ),
+    (re.compile(r"(?<=\w)~(\w{1,20})~(?!~)"), r"\1"),
+    (re.compile(r"(?<=\w)\^(\w{1,20})\^"), r"^\1"),
     (re.compile(rf"!\[[^\]]{{0,500}}\](?:{_TARGET}|\[[^\]]{{0,500}}\])"), ""),
     (re.compile(rf"\[([^\]]{{1,500}})\]{_TARGET}"), r"\1"),
     (re.compile(r"\[\^[^\]\s]{1,100}\]"), ""),
     (re.compile(r"\[([^\]\n]{1,500})\]\[[^\]\n]{0,500}\]"), r"\1"),
     (re.compile(r"(?<![\w*\\])(\*{1,3})(?=[^\s*])([^*\n]+?)(?<=[^\s\\])\1(?![\w*])"), r"\2"),
+    (re.compile(r"(?<![\d*\\])\*\*(?=[^\s*])([^*\n]+?)(?<=[^\s*\\])\*\*(?![\d*])"), r"\1"),
     (re.compile(r"(?<![\w\\])(_{1,3})(?=[^\s_])([^_\n]+?)(?<=\S)\1(?!\w)"), r"\2"),
     (re.compile(r"(?<!\w)(~~|==|\|\|)(?=\S)(.{1,1000}?)(?<=\S)\1"), r"\2"),
     (re.compile(r"(?<!\w)(?:\*{2,3}|_{2,3}|~~)(?=\w)|(?<=[^\s\d])(?:\*{2,3}|_{2,3}|~~)(?!\w)"), ""),
     (re.compile(r"`{2,}"), ""),
     (re.compile(r"\\([\\`*_{}\[\]()#+\-.!|~>])"), r"\1"),
+    (re.compile(r"(?<=\w)\\(?=\s|$)"), ""),
 ]
 
 # A line of prose is longer than a heading, and ends with a mark.
@@ -80,7 +97,7 @@ def paragraphs(text: str) -> list[str]:
     before and after headings, and at what ends a page or a paragraph in other programs. Code
     between fences is left out. Words that a line's end cut are joined.
     """
-    text = _without_code(with_line_ends(text))
+    text = _without_code(_FRONT_MATTER.sub("", with_line_ends(text)))
     text = _BLOCK_TAG.sub("\n\n", _without_unseen(text)) if "<" in text else text
     blocks: list[list[str]] = [[]]
     lines = with_whole_words(text).split("\n")
@@ -91,7 +108,7 @@ def paragraphs(text: str) -> list[str]:
         is_row = is_table or _is_row(line, following)
         words = _cells(line) if is_row else _LINE_MARKS.sub("", _FOOTNOTE.sub("", line)).strip()
         is_plain = not is_row and line.strip() == words
-        if _DEFINITION.match(line) or not says_something(words):
+        if _DEFINITION.match(line) or _DIVISION.match(line) or not says_something(words):
             blocks.append([])
         elif _HEADING.match(line):
             blocks += [[_HEADING_END.sub("", words)], []]

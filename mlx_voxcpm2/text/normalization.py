@@ -22,15 +22,15 @@ from .other_languages import with_number_words
 
 logger = logging.getLogger("mlx_voxcpm2")
 
-# An instruction in parentheses before the text.
-INSTRUCTION = re.compile(r"^\s*[(（][^)）]*[)）]")
+# An instruction in parentheses before the text: "(calm)", not "(555) 123-4567".
+INSTRUCTION = re.compile(r"^\s*[(（](?=[^)）]*[^\W\d_])[^)）]*[)）]")
 
 LANGUAGES = {"en": "English", "zh": "Chinese", "ja": "Japanese"}
 
 # {ni3}, {HH AH0 L OW1}, [pause:0.8], [laughing]: meant for the model or for `segments`.
 MARK = re.compile(r"(\{[^{}\n]*\}|\[\s*[A-Za-z][^\[\]\n]*\])")
 
-_QUOTES = str.maketrans("“”", '""')
+_QUOTES = str.maketrans("“”„‟", '""""')
 _WIDE = str.maketrans("％＄＋", "%$+")
 
 # wetext puts a backslash before these.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ..schema import check_integer, check_number
 from .characters import says_something, speakable
 from .markup import paragraphs
+from .normalization import INSTRUCTION
 from .sentences import sentences
 from .words import characters_of, has_no_spaces, words_of
 
@@ -95,7 +96,7 @@ def split_text(
     check_integer("segment_length", segment_length, 0, None)
     check_number("paragraph_pause", paragraph_pause, 0, LONGEST_PAUSE)
     segments: list[Segment] = []
-    for part, pause in _parts(text, paragraph_pause):
+    for part, pause in _parts(_joined_to_instruction(text), paragraph_pause):
         found = _segments(part, segment_length, language)
         if not found:  # a pause alone
             found = [segments.pop() if segments else Segment("")]
@@ -104,6 +105,14 @@ def split_text(
     if not any(segment.text for segment in segments):
         raise ValueError("text is empty; give the words to speak")
     return segments
+
+
+def _joined_to_instruction(text: str) -> str:
+    """Text whose description in parentheses, on lines of its own, is put before what it is of."""
+    found = INSTRUCTION.match(text)
+    if found is None or not re.match(r"\s*\n\s*\S", text[found.end() :]):
+        return text
+    return found.group() + " " + text[found.end() :].lstrip()
 
 
 def _parts(text: str, paragraph_pause: float) -> list[tuple[str, float]]:

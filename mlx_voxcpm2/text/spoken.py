@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from .characters import says_something, speakable
 from .markup import without_scene_breaks
 from .normalization import INSTRUCTION, normalized
-from .segments import PAUSE_MARK, spoken_length
+from .segments import PAUSE_MARK, Segment, spoken_length
+
+# Parentheses at the beginning of a text, with others in them.
+_PARENTHESES = re.compile(r"^\s*[(（]((?:[^()（）]|[(（][^()（）]*[)）])*)[)）]")
 
 
 def spoken_text(text: str, instruct: str | None = None, normalize: bool | str = False) -> str:
@@ -37,6 +41,28 @@ def has_words(text: str) -> bool:
     Marks, emoji, a description in parentheses alone and `[pause:1]` say nothing.
     """
     return says_something(PAUSE_MARK.sub("", INSTRUCTION.sub("", text)))
+
+
+def without_instruction(text: str) -> str:
+    """Text whose parentheses at the beginning are words, not an instruction for the model.
+
+    "(He sat.) Yes." -> "He sat. Yes."
+    """
+    return _PARENTHESES.sub(r"\1", text)
+
+
+def texts_to_speak(segments: Sequence[Segment]) -> dict[int, str]:
+    """Texts of the segments that have one, by index, as the model is to read them.
+
+    Only the whole, or a turn of a dialogue, may begin with an instruction: in a book "(He sits.)"
+    is text.
+    """
+    texts = {index: segment.text for index, segment in enumerate(segments) if segment.text}
+    first = min(texts, default=0)
+    return {
+        index: text if index == first or segments[index].speaker else without_instruction(text)
+        for index, text in texts.items()
+    }
 
 
 def check_text(text: object) -> None:

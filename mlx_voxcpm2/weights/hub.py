@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Callable
@@ -248,6 +249,10 @@ def _why_not(error: Exception, revision: str | None) -> str:
         return "neither a folder here nor a repository's name; check it"
     if status == 401:
         return "the hub does not know your token; log in again, or correct HF_TOKEN"
+    if isinstance(cause, json.JSONDecodeError):
+        from huggingface_hub import constants
+
+        return f"what answers at {constants.ENDPOINT} is no hub; check HF_ENDPOINT and the network"
     if "socks" in str(cause).lower():
         return "the proxy speaks SOCKS; install httpx[socks], or unset ALL_PROXY"
     if not isinstance(error, hub.LocalEntryNotFoundError):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 
 from .addresses import ADDRESSES, STREETS
-from .amounts import THOUSANDS
+from .amounts import RANGES, THOUSANDS
 from .dates import DATES
 from .mathematics import OPERATORS, SCIENCE, SYMBOLS
 from .measures import MEASURES
 from .money import MONEY
-from .names import ABBREVIATIONS, CODES, ROMAN_NUMERALS
+from .names import ABBREVIATIONS, CODES, LABELS, ROMAN_NUMERALS
+from .notations import NOTATIONS
 from .phones import PHONES
 from .quantities import FRACTIONS, NUMBERS, VERSIONS
 from .rules import apply_rules
@@ -21,11 +22,14 @@ from .years import DECADES, YEAR_SPANS, YEARS
 _ORDER = (
     *ADDRESSES,
     *THOUSANDS,
+    *NOTATIONS,
     *PHONES,
+    *RANGES,
     *SCIENCE,
     *DATES,
     *TIMES,
     *MONEY,
+    *LABELS,
     *STREETS,
     *DECADES,
     *YEAR_SPANS,

@@ -42,6 +42,7 @@ def _house(found: Match[str]) -> str:
     letter, street = found.group("letter") or "", found.group("street")
     number = f"{paired(found.group('number'))} {letter}".strip()
     kind = found.group("kind")
+    street = _DIRECTION.sub(lambda each: f"{_DIRECTIONS[each['to']]} ", street)
     end = "." if found.group("dot") and _ends_sentence(found) else ""
     return f"{number} {street}{_STREETS.get(kind, kind)}{end}"
 
@@ -53,7 +54,9 @@ def _ends_sentence(found: Match[str]) -> bool:
 
 def _street(found: Match[str]) -> str:
     end = "." if found.group("dot") and _ends_sentence(found) else ""
-    return f"{found.group('name')} {_STREETS[found.group('kind')]}{end}"
+    to = found.group("to")
+    direction = f"{_DIRECTIONS[to]} " if to else ""
+    return f"{direction}{found.group('name')} {_STREETS[found.group('kind')]}{end}"
 
 
 ADDRESSES: list[Rule] = [
@@ -68,6 +71,14 @@ ADDRESSES: list[Rule] = [
     rule(r"(?<![\w.])(?P<rest>\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?)(?![\w.]*\d)", _web),
 ]
 
+_DIRECTIONS = {"N": "North", "S": "South", "E": "East", "W": "West"}
+_DIRECTIONS |= {"NE": "Northeast", "NW": "Northwest", "SE": "Southeast", "SW": "Southwest"}
+_TO = rf"(?P<to>{one_of(_DIRECTIONS)})\.?"
+_DIRECTION = re.compile(rf"^{_TO} ")
+
+# Words in capitals that are a state's letters only after a comma.
+_WORDS = "(?:ID|OK|IN|ME|OR|HI|OH|PA|MA|LA)"
+
 _NUMBER = r"\b(?P<number>\d{1,5})(?P<letter>[A-Za-z])? "
 _NAME = r"(?:[A-Z][\w'.]*|\d+(?:st|nd|rd|th)) "
 
@@ -78,12 +89,13 @@ STREETS: list[Rule] = [
         _house,
     ),
     rule(
-        rf"(?P<name>\b[A-Z][a-z]+|\b\d+(?:st|nd|rd|th)) (?P<kind>{one_of(set(_STREETS) - {'Dr'})})"
-        rf"\b(?P<dot>\.?)(?! (?:{_SAINTS})\b)",
+        rf"(?:\b{_TO} )?(?P<name>\b[A-Z][a-z]+|\b\d+(?:st|nd|rd|th)) "
+        rf"(?P<kind>{one_of(set(_STREETS) - {'Dr'})})\b(?P<dot>\.?)(?! (?:{_SAINTS})\b)",
         _street,
     ),
     rule(
-        rf"\b(?P<state>{one_of(_STATES)}),? (?P<zip>\d{{5}})(?:-(?P<more>\d{{4}}))?\b",
+        rf"(?:(?<=, )|(?<=[a-z] )(?!{_WORDS}\b))(?P<state>{one_of(_STATES)}),? "
+        r"(?P<zip>\d{5})(?:-(?P<more>\d{4}))?\b",
         lambda found: (
             f"{_STATES[found['state']]} {digits(found['zip'])}"
             + (f" {digits(found['more'])}" if found["more"] else "")

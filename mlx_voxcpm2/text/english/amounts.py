@@ -35,6 +35,20 @@ def _continental(found: Match[str]) -> str:
     return f"{found[1].replace('.', '')}.{found[2]}"
 
 
+# From one amount to another, both with their units or currencies: "5 kg–10 kg", "$1.5M-$2M".
+_UNIT = r"(?P<unit>°[CF]?|%|[A-Za-zµ]{1,3})"
+RANGES: list[Rule] = [
+    rule(
+        rf"(?<=\d)(?P<gap> ?){_UNIT}{TO}(?=[-−]?\d[\d.,]* ?(?P=unit)(?!\w))", r"\g<gap>\g<unit> to "
+    ),
+    rule(
+        rf"(?P<from>[$£€¥]{GAP}?(?:{NUMBER}){GAP}?(?:[kKmMbBtT]n?|million|billion|trillion)){TO}"
+        r"(?=[$£€¥]?\d)",
+        r"\g<from> to ",
+    ),
+    rule(r"(?<=\bnoon)[-–—](?=\d)|(?<=\bmidnight)[-–—](?=\d)", " to "),
+]
+
 _COUNTED = "dollars|euros|pounds|yen|people|men|women|years|miles|meters|km|kg|m|tons|copies|votes"
 
 # Spaces of any kind and apostrophes between thousands; a plain space only where no other reading
@@ -45,7 +59,7 @@ THOUSANDS: list[Rule] = [
     rule(r"(?<![\w.,+)-])(?<!\d )[1-9]\d{0,2}(?: 000)+(?! ?\d)(?!\w)", _joined),
     rule(rf"(?<![\w.,+)-])(?<!\d )[1-9]\d{{0,2}} \d{{3}}(?= (?:{_COUNTED})\b)", _joined),
     # Amounts as they are written on the Continent and in India.
-    rule(r"(?<![\w.,])(\d+),(\d\d)(?= ?€)", r"\1.\2"),
+    rule(r"(?<![\w.,])(\d+),(\d{1,2})(?= ?€)", r"\1.\2"),
     rule(r"(?<![\w.,])(\d{1,3}(?:\.\d{3})+),(\d\d?)(?![\d,])", _continental),
     rule(r"(?<![\w.,])\d{1,2}(?:,\d\d)+,\d{3}(?![\d,])", _joined),
     rule("[\u00a0\u2000-\u200a\u202f\u205f\u3000]", " "),

@@ -39,7 +39,10 @@ def _iso(found: Match[str]) -> str:
     month, day = int(found["month"]), int(found["day"])
     if not (1 <= month <= 12 and 1 <= day <= 31):
         return found.group()
-    return _words(_NUMBERED[month - 1], day, found["year"]) + (" " if found["t"] else "")
+    date = _words(_NUMBERED[month - 1], day, found["year"])
+    if found["time"] is None:
+        return date + (" at " if found["t"] is not None else "")
+    return f"{date} at {found['time']}" + (" U T C" if found["zone"] == "Z" else "")
 
 
 def _month_first(found: Match[str]) -> str:
@@ -62,12 +65,19 @@ def _day_first(found: Match[str]) -> str:
 
 _WEEKDAY = one_of([*_DAYS, *_DAYS.values()])
 
+_MOMENT = r"[T ](?P<time>\d\d:\d\d)(?::\d\d(?:\.\d+)?)?(?P<zone>Z|[+-]\d\d:?\d\d)"
+
 DATES: list[Rule] = [
     rule(
         r"(?<![\w.-])(?P<year>[12]\d{3})(?P<separator>[-/.])(?P<month>\d\d)(?P=separator)"
-        r"(?P<day>\d\d)(?P<t>T(?=\d))?(?![\w-])",
+        rf"(?P<day>\d\d)(?:{_MOMENT}(?!\w)|T(?P<t>(?=\d\d:))|(?![\w-]))",
         _iso,
     ),
+    rule(
+        r"(?<![\w.,/$£€-])(?P<month>0?[1-9]|1[0-2])/(?P<year>(?:19|20)\d\d)(?![\w/-]|[.,]\d| of\b)",
+        lambda found: f"{_NUMBERED[int(found['month']) - 1]} {year(found['year'])}",
+    ),
+    rule(rf"(?<=\b[12]\d\d\d)\s?[-–—]\s?(?=(?:\d?\d )?(?:{one_of(_ALL_MONTHS)})\b)", " to "),
     rule(
         r"(?<![\w./-])(?P<first>\d{1,2})(?P<separator>[/.-])(?P<second>\d{1,2})(?P=separator)"
         r"(?P<year>[12]\d{3}|\d\d)(?![\w/]|[.-]\d)",

@@ -76,7 +76,7 @@ SYMBOLS: list[Rule] = [
     rule(r"\s*%", " percent"),
     rule(r"(?<!\w)#(?=[^\W\d])", "hashtag "),
     rule(r"§{1,2}\s*", "section "),
-    rule(r"[~≈](?=\w)", "about "),
+    rule(r"(?<![\w~])[~≈](?=\w)", "about "),
     rule(r"\s*[™®]", ""),
     rule(r"©\s*", "copyright "),
     rule(r"(?<=\w)_(?=\w)", " underscore "),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from re import Match
 
-from .numbers import cardinal, digits, from_roman, ordinal, paired
+from .numbers import cardinal, digits, from_roman, ordinal, paired, plural
 from .rules import Rule, one_of, rule, table
 
 _WORDS = {
@@ -25,7 +25,7 @@ _LABELS += " Step Unit Lesson Movement Verse Amendment Tier Round Season Series 
 # "I" alone is the word, unless what follows can't stand after that; Malcolm X is a name.
 _NOT_I = (
     r"(?P<roman>[IVXLCDM]{2,}|V|(?<!Malcolm )X|"
-    r"I(?=[,.;:)]|'s|\s*$| (?:was|of|is|ruled|died|reigned|had been)\b))"
+    r"I(?=[,.;:)]|'s|\s*$| (?:was|of|is|ruled|died|reigned|had been)\b| and [A-Z]\w+ [IVX]+\b))"
 )
 
 
@@ -52,11 +52,14 @@ def _century(found: Match[str]) -> str:
     return ordinal(number) if number else found.group()
 
 
-ROMAN_NUMERALS: list[Rule] = [
+LABELS: list[Rule] = [
     rule(
         rf"\b(?P<kind>{one_of(_WORDS['number'])})\. ?(?=\d|[IVXLC]+\b)",
         lambda found: f"{_WORDS['number'][found['kind']]} ",
     ),
+]
+
+ROMAN_NUMERALS: list[Rule] = [
     rule(
         rf"(?P<name>\b(?i:{one_of(_LABELS.split())})s?) "
         r"(?P<roman>[IVXLCDM]{2,}|[IVX]|[ivxl]{2,})"
@@ -86,6 +89,8 @@ def _code(found: Match[str]) -> str:
     if len(letters) <= 3 and letters.isupper() and letters not in _SAID:
         letters = " ".join(letters)
     words = digits(number) if number[0] == "0" or len(number) > 4 else paired(number)
+    if found["after"] == "s":
+        return f"{letters} {plural(words)}"
     return f"{letters} {words} {found['after'] or ''}".rstrip()
 
 

@@ -90,5 +90,12 @@ def from_roman(text: str) -> int | None:
     return sum(-a if a < b else a for a, b in zip(values, following, strict=True))
 
 
+def plural(words: str) -> str:
+    """Words of a number as a noun: "eighteens", "fifties", "sixes"."""
+    if words.endswith("y"):
+        return f"{words[:-1]}ies"
+    return f"{words}es" if words.endswith("x") else f"{words}s"
+
+
 def _plain(words: str) -> str:
     return words.replace("-", " ").replace(",", "")

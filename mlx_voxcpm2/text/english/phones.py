@@ -23,15 +23,26 @@ def _group(text: str) -> str:
     return cardinal(text) if is_hundreds else digits(text)
 
 
+def _others(text: str) -> str:
+    """Further numbers to call: " or 112"."""
+    return re.sub(r"\d+", lambda found: digits(found.group()), text)
+
+
 _START = r"(?<![\w.,$£€/-])"
 _END = r"(?![\w/]|[.,:-]\d| \d{3,4}(?!\w))"
 _EXTENSION = r"(?:,? (?:ext\.?|x|extension) ?(?P<extension>\d+))?"
 _CALL = r"(?i:call|dial|ring|phone|text|tel|telephone|fax|mobile|cell|hotline|whatsapp)"
 _BETWEEN = r"(?:\.|:| us| me| him| her| number| is| at| on)*:? "
 _COUNTED = r"(?! (?:people|times|friends|minutes|days|numbers|o'clock))"
-_IDENTIFIER = r"(?:ISBN|ISSN|SSN|IBAN|PIN|zip code|postcode|account number|serial number|code)"
+_IDENTIFIER = (
+    r"(?:ISBN|ISSN|SSN|IBAN|PIN|(?i:zip)(?: code)?|postcode|account number|serial number|code)"
+)
 
 PHONES: list[Rule] = [
+    rule(
+        r"(?P<before>\b[Ee]nding (?:in |with )?)(?P<number>(?!19|20)\d{4})(?![\w/-]|[.,]\d)",
+        lambda found: found["before"] + digits(found["number"]),
+    ),
     rule(
         rf"(?P<name>\b{_IDENTIFIER}(?:-1[03])?(?: is|:| no\.)? )(?P<number>\d[\d -]*[\dX])(?!\w)",
         lambda found: found["name"] + " ".join(map(digits, re.split("[ -]", found["number"]))),
@@ -50,7 +61,7 @@ PHONES: list[Rule] = [
     rule(rf"{_START}(?P<number>0\d{{2,4}}[ /-]\d{{3,}}(?:[ -]\d{{2,}})*){_END}", _phone),
     rule(
         rf"(?P<call>\b{_CALL}{_BETWEEN})(?P<number>[\d+][\d ().-]*\d)"
-        rf"(?![\w]|[.,:/-]\d|%){_COUNTED}",
-        lambda found: found["call"] + _phone(found),
+        rf"(?P<more>(?:,? or \d{{3,}}|, \d{{3,}}(?= or|, \d))*)(?![\w]|[.,:/-]\d|%){_COUNTED}",
+        lambda found: found["call"] + _phone(found) + _others(found["more"]),
     ),
 ]

@@ -24,6 +24,8 @@ def _mixed(whole: str | None, over: int, under: int, unit: str | None) -> str:
     words = _fraction_words(over, under)
     one, several = _UNITS.get(unit or "", ("", ""))
     if whole and int(whole):
+        if over == 1 and under <= 4:
+            words = words.replace("one ", "a ")
         return f"{cardinal(whole)} and {words} {several}".rstrip()
     if not one:
         return words
@@ -58,7 +60,7 @@ FRACTIONS: list[Rule] = [
     rule(rf"(?<![\w.])(?:(?P<whole>\d+)[ -]?)?(?P<sign>[¼-¾⅐-⅞]){_UNIT}", _vulgar),
     rule(
         r"(?<![\w./$£€,-])(?:(?P<whole>\d+)[ -])?(?P<over>\d+)[/⁄](?P<under>\d+)(?:ths?|rds?|nds?)?"
-        rf"(?![\w/]|[.,]\d){_UNIT}",
+        rf"(?![\d/]|[.,]\d){_UNIT}(?!\w)",
         _fraction,
     ),
 ]
@@ -90,12 +92,16 @@ def _pair(found: Match[str]) -> str:
 VERSIONS: list[Rule] = [
     rule(
         rf"(?P<before>\b(?:{_SOFTWARE})s? (?:version )?)v?(?P<number>\d+(?:\.\d+)+)"
-        r"(?P<after>[a-z]\d*\b)?",
+        r"(?P<after>(?:[a-z]|alpha|beta|rc)\d*\b)?",
         _version,
     ),
     rule(
         r"(?P<before>)\b[vV](?:er)?(?:\.? ?)(?P<number>\d+(?:\.\d+)*)(?P<after>[a-z]\d*\b)?(?!\w)",
         lambda found: f"version {_version(found)}",
+    ),
+    rule(
+        r"\b(?P<before>[A-Z]{1,2})\.(?P<number>\d+(?:\.\d+)+)(?P<after>)(?!\w)",
+        lambda found: f"{found['before']} point {_version(found).removeprefix(found['before'])}",
     ),
     rule(r"(?P<before>)(?<![\w.])(?P<number>\d+(?:\.\d+){2,})(?P<after>)(?!\w)", _version),
 ]

@@ -41,6 +41,22 @@ def _duration(found: Match[str]) -> str:
     return f"{' '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else " ".join(parts)
 
 
+def _lengths(found: Match[str]) -> str:
+    names = ("hours", "minutes", "seconds")
+    return " ".join(
+        f"{cardinal(str(int(found[name])))} {name[:-1] if int(found[name]) == 1 else name}"
+        for name in names
+        if found[name]
+    )
+
+
+def _military(found: Match[str]) -> str:
+    hour, minute = found["hour"], found["minute"]
+    return (
+        f"{found['before']}{two_digits(hour)} {'hundred' if minute == '00' else two_digits(minute)}"
+    )
+
+
 def _start(found: Match[str]) -> str:
     hour, _, minute = found["start"].partition(":")
     return f"{_time(hour, minute or '00', False)}{_half(found['first'])} to "
@@ -51,6 +67,18 @@ _HALF = r"\s?(?:(?P<dotted>[AaPp])\.\s?[Mm]\.(?=\s+[a-z(\d]|[,;:?!)])|(?P<half>[
 _SECOND_TIME = r"(?=\d{1,2}(?::[0-5]\d\b|(?::[0-5]\d)?\s?[AaPp]\.?[Mm]\b))"
 
 TIMES: list[Rule] = [
+    # 1h30m and 5m 30s, but not 5m alone, which is a distance.
+    rule(
+        r"(?<![\w.,])(?P<hours>\d{1,2}) ?h ?(?P<minutes>\d{1,2}) ?m"
+        r"(?: ?(?P<seconds>\d{1,2}) ?s)?\b",
+        _lengths,
+    ),
+    rule(r"(?<![\w.,])(?P<hours>(?!))?(?P<minutes>\d{1,2})m ?(?P<seconds>\d{1,2})s\b", _lengths),
+    rule(
+        r"(?P<before>\b(?i:at|by|to|from|until|before|after) )(?P<hour>[012]\d)(?P<minute>[0-5]\d)"
+        r"(?= (?:hours|hrs|h)\b(?! of))",
+        _military,
+    ),
     rule(r"(?<![\w:.])(\d{1,2}):([0-5]\d):([0-5]\d)(?![\w:]|\s?[AaPp]\.?[Mm])", _duration),
     rule(
         r"(?<![\w:.])(?P<start>\d{1,2}(?::[0-5]\d)?)(?:\s?(?P<first>[AaPp])\.?[Mm]\.?)?\s?[-–—]\s?"
