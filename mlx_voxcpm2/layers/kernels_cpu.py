@@ -173,8 +173,11 @@ _BLOCK_SCORES = 2**18
 
 
 def attention(queries: mx.array, keys: mx.array, values: mx.array, scale: float) -> mx.array:
-    """Some queries at a time, whose scores stay in the cache: 1.3 times as fast for 1500."""
-    keys = keys.swapaxes(-1, -2)
+    """Some queries at a time, whose scores stay in the cache: 1.3 times as fast for 1500.
+
+    A product copies what is transposed in another way than as a matrix: here once, not per block.
+    """
+    keys, values = mx.contiguous(keys).swapaxes(-1, -2), mx.contiguous(values)
     rows = max(1, _BLOCK_SCORES // (math.prod(queries.shape[:2]) * keys.shape[-1]))
     blocks = []
     for start in range(0, queries.shape[2], rows):
