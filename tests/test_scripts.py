@@ -106,7 +106,7 @@ def test_labels_of_many_forms_begin_turns(text, wanted):
         "The ratio is 3:4, or so.",
         "Monday 12:30",
         "See you at 12:30",
-        "<b>Bold</b> words",
+        "<B>Bold</B> words",
         "key:value",
         "C:\\folder is a path",
         "A very long line of words that goes on and on: go.",
