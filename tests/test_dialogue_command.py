@@ -126,7 +126,7 @@ def test_a_killed_dialogue_is_resumed_and_becomes_the_same_file(run, released, t
 @pytest.mark.parametrize(
     ("script", "flags", "line"),
     [
-        ("", [], "script.txt: script is empty of words"),
+        ("", [], "script.txt: the script has no words to speak"),
         ("A: Hi\nB:\nA: Yo", [], "script.txt: line 2: B says nothing"),
         ("Title\nA: Hi\nA: Yo", [], "script.txt: line 1: 'Title' has no speaker"),
         (SCRIPT, ["--voices", "clara=clip.wav"], "nobody speaks as clara; the speakers are Anna"),
@@ -319,7 +319,7 @@ def test_a_batch_speaks_dialogues_beside_texts(run_batch, released):
         ({"script": SCRIPT, "text": "Hi."}, "text is given beside script"),
         ({"script": SCRIPT, "voice": "anna"}, "voice is given beside script"),
         ({"text": "Hi.", "voices": {}}, "voices are for a script"),
-        ({"script": ""}, "script is empty of words"),
+        ({"script": ""}, "the script has no words to speak"),
         ({"script": 5}, "script is of type int"),
         ({"script": SCRIPT, "voices": "anna"}, "voices must be an object"),
         ({"script": SCRIPT, "voices": {"anna": 5}}, "a voice is 5; give a name"),

@@ -12,6 +12,9 @@ from mlx_voxcpm2.dialogue.voices import (
     voice_inputs,
     voices_by_speaker,
 )
+from mlx_voxcpm2.long_form.cues import Cue
+from mlx_voxcpm2.long_form.subtitles import subtitles
+from mlx_voxcpm2.recognition.word_times import WordTime
 from mlx_voxcpm2.voices.inputs import VoiceInputs
 
 
@@ -26,6 +29,22 @@ def turns(text: str, names=()) -> list[str]:
 
 HI_YO = ["Anna|Hi", "Ben|Yo"]
 NUMBERED = ["Speaker 1|Hi", "Speaker 2|Yo"]
+SRT = """1
+00:00:00,000 --> 00:00:01,500
+Anna: Hi
+
+2
+00:00:02,000 --> 00:00:03,000
+Ben: Yo
+"""
+VTT = """WEBVTT
+
+00:00.000 --> 00:01.500 align:left
+<v Anna>Hi
+
+00:02.000 --> 00:03.000
+<v Ben>Yo</v>
+"""
 
 
 @pytest.mark.parametrize(
@@ -44,6 +63,13 @@ NUMBERED = ["Speaker 1|Hi", "Speaker 2|Yo"]
         ("> Anna: Hi\n- Ben: Yo", HI_YO),
         ("1. Anna: Hi\n2. Ben: Yo", HI_YO),
         ("[00:12] Anna: Hi\n00:14.5 Ben: Yo", HI_YO),
+        ("[12/05/2024, 10:31:02] Anna: Hi\n[2024-05-12 10:32] Ben: Yo", HI_YO),
+        ("12/05/24, 10:31 PM - Anna: Hi\n12.05.24, 22:32 - Ben: Yo", HI_YO),
+        ("Anna  0:03\nHi\n\nBen  1:00:07\nYo\n", HI_YO),
+        (SRT, HI_YO),
+        (VTT, HI_YO),
+        ("<Anna> Hi\n<Ben> Yo", HI_YO),
+        ("【小明】你好\n【小红】：再见", ["小明|你好", "小红|再见"]),
         ("Anna (00:12): Hi\nBen (0:01:14): Yo", HI_YO),
         ("Anna : Hi\nBen：Yo", HI_YO),
         ("Anna:Hi\nBen:Yo", HI_YO),
@@ -78,6 +104,9 @@ def test_labels_of_many_forms_begin_turns(text, wanted):
         '"Ben: go," he said.',
         "He said: go.",
         "The ratio is 3:4, or so.",
+        "Monday 12:30",
+        "See you at 12:30",
+        "<B>Bold</B> words",
         "key:value",
         "C:\\folder is a path",
         "A very long line of words that goes on and on: go.",
@@ -128,6 +157,20 @@ def test_the_lines_between_labels(text, wanted):
     assert turns(text) == wanted
 
 
+def test_subtitles_are_read_as_the_script_that_they_were_made_of():
+    """Without the times of their words and with the same marks."""
+    words = [WordTime("Hi", 0.0, 0.4), WordTime("you", 0.5, 0.9)]
+    cues = [
+        Cue("Hi you", 0.0, 1.0, words, "Anna"),
+        Cue("Me & you.", 1.0, 2.0, speaker="Anna"),
+        Cue("Yo.", 2.0, 3.0, speaker="Ben"),
+    ]
+    wanted = ["Anna|Hi you", "Anna|Me & you.", "Ben|Yo."]
+    assert turns(subtitles(cues, ".vtt")) == wanted == turns(subtitles(cues, ".srt"))
+    unnamed = [Cue("Hi.", 0.0, 1.0), Cue("Yo.", 1.0, 2.0)]
+    assert turns(subtitles(unnamed, ".srt")) == ["Speaker 1|Hi./Yo."]
+
+
 def test_names_with_a_voice_are_labels_everywhere():
     text = "Note: Hi\nwell: Yo - no\nAnna - You\nANNA\n(sad)\nMe."
     wanted = ["Note|Hi/well: Yo - no", "Anna|You", "Anna (sad)|Me."]
@@ -149,9 +192,9 @@ def test_a_script_knows_its_speakers_and_lines():
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("", "script is empty of words"),
-        ("# a comment\n(door)\n\n***", "script is empty of words"),
-        ("Anna: …", "script is empty of words"),
+        ("", "the script has no words to speak"),
+        ("# a comment\n(door)\n\n***", "the script has no words to speak"),
+        ("Anna: …", "the script has no words to speak"),
         ("\nTitle here\nAnna: Hi\nAnna: Yo", "line 2: 'Title here' has no speaker"),
         ("Title\nSpeaker 1: Hi", "line 1: 'Title' has no speaker"),
         ("Anna: Hi\n\nBen:\nAnna: Yo", "line 3: Ben says nothing"),
@@ -230,7 +273,7 @@ def test_a_voice_is_a_saved_one_a_clip_or_a_description(anna_folder, monkeypatch
         ("clara.safetensors", "no such voice file"),
         ("an old man!", "a description begins with design:"),
         ("design: ", "describes no voice"),
-        ("", "a voice is empty"),
+        ("", "it is empty; give a saved voice"),
         ({}, "a voice has no field"),
         ({"ref_adio": "a.wav"}, "ref_adio is not known; did you mean ref_audio"),
     ],

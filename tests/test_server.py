@@ -275,7 +275,7 @@ def test_a_long_text_is_spoken_in_segments(speak, released):
         ({"voice": "../voices/anna.safetensors"}, "there is no voice"),
         ({"text": "[pause:1] 🎉"}, "text is empty"),
         ({"response_format": "m4a"}, "it must be one of mp3, wav"),
-        ({"text": "  "}, "text is empty"),
+        ({"text": "  "}, "input is empty"),
         ({"text": "a" * 5000}, "4096 is the limit"),
         ({"speed": 5.0}, "speed is 5.0; it must be a number from 0.25 to 4"),
         ({"body": {"cfg_value": 99}}, "cfg_value is 99"),
@@ -291,6 +291,7 @@ def test_a_long_text_is_spoken_in_segments(speak, released):
         ({"body": {"subtitles": "ass"}}, "it must be srt or vtt"),
         ({"body": {"stream_format": "ndjson"}}, "it must be audio or sse"),
         ({"body": {"voice": ["anna"]}}, "voice is ['anna']"),
+        ({"body": {"instructions": 5}}, "instructions is 5; it must be a string"),
         ({"body": {"seed": "1"}}, "seed is '1'; it must be a whole number"),
     ],
 )

@@ -176,12 +176,21 @@ def test_what_is_asked_for_beside_speech(server, method, path, status):
         assert not answer.content
 
 
+def test_without_a_recogniser_a_request_for_a_transcript_is_told_the_flag(server):
+    answer = server.client()._client.post(f"{server.url}/audio/transcriptions")
+    assert "--asr_model" in answer.json()["error"]["message"]
+
+
 def test_the_documentation_names_every_field(server):
     root = server.url.removesuffix("/v1")
     schema = server.client()._client.get(f"{root}/openapi.json").json()
     body = schema["paths"]["/v1/audio/speech"]["post"]["requestBody"]["content"]
     fields = body["application/json"]["schema"]["properties"]
     assert {"input", "voice", "instruct", "seed", "cfg_value", "subtitles", "adapter"} <= {*fields}
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            assert "422" not in operation["responses"] and "default" in operation["responses"]
+    assert {*schema["paths"]["/metrics"]["get"]["responses"]["200"]["content"]} == {"text/plain"}
     page = server.client()._client.get(f"{root}/docs").text
     assert "<script" not in page and all(f"<code>{name}</code>" in page for name in fields)
 

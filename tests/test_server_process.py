@@ -74,6 +74,8 @@ def test_a_port_in_use_is_a_one_line_error(run_command, released):
         (["--model", "/none/such"], "no such folder"),
         (["--voice", "/none/x.safetensors"], "no such voice file"),
         (["--host", "0.0.0.0"], "set MLX_VOXCPM2_API_KEY or --api_key, or --no_auth"),
+        (["--host", ""], "host is empty"),
+        (["--api_key", ""], "api_key is empty"),
         (["--alias", "alloy"], "'alloy' is no NAME=VALUE"),
         (["--model", "demo", "--alias", "x=nobody"], "no voice 'nobody'"),
         (["--model", "demo", "--adapters", "a=/none/such"], "no such folder"),

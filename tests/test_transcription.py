@@ -195,6 +195,8 @@ def test_a_damaged_file_is_named_and_the_others_are_transcribed(run, caplog):
         (["."], ". is a folder"),
         (["a.wav", "--output", "a.wav"], "is the recording"),
         (["a.wav", "--output", "a.mp4"], "ends in no known format"),
+        (["a.wav", "--output", "a.srt", "--format", "vtt"], "does not end in .vtt"),
+        ([""], "a recording's name is empty"),
         (["a.wav", "--output", "none/a.txt"], "no folder 'none'"),
         (["a.wav", "b.flac", "--output", "a.txt"], "one file for 2 recordings"),
         (["a.wav", "b.flac", "--format", "srt"], "give --output DIR/"),

@@ -81,8 +81,15 @@ def description(script: Script, voices: dict[str, VoiceInputs]) -> str:
     lines += [(number, f"line {number}: left out: {text}") for number, text in script.left_out]
     names = [f"{name}: {_source(voices.get(name))}" for name in script.speakers]
     seconds = spoken_length(script.words) / LETTERS_PER_SECOND
-    counted = f"{len(script.turns)} turns, {len(names)} speakers, about {seconds:.0f} s"
+    counted = f"{_number(len(script.turns), 'turn')}, {_number(len(names), 'speaker')}"
+    counted = f"{counted}, about {seconds:.0f} s"
+    if not script.is_labelled:
+        counted += "\nno line begins with a speaker and a colon, and --voices names no speaker"
     return "\n".join([*(line for _, line in sorted(lines)), counted, *names])
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _shown(turn: Turn) -> str:

@@ -55,7 +55,8 @@ class Parser(argparse.ArgumentParser):
             known = [str(each) for each in action.choices]
             near = similar(str(value), known)
             hint = f"did you mean {near}?" if near else f"it must be {' or '.join(known)}"
-            self.error(f"{value!r} is not known; {hint}")
+            name = f"{action.option_strings[0]} " if action.option_strings else ""
+            self.error(f"{name}{value!r} is not known; {hint}")
 
     def _unknown(self, arguments: list[str]) -> str:
         """Message for arguments that the command does not have."""

@@ -84,6 +84,9 @@ class ServeArguments:
 
     def __post_init__(self):
         check_settings(self)
+        for name in ("host", "api_key"):
+            if getattr(self, name) == "":
+                raise ValueError(f"{name} is empty; leave --{name} out, or give one")
         pairs("alias", self.alias)
         pairs("adapters", self.adapters)
 

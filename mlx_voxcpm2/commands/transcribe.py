@@ -84,6 +84,8 @@ class TranscribeArguments:
 
 
 def _check_file(file: str) -> None:
+    if not file:
+        raise ValueError("a recording's name is empty; give audio files")
     if file != STANDARD_STREAM:
         path = Path(file).expanduser()
         if path.is_dir():

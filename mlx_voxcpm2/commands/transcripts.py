@@ -125,6 +125,10 @@ def _format_of(path: Path, format: str | None) -> str:
             f"output: {path.name!r} ends in no known format; end it in .txt, .srt, .vtt or .json, "
             "or give --format"
         )
+    if suffix in _FORMATS and format not in (None, suffix):
+        raise ValueError(
+            f"output: {path.name!r} does not end in .{format}; leave --format out, or change the name"
+        )
     return format or suffix or "txt"
 
 

@@ -9,13 +9,15 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Form = Literal["usual", "lower", "tight", "number", "dash"]
-"""`Anna: Hi`, `anna: Hi`, `Anna:Hi`, `1: Hi`, `Anna - Hi`."""
+Form = Literal["usual", "lower", "tight", "number", "dash", "time"]
+"""`Anna: Hi`, `anna: Hi`, `Anna:Hi`, `1: Hi`, `Anna - Hi`, `Anna 0:03` above a line of words."""
 
-# Quotes, list items and the times of transcripts, which may stand before a label.
+# Quotes, list items and the times of transcripts and messages, which may stand before a label.
+_DATE = r"\d{1,4}([./-])\d{1,2}\1\d{1,4},?\s+"
+_TIME = r"\d{1,2}:\d{2}(?::\d{2})?(?:[.,]\d+)?(?:\s?[AaPp]\.?[Mm]\.?)?"
 _BEFORE = (
-    r"^\s*(?:>\s*)*(?:[-*+•]\s+|\d+[.)]\s+)?"
-    r"(?:[\[(]?\d{1,2}:\d{2}(?::\d{2})?(?:[.,]\d+)?[\])]?\s+(?:[-–]\s+)?)?"
+    r"^[\s\u200e]*(?:>\s*)*(?:[-*+•]\s+|\d+[.)]\s+)?"
+    rf"(?:[\[(]?(?:{_DATE})?{_TIME}[\])]?\s+(?:[-–]\s+)?)?"
 )
 _EMPHASIS = r"(?:\*{1,3}|_{1,3})?"
 _OTHERS = r":：()（）\[\]*\"“”«»<>{}|/\\,;!?"
@@ -28,6 +30,14 @@ _LABEL = re.compile(
 _NAME_ALONE = re.compile(
     rf"^\s*[*_]*(?P<name>[^\s_.{_OTHERS}][^.{_OTHERS}]{{0,39}}?)\s*[*_]*"
     r"(?P<styles>(?:\s*[(（][^()（）]*[)）])*)[*_]*\s*$"
+)
+# <v Anna>Hello.</v> of WebVTT, <anna> hello of chats, 【小明】你好.
+_IN_BRACKETS = re.compile(
+    r"^\s*(?:<(?:v\s+)?(?P<angle>[^<>/]{1,40})>|【(?P<square>[^【】]{1,40})】)\s*[:：]?"
+    r"\s*(?P<text>\S.*?)(?P<end></v>)?\s*$"
+)
+_TIMED = re.compile(
+    rf"\s*(?P<name>[^\s{_OTHERS}][^{_OTHERS}]{{0,39}}?)\s+\d{{1,2}}:\d{{2}}(?::\d{{2}})?\s*"
 )
 _STYLE = re.compile(r"[(（\[]([^()（）\[\]]*)[)）\]]")
 _NUMBERED = re.compile(r"(?:speaker|s)[\s_#-]*0*(\d{1,3})", re.IGNORECASE)
@@ -99,9 +109,12 @@ def split_tags(line: str) -> list[str]:
 
 def possible_label(line: str, known: Collection[str] = ()) -> Label | None:
     """The label that a line may begin with, or None. known: keys of speakers that have a voice."""
+    line = _with_colon(line)
     found = _LABEL.match(line)
     if found is None:
         return _name_alone(line, known)
+    if timed := _TIMED.fullmatch(line):
+        return _before_time(timed["name"], known)
     name, text = " ".join(found["name"].split()), found["text"].strip()
     form = _form(name, found)
     is_known = speaker_key(name) in known and not name.isdecimal()
@@ -124,6 +137,24 @@ def _name_alone(line: str, known: Collection[str]) -> Label | None:
     if found is None or found["name"].isdecimal() or speaker_key(found["name"]) not in known:
         return None
     return Label(" ".join(found["name"].split()), style_of(found["styles"]), "", is_certain=True)
+
+
+def _with_colon(line: str) -> str:
+    """A line that begins with a name in brackets, as one that begins with a name and a colon."""
+    found = _IN_BRACKETS.match(line)
+    if found is None:
+        return line
+    name, text = found["angle"] or found["square"], found["text"]
+    is_markup = f"</{name}>" in text
+    return line if is_markup else f"{name}: {text}"
+
+
+def _before_time(name: str, known: Collection[str]) -> Label | None:
+    """The label of a line that is a name and the time of its words, which are the next lines."""
+    is_certain = speaker_key(name) in known or _FULL_NUMBERED.fullmatch(name) is not None
+    if not (is_certain or _may_be_name(name)):
+        return None
+    return Label(" ".join(name.split()), None, "", "time", is_certain)
 
 
 def _without_end_of_emphasis(text: str, mark: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from ..text.characters import says_something
 from ..text.segments import PAUSE_MARK
 from ..text.spoken import has_words
+from .captions import without_caption_marks
 from .labels import labels_of, speaker_key, split_tags, style_of
 
 ONLY_SPEAKER = "Speaker 1"
@@ -130,14 +131,17 @@ def parse_script(text: str, names: Collection[str] = ()) -> Script:
             drafts[-1].add(words)
     turns = tuple(_turns(drafts, is_labelled))
     if not turns:
-        raise ValueError('script is empty of words; write lines such as "Speaker 1: Hello."')
+        raise ValueError(
+            'the script has no words to speak; write lines such as "Speaker 1: Hello."'
+        )
     return Script(turns, is_labelled, tuple(left_out))
 
 
 def _lines(text: str) -> Iterator[tuple[int, str, bool]]:
     """Lines with their numbers, without comments, and whether a backslash marks them as words."""
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-    for number, line in enumerate(_without_remarks(text).split("\n"), 1):
+    lines = without_caption_marks(_without_remarks(text).split("\n"))
+    for number, line in enumerate(lines, 1):
         if line.lstrip().startswith("\\"):
             yield number, line.lstrip()[1:], True
         elif _COMMENT.match(line):

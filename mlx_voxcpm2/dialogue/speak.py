@@ -107,7 +107,7 @@ def dialogue_segments(
         named_language = normalize if isinstance(normalize, str) else how.language
         turns = turns_in_words(turns, named_language)
     if not turns:
-        raise ValueError("script is empty of words; write what the speakers say")
+        raise ValueError("the script has no words to speak; write what the speakers say")
     segments: list[Segment] = []
     for turn in turns:
         try:

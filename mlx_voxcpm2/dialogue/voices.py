@@ -70,7 +70,7 @@ def _from_fields(given: Mapping[str, Any], folder: Path) -> VoiceInputs:
 def _from_name(text: str, folder: Path) -> VoiceInputs:
     """Voice by the name or path of a saved one, or the path of a clip."""
     if not text.strip():
-        raise ValueError("a voice is empty; give a saved voice, a clip, or design: DESCRIPTION")
+        raise ValueError("it is empty; give a saved voice, a clip, or design: DESCRIPTION")
     if text.lower().endswith(SUFFIX):
         return VoiceInputs(voice=_saved(text, folder))
     path = _path(text, folder)

@@ -155,10 +155,12 @@ class AccessControl:
     def _refusal(self, path: str, headers: dict[str, str], method: str) -> RequestError | None:
         host, origin = headers.get("host"), headers.get("origin")
         if not self.access.has_host(host):
+            if not host:
+                return RequestError(403, "the request names no server; send the header Host")
             return RequestError(
                 403,
-                f"this server is not {(host or 'without a Host')[:100]!r}; start it with "
-                "--allowed_hosts to give it that name",
+                f"this server is not {host[:100]!r}; start it with --allowed_hosts to give it that "
+                "name",
             )
         if origin is not None and not self.access.has_origin(origin, host):
             return RequestError(

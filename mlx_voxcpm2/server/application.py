@@ -8,20 +8,19 @@ from fastapi import FastAPI, WebSocket
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from .. import __version__
 from .access import Access, AccessControl
 from .body import SpeechBody
 from .docs import docs_page
-from .errors import RequestError
+from .errors import ERROR_RESPONSE, RequestError
 from .exchange import Exchange, Service
 from .transcription import TRANSCRIPTION_SCHEMA, RecogniserThread, TranscriptionExchange
 from .websocket import Conversation
 
 OPENAI_MODELS = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
 """Names that clients of OpenAI's service look up."""
-_DOCUMENTED = ("/v1/models", "/v1/audio/speech", "/v1/audio/voices")
 _MEDIA = {"200": {"description": "the sound", "content": {"audio/*": {}, "text/event-stream": {}}}}
 
 
@@ -37,6 +36,7 @@ def application(
         redoc_url=None,
         middleware=[Middleware(AccessControl, access=access)],
         redirect_slashes=False,
+        responses={"default": ERROR_RESPONSE},
     )
     routes = Routes(service)
     body = {"required": True, "content": {"application/json": {"schema": _schema()}}}
@@ -47,6 +47,7 @@ def application(
             routes.speech,
             methods=["POST"],
             openapi_extra=speech,
+            response_class=Response,
             summary="Speech for a text",
             include_in_schema=speech is not None,
         )
@@ -68,7 +69,14 @@ def application(
             "/health",
             "/metrics",
         )
-        app.add_api_route(path, endpoint, methods=["GET"], include_in_schema=is_shown)
+        is_text = path in ("/metrics", "/v1/audio/speech/{id}/subtitles")
+        app.add_api_route(
+            path,
+            endpoint,
+            methods=["GET"],
+            include_in_schema=is_shown,
+            response_class=PlainTextResponse if is_text else JSONResponse,
+        )
         app.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
     app.add_api_websocket_route("/v1/audio/speech/stream", routes.conversation)
     if recogniser is not None:
@@ -100,7 +108,9 @@ def _schema() -> dict[str, Any]:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    if error.status_code == 404:
+    if error.status_code == 404 and request.url.path.endswith("/audio/transcriptions"):
+        message = "there are no transcriptions here; start the server with --asr_model"
+    elif error.status_code == 404:
         message = f"there is no {request.url.path[:200]!r} here; see /docs"
     elif error.status_code == 405:
         message = f"{request.method} is not for {request.url.path[:200]!r}; see /docs"

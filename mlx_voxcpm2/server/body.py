@@ -115,16 +115,18 @@ def read_fields(body: object, is_strict: bool) -> tuple[dict[str, Any], tuple[st
     try:
         fields = SpeechBody.model_validate(named).model_dump(exclude_unset=True)
     except ValidationError as error:
-        raise ValueError(_message(error)) from None
+        clients_names = {ALIASES.get(name, name): name for name in given}
+        raise ValueError(_message(error, clients_names)) from None
     return fields, ignored
 
 
-def _message(error: ValidationError) -> str:
-    """The first error, in one line."""
+def _message(error: ValidationError, clients_names: Mapping[str, str]) -> str:
+    """The first error, in one line, with the field's name as the client has it."""
     first = error.errors(include_url=False)[0]
     name, kinds = (
         first["loc"][0],
         [each["type"] for each in error.errors() if each["loc"][:1] == first["loc"][:1]],
     )
     expected = " or ".join(dict.fromkeys(_EXPECTED.get(kind, "of another type") for kind in kinds))
+    name = clients_names.get(str(name), name)
     return f"{name} is {shown(first['input'])}; it must be {expected}"

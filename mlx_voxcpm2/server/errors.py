@@ -39,6 +39,32 @@ class RequestError(Exception):
         return {"message": str(self), "type": kind, "param": None, "code": self.code}
 
 
+ERROR_RESPONSE: dict[str, Any] = {
+    "description": "an error, in OpenAI's form",
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["error"],
+                "properties": {
+                    "error": {
+                        "type": "object",
+                        "required": ["message", "type", "param", "code"],
+                        "properties": {
+                            "message": {"type": "string"},
+                            "type": {"type": "string"},
+                            "param": {"type": "null"},
+                            "code": {"type": ["string", "null"]},
+                        },
+                    }
+                },
+            }
+        }
+    },
+}
+"""`RequestError.response`, for the OpenAPI document."""
+
+
 class ClientGone(RequestError):
     """The client has disconnected, and nobody reads the answer."""
 

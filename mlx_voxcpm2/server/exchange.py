@@ -148,7 +148,7 @@ class Exchange(Response):
             data = parse_json(body)
         except ValueError as error:
             raise ValueError(
-                f"the body is not JSON ({error}); send an object, with input and voice"
+                f"the body can't be read as JSON ({error}); send an object, with input and voice"
             ) from None
         request = SpeechRequest.parse(data, self.service.limits)
         name = request.voice.voice

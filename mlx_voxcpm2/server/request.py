@@ -73,8 +73,10 @@ class SpeechRequest:
         _check_model(fields.get("model"), limits)
         text, instruct = fields["input"], fields.get("instruct")
         check_length(text, instruct, limits.text_length)
+        if needs_text and not text.strip():
+            raise ValueError("input is empty; give the words to speak")
         if needs_text:
-            spoken_text(text, instruct)  # raises for an empty text
+            spoken_text(text, instruct)  # raises for a text without words
         long_form = {name: fields[name] for name in LONG_FORM if name in fields}
         is_stream, is_events = _stream(fields)
         return cls(
