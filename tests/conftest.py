@@ -33,7 +33,6 @@ from mlx_voxcpm2.vibevoice.generation import embed_prompt
 from mlx_voxcpm2.vibevoice.steps import Batch, Row
 
 activity.ANNOUNCED_AFTER = 3600  # a busy machine must not add lines to what is compared
-FUSION.is_on = True  # the tests count kernels; `test_kernel_build.py` tests how a process gets them
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -192,6 +191,21 @@ def make_dialogue(tmp_path_factory):
 def dialogue(request, make_dialogue) -> Dialogue:
     """Each variant of VibeVoice in turn."""
     return make_dialogue(request.param)
+
+
+@pytest.fixture(autouse=True)
+def as_in_a_new_process(monkeypatch):
+    """Kernels as a new process has them, since commands switch them on for good.
+
+    On x86-64 there are none at first: g++ needs a second for each.
+    """
+    monkeypatch.setattr(FUSION, "is_on", FUSION.is_on)
+
+
+@pytest.fixture
+def kernels(monkeypatch):
+    """Fused kernels, as in a process that has spoken for a while: for tests that count them."""
+    monkeypatch.setattr(FUSION, "is_on", True)
 
 
 @pytest.fixture

@@ -48,12 +48,13 @@ SPEAK = {"seed": 0, "min_tokens": 2, "max_tokens": 2, "inference_timesteps": 2}
 CHILD = f"""
 import json, sys
 from mlx_voxcpm2 import load_model
-try:
-    model = load_model(**json.loads(sys.argv[1]), dtype="float32")
-    (result,) = model.generate("Hi.", **{SPEAK})
-    print(json.dumps(result.audio.tolist()))
-except (FileNotFoundError, ValueError) as error:
-    print(json.dumps(str(error)))
+for arguments in json.loads(sys.argv[1]):
+    try:
+        model = load_model(**arguments, dtype="float32")
+        (result,) = model.generate("Hi.", **{SPEAK})
+        print(json.dumps(result.audio.tolist()))
+    except (FileNotFoundError, ValueError) as error:
+        print(json.dumps(str(error)))
 """
 
 
@@ -79,17 +80,30 @@ def hub_environment(model_hub, tmp_path) -> dict[str, str]:
 
 
 @pytest.fixture
-def load_in_child(hub_environment, tmp_path):
+def load_each_in_child(hub_environment, tmp_path):
+    """Function that loads models in a child process and returns audio or the error's line of each.
+
+    Models are arguments of `load_model`; settings are the child's environment.
+    """
+
+    def load(*models: dict, **settings: str) -> list[np.ndarray | str]:
+        child = [sys.executable, "-c", CHILD, json.dumps(models)]
+        place = {"cwd": tmp_path, "env": hub_environment | settings}
+        done = subprocess.run(child, capture_output=True, text=True, timeout=60, **place)
+        assert done.returncode == 0, done.stderr
+        said = [json.loads(line) for line in done.stdout.splitlines()]
+        return [each if isinstance(each, str) else np.array(each) for each in said]
+
+    return load
+
+
+@pytest.fixture
+def load_in_child(load_each_in_child):
     """Function that loads a model in a child process and returns its audio or the error's line."""
 
     def load(name: str = NAME, revision: str | None = None, **settings: str) -> np.ndarray | str:
-        arguments = json.dumps({"path_or_repo": name, "revision": revision})
-        child = [sys.executable, "-c", CHILD, arguments]
-        place = {"cwd": tmp_path, "env": hub_environment | settings}
-        done = subprocess.run(child, capture_output=True, text=True, timeout=30, **place)
-        assert done.returncode == 0, done.stderr
-        said = json.loads(done.stdout)
-        return said if isinstance(said, str) else np.array(said)
+        [said] = load_each_in_child({"path_or_repo": name, "revision": revision}, **settings)
+        return said
 
     return load
 
@@ -178,33 +192,67 @@ def test_a_proxy_is_used(model_hub, load_in_child, repository_folder):
 
 
 WRONG = {
-    "an unknown repository": ({"name": "org/missing"}, "neither a folder here nor a repository on"),
-    "an unknown revision": ({"revision": "v9"}, "has no revision 'v9'"),
-    "no repository's name": ({"name": "a b/c"}, "neither a folder here nor a repository's name"),
-    "a private one": ({"name": "org/missing", "HF_TOKEN": STRANGER}, "or log in"),
-    "a gated one": ({"name": "org/gated"}, "accept its licence"),
-    "not accepted": ({"name": "org/gated", "HF_TOKEN": STRANGER}, "accept its licence"),
-    "an unknown token": ({"HF_TOKEN": "hf_old"}, "does not know your token; .*HF_TOKEN"),
-    "a hub out of order": ({"name": "org/broken"}, "answers with status 500; try again later"),
-    "no checkpoint": ({"name": "org/data"}, r"no config\.json in .*; if it is a checkpoint"),
-    "no connection": ({"HF_ENDPOINT": "http://127.0.0.1:9"}, "can't be reached .*the connection"),
-    "no address": ({"HF_ENDPOINT": "127.0.0.1:9"}, "the download failed"),
-    "nothing cached": ({"HF_HUB_OFFLINE": "1"}, "not in the cache; connect and unset HF_HUB_OFFL"),
+    "the usual settings": (
+        {},
+        {"path_or_repo": "org/missing"},
+        "neither a folder here nor a repository on",
+        {"path_or_repo": NAME, "revision": "v9"},
+        "has no revision 'v9'",
+        {"path_or_repo": "a b/c"},
+        "neither a folder here nor a repository's name",
+        {"path_or_repo": "org/gated"},
+        "accept its licence",
+        {"path_or_repo": "org/broken"},
+        "answers with status 500; try again later",
+        {"path_or_repo": "org/data"},
+        r"no config\.json in .*; if it is a checkpoint",
+    ),
+    "the token of a stranger": (
+        {"HF_TOKEN": STRANGER},
+        {"path_or_repo": "org/missing"},
+        "or log in",
+        {"path_or_repo": "org/gated"},
+        "accept its licence",
+    ),
+    "an unknown token": (
+        {"HF_TOKEN": "hf_old"},
+        {"path_or_repo": NAME},
+        "does not know your token; .*HF_TOKEN",
+    ),
+    "no connection": (
+        {"HF_ENDPOINT": "http://127.0.0.1:9"},
+        {"path_or_repo": NAME},
+        "can't be reached .*the connection",
+    ),
+    "no address": (
+        {"HF_ENDPOINT": "127.0.0.1:9"},
+        {"path_or_repo": NAME},
+        "the download failed",
+    ),
+    "nothing cached": (
+        {"HF_HUB_OFFLINE": "1"},
+        {"path_or_repo": NAME},
+        "not in the cache; connect and unset HF_HUB_OFFL",
+    ),
 }
+"""Settings of a child, then models that it loads, each with its error's line."""
 
 
 @pytest.mark.parametrize("what", WRONG)
 def test_failures_are_one_line_errors_without_delay(
-    what, model_hub, load_in_child, repository_folder, tmp_path
+    what, model_hub, load_each_in_child, repository_folder
 ):
     model_hub.add("org/gated", repository_folder, gated=True)
     model_hub.add("org/broken", repository_folder, answer=500)
     model_hub.add("org/data", repository_folder / "assets")
-    arguments, line = WRONG[what]
-    said = load_in_child(**arguments)
-    assert isinstance(said, str) and "\n" not in said
-    assert said.startswith(arguments.get("name", NAME) + ": ")
-    assert re.search(line, said), said
+    settings, *cases = WRONG[what]
+    models, lines = cases[::2], cases[1::2]
+    for model, line, said in zip(
+        models, lines, load_each_in_child(*models, **settings), strict=True
+    ):
+        assert isinstance(said, str) and "\n" not in said
+        assert said.startswith(model["path_or_repo"] + ": ")
+        assert re.search(line, said), said
 
 
 def test_the_command_reports_failures_in_one_line(hub_environment, tmp_path):

@@ -47,6 +47,22 @@ def fused(function: Callable[..., Result]) -> Callable[..., Result]:
     return call
 
 
+def compiled_graph(
+    function: Callable[..., Result], state: list[mx.array] | None = None
+) -> Callable[..., Result]:
+    """The function, compiled for each shapes of its arrays unless kernels are postponed.
+
+    state: arrays that the function replaces, such as MLX's random state.
+    """
+    compiled = mx.compile(function, inputs=state, outputs=state)
+
+    @wraps(function)
+    def call(*arrays) -> Result:
+        return function(*arrays) if FUSION.is_postponed() else compiled(*arrays)
+
+    return call
+
+
 class CompiledFunctions:
     """One `mx.compile`d function per key; MLX traces it once per shapes of the arrays.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
+from mlx.utils import tree_flatten
 
 from ..activity import activity
 from ..audio.writing import write_audio
@@ -22,7 +23,7 @@ from ..weights.hub import find_checkpoint
 from .checkpoint import load_trainable, write_weights
 from .data import Lines, Report, make_examples, read_lines
 from .latents import LatentCache
-from .options import TrainingSettings
+from .options import TrainingOptions, TrainingSettings
 from .processes import all_or_none
 from .run_folder import RunFolder
 from .sequences import Example
@@ -30,6 +31,8 @@ from .trainer import Step, Trainer
 
 Losses = tuple[float, float] | None
 """Validation losses of the velocity and of the stop head, if the step was validated."""
+WORK_BEFORE_KERNELS = 5e9
+"""Sequences times parameters from which a run repays its kernels on a CPU."""
 Progress = Callable[[Step, Losses], None]
 
 
@@ -54,7 +57,6 @@ def train(
     data that can't be used, later if a checkpoint can't be written. If another process fails, it
     raises the error, and this one SystemExit.
     """
-    FUSION.is_on = True  # many clips are encoded, and every step repays its kernels
     with ExitStack() as stack:
         run = _prepare(settings, output, report, stack)
         if started is not None:
@@ -102,6 +104,7 @@ def _prepare(
             key = settings.resume_key | {"weights": fingerprint(source)}
             folder = stack.enter_context(closing(RunFolder(output, key)))
         model = load_trainable(settings, source, folder and folder.latest)
+        FUSION.is_on = FUSION.is_on or _repays_kernels(model, settings.options)
         cache = LatentCache(Path(os.path.expanduser(output)) / "latents", model)
         latents = cache.fill(lines.clips[group.rank() :: group.size()])
     with all_or_none(group):
@@ -113,6 +116,13 @@ def _prepare(
             folder.resume(trainer)
     trainer.follow_first()
     return _Run(settings, source, lines, validation, model, trainer, folder)
+
+
+def _repays_kernels(model: VoxCPM2, options: TrainingOptions) -> bool:
+    """Whether the run is long enough to compile a CPU's kernels for it."""
+    sequences = options.max_steps * options.grad_accum_steps * options.batch_size
+    parameters = sum(value.size for _, value in tree_flatten(model.parameters()))
+    return sequences * parameters >= WORK_BEFORE_KERNELS
 
 
 def _require_matplotlib() -> None:

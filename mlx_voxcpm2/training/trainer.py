@@ -13,6 +13,7 @@ import mlx.optimizers as optim
 import numpy as np
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
+from ..layers.compiled import compiled_graph
 from ..layers.transformer import Transformer
 from ..models.voxcpm2.network import VoxCPM2Model
 from .losses import Draws, losses
@@ -76,15 +77,15 @@ class Trainer:
             if isinstance(module, Transformer):
                 module.recomputes = options.gradient_checkpointing
         self._orders: dict[int, np.ndarray] = {}
-        self._apply = mx.compile(self._apply_update)
-        self._losses = mx.compile(self._losses_of)
+        self._apply = compiled_graph(self._apply_update)
+        self._losses = compiled_graph(self._losses_of)
         self._shapes: set[tuple[int, int, int]] = set()
         self._compile()
 
     def _compile(self) -> None:
         """Compiles again, without the old graphs, which MLX would never discard."""
         state = [mx.random.state]  # of dropout
-        self._add = mx.compile(self._accumulate, inputs=state, outputs=state)
+        self._add = compiled_graph(self._accumulate, state)
         self._shapes.clear()
 
     @property
