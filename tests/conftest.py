@@ -29,12 +29,15 @@ from voice_clips import RATE, speech
 from mlx_voxcpm2 import activity, vibevoice
 from mlx_voxcpm2.convert import convert
 from mlx_voxcpm2.layers.compiled import FUSION
+from mlx_voxcpm2.speech.kernel_build import KERNELS
 from mlx_voxcpm2.vibevoice.generation import embed_prompt
 from mlx_voxcpm2.vibevoice.steps import Batch, Row
 
 activity.ANNOUNCED_AFTER = 3600  # a busy machine must not add lines to what is compared
+KERNELS.count_patch = lambda model: None  # no compiler beside the tests, which speak for minutes
 
 GOLDEN = Path(__file__).parent / "golden"
+KERNELS_AT_FIRST = FUSION.is_on
 
 # A shell has its background jobs ignore Ctrl-C, nohup a closed terminal, and what they start too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -199,13 +202,21 @@ def as_in_a_new_process(monkeypatch):
 
     On x86-64 there are none at first: g++ needs a second for each.
     """
-    monkeypatch.setattr(FUSION, "is_on", FUSION.is_on)
+    monkeypatch.setattr(FUSION, "is_on", KERNELS_AT_FIRST)
 
 
 @pytest.fixture
 def kernels(monkeypatch):
     """Fused kernels, as in a process that has spoken for a while: for tests that count them."""
     monkeypatch.setattr(FUSION, "is_on", True)
+
+
+@pytest.fixture
+def nothing_compiled():
+    """Functions run uncompiled, also where kernels are on: for tests that measure no speed."""
+    mx.disable_compile()
+    yield
+    mx.enable_compile()
 
 
 @pytest.fixture

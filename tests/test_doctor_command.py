@@ -101,7 +101,7 @@ def test_the_report_is_one_screen(monkeypatch, run_command):
 
 
 @pytest.fixture
-def in_folder(tmp_path, monkeypatch):
+def in_folder(tmp_path, monkeypatch, nothing_compiled):
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -111,7 +111,7 @@ def working_folder(files, tmp_path, monkeypatch, document) -> None:
     monkeypatch.setattr(hub, "_snapshot", lambda name, revision: hub.DEMO_FOLDER)
 
 
-@pytest.mark.usefixtures("working_folder")
+@pytest.mark.usefixtures("working_folder", "nothing_compiled")
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
 def test_the_examples_run(document):
     parsers = [Blocks("python", run_python), Blocks("sh", run_shell)]

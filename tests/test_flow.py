@@ -120,6 +120,7 @@ def test_a_step_costs_one_evaluation_and_the_first_none(released, given, solver,
         assert len(calls) == steps - 1
 
 
+@pytest.mark.usefixtures("kernels")
 def test_the_compiled_solvers_are_the_ones_asked_for(released, given):
     """Compares with each solver written out, also when the other one was compiled first."""
     decoder, (mu, cond, noise) = released.model.feat_decoder, given

@@ -19,11 +19,6 @@ pytestmark = pytest.mark.skipif(not device.on_cpu(), reason="kernels of a CPU")
 
 
 @pytest.fixture
-def postponed(monkeypatch):
-    monkeypatch.setattr(FUSION, "is_on", False)
-
-
-@pytest.fixture
 def temporary(tmp_path, monkeypatch):
     """The temporary folder."""
     monkeypatch.setattr(kernel_build.tempfile, "tempdir", str(tmp_path))
@@ -53,13 +48,13 @@ def processes(monkeypatch, temporary):
     return Process.started
 
 
-def test_postponed_functions_are_not_compiled(postponed, monkeypatch):
+def test_postponed_functions_are_not_compiled(plain_kernels, monkeypatch):
     monkeypatch.setattr(mx, "compile", None)
     assert CompiledFunctions()("key", lambda x: x + 1, mx.array(1)).item() == 2
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="MLX compiles nothing here")
-def test_functions_are_compiled_once_kernels_are_used(postponed):
+def test_functions_are_compiled_once_kernels_are_used(plain_kernels):
     calls = []
 
     @fused
@@ -84,7 +79,14 @@ def test_speech_is_the_same_with_and_without_kernels(endless_model, monkeypatch)
     np.testing.assert_allclose(*audio, rtol=0, atol=1e-5 * np.abs(audio[0]).max())
 
 
-def test_a_process_that_speaks_little_compiles_nothing(tiny_model, postponed, processes):
+def test_every_patch_that_is_generated_is_counted(endless_model, monkeypatch):
+    counted = []
+    monkeypatch.setattr(kernel_build.KERNELS, "count_patch", counted.append)
+    list(endless_model.generate("Hello.", seed=1, max_tokens=3, retry_badcase=False))
+    assert len(counted) == 3
+
+
+def test_a_process_that_speaks_little_compiles_nothing(tiny_model, plain_kernels, processes):
     build = KernelBuild()
     for _ in range(kernel_build.PATCHES_BEFORE - 1):
         build.count_patch(tiny_model)
@@ -93,7 +95,7 @@ def test_a_process_that_speaks_little_compiles_nothing(tiny_model, postponed, pr
 
 
 def test_a_process_that_goes_on_uses_kernels_when_all_are_compiled(
-    tiny_model, postponed, processes
+    tiny_model, plain_kernels, processes
 ):
     build = KernelBuild()
     for _ in range(2 * kernel_build.PATCHES_BEFORE):
@@ -106,7 +108,7 @@ def test_a_process_that_goes_on_uses_kernels_when_all_are_compiled(
     assert FUSION.is_on
 
 
-def test_a_failed_compilation_leaves_the_speech_as_it_is(tiny_model, postponed, processes):
+def test_a_failed_compilation_leaves_the_speech_as_it_is(tiny_model, plain_kernels, processes):
     build = KernelBuild()
     for _ in range(kernel_build.PATCHES_BEFORE):
         build.count_patch(tiny_model)
@@ -118,7 +120,7 @@ def test_a_failed_compilation_leaves_the_speech_as_it_is(tiny_model, postponed, 
 
 @pytest.mark.parametrize("missing", ["g++", "room"])
 def test_nothing_is_compiled_where_that_is_impossible(
-    missing, tiny_model, postponed, processes, monkeypatch
+    missing, tiny_model, plain_kernels, processes, monkeypatch
 ):
     def no_room(**_):
         raise OSError("no space left")
@@ -133,7 +135,7 @@ def test_nothing_is_compiled_where_that_is_impossible(
     assert not processes
 
 
-def test_kernels_of_an_earlier_process_are_used_at_once(tiny_model, postponed, temporary):
+def test_kernels_of_an_earlier_process_are_used_at_once(tiny_model, plain_kernels, temporary):
     made = temporary / "made" / "mlx" / "cpu"
     made.mkdir(parents=True)
     (made / "libA.so").write_bytes(b"kernel")
@@ -144,7 +146,7 @@ def test_kernels_of_an_earlier_process_are_used_at_once(tiny_model, postponed, t
     assert FUSION.is_on
 
 
-def test_kernels_that_were_cleaned_away_are_not_counted_on(tiny_model, postponed, temporary):
+def test_kernels_that_were_cleaned_away_are_not_counted_on(tiny_model, plain_kernels, temporary):
     file = temporary / list_name(KernelUse.of(tiny_model).key)
     file.parent.mkdir()
     file.write_text("mlx/cpu/libA.so\n")
@@ -153,13 +155,9 @@ def test_kernels_that_were_cleaned_away_are_not_counted_on(tiny_model, postponed
 
 
 @pytest.mark.parametrize("recipe", [None, "4bit"])
-def test_the_rehearsal_has_the_layers_and_types_of_the_model(recipe, exchange, monkeypatch):
+def test_the_rehearsal_has_the_layers_and_types_of_the_model(recipe, exchange, nothing_compiled):
     use = KernelUse.of(load_model(exchange, quantize=recipe))
     again = KernelUse.of(small_network(use))
     assert (again.activations, again.quantization) == (use.activations, use.quantization)
     assert use.quantization is not None or again.matrices == use.matrices == "bfloat16"
-    mx.disable_compile()  # or it would take half a minute where no kernel is compiled yet
-    try:
-        rehearse(use)
-    finally:
-        mx.enable_compile()
+    rehearse(use)

@@ -40,31 +40,30 @@ def test_cores_are_shared_where_a_product_has_but_one(monkeypatch):
     assert shared("darwin", True, None) == [False, True]  # Accelerate
 
 
-@pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("outputs", [10, 1030])
 @pytest.mark.parametrize("dtype", [mx.bfloat16, mx.float16, mx.float32])
 @pytest.mark.parametrize("bias", [False, True])
 def test_weights_of_sixteen_bits_multiply_as_the_same_ones_of_thirty_two(
-    backends, rows, outputs, dtype, bias
+    backends, outputs, dtype, bias
 ):
     """Large ones in blocks."""
     random = np.random.RandomState(0)
     layer = nn.Linear(1024, outputs, bias=bias)
     layer.weight = mx.array(random.normal(size=(outputs, 1024))).astype(dtype)
-    x = mx.array(random.normal(size=(rows, 1024)).astype(np.float32))
-    found, wanted = kernels.linear(layer, x), x @ layer.weight.astype(mx.float32).T
-    wanted = wanted + layer.bias if bias else wanted
-    assert found.dtype == mx.float32 and found.shape == wanted.shape
-    assert relative_error(found, wanted) < 1e-6
+    for rows in (1, 3):
+        x = mx.array(random.normal(size=(rows, 1024)).astype(np.float32))
+        found, wanted = kernels.linear(layer, x), x @ layer.weight.astype(mx.float32).T
+        wanted = wanted + layer.bias if bias else wanted
+        assert found.dtype == mx.float32 and found.shape == wanted.shape
+        assert relative_error(found, wanted) < 1e-6
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3, 22])
 @pytest.mark.parametrize(("outputs", "inputs"), [(96, 64), (1033, 1024)])
 @pytest.mark.parametrize("stored", [mx.float32, mx.bfloat16])
 @pytest.mark.parametrize("form", [("affine", 8, 64), ("affine", 4, 32), ("mxfp4", 4, 32)])
 @pytest.mark.parametrize("bias", [False, True])
 def test_a_quantised_product_of_many_rows_is_that_of_each(
-    backends, form, stored, outputs, inputs, rows, bias
+    backends, form, stored, outputs, inputs, bias
 ):
     mode, bits, group = form
     random = np.random.RandomState(0)
@@ -72,12 +71,14 @@ def test_a_quantised_product_of_many_rows_is_that_of_each(
     layer.weight = mx.array(random.normal(size=(outputs, inputs)).astype(np.float32))
     layer = layer.to_quantized(group, bits, mode)
     layer.set_dtype(stored)
-    x = mx.array(random.normal(size=(rows, inputs)).astype(np.float32))
-    separate = mx.concatenate([layer(row) for row in mx.split(x, rows)])
-    assert relative_error(kernels.linear(layer, x), separate) < 1e-6
-    nodes = io.StringIO()
-    mx.export_to_dot(nodes, kernels.linear(layer, x))
-    assert ('label ="Matmul"' in nodes.getvalue()) == (device.on_cpu() and rows > 2)
+    x = mx.array(random.normal(size=(22, inputs)).astype(np.float32))
+    separate = mx.concatenate([layer(row) for row in mx.split(x, 22)])
+    for rows in (1, 2, 3, 22):
+        product = kernels.linear(layer, x[:rows])
+        nodes = io.StringIO()
+        mx.export_to_dot(nodes, product)
+        assert ('label ="Matmul"' in nodes.getvalue()) == (device.on_cpu() and rows > 2)
+        assert relative_error(product, separate[:rows]) < 1e-6, rows
 
 
 def test_two_cores_compute_what_one_does_in_any_thread():
@@ -132,6 +133,7 @@ def nodes(array: mx.array) -> int:
 
 
 @NEEDS_COMPILER
+@pytest.mark.usefixtures("kernels")
 def test_a_cpu_takes_fewer_nodes_for_a_small_norm_only(monkeypatch):
     monkeypatch.setattr(device, "on_cpu", lambda: True)
     for rows, is_small in ((1, True), (9, False)):

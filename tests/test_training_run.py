@@ -19,6 +19,7 @@ from mlx_voxcpm2 import load_model
 from mlx_voxcpm2.commands import shell as command
 from mlx_voxcpm2.commands import train
 from mlx_voxcpm2.convert import convert
+from mlx_voxcpm2.layers.compiled import FUSION
 from mlx_voxcpm2.layers.fused_linear import FusedProjections
 from mlx_voxcpm2.training import run as training
 from mlx_voxcpm2.training.checkpoint import load_trainable
@@ -122,6 +123,19 @@ def test_training_a_whole_model_holds_its_weights_once(released, training_data):
     model = load_trainable(settings, released.folder, None)
     found = [module for module in model.modules() if isinstance(module, FusedProjections)]
     assert found and all(module.fused is None for module in found)
+
+
+@pytest.mark.usefixtures("plain_kernels")
+def test_kernels_are_compiled_for_a_run_that_repays_them(
+    released, training_data, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(training, "_steps", lambda *_: iter(()))
+    flags = arguments(released.folder, training_data, tmp_path / "out")
+    assert run(*flags) == 0
+    assert not FUSION.is_on
+    monkeypatch.setattr(training, "WORK_BEFORE_KERNELS", 10_000)  # a tenth of this run's
+    assert run(*flags) == 0
+    assert FUSION.is_on
 
 
 def test_a_converted_checkpoint_can_be_trained_and_loaded(released, training_data, tmp_path):

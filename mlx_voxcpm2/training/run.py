@@ -136,8 +136,11 @@ def _require_matplotlib() -> None:
 def _steps(run: _Run, progress: Progress | None) -> Iterator[tuple[Step, Losses]]:
     """The remaining steps, each with the validation's losses if it is due."""
     trainer = run.trainer
+    doing = "computing a step"
+    if not FUSION.is_postponed():
+        doing += " (kernels are compiled at the first)"
     while trainer.step < trainer.options.max_steps:
-        with activity("computing a step (kernels are compiled at the first)"):
+        with activity(doing):
             step, losses = trainer.advance(), None
         if run.validation and _is_due(trainer, trainer.options.valid_interval):
             losses = trainer.validate(run.validation)
