@@ -11,13 +11,13 @@ import mlx.core as mx
 import numpy as np
 
 from ..models.vibevoice.config import VibeVoiceConfig
-from ..models.vibevoice.loss import Losses, compute_losses
+from ..models.vibevoice.loss import MUL, Losses, compute_losses
 from ..models.vibevoice.network import VibeVoiceNetwork
 from ..models.vibevoice.solver import Solver
 from ..schema import check_integer, check_number
 from ..settings import unknown_name
 from ..speech.results import GenerationResult, ResultIterator, SpeechIterator
-from .examples import check_draws, make_example
+from .examples import check_draws, drawn_spread, make_batch, make_example
 from .generation import Sampling, embed_prompt, speak, stream_steps
 from .options import CFG_VALUE, STEPS, DialogueOptions
 from .requests import RequestBuilder
@@ -198,7 +198,7 @@ class VibeVoice(VibeVoiceNetwork):
         noise: mx.array,
         timesteps: mx.array,
         sample: tuple[mx.array, mx.array] | None = None,
-        mul: int = 4,
+        mul: int = MUL,
     ) -> Losses:
         """Losses of one dialogue, to be minimised together.
 
@@ -207,9 +207,12 @@ class VibeVoice(VibeVoiceNetwork):
         sample: std (C,) and noise (C, frames, D) to draw the latents of all C clips, the target
         last; None for their means. Raises ValueError for what does not fit.
         """
-        example = make_example(self, self.legal, prompt_ids, voices, target, sample)
-        check_draws(noise, timesteps, mul, example.frames, self.config.acoustic.latent_dim)
-        return compute_losses(self, example, noise, timesteps, mul)
+        example = make_example(self.voice_encoder, self.legal, prompt_ids, [*voices, target])
+        check_draws(noise, timesteps, mul, example.targets, self.config.acoustic.latent_dim)
+        spreads = None
+        if sample is not None:
+            spreads = [drawn_spread(example, *map(np.array, sample))]
+        return compute_losses(self, make_batch([example], spreads), noise, timesteps, mul)
 
     def _options(self, given: DialogueOptions | None, settings: dict[str, Any]) -> DialogueOptions:
         if unknown := [name for name in settings if name not in _OPTIONS]:
