@@ -26,6 +26,19 @@ class Line:
     ref_audio: Path | None = None
     is_prompt: bool = False
     """Whether the audio is only context, not a target."""
+    voices: tuple[Path, ...] = ()
+    """Of a dialogue: a clip of each speaker, the lowest number first."""
+
+    @property
+    def voice_clips(self) -> tuple[tuple[str, Path], ...]:
+        """Clips that only say how the target sounds, with the names of their fields."""
+        reference = () if self.ref_audio is None else (("ref_audio", self.ref_audio),)
+        return reference + tuple(("voices", voice) for voice in self.voices)
+
+    @property
+    def clips(self) -> tuple[Path, ...]:
+        """All clips, the target first."""
+        return (self.audio, *(clip for _, clip in self.voice_clips))
 
 
 @dataclass(frozen=True)

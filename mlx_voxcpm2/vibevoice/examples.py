@@ -132,7 +132,9 @@ def _padded(length: int, multiple: int) -> int:
     return -(-length // multiple) * multiple
 
 
-def drawn_spread(example: Example, std: np.ndarray, noise: np.ndarray) -> np.ndarray:
+def drawn_spread(
+    example: Example, std: Sequence[float] | np.ndarray, noise: Sequence[np.ndarray] | np.ndarray
+) -> np.ndarray:
     """Spread (N, D) of an example's latents: std (C,) of its clips times noise (C, frames, D)."""
     clips = zip(example.means, std, noise, strict=True)
     return np.concatenate([scale * rows[: len(mean)] for mean, scale, rows in clips])
