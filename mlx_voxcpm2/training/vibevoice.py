@@ -10,6 +10,8 @@ from types import MappingProxyType
 import mlx.core as mx
 import numpy as np
 
+from ..audio.reading import read_audio
+from ..models.vibevoice.config import SAMPLE_RATE
 from ..models.vibevoice.family import FAMILY
 from ..models.vibevoice.lora import DialogueLoRASettings
 from ..models.vibevoice.loss import MUL, Batch, compute_losses
@@ -18,6 +20,7 @@ from ..speech.results import GenerationResult
 from ..vibevoice.examples import Example, drawn_spread, make_batch
 from ..vibevoice.loading import load, read_vibevoice
 from ..vibevoice.model import VibeVoice
+from ..vibevoice.voices import level
 from ..weights.precision import Precision
 from .dialogue_manifest import DialogueInspection
 from .latents import LatentCache, fingerprint_of
@@ -49,7 +52,7 @@ class DialogueLatentCache(LatentCache):
 
     def _encode(self, path: str | os.PathLike) -> np.ndarray:
         encoder = self._model.voice_encoder
-        samples = encoder.read(path, str(path), is_levelled=True)
+        samples = np.array(level(read_audio(path, SAMPLE_RATE, str(path))))
         return np.concatenate([encoder.mean(samples), encoder.semantic(samples)], axis=-1)
 
 
