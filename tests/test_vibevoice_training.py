@@ -193,7 +193,7 @@ def test_a_resumed_run_is_an_uninterrupted_one(make_dialogue, data, trained, tmp
     [
         ({"voices": "one.wav"}, "voices is of type str; give a list of clips"),
         ({"voices": ["one.wav", "two.wav"]}, "voices are 2 for 1 speakers; leave the others out"),
-        ({"voices": ["none.wav"]}, "voices 'none.wav' not found"),
+        ({"voices": ["none.wav"]}, "voices 'none.wav': no file"),
         ({"voices": ["one.wav"], "ref_audio": "two.wav"}, "ref_audio is given beside voices"),
         ({"script": "Speaker 1: Hi."}, "script is given beside text; leave one out"),
         ({"text": "Well.\nSpeaker 1: Hi."}, "text: the script begins with 'Well.'"),
@@ -209,8 +209,8 @@ def test_check_names_the_line_and_the_field(make_dialogue, data, capsys, line, e
     folder = str(make_dialogue("tiny").folder)
     assert run("--model", folder, "--train", str(data), "--check") == 2
     err = capsys.readouterr().err
-    assert f"error: line 2: {error}" in err.replace(f"{data.parent}/", "") or error in err
-    assert "Traceback" not in err
+    assert f"error: line 2: {error}" in err if error.startswith("v") else error in err
+    assert "error: line 2: " in err and "Traceback" not in err
 
 
 def test_a_manifest_of_voxcpm2_is_one_of_a_single_speaker(make_dialogue, data, capsys):
