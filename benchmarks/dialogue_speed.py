@@ -130,7 +130,9 @@ def main() -> None:
             run(model, FEW, clock)
         for _ in range(args.rounds):
             for name, run, model in runs:
-                times[name].append((run(model, MANY, clock) - run(model, FEW, clock)) / (MANY - FEW))
+                times[name].append(
+                    (run(model, MANY, clock) - run(model, FEW, clock)) / (MANY - FEW)
+                )
     medians = {name: statistics.median(each) for name, each in times.items()}
     for name, each in times.items():
         shown = " ".join(f"{1000 * seconds:.0f}" for seconds in each)

@@ -11,7 +11,6 @@ import math
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from ..models.voxcpm2.config import AudioVAEConfig
 from ..speech.prompt import Prompt
 from .manifest_line import (
     FIELDS,
+    Limits,
     Line,
     Problem,
     Severity,
@@ -37,30 +37,6 @@ if TYPE_CHECKING:
 
 SILENCE = 1e-4
 """Peak amplitude (-80 dBFS, three steps of 16 bits) below which a clip counts as silent."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Limits for the length of a clip and of a line."""
-
-    min_seconds: float = 0.3
-    """A shorter clip is a warning, as upstream."""
-    max_seconds: float = 30.0
-    """A longer clip is a warning, as upstream."""
-    max_positions: int | None = None
-    """Maximum sequence length of a line; a longer one is an error (upstream drops the line).
-
-    Checked only with a model, whose context is a limit in any case.
-    """
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.min_seconds < self.max_seconds:
-            raise ValueError(
-                f"min_seconds is {self.min_seconds} and max_seconds {self.max_seconds}; the first "
-                "must be smaller, and not negative"
-            )
-        if self.max_positions is not None and self.max_positions < 1:
-            raise ValueError(f"max_positions is {self.max_positions}; it must be positive")
 
 
 def read_manifest(

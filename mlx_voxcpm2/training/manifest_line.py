@@ -54,6 +54,30 @@ class Problem:
         return f"line {self.number}: {self.message}" if self.number else self.message
 
 
+@dataclass(frozen=True)
+class Limits:
+    """Limits for the length of a clip and of a line."""
+
+    min_seconds: float = 0.3
+    """A shorter clip is a warning, as upstream."""
+    max_seconds: float = 30.0
+    """A longer clip is a warning, as upstream."""
+    max_positions: int | None = None
+    """Maximum sequence length of a line; a longer one is an error (upstream drops the line).
+
+    Checked only with a model, whose context is a limit in any case.
+    """
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_seconds < self.max_seconds:
+            raise ValueError(
+                f"min_seconds is {self.min_seconds} and max_seconds {self.max_seconds}; the first "
+                "must be smaller, and not negative"
+            )
+        if self.max_positions is not None and self.max_positions < 1:
+            raise ValueError(f"max_positions is {self.max_positions}; it must be positive")
+
+
 def parse_object(data: bytes) -> dict:
     """JSON object of a line. Raises ValueError if it is anything else."""
     try:
