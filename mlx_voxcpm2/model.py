@@ -23,11 +23,9 @@ from .text.tokenizer import Tokenizer
 from .voices.clip_encoder import PATCHES_AT_ONCE, ClipEncoder, Padding
 from .voices.making import make_voice
 from .voices.saved import Voice
-from .weights import adapters
+from .weights.adapter_methods import AdapterMethods
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from typing_extensions import Unpack
 
     from .audio.reading import AudioSource
@@ -46,7 +44,7 @@ def _producer(verify: Verification | None, best_of: BestOf | None) -> Callable[.
     return checked_results(verify, best_of)
 
 
-class VoxCPM2(VoxCPM2Model):
+class VoxCPM2(VoxCPM2Model, AdapterMethods):
     """Text-to-speech model, as `load_model` returns it. Modules have upstream's names."""
 
     def __init__(self, config: VoxCPM2Config, tokenizer: Tokenizer):
@@ -268,31 +266,3 @@ class VoxCPM2(VoxCPM2Model):
         return make_voice(
             self.clip_encoder, ref_audio, prompt_audio, prompt_text, description, as_is
         )
-
-    def load_adapter(
-        self, path_or_repo: str | Path, strength: float | None = None
-    ) -> adapters.Adapter:
-        """Attach a LoRA adapter from upstream's files, in place of the one before, if any.
-
-        Until it is fused, it costs some time at each patch. The returned `Adapter` says how many
-        tensors were used and which were not. Arguments and errors: see `read_adapter`.
-        """
-        return adapters.load_adapter(self, path_or_repo, strength)
-
-    def set_adapter_strength(self, strength: float) -> None:
-        """Scale the adapter. 0: the model without it, to the last bit; 1: as trained.
-
-        Not while it generates. Raises ValueError if there is no adapter.
-        """
-        adapters.set_strength(self, strength)
-
-    def remove_adapter(self) -> None:
-        """Detach the adapter, if there is one; the model is what it was before."""
-        adapters.remove_adapter(self)
-
-    def fuse_adapter(self) -> None:
-        """Add the scaled adapter to the weights for good, in float32; they keep their type.
-
-        Then it costs no time. Raises ValueError for quantised layers, which would round it away.
-        """
-        adapters.fuse_adapter(self)

@@ -248,7 +248,7 @@ def test_a_checkpoint_of_vibevoice_speaks_what_its_own_script_says(run, run_comm
     ("flags", "line"),
     [
         (["--parallel", "2"], "--parallel works with --engine voxcpm2 only"),
-        (["--adapter", "x"], "--adapter works with --engine voxcpm2 only"),
+        (["--adapter", "./nowhere"], "nowhere"),
         (["--temperature", "1"], "--temperature works with --engine voxcpm2 only"),
         (["--verify"], "--verify works with --engine voxcpm2 only"),
         (["--voices", "anna=design: x"], "voice of Anna: it has instruct, and VibeVoice takes"),

@@ -112,6 +112,17 @@ def test_quantised_checkpoints_keep_the_codec_whole(make_dialogue, tmp_path, rec
     )
 
 
+def test_an_output_head_of_its_own_is_quantised_as_the_embedding(make_dialogue):
+    """Generation reads four of its rows, which are the ones that the whole head would give."""
+    source = make_dialogue("wide")
+    model = vibevoice.load(source.folder, "float32", quantize="4bit")
+    assert (model.lm_head.bits, model.language_model.embed_tokens.bits) == (8, 8)
+    prompt = source.notes["wide"]["prompt"]
+    whole = model.logits(prompt, source.features())[-1, mx.array(model.legal.ids)]
+    [first] = model.steps(prompt, source.features(), noise=source.noise, max_steps=1)
+    assert mx.abs(first.logits - whole).max() < 1e-4
+
+
 @pytest.mark.parametrize(
     ("section", "changes", "message"),
     [

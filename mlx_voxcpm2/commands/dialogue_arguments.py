@@ -144,7 +144,7 @@ def _check_engine(given: dict[str, Any]) -> None:
     """Raise ValueError for a flag that VibeVoice does not have."""
     if given["engine"] == "voxcpm2":
         return
-    others = [name for name in _OPEN if name in given and name not in _OF_BOTH - {"adapter"}]
+    others = [name for name in _OPEN if name in given and name not in _OF_BOTH]
     others += ["verify"] if given.get("verify") else []
     others += ["best_of"] if given.get("best_of", 1) > 1 else []
     if others:

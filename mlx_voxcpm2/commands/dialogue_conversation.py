@@ -32,11 +32,22 @@ class ConversationSpeech:
         talk = conversation(self.script, voices, arguments.options.normalize)
         self.turns, choice = talk.turns, arguments.model
         self._word_timer = arguments.recogniser.load_word_timer()
-        model = vibevoice.load(choice.model, choice.dtype, choice.revision, choice.quantize)
+        model = vibevoice.load(
+            choice.model,
+            choice.dtype,
+            choice.revision,
+            choice.quantize,
+            **choice.adapter_settings,
+        )
         self.sample_rate = model.sample_rate
         self._bar = SpeechBar(" ".join(turn.text for turn in self.turns))
         self._results = model.generate(
-            talk.script, talk.voices, options=self.options, stream=True, progress=self._bar
+            talk.script,
+            talk.voices,
+            names=talk.names,
+            options=self.options,
+            stream=True,
+            progress=self._bar,
         )
 
     def write(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from ..settings import setting
 from ..speech.options import GenerationOptions
@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "openbmb/VoxCPM2"
 
 logger = logging.getLogger("mlx_voxcpm2")
+
+
+class AdapterSettings(TypedDict):
+    """An adapter's path and strength, None without one."""
+
+    adapter: str | None
+    adapter_strength: float | None
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,14 @@ class ModelChoice:
         "LoRA adapter: folder or repository, at scale 1 unless another is given",
         metavar="PATH[:SCALE]",
     )
+
+    @property
+    def adapter_settings(self) -> AdapterSettings:
+        """Path and strength of the adapter, as the functions that load models take them."""
+        from ..weights.adapter_files import split_strength
+
+        path, scale = (None, None) if self.adapter is None else split_strength(self.adapter)
+        return {"adapter": path, "adapter_strength": scale}
 
     def cache_key(self) -> dict[str, object]:
         """What decides the weights: fingerprints of their files, wherever they lie, and settings.
@@ -77,11 +92,11 @@ def load(choice: ModelChoice) -> VoxCPM2:
     import mlx.core as mx
 
     from ..load import load_model
-    from ..weights.adapter_files import split_strength
 
-    adapter, scale = (None, None) if choice.adapter is None else split_strength(choice.adapter)
     begin = time.perf_counter()
-    model = load_model(choice.model, choice.dtype, choice.revision, choice.quantize, adapter, scale)
+    model = load_model(
+        choice.model, choice.dtype, choice.revision, choice.quantize, **choice.adapter_settings
+    )
     dtype = str(model.dtype).split(".")[-1]
     seconds = time.perf_counter() - begin
     device = mx.default_device()

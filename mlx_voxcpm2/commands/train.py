@@ -51,14 +51,14 @@ def build_parser(prog: str | None = None, examples: str = EXAMPLES) -> Parser:
         examples=examples,
         prog=prog,
         usage="%(prog)s --train FILE --output FOLDER [FLAG …]",
-        description="Fine-tune VoxCPM2 on clips and their transcripts. The same command resumes an "
-        "interrupted run. Flags override the same keys of --config.",
+        description="Fine-tune VoxCPM2 or VibeVoice on clips and their texts. The same command "
+        "resumes an interrupted run. Flags override the same keys of --config.",
     )
     data = parser.add_argument_group("model and data")
     base = f"the model to fine-tune (default {DEFAULT_MODEL})"
     flag(data, "model", metavar="PATH_OR_REPO", help=base)
     flag(data, "revision", help="branch, tag or commit of the hub repository")
-    lines = 'JSON lines: {"audio": …, "text": …, "ref_audio": … (optional)}'
+    lines = 'JSON lines: {"audio": …, "text": …, "ref_audio": … (optional; VibeVoice: "voices")}'
     # Without a path it is mlx-lm's switch, beside --data.
     flag(data, "train", nargs="?", const=True, metavar="PATH", help=lines)
     flag(data, "validation", metavar="PATH", help="manifest for validation")
@@ -74,7 +74,7 @@ def build_parser(prog: str | None = None, examples: str = EXAMPLES) -> Parser:
     training = parser.add_argument_group("training")
     target = training.add_mutually_exclusive_group()
     target.add_argument("--lora", action="store_true", help="train a LoRA adapter (default)")
-    target.add_argument("--full", action="store_true", help="train all but the AudioVAE's weights")
+    target.add_argument("--full", action="store_true", help="train all weights but the codec's")
     yaml = "YAML file with any of the settings, also upstream's or mlx-lm's"
     flag(training, "config", metavar="PATH", help=yaml)
     rank = f"rank of the adapter (default {LoRASettings.r})"
@@ -130,6 +130,8 @@ class TrainCommand:
 
 def _read_settings(data: dict[str, Any], full: bool) -> tuple[TrainingSettings, str]:
     """Settings and output folder, from a dict of all of them. Raises ValueError."""
+    from ..training.recipes import find_recipe
+
     output, lora = data.pop("output", ""), data.pop("lora", {})
     if not isinstance(output, str):
         raise ValueError(f"output must be str, not {output!r}")
@@ -137,11 +139,13 @@ def _read_settings(data: dict[str, Any], full: bool) -> tuple[TrainingSettings, 
         data.setdefault("learning_rate", 1e-5)
     named: dict[str, Any] = {"model": DEFAULT_MODEL}
     named |= {name: data.pop(name) for name in _DATA_FLAGS if name in data}
+    recipe = find_recipe(str(named["model"]), named.get("revision"))
     unknown: list[str] = []
     options = read_dataclass(TrainingOptions, data, unknown)
-    adapter = None if full else read_dataclass(LoRASettings, lora, unknown, "lora.")
+    adapter = None if full else read_dataclass(recipe.lora, lora, unknown, "lora.")
     if unknown:
         raise ValueError(f"{', '.join(unknown)}: not known here; leave that out")
+    recipe.check(options)
     return TrainingSettings(**named, lora=adapter, options=options), output
 
 
@@ -151,26 +155,32 @@ class Progress:
     def __init__(self, options: TrainingOptions):
         self.options, self.bar = options, None
 
-    def __call__(self, step: Step, validation: tuple[float, float] | None) -> None:
+    def __call__(self, step: Step, validation: dict[str, float] | None) -> None:
         if self.bar is None:
             from tqdm import tqdm
 
             total, done = self.options.max_steps, step.number - 1
             bar = {"total": total, "initial": done, "unit": "step", "desc": "training"}
             self.bar = tqdm(file=sys.stderr, disable=None, **bar)
-        self.bar.set_postfix(diff=f"{step.diff:.3f}", stop=f"{step.stop:.4f}", refresh=False)
+        self.bar.set_postfix_str(_shown(step.losses), refresh=False)
         self.bar.update()
         if self.bar.disable and step.number % self.options.log_interval == 0:
             count = f"step {step.number} of {self.options.max_steps}"
-            line = f"{count}: diff {step.diff:.3f}, stop {step.stop:.4f}"
-            print(line, file=sys.stderr, flush=True)
+            print(f"{count}: {_shown(step.losses)}", file=sys.stderr, flush=True)
         if validation is not None:
-            line = "step {}: validation diff {:.3f}, stop {:.4f}".format(step.number, *validation)
+            line = f"step {step.number}: validation {_shown(validation)}"
             self.bar.write(line, file=sys.stderr)
 
     def close(self) -> None:
         if self.bar is not None:
             self.bar.close()
+
+
+def _shown(losses: dict[str, float]) -> str:
+    """Losses in words, such as "diff 1.234, stop 0.0123"."""
+    return ", ".join(
+        f"{name} {value:.{3 if name == 'diff' else 4}f}" for name, value in losses.items()
+    )
 
 
 def report(path: str, problem: Problem) -> None:

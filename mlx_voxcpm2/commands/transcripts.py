@@ -127,7 +127,8 @@ def _format_of(path: Path, format: str | None) -> str:
         )
     if suffix in _FORMATS and format not in (None, suffix):
         raise ValueError(
-            f"output: {path.name!r} does not end in .{format}; leave --format out, or change the name"
+            f"output: {path.name!r} does not end in .{format}; leave --format out, or change the "
+            "name"
         )
     return format or suffix or "txt"
 

@@ -39,6 +39,8 @@ class Conversation:
     """A line `Speaker N: words` for each turn."""
     voices: tuple[VoiceInput, ...]
     """Clips or saved voices of the speakers 1, 2 …"""
+    names: tuple[str, ...]
+    """Names of the voices, for messages."""
     turns: tuple[Turn, ...]
     """Turns, with the words that are spoken."""
 
@@ -63,8 +65,10 @@ def conversation(
     numbers = {name: number for number, name in enumerate(order, 1)}
     turns = _plain_turns(script, normalize)
     lines = [f"Speaker {numbers[turn.speaker]}: {turn.text}" for turn in turns]
-    given = tuple(read[name] for name in order if name in read)
-    return Conversation("\n".join(lines), given, tuple(turns))
+    given = [name for name in order if name in read]
+    names = tuple(f"voice of {name}" for name in given)
+    voices_read = tuple(read[name] for name in given)
+    return Conversation("\n".join(lines), voices_read, names, tuple(turns))
 
 
 def _read(speaker: str, voice: VoiceInputs) -> VoiceInput:
@@ -128,7 +132,7 @@ def speak_conversation(
     if not isinstance(script, Script):
         script = parse_script(script, named(voices))
     talk = conversation(script, dialogue_voices(script, voices), normalize)
-    return model.generate(talk.script, talk.voices, **settings)
+    return model.generate(talk.script, talk.voices, names=talk.names, **settings)
 
 
 def cues_of_turns(

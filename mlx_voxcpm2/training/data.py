@@ -1,4 +1,4 @@
-"""Data of a training run: manifests read and checked, clips encoded, examples for the trainer."""
+"""Data of a training run: manifests read and checked, problems reported."""
 
 from __future__ import annotations
 
@@ -7,16 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import mlx.core as mx
 import numpy as np
 
-from ..load import read_voxcpm2
-from ..model import VoxCPM2
-from ..weights.precision import Precision
 from .manifest import Limits, read_manifest, summary
 from .manifest_line import Line, Problem
 from .options import TrainingSettings
-from .sequences import Example
+from .recipes import find_recipe, recipe_of
 
 logger = logging.getLogger("mlx_voxcpm2")
 
@@ -40,7 +36,7 @@ class Lines:
     def clips(self) -> list[Path]:
         """Clips of all lines, each once."""
         lines = self.training + self.validation
-        return sorted({clip for line in lines for clip in (line.audio, line.ref_audio) if clip})
+        return sorted({clip for line in lines for clip in line.clips})
 
 
 def read_lines(
@@ -54,10 +50,11 @@ def read_lines(
 
     Raises ValueError, with one line, if a line has an error, or if there is no target to learn.
     """
-    model = source and read_voxcpm2(source, Precision(mx.float32)).model
+    recipe = find_recipe(settings.model, settings.revision) if source is None else recipe_of(source)
+    model = source and recipe.read_sizes(source)
     limits, errors, found = Limits(max_positions=settings.options.longest), [], []
     for path in filter(None, (settings.train, settings.validation)):
-        lines, problems = read_manifest(path, limits, model)
+        lines, problems = read_manifest(path, limits, model, recipe.inspection)
         for problem in problems:
             (report or _log)(path, problem)
         errors.append(summary(path, lines, problems))
@@ -80,18 +77,3 @@ def read_lines(
 
 def _log(path: str, problem: Problem) -> None:
     logger.warning("%s: %s: %s", path, problem.severity, problem)
-
-
-def make_examples(
-    lines: list[Line], model: VoxCPM2, latents: dict[Path, np.ndarray]
-) -> list[Example]:
-    """Examples of the lines, whose clips are encoded in `latents`."""
-    return [
-        Example(
-            model.tokenize(line.text),
-            latents[line.audio],
-            None if line.ref_audio is None else latents[line.ref_audio],
-            line.is_prompt,
-        )
-        for line in lines
-    ]

@@ -7,17 +7,15 @@ import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, ClassVar
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten
 
 from ..errors import one_line
 from ..files import atomic_write, remove_leftovers
-
-if TYPE_CHECKING:
-    from ..model import VoxCPM2
 
 # Cache version, part of every fingerprint. Change it when latents change.
 _VERSION = "patches, filled up on the right, 1"
@@ -31,11 +29,14 @@ class LatentCache:
     Entries are never deleted; the folder may be deleted at any time.
     """
 
-    def __init__(self, folder: str | os.PathLike, model: VoxCPM2):
+    tensor: ClassVar[str] = "patches"
+    """Name of the array in a file."""
+
+    def __init__(self, folder: str | os.PathLike, model: Any):
         """Creates the folder if it is missing. Raises OSError, in one line, on failure."""
         self.folder = Path(os.path.expanduser(folder))
         self._model = model
-        self._fingerprint = _fingerprint(model)
+        self._fingerprint = self._start_of_key()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             remove_leftovers(self.folder)
@@ -52,9 +53,25 @@ class LatentCache:
         entry = self._entry(path)
         patches = self._read(entry)
         if patches is None:
-            patches = np.array(self._model.encode_audio(path))
+            patches = self._encode(path)
             self._save(entry, patches)
         return mx.array(patches)
+
+    # The following three differ between families.
+
+    def _start_of_key(self) -> hashlib._Hash:
+        """SHA-256 of the encoder's weights and settings, to be updated with a clip's bytes."""
+        vae, patch_size = self._model.audio_vae, self._model.config.patch_size
+        return fingerprint_of((_VERSION, patch_size, vae.config.sample_rate), vae.encoder)
+
+    @property
+    def _row_shape(self) -> tuple[int, ...]:
+        """Shape of one patch."""
+        return self._model.config.patch_size, self._model.config.feat_dim
+
+    def _encode(self, path: str | os.PathLike) -> np.ndarray:
+        """Patches of a clip."""
+        return np.array(self._model.encode_audio(path))
 
     def fill(self, paths: Iterable[str | os.PathLike]) -> dict[Path, np.ndarray]:
         """Patches by clip, encoded if they are not cached; with a progress bar on a terminal."""
@@ -86,11 +103,10 @@ class LatentCache:
         from safetensors.numpy import load
 
         try:
-            patches = load(entry.read_bytes())["patches"]
+            patches = load(entry.read_bytes())[self.tensor]
         except (OSError, SafetensorError, KeyError):
             return None
-        config = self._model.config
-        fits = patches.ndim == 3 and patches.shape[1:] == (config.patch_size, config.feat_dim)
+        fits = patches.shape[1:] == self._row_shape and patches.ndim == 1 + len(self._row_shape)
         whole = fits and len(patches) and patches.dtype == np.float32
         return patches if whole and np.isfinite(patches).all() else None
 
@@ -98,7 +114,7 @@ class LatentCache:
         from safetensors.numpy import save
 
         try:
-            atomic_write(entry, save({"patches": patches}))
+            atomic_write(entry, save({self.tensor: patches}))
         except OSError as error:
             raise type(error)(
                 f"{self.folder}: latents can't be saved here ({one_line(error)}); make room, or "
@@ -106,13 +122,11 @@ class LatentCache:
             ) from None
 
 
-def _fingerprint(model: VoxCPM2):
-    """SHA-256 of the encoder's weights and settings, to be updated with a clip's bytes."""
-    vae = model.audio_vae
-    digest = hashlib.sha256(
-        repr((_VERSION, model.config.patch_size, vae.config.sample_rate)).encode()
-    )
-    for name, weight in sorted(tree_flatten(vae.encoder.parameters())):
-        digest.update(f"{name} {weight.shape} {weight.dtype}".encode())
-        digest.update(np.ascontiguousarray(weight))
+def fingerprint_of(settings: object, *encoders: nn.Module) -> hashlib._Hash:
+    """SHA-256 of settings and the weights of encoders."""
+    digest = hashlib.sha256(repr(settings).encode())
+    for encoder in encoders:
+        for name, weight in sorted(tree_flatten(encoder.parameters())):
+            digest.update(f"{name} {weight.shape} {weight.dtype}".encode())
+            digest.update(np.ascontiguousarray(weight))
     return digest

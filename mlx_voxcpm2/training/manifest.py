@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 import os
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from ..models.voxcpm2.config import AudioVAEConfig
 from ..speech.prompt import Prompt
 from .manifest_line import (
     FIELDS,
+    Limits,
     Line,
     Problem,
     Severity,
@@ -38,38 +39,17 @@ SILENCE = 1e-4
 """Peak amplitude (-80 dBFS, three steps of 16 bits) below which a clip counts as silent."""
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Limits for the length of a clip and of a line."""
-
-    min_seconds: float = 0.3
-    """A shorter clip is a warning, as upstream."""
-    max_seconds: float = 30.0
-    """A longer clip is a warning, as upstream."""
-    max_positions: int | None = None
-    """Maximum sequence length of a line; a longer one is an error (upstream drops the line).
-
-    Checked only with a model, whose context is a limit in any case.
-    """
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.min_seconds < self.max_seconds:
-            raise ValueError(
-                f"min_seconds is {self.min_seconds} and max_seconds {self.max_seconds}; the first "
-                "must be smaller, and not negative"
-            )
-        if self.max_positions is not None and self.max_positions < 1:
-            raise ValueError(f"max_positions is {self.max_positions}; it must be positive")
-
-
 def read_manifest(
-    path: str | os.PathLike, limits: Limits | None = None, model: VoxCPM2 | None = None
+    path: str | os.PathLike,
+    limits: Limits | None = None,
+    model: Any = None,
+    kind: type[Inspection] | None = None,
 ) -> tuple[list[Line], list[Problem]]:
     """The usable lines, and all errors and warnings by line number.
 
     Each clip is read once. A relative path is relative to the manifest's folder or, if there is no
     such file, to the working directory. model: for the sequence lengths of
-    `limits.max_positions`.
+    `limits.max_positions`. kind: of the model's family, by default VoxCPM2's.
 
     Errors: a line that is not UTF-8 or no JSON object; a field that is missing, empty or mistyped;
     audio that is missing, unreadable, not finite or silent; too many positions.
@@ -81,7 +61,7 @@ def read_manifest(
     from tqdm import tqdm
 
     path = Path(os.path.expanduser(path))
-    inspection = _Inspection(path.parent, limits or Limits(), model)
+    inspection = (kind or Inspection)(path.parent, limits or Limits(), model)
     bar = {"desc": "checking clips", "unit": "clip", "disable": None, "leave": False}
     for number, line in tqdm(list(numbered_lines(path)), file=sys.stderr, **bar):
         inspection.add(number, line)
@@ -103,23 +83,28 @@ def _more(found: list, words: str) -> str:
     return f" ({words} {len(found) - 1} more lines)" if len(found) > 1 else ""
 
 
-class _Inspection:
+class Inspection:
     """Collects usable lines and problems, one line of the file after another."""
 
-    def __init__(self, folder: Path, limits: Limits, model: VoxCPM2 | None):
+    fields = FIELDS
+
+    def __init__(self, folder: Path, limits: Limits, model: Any):
         self.lines: list[Line] = []
         self.problems: list[Problem] = []
         self._folder, self._limits, self._model = folder, limits, model
         self._is_empty = True
-        self._rate, self._max_positions = AudioVAEConfig.sample_rate, 0
-        if model is not None:
-            self._rate = model.config.audio_vae_config.sample_rate
-            context = model.config.context_length
-            self._max_positions = min(limits.max_positions or context, context)
+        self._rate, context = self._sizes(model)
+        self._max_positions = min(limits.max_positions or context, context)
         self._samples: dict[Path, int | str] = {}  # number at that rate, or the problem
         self._first: dict[tuple, int] = {}  # line number by content
         self._unknown: dict[str, list[int]] = {}  # line numbers by field
         self._duplicates: list[tuple[int, int]] = []  # line number, number of the first such line
+
+    def _sizes(self, model: VoxCPM2 | None) -> tuple[int, int]:
+        """Sample rate of the encoder, and number of positions of the model, 0 without one."""
+        if model is None:
+            return AudioVAEConfig.sample_rate, 0
+        return model.config.audio_vae_config.sample_rate, model.config.context_length
 
     def add(self, number: int, data: bytes) -> None:
         """Checks one line of the file, which is not blank."""
@@ -132,17 +117,24 @@ class _Inspection:
         values, errors = self._read_fields(entry)
         for error in errors:
             self._report(number, "error", error)
-        for field in entry.keys() - set(FIELDS):
+        for field in entry.keys() - set(self.fields):
             self._unknown.setdefault(field, []).append(number)
         if not errors:
             self._check_line(Line(number, **values))
 
+    def _checks(self) -> dict[str, Callable[[str, Any], Any]]:
+        """Functions of a field's name and value that return the value in a `Line`, or raise."""
+        return {
+            "audio": self._check_clip,
+            "text": check_text,
+            "ref_audio": self._check_clip,
+            "is_prompt": check_flag,
+        }
+
     def _read_fields(self, entry: dict) -> tuple[dict, list[ValueError]]:
         """Values of the fields of a `Line`, and the errors in them."""
-        checks = {"audio": self._check_clip, "text": check_text}
-        checks |= {"ref_audio": self._check_clip, "is_prompt": check_flag}
         values, errors = {}, []
-        for field, check in checks.items():
+        for field, check in self._checks().items():
             try:
                 if (value := entry.get(field)) is not None:
                     values[field] = check(field, value)
@@ -158,7 +150,7 @@ class _Inspection:
             self._report(0, "error", "there is nothing in it; write one JSON object per clip")
         for field, numbers in sorted(self._unknown.items()):
             more = _more(numbers, "and on")
-            message = f"{field!r} has no use{more}; the fields are {', '.join(FIELDS)}"
+            message = f"{field!r} has no use{more}; the fields are {', '.join(self.fields)}"
             self._report(numbers[0], "warning", message)
         if self._duplicates:
             number, first = self._duplicates[0]
@@ -204,12 +196,13 @@ class _Inspection:
             return
         self.lines.append(line)
         self._check_length(line.number, "audio", line.audio)
-        if line.ref_audio is not None:
-            self._check_length(line.number, "ref_audio", line.ref_audio)
-        if line.ref_audio == line.audio:
-            message = "ref_audio is the clip itself, which would be copied; give another clip"
-            self._report(line.number, "warning", message)
-        first = self._first.setdefault((line.audio, line.text, line.ref_audio), line.number)
+        for field, clip in line.voice_clips:
+            self._check_length(line.number, field, clip)
+            if clip == line.audio:
+                message = f"{field} is the clip itself, which would be copied; give another clip"
+                self._report(line.number, "warning", message)
+        content = (line.audio, line.text, line.voice_clips)
+        first = self._first.setdefault(content, line.number)
         if first != line.number:
             self._duplicates.append((line.number, first))
 

@@ -26,6 +26,19 @@ class Line:
     ref_audio: Path | None = None
     is_prompt: bool = False
     """Whether the audio is only context, not a target."""
+    voices: tuple[Path, ...] = ()
+    """Of a dialogue: a clip of each speaker, the lowest number first."""
+
+    @property
+    def voice_clips(self) -> tuple[tuple[str, Path], ...]:
+        """Clips that only say how the target sounds, with the names of their fields."""
+        reference = () if self.ref_audio is None else (("ref_audio", self.ref_audio),)
+        return reference + tuple(("voices", voice) for voice in self.voices)
+
+    @property
+    def clips(self) -> tuple[Path, ...]:
+        """All clips, the target first."""
+        return (self.audio, *(clip for _, clip in self.voice_clips))
 
 
 @dataclass(frozen=True)
@@ -39,6 +52,30 @@ class Problem:
 
     def __str__(self) -> str:
         return f"line {self.number}: {self.message}" if self.number else self.message
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits for the length of a clip and of a line."""
+
+    min_seconds: float = 0.3
+    """A shorter clip is a warning, as upstream."""
+    max_seconds: float = 30.0
+    """A longer clip is a warning, as upstream."""
+    max_positions: int | None = None
+    """Maximum sequence length of a line; a longer one is an error (upstream drops the line).
+
+    Checked only with a model, whose context is a limit in any case.
+    """
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_seconds < self.max_seconds:
+            raise ValueError(
+                f"min_seconds is {self.min_seconds} and max_seconds {self.max_seconds}; the first "
+                "must be smaller, and not negative"
+            )
+        if self.max_positions is not None and self.max_positions < 1:
+            raise ValueError(f"max_positions is {self.max_positions}; it must be positive")
 
 
 def parse_object(data: bytes) -> dict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
@@ -31,16 +32,31 @@ _POSITIVE = (
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the two losses, upstream's `lambdas`."""
+    """Weights of a family's two losses, upstream's `lambdas`; None for its default."""
 
-    diff: float = 1.0
-    stop: float = 1.0
+    diff: float | None = None
+    """Of the velocity's error."""
+    stop: float | None = None
+    """Of VoxCPM2's stop head."""
+    ce: float | None = None
+    """Of the cross entropy of VibeVoice's tokens."""
 
     def __post_init__(self):
-        for name in ("diff", "stop"):
-            value = getattr(self, name)
-            require(value >= 0, f"lambdas: loss/{name}", value, "0 or more")
-        require(self.diff + self.stop > 0, "lambdas", "0 for both losses", "more than 0 for one")
+        for name, value in vars(self).items():
+            require(value is None or value >= 0, f"lambdas: loss/{name}", value, "0 or more")
+
+    def of(self, defaults: Mapping[str, float]) -> dict[str, float]:
+        """Weights of the losses that have these defaults, in their order.
+
+        Raises ValueError if another one is given, or if all are 0.
+        """
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        if other := [name for name in given if name not in defaults]:
+            names = " and ".join(defaults)
+            raise ValueError(f"lambdas: this model has no loss {other[0]}; it has {names}")
+        found = {**defaults, **given}
+        require(any(found.values()), "lambdas", "0 for both losses", "more than 0 for one")
+        return {name: found[name] for name in defaults}
 
 
 @dataclass(frozen=True)

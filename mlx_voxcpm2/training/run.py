@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -17,20 +18,21 @@ from ..activity import activity
 from ..audio.writing import write_audio
 from ..documents import numbered_lines
 from ..layers.compiled import FUSION
-from ..model import VoxCPM2
+from ..models.family import Network
 from ..weights.fingerprint import fingerprint
 from ..weights.hub import find_checkpoint
 from .checkpoint import load_trainable, write_weights
-from .data import Lines, Report, make_examples, read_lines
-from .latents import LatentCache
+from .data import Lines, Report, read_lines
+from .manifest_line import Line
 from .options import TrainingOptions, TrainingSettings
 from .processes import all_or_none
+from .recipe import Example, Recipe
+from .recipes import find_recipe, recipe_of
 from .run_folder import RunFolder
-from .sequences import Example
 from .trainer import Step, Trainer
 
-Losses = tuple[float, float] | None
-"""Validation losses of the velocity and of the stop head, if the step was validated."""
+Losses = dict[str, float] | None
+"""Validation losses by name, if the step was validated."""
 WORK_BEFORE_KERNELS = 5e9
 """Sequences times parameters from which a run repays its kernels on a CPU."""
 Progress = Callable[[Step, Losses], None]
@@ -78,7 +80,8 @@ class _Run:
     """Folder of the model's checkpoint."""
     lines: Lines
     validation: list[Example]
-    model: VoxCPM2
+    recipe: Recipe
+    model: Any
     trainer: Trainer
     folder: RunFolder | None
     """Folder to write, or None in all processes but the first."""
@@ -98,27 +101,36 @@ def _prepare(
         for path in filter(None, (settings.train, settings.validation)):
             # Before a model is downloaded in vain.
             numbered_lines(Path(os.path.expanduser(path)))
+        expected = find_recipe(settings.model, settings.revision)
         source = find_checkpoint(settings.model, settings.revision)
+        recipe = recipe_of(source)
+        if recipe.family is not expected.family:
+            raise ValueError(
+                f"{settings.model} is {recipe.family.title}, as its files say; run the same "
+                "command again, now that they are here"
+            )
+        recipe.check(settings.options)
         lines = read_lines(settings, source, report)
         if group.rank() == 0:
-            key = settings.resume_key | {"weights": fingerprint(source)}
+            weights = settings.options.lambdas.of(recipe.losses)
+            key = settings.resume_key | {"weights": fingerprint(source), "lambdas": weights}
             folder = stack.enter_context(closing(RunFolder(output, key)))
         model = load_trainable(settings, source, folder and folder.latest)
         FUSION.is_on = FUSION.is_on or _repays_kernels(model, settings.options)
-        cache = LatentCache(Path(os.path.expanduser(output)) / "latents", model)
+        cache = recipe.cache(Path(os.path.expanduser(output)) / "latents", model)
         latents = cache.fill(lines.clips[group.rank() :: group.size()])
     with all_or_none(group):
         latents |= cache.fill(clip for clip in lines.clips if clip not in latents)
-        training = make_examples(lines.training, model, latents)
-        validation = make_examples(lines.validation, model, latents)
-        trainer = Trainer(model, training, settings.options, group)
+        training = recipe.examples(lines.training, model, latents)
+        validation = recipe.examples(lines.validation, model, latents)
+        trainer = Trainer(model, training, settings.options, group, recipe)
         if folder is not None:
             folder.resume(trainer)
     trainer.follow_first()
-    return _Run(settings, source, lines, validation, model, trainer, folder)
+    return _Run(settings, source, lines, validation, recipe, model, trainer, folder)
 
 
-def _repays_kernels(model: VoxCPM2, options: TrainingOptions) -> bool:
+def _repays_kernels(model: Network, options: TrainingOptions) -> bool:
     """Whether the run is long enough to compile a CPU's kernels for it."""
     sequences = options.max_steps * options.grad_accum_steps * options.batch_size
     parameters = sum(value.size for _, value in tree_flatten(model.parameters()))
@@ -181,19 +193,19 @@ def _write_samples(run: _Run, folder: RunFolder) -> None:
     options, step = run.settings.options, run.trainer.step
     if not _is_due(run.trainer, options.sample_interval):
         return
-    lines = run.lines.validation or run.lines.training
-    texts = options.sample_texts or [line.text for line in lines][:2]
+    lines = (run.lines.validation or run.lines.training)[:2]
+    if options.sample_texts:
+        lines = [replace(lines[0], text=text, voices=()) for text in options.sample_texts]
     samples = folder.path / "samples" / f"step_{step:07d}"
-    if not all((samples / f"{number:02d}.wav").exists() for number in range(1, len(texts) + 1)):
-        _speak(run.model, texts, options.seed, samples)
+    if not all((samples / f"{number:02d}.wav").exists() for number in range(1, len(lines) + 1)):
+        _speak(run, lines, samples)
 
 
-def _speak(model: VoxCPM2, texts: Sequence[str], seed: int, folder: Path) -> None:
+def _speak(run: _Run, lines: Sequence[Line], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    model, seed = run.model, run.settings.options.seed
     model.eval()
     model.prepare(mx.eval)
-    for number, text in enumerate(texts, start=1):
-        [result] = model.generate(
-            text, seed=seed, retry_badcase=False, retry_by_ear=False, max_tokens=500
-        )
+    for number, line in enumerate(lines, start=1):
+        result = run.recipe.speak(model, line, seed)
         write_audio(folder / f"{number:02d}.wav", np.array(result.audio), result.sample_rate)

@@ -180,19 +180,18 @@ class RunFolder:
             rows = [row for row in self.losses() if row["step"] <= step]
         _write(self._log, "".join(json.dumps(row) + "\n" for row in rows))
 
-    def log(self, step: Step, validation: tuple[float, float] | None) -> None:
+    def log(self, step: Step, validation: dict[str, float] | None) -> None:
         """Appends a step and the validation's losses to the log."""
         row = {
             "step": step.number,
-            "loss/diff": step.diff,
-            "loss/stop": step.stop,
+            **{f"loss/{name}": value for name, value in step.losses.items()},
             "grad_norm": step.grad_norm,
             "lr": step.learning_rate,
             "patches": step.targets,
             "seconds": round(step.seconds, 3),
         }
         if validation is not None:
-            row |= {"valid/diff": validation[0], "valid/stop": validation[1]}
+            row |= {f"valid/{name}": value for name, value in validation.items()}
         try:
             with self._log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")

@@ -47,6 +47,11 @@ class Example:
         return 0 if self._is_context_only else len(self.patches)
 
     @property
+    def counts(self) -> tuple[int, int]:
+        """Number of terms of each loss: one per target."""
+        return self.targets, self.targets
+
+    @property
     def _is_context_only(self) -> bool:
         return self.is_prompt and not self._has_reference
 

@@ -15,12 +15,11 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 from ..layers.compiled import compiled_graph
 from ..layers.transformer import Transformer
-from ..models.voxcpm2.network import VoxCPM2Model
-from .losses import Draws, losses
+from ..models.family import Network
 from .options import TrainingOptions
-from .sequences import Example, Sequences, padding_multiple
+from .recipe import Arrays, Example, Recipe
+from .voxcpm2 import VoxCPM2Recipe
 
-_SHAPED = ("tokens", "target_patch", "patches")  # arrays whose sizes tell batches apart
 GRAPHS = 128
 """Maximum number of compiled graphs, one per shape of a batch; some megabytes each."""
 
@@ -31,15 +30,14 @@ class Step:
 
     number: int
     """Number of the step, from 1."""
-    diff: float
-    """Mean squared error of the velocity: of each batch's targets, averaged over the batches."""
-    stop: float
-    """Cross entropy of the stop head, averaged likewise."""
+    losses: dict[str, float]
+    """Each loss by its name in `Recipe.losses`: "diff", the mean squared error of the velocity, and
+    "stop" or "ce", a cross entropy; of each batch's terms, averaged over the batches."""
     grad_norm: float
     """Norm of the gradient before clipping."""
     learning_rate: float
     targets: int
-    """Number of patches learnt."""
+    """Number of patches or frames learnt."""
     seconds: float = field(compare=False)
     """Duration of the step."""
 
@@ -51,17 +49,21 @@ class Trainer:
     saved weights and `state` is identical to an uninterrupted one.
 
     group: the processes that share each batch, by default all that were launched together. Raises
-    ValueError if there are more of them than examples in a batch.
+    ValueError if there are more of them than examples in a batch. recipe: of the model's family, by
+    default VoxCPM2's.
     """
 
     def __init__(
         self,
-        model: VoxCPM2Model,
+        model: Network,
         examples: Sequence[Example],
         options: TrainingOptions,
         group: mx.distributed.Group | None = None,
+        recipe: Recipe | None = None,
     ):
         self.model, self.examples, self.options = model, examples, options
+        self.recipe = recipe or VoxCPM2Recipe()
+        self._weights = options.lambdas.of(self.recipe.losses)
         self.group = group or mx.distributed.init()
         if options.batch_size < self.group.size():
             raise ValueError(
@@ -79,7 +81,7 @@ class Trainer:
         self._orders: dict[int, np.ndarray] = {}
         self._apply = compiled_graph(self._apply_update)
         self._losses = compiled_graph(self._losses_of)
-        self._shapes: set[tuple[int, int, int]] = set()
+        self._shapes: set[tuple[tuple[int, ...], ...]] = set()
         self._compile()
 
     def _compile(self) -> None:
@@ -120,18 +122,18 @@ class Trainer:
         model.train()
         parameters = model.trainable_parameters()
         sums = {"losses": mx.zeros(2), "gradients": tree_map(mx.zeros_like, parameters)}
-        learnt, first = 0, self.step * options.grad_accum_steps
+        learnt, first = np.zeros(2), self.step * options.grad_accum_steps
         for batch in range(first, first + options.grad_accum_steps):
             mx.random.seed(_mixed(options.seed, batch, self.group.rank()))
-            rows, targets = self._share(batch)
-            learnt += targets
+            rows, counts = self._share(batch)
+            learnt += counts
             # `average_gradients` divides by the number of processes too.
-            count = max(targets, 1) * options.grad_accum_steps / self.group.size()
-            arrays = self._arrays(rows, "training")
-            self._shapes.add(tuple(arrays[0][name].size for name in _SHAPED))
+            counts = np.maximum(counts, 1) * options.grad_accum_steps / self.group.size()
+            inputs = self._inputs(rows, "training")
+            self._shapes.add(tuple(array.shape for array in inputs.values()))
             if len(self._shapes) > GRAPHS:
                 self._compile()
-            sums = self._add(parameters, sums, *arrays, mx.array(count))
+            sums = self._add(parameters, sums, inputs, mx.array(counts.astype(np.float32)))
             mx.eval(sums)
         sums = nn.average_gradients(sums, self.group)
         # Only the graph refers to the old arrays when it is evaluated, so that each new one can
@@ -142,50 +144,51 @@ class Trainer:
         model.update(parameters)
         mx.eval(parameters, self.optimizer.state, norm)
         self.step += 1
-        (diff, stop), norm = sums["losses"].tolist(), norm.item()
-        if not np.isfinite([diff, stop, norm]).all():
+        (first_loss, second), norm = sums["losses"].tolist(), norm.item()
+        if not np.isfinite([first_loss, second, norm]).all():
             raise ValueError(
-                f"step {self.step}: losses {diff:g} and {stop:g}, gradient {norm:g}: not finite; "
+                f"step {self.step}: losses {first_loss:g} and {second:g}, gradient {norm:g}: not "
+                "finite; "
                 "begin again with a lower --learning_rate, or with --precision float32"
             )
         rate, seconds = self.optimizer.learning_rate.item(), time.perf_counter() - began
-        return Step(self.step, diff, stop, norm, rate, learnt, seconds)
+        losses = dict(zip(self._weights, (first_loss, second), strict=True))
+        return Step(self.step, losses, norm, rate, int(learnt[0]), seconds)
 
-    def validate(self, examples: Sequence[Example]) -> tuple[float, float]:
-        """Mean losses over all examples, with the same random numbers each time."""
+    def validate(self, examples: Sequence[Example]) -> dict[str, float]:
+        """Mean losses over all examples, by name, with the same random numbers each time."""
         self.model.eval()
         size, parameters = self.options.batch_size, self.model.trainable_parameters()
         totals, numbered = mx.zeros(2), list(enumerate(examples))
         firsts = range(0, len(examples), size)
         for first in firsts[self.group.rank() :: self.group.size()]:
-            arrays = self._arrays(numbered[first : first + size], "validation")
-            totals += mx.stack(self._losses(parameters, *arrays, mx.array(1.0)))
+            inputs = self._inputs(numbered[first : first + size], "validation")
+            totals += mx.stack(self._losses(parameters, inputs, mx.ones(2)))
             mx.eval(totals)
         self.model.update(parameters)
         totals = mx.distributed.all_sum(totals, group=self.group)
-        count = max(1, sum(example.targets for example in examples))
-        return tuple((totals / count).tolist())
+        counts = np.sum([example.counts for example in examples], axis=0)
+        means = np.array(totals) / np.maximum(counts, 1)
+        return dict(zip(self._weights, means.tolist(), strict=True))
 
     # The following three are compiled. While they are traced the model holds placeholders; the
     # caller restores its weights.
 
     def _losses_of(
-        self, parameters: dict, sequences: dict, draws: dict, count: mx.array
+        self, parameters: dict, inputs: Arrays, counts: mx.array
     ) -> tuple[mx.array, mx.array]:
         """Losses with these parameters, computed in the run's precision."""
         dtype = getattr(mx, self.options.dtype)
         self.model.update(tree_map(lambda value: value.astype(dtype), parameters))
-        return losses(self.model, Sequences(**sequences), Draws(**draws), count)
+        return self.recipe.compute_losses(self.model, inputs, counts)
 
-    def _accumulate(
-        self, parameters: dict, sums: dict, sequences: dict, draws: dict, count: mx.array
-    ) -> dict:
+    def _accumulate(self, parameters: dict, sums: dict, inputs: Arrays, counts: mx.array) -> dict:
         """Sums with a batch added; there is never a second set of gradients in memory."""
-        lambdas = self.options.lambdas
+        first_weight, second_weight = self._weights.values()
 
         def weighted(parameters: dict) -> tuple[mx.array, mx.array]:
-            diff, stop = self._losses_of(parameters, sequences, draws, count)
-            return lambdas.diff * diff + lambdas.stop * stop, mx.stack([diff, stop])
+            first, second = self._losses_of(parameters, inputs, counts)
+            return first_weight * first + second_weight * second, mx.stack([first, second])
 
         (_, parts), gradients = mx.value_and_grad(weighted)(parameters)
         return tree_map(mx.add, sums, {"losses": parts, "gradients": gradients})
@@ -199,12 +202,12 @@ class Trainer:
         self.optimizer.state = state
         return self.optimizer.apply_gradients(gradients, parameters), self.optimizer.state, norm
 
-    def _share(self, batch: int) -> tuple[list[tuple[int, Example]], int]:
-        """Rows of a batch for this process, and the number of targets in the whole batch."""
+    def _share(self, batch: int) -> tuple[list[tuple[int, Example]], np.ndarray]:
+        """Rows of a batch for this process, and `Example.counts` of the whole batch."""
         size = self.options.batch_size
         rows = [(index, self._at(index)) for index in range(batch * size, (batch + 1) * size)]
-        targets = sum(example.targets for _, example in rows)
-        return rows[self.group.rank() :: self.group.size()], targets
+        counts = np.sum([example.counts for _, example in rows], axis=0)
+        return rows[self.group.rank() :: self.group.size()], counts
 
     def _at(self, index: int) -> Example:
         """Example `index` of an endless series of epochs, each in its own order."""
@@ -214,21 +217,12 @@ class Trainer:
             self._orders = {epoch: random.permutation(len(self.examples))}
         return self.examples[self._orders[epoch][index]]
 
-    def _arrays(self, rows: Sequence[tuple[int, Example]], purpose: str) -> tuple[dict, dict]:
-        """Fields of `Sequences` and `Draws`, the inputs of the compiled functions."""
-        examples = [example for _, example in rows]
-        longest = max(example.positions for example in examples)
-        sequences = Sequences.of(examples, padding_multiple(longest))
+    def _inputs(self, rows: Sequence[tuple[int, Example]], purpose: str) -> Arrays:
+        """Arrays of a batch, the inputs of the compiled functions."""
         salt = ("training", "validation").index(purpose)
-        draws = Draws.random(
-            [np.random.default_rng([self.options.seed, salt, index]) for index, _ in rows],
-            [example.targets for example in examples],
-            sequences.patches.shape[1:],
-            self.options.condition_dropout,
-            len(sequences.targets),
-            self.model.config.dit_config.cfm_config.t_scheduler,
-        )
-        return vars(sequences), vars(draws)
+        generators = [np.random.default_rng([self.options.seed, salt, index]) for index, _ in rows]
+        examples = [example for _, example in rows]
+        return self.recipe.inputs(self.model, examples, generators, self.options)
 
 
 def _mixed(*numbers: int) -> int:

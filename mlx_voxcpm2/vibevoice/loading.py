@@ -12,9 +12,11 @@ from ..models.vibevoice.config import VibeVoiceConfig
 from ..models.vibevoice.family import FAMILY
 from ..models.vibevoice.solver import MOST_STEPS
 from ..schema import check_integer, check_number
-from ..weights.checkpoint import load_network, read_checkpoint
+from ..weights import adapters
+from ..weights.adapter_files import read_adapter_if_given
+from ..weights.checkpoint import Checkpoint, load_network, read_checkpoint
 from ..weights.hub import find_checkpoint, find_tokenizer
-from ..weights.precision import DtypeName, choose_precision
+from ..weights.precision import DtypeName, Precision, choose_precision
 from .generation import Sampling
 from .model import VibeVoice
 from .options import CFG_VALUE, STEPS
@@ -45,6 +47,8 @@ def load(
     revision: str | None = None,
     quantize: str | Quantization | None = None,
     tokenizer: str | Path | None = None,
+    adapter: str | Path | None = None,
+    adapter_strength: float | None = None,
 ) -> VibeVoice:
     """Loads a checkpoint from a folder, or from the Hugging Face hub (which keeps a cache).
 
@@ -57,20 +61,32 @@ def load(
     quantize: a recipe ("8bit", "4bit" …, see `recipes.RECIPES`) or a `Quantization`.
     tokenizer: folder, file or hub repository of a tokenizer.json, where the checkpoint has none; by
     default that of the language model that it names.
+    adapter, adapter_strength: a LoRA adapter to attach, see `VibeVoice.load_adapter`.
 
     Raises FileNotFoundError for a missing file and ValueError for an unsuitable or damaged one,
     each with one line that names the file or tensor and says what to do.
     """
     device.free_streams_at_thread_end()
     precision = choose_precision(dtype, quantize)
+    stored = read_adapter_if_given(adapter, adapter_strength)
     folder = find_checkpoint(path_or_repo, revision)
+    with activity(f"loading {path_or_repo}"):
+        checkpoint = read_vibevoice(folder, precision, tokenizer)
+        model = load_network(checkpoint, has_free_dtype=dtype is None)
+    if stored is not None:
+        adapters.attach(model, stored)
+    return model
+
+
+def read_vibevoice(
+    folder: Path, precision: Precision, tokenizer: str | Path | None = None
+) -> Checkpoint[VibeVoice]:
+    """Reads a folder's checkpoint with its tokenizer. Raises the errors of `load`."""
 
     def build(config: VibeVoiceConfig) -> VibeVoice:
         return VibeVoice(config, Tokenizer(_tokenizer(folder, tokenizer)), _sampling(folder))
 
-    with activity(f"loading {path_or_repo}"):
-        checkpoint = read_checkpoint(folder, precision, FAMILY, build)
-        return load_network(checkpoint, has_free_dtype=dtype is None)
+    return read_checkpoint(folder, precision, FAMILY, build)
 
 
 def _object(file: Path) -> dict[str, Any]:

@@ -11,13 +11,14 @@ import mlx.core as mx
 import numpy as np
 
 from ..models.vibevoice.config import VibeVoiceConfig
-from ..models.vibevoice.loss import Losses, compute_losses
+from ..models.vibevoice.loss import MUL, Losses, compute_losses
 from ..models.vibevoice.network import VibeVoiceNetwork
 from ..models.vibevoice.solver import Solver
 from ..schema import check_integer, check_number
 from ..settings import unknown_name
 from ..speech.results import GenerationResult, ResultIterator, SpeechIterator
-from .examples import check_draws, make_example
+from ..weights.adapter_methods import AdapterMethods
+from .examples import check_draws, drawn_spread, make_batch, make_example
 from .generation import Sampling, embed_prompt, speak, stream_steps
 from .options import CFG_VALUE, STEPS, DialogueOptions
 from .requests import RequestBuilder
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 _OPTIONS = [each.name for each in fields(DialogueOptions)]
 
 
-class VibeVoice(VibeVoiceNetwork):
+class VibeVoice(VibeVoiceNetwork, AdapterMethods):
     """Dialogue model, as `vibevoice.load` returns it."""
 
     def __init__(
@@ -76,7 +77,7 @@ class VibeVoice(VibeVoiceNetwork):
         """
         options = DialogueOptions(level=level, sample=sample, seed=seed).with_seed()
         used = options.seed if sample else None
-        features = self.voice_encoder.prepare(audio, 0, used, level).features()
+        features = self.voice_encoder.prepare(audio, 0, used, level, "the voice").features()
         mx.eval(features)  # else only this thread could use them
         return features
 
@@ -126,6 +127,7 @@ class VibeVoice(VibeVoiceNetwork):
         options: DialogueOptions | None = None,
         noise: mx.array | None = None,
         stream: bool = False,
+        names: Sequence[str] = (),
         progress: Callable[[float], None] | None = None,
         **settings: Any,
     ) -> SpeechIterator:
@@ -135,7 +137,8 @@ class VibeVoice(VibeVoiceNetwork):
         lowest number first: clips, `Voice`s or files of saved ones, or what `encode_voice`
         returned; speakers without one get a voice that the model makes up. settings: see
         `DialogueOptions`; those that are not given come from `options`. noise (N, D): used instead
-        of random noise, row i for the i-th frame. progress: called with the seconds of speech.
+        of random noise, row i for the i-th frame. names: of the speakers with a voice, for
+        messages. progress: called with the seconds of speech.
 
             for result in tts.generate("Speaker 1: Hello.\\nSpeaker 2: Hi!", ["a.wav", "b.wav"]):
                 result.save("dialogue.wav")
@@ -144,7 +147,7 @@ class VibeVoice(VibeVoiceNetwork):
         do. `close()` of the iterator, from any thread, stops within one frame.
         """
         chosen = self._options(options, settings)
-        request = self.request_builder.build(script, voices, chosen, noise)
+        request = self.request_builder.build(script, voices, chosen, noise, names)
         sampling = self._sampling(chosen)
 
         def results(closed: threading.Event) -> Generator[GenerationResult, None, None]:
@@ -198,7 +201,7 @@ class VibeVoice(VibeVoiceNetwork):
         noise: mx.array,
         timesteps: mx.array,
         sample: tuple[mx.array, mx.array] | None = None,
-        mul: int = 4,
+        mul: int = MUL,
     ) -> Losses:
         """Losses of one dialogue, to be minimised together.
 
@@ -207,9 +210,12 @@ class VibeVoice(VibeVoiceNetwork):
         sample: std (C,) and noise (C, frames, D) to draw the latents of all C clips, the target
         last; None for their means. Raises ValueError for what does not fit.
         """
-        example = make_example(self, self.legal, prompt_ids, voices, target, sample)
-        check_draws(noise, timesteps, mul, example.frames, self.config.acoustic.latent_dim)
-        return compute_losses(self, example, noise, timesteps, mul)
+        example = make_example(self.voice_encoder, self.legal, prompt_ids, [*voices, target])
+        check_draws(noise, timesteps, mul, example.targets, self.config.acoustic.latent_dim)
+        spreads = None
+        if sample is not None:
+            spreads = [drawn_spread(example, *map(np.array, sample))]
+        return compute_losses(self, make_batch([example], spreads), noise, timesteps, mul)
 
     def _options(self, given: DialogueOptions | None, settings: dict[str, Any]) -> DialogueOptions:
         if unknown := [name for name in settings if name not in _OPTIONS]:

@@ -40,22 +40,27 @@ class RequestBuilder:
         voices: Sequence[VoiceInput],
         options: DialogueOptions,
         noise: mx.array | None,
+        names: Sequence[str] = (),
     ) -> Request:
-        """A checked request. Raises ValueError or FileNotFoundError."""
+        """A checked request. names: of the voices, for messages; by default by their numbers.
+
+        Raises ValueError or FileNotFoundError.
+        """
         turns = read_turns(script)
         if isinstance(voices, str | bytes | mx.array) or not isinstance(voices, Sequence):
             raise ValueError("voices must be a list, with a voice for each speaker in turn")
         self._tokenizer.prompt(turns, [1] * len(voices))  # before clips are read
         speakers = {turn.speaker for turn in turns}
-        for index in range(len(voices)):
+        names = names or [f"voice {index + 1}" for index in range(len(voices))]
+        for index, name in enumerate(names):
             if index not in speakers:
-                logger.warning("voice %d is for a speaker who has no line", index + 1)
+                logger.warning("%s is for a speaker who has no line", name)
         options = options.with_seed()
         assert options.seed is not None
         seed = options.seed if options.sample else None
         prepared = [
-            self._encoder.prepare(voice, index, seed, options.level)
-            for index, voice in enumerate(voices)
+            self._encoder.prepare(voice, index, seed, options.level, name)
+            for index, (voice, name) in enumerate(zip(voices, names, strict=True))
         ]
         ids = self._tokenizer.prompt(turns, [voice.frames for voice in prepared])
         limit = self.limit(self.checked_ids(ids), options.max_tokens)

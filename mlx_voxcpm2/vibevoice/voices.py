@@ -178,13 +178,19 @@ class VoiceEncoder:
         return self._network.features(sample_latents(mean[None], std, noise[None], spread)[0])
 
     def prepare(
-        self, voice: AudioSource | Voice | mx.array, index: int, seed: int | None, is_levelled: bool
+        self,
+        voice: AudioSource | Voice | mx.array,
+        index: int,
+        seed: int | None,
+        is_levelled: bool,
+        name: str,
     ) -> PreparedVoice:
         """A clip, a saved voice or ready features, checked. seed, index: see `draw`.
 
+        name: for messages.
+
         Raises ValueError or FileNotFoundError.
         """
-        name = f"voice {index + 1}"
         if isinstance(voice, mx.array):
             self._check_features(voice, name)
             mx.eval(voice)

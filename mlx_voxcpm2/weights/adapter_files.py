@@ -54,6 +54,11 @@ class StoredAdapter:
         return self.trained_scale * self.strength
 
 
+def has_settings(stored: StoredAdapter, settings: LoRASettings) -> bool:
+    """Whether an adapter was trained with these settings, or its own are unknown."""
+    return stored.settings is None or asdict(stored.settings) == asdict(settings)
+
+
 def check_strength(strength: float) -> float:
     """Returns the strength as a float. Raises ValueError unless it is a finite number."""
     number = isinstance(strength, Real) and not isinstance(strength, bool)

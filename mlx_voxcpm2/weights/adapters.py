@@ -14,7 +14,7 @@ from mlx.utils import tree_unflatten
 from ..layers import kernels
 from ..models.family import Network, Weights
 from ..models.voxcpm2.lora import LoRASettings
-from .adapter_files import StoredAdapter, check_strength, read_adapter
+from .adapter_files import StoredAdapter, check_strength, has_settings, read_adapter
 from .lora_layers import (
     Layers,
     fused_weight,
@@ -147,7 +147,7 @@ def add_lora(
     made = initial_layers(layers, settings)
     if stored is not None:
         factors, skipped = match(layers, stored)
-        if skipped or factors.keys() != made.keys() or stored.settings not in (None, settings):
+        if skipped or factors.keys() != made.keys() or not has_settings(stored, settings):
             raise ValueError(f"{stored.source} has other settings; take those it was trained with")
         for path, pair in factors.items():
             set_factors(made[path], *pair)

@@ -27,6 +27,7 @@ FAMILY = Family(
     to_mlx_audio=to_mlx_audio,
     reference_tensor="language_model.norm.weight",
     embedding="language_model.embed_tokens",
+    output_head="lm_head",
     float32=("acoustic_tokenizer.", "semantic_tokenizer.", "speech_"),
     small_files=(
         # The first one is in every checkpoint; Microsoft's have no tokenizer.

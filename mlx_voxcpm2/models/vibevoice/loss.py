@@ -1,4 +1,4 @@
-"""The training forward of a dialogue: cross entropy of its tokens, diffusion loss of its frames.
+"""The training forward of dialogues: cross entropy of their tokens, diffusion loss of their frames.
 
 A frame's condition is the state before it, as in generation; upstream's model file takes the state
 at the frame, which has heard it.
@@ -14,10 +14,13 @@ import mlx.nn as nn
 from .network import VibeVoiceNetwork
 from .solver import signal_and_noise
 
+MUL = 4
+"""Number of times that each frame is noised, upstream's `ddpm_batch_mul`."""
+
 
 @dataclass(frozen=True, eq=False)
 class Losses:
-    """Losses of one dialogue, arrays of one number.
+    """Losses of a batch of dialogues, arrays of one number.
 
     cross_entropy: mean over all tokens but placeholders, the prompt's too. target: over those
     after the prompt alone. diffusion: mean squared error of the velocity.
@@ -29,45 +32,80 @@ class Losses:
 
 
 @dataclass(frozen=True, eq=False)
-class Example:
-    """A dialogue to learn: its tokens and the sound at its placeholders.
+class Batch:
+    """Rows of dialogues to learn, padded on the right, where the causal decoder does not see it.
 
-    tokens and is_placeholder (T,). features (N, D) and semantic (N, S): latents of all N
-    placeholders, in order; the last `frames` of them are the target.
+    A row is the prompt, a placeholder per frame of the target, and the tokens that end it. There
+    are N placeholders with latents, M frames to learn and K tokens to learn; each of these is
+    padded too.
     """
 
     tokens: mx.array
+    """(B, T)."""
     is_placeholder: mx.array
-    features: mx.array
+    """(B, T)."""
+    means: mx.array
+    """(N, D): means of the latents at the placeholders, row after row."""
+    spread: mx.array
+    """(N, D): standard normal, times that of the clip; 0 learns the means."""
     semantic: mx.array
-    frames: int
-    first: int
-    """Position of the first of the target's frames."""
+    """(N, S): semantic latents of the same audio."""
+    targets: mx.array
+    """(M,): position of each frame to learn among all B * T."""
+    target_latent: mx.array
+    """(M,): its index in `means`."""
+    target_weights: mx.array
+    """(M,) 1, or 0 for padding."""
+    labels: mx.array
+    """(K,): position among all B * T of each token to learn."""
+    label_weights: mx.array
+    """(K,) 1, or 0 for padding."""
+    follows: mx.array
+    """(K,) 1 for a token after the target's frames, else 0."""
 
 
 def compute_losses(
-    network: VibeVoiceNetwork, example: Example, noise: mx.array, timesteps: mx.array, mul: int = 4
+    network: VibeVoiceNetwork,
+    batch: Batch,
+    noise: mx.array,
+    timesteps: mx.array,
+    mul: int = MUL,
+    counts: mx.array | None = None,
 ) -> Losses:
-    """Losses of an example; each frame is noised `mul` times.
+    """Losses of a batch; each frame is noised `mul` times.
 
-    noise (frames * mul, D); timesteps (frames * mul,), whole numbers from 0 to 999.
+    noise (M * mul, D); timesteps (M * mul,), whole numbers from 0 to 999. counts: the numbers of
+    frames and of tokens by which the sums are divided, by default the batch's own; for a part of a
+    batch, those of the whole.
     """
-    sound = network.acoustic_connector(example.features)
-    sound = sound + network.semantic_connector(example.semantic)
-    x = network.embed(example.tokens, example.is_placeholder, sound)
-    hidden = network.language_model(x[None])[0]
-    first, frames = example.first, example.frames
-    clean = mx.repeat(example.features[-frames:], mul, axis=0)
-    condition = mx.repeat(hidden[first - 1 : first - 1 + frames], mul, axis=0)
+    features = network.features(batch.means + network.config.latent_std * batch.spread)
+    hidden = _hidden_states(network, batch, features)
+    clean = mx.repeat(features[batch.target_latent], mul, axis=0)
+    condition = mx.repeat(hidden[batch.targets - 1], mul, axis=0)
     alpha, sigma = (each[:, None] for each in signal_and_noise(timesteps))
     noisy, velocity = alpha * clean + sigma * noise, alpha * noise - sigma * clean
     predicted = network.prediction_head(noisy, timesteps.astype(mx.float32), condition)
-    labels, is_counted = example.tokens[1:], ~example.is_placeholder[1:]
-    each = nn.losses.cross_entropy(network.token_logits(hidden[:-1]), labels)
-    follows = is_counted & (mx.arange(1, len(example.tokens)) >= first)
+    square = mx.mean(mx.square(predicted - velocity).reshape(-1, mul * clean.shape[-1]), axis=-1)
+    labels = batch.tokens.reshape(-1)[batch.labels]
+    # Of the states before labels only: the logits of all positions would take gigabytes.
+    entropy = nn.losses.cross_entropy(network.token_logits(hidden[batch.labels - 1]), labels)
+    frames, tokens = (None, None) if counts is None else (counts[0], counts[1])
+    return Losses(
+        _mean(entropy, batch.label_weights, tokens),
+        _mean(square, batch.target_weights, frames),
+        _mean(entropy, batch.label_weights * batch.follows),
+    )
 
-    def mean(where: mx.array) -> mx.array:
-        return mx.sum(each * where) / mx.maximum(mx.sum(where), 1)
 
-    diffusion = mx.mean(mx.square(predicted - velocity))
-    return Losses(mean(is_counted), diffusion, mean(follows))
+def _hidden_states(network: VibeVoiceNetwork, batch: Batch, features: mx.array) -> mx.array:
+    """States of all positions (B * T, H)."""
+    sound = network.acoustic_connector(features) + network.semantic_connector(batch.semantic)
+    tokens, is_placeholder = batch.tokens.reshape(-1), batch.is_placeholder.reshape(-1)
+    x = network.embed(tokens, is_placeholder, sound).reshape(*batch.tokens.shape, -1)
+    hidden = network.language_model(x)
+    return hidden.reshape(-1, hidden.shape[-1])
+
+
+def _mean(values: mx.array, weights: mx.array, count: mx.array | None = None) -> mx.array:
+    """Weighted sum over `count`, by default the sum of the weights."""
+    return mx.sum(values * weights) / (mx.maximum(mx.sum(weights), 1) if count is None else count)

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from typing import ClassVar
 
 from ...schema import check_integer, check_number
 
 _ATTENTION = ("q_proj", "v_proj", "k_proj", "o_proj")
 _PROJECTIONS = ("enc_to_lm_proj", "lm_to_dit_proj", "res_to_dit_proj", "fusion_concat_proj")
-_LANGUAGE_MODELS = ("base_lm.", "residual_lm.")
-_DIFFUSION = ("feat_decoder.estimator.",)
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,11 @@ class LoRASettings:
     dropout: 0 to 0.99, in training only: of a layer's input (upstream: of B A's output).
     target_modules_lm, target_modules_dit: names of layers; target_proj_modules: paths.
     """
+
+    language_models: ClassVar[tuple[str, ...]] = ("base_lm.", "residual_lm.")
+    """Prefixes of the language models' layers."""
+    diffusion: ClassVar[tuple[str, ...]] = ("feat_decoder.estimator.",)
+    """Prefix of the diffusion transformer's layers."""
 
     enable_lm: bool = True
     enable_dit: bool = True
@@ -64,8 +68,8 @@ class LoRASettings:
         """The network's linear layers -> those to change. Raises ValueError for an unknown name."""
         paths, chosen = list(paths), {}
         groups = (
-            (self.enable_lm, self.target_modules_lm, _LANGUAGE_MODELS),
-            (self.enable_dit, self.target_modules_dit, _DIFFUSION),
+            (self.enable_lm, self.target_modules_lm, self.language_models),
+            (self.enable_dit, self.target_modules_dit, self.diffusion),
             (self.enable_proj, self.target_proj_modules, self.target_proj_modules),
         )
         for enabled, names, stacks in groups:
@@ -78,7 +82,8 @@ class LoRASettings:
 
 def _named(paths: list[str], name: str, stacks: tuple[str, ...]) -> list[str]:
     """Paths of all layers of that name inside the stacks. Raises ValueError if there is none."""
-    found = [path for path in paths if path.startswith(stacks) and path.rpartition(".")[2] == name]
+    inside = [path for path in paths if path.startswith(stacks)]
+    found = [path for path in inside if name in (path, path.rpartition(".")[2])]
     if not found:
         raise ValueError(f"the settings name {name!r}, and the model has no such layer")
     return found
