@@ -76,16 +76,20 @@ def kill_at_each_change(
     many changes the kill moves on each time.
     """
     at = 1
-    while True:
-        prepare()
-        try:
-            with _watched(folder, at):
-                act()
-        except Killed:
-            pass
-        else:
-            assert at > least, f"only {at - 1} changes"
-            return
-        gc.collect()  # closes what the dead process had open
-        yield at
-        at += step
+    gc.freeze()  # each collection passes over all that is here already
+    try:
+        while True:
+            prepare()
+            try:
+                with _watched(folder, at):
+                    act()
+            except Killed:
+                pass
+            else:
+                assert at > least, f"only {at - 1} changes"
+                return
+            gc.collect()  # closes what the dead process had open
+            yield at
+            at += step
+    finally:
+        gc.unfreeze()
