@@ -172,12 +172,13 @@ class StandIn:
     def __init__(self):
         self.calls = []
 
-    def load(self, path, *settings):
-        self.path = path
+    def load(self, path, *settings, adapter, adapter_strength):
+        self.path, self.adapter = path, (adapter, adapter_strength)
         return self
 
-    def generate(self, script, voices=(), *, options, stream, progress):
+    def generate(self, script, voices=(), *, options, stream, progress, names):
         self.calls.append((script, voices, options))
+        self.names = names
         return SpeechIterator(lambda closed: self._results(progress))
 
     def _results(self, progress):
@@ -201,6 +202,7 @@ def speak_as_one(run_command, *flags: str):
 
 def test_vibevoice_speaks_the_conversation_as_one(run, stand_in, run_command, caplog):
     flags = ["--voices", "ben=clip.wav", "--output", "a.wav", "--subtitles", "a.srt", "--seed", "4"]
+    flags += ["--adapter", "tuned:0.5"]
     status, _, err = speak_as_one(run_command, *flags, "--inference_timesteps", "5")
     assert status == 0 and "1.00 s of speech" in err and "seed 4" in err and "3 turns" in err
     for said in ("no voice is given for Anna", "styles (1), pauses (1)", "cut after 1.00 s"):
@@ -208,6 +210,7 @@ def test_vibevoice_speaks_the_conversation_as_one(run, stand_in, run_command, ca
     ((script, voices, options),) = stand_in.calls
     assert script == "Speaker 2: Hello there, all.\nSpeaker 1: Hi.\nSpeaker 2: You & me."
     assert len(voices) == 1 and stand_in.path == "microsoft/VibeVoice-1.5B"
+    assert stand_in.adapter == ("tuned", 0.5) and stand_in.names == ("voice of Ben",)
     assert options == vibevoice.DialogueOptions(inference_timesteps=5, seed=4)
     audio, rate = soundfile.read("a.wav", dtype="float32")
     assert rate == 24000 and len(audio) == 24000
@@ -216,7 +219,9 @@ def test_vibevoice_speaks_the_conversation_as_one(run, stand_in, run_command, ca
 
 
 @pytest.mark.usefixtures("plain_kernels")
-def test_a_checkpoint_of_vibevoice_speaks_what_its_own_script_says(run, run_command, make_dialogue):
+def test_a_checkpoint_of_vibevoice_speaks_what_its_own_script_says(
+    run, run_command, make_dialogue, caplog
+):
     """Ben has a clip, so that he is the first speaker there."""
     tiny = make_dialogue("tiny")
     checkpoints.write_wav(Path("ben.wav"), *tiny.voices[0])
@@ -233,6 +238,7 @@ def test_a_checkpoint_of_vibevoice_speaks_what_its_own_script_says(run, run_comm
     ]
     status, _, err = run_command(dialogue.main, "script.txt", "--engine", "vibevoice", *flags)
     assert status == 0, err
+    assert "voice of Ben holds only" in caplog.text
     script = "Speaker 2: Hello there, all.\nSpeaker 1: Hi.\nSpeaker 2: You & me."
     options = {"seed": 3, "max_tokens": 12, "inference_timesteps": 2}
     wanted = np.array(tiny.model.speak(script, ["ben.wav"], **options).audio)
@@ -248,7 +254,6 @@ def test_a_checkpoint_of_vibevoice_speaks_what_its_own_script_says(run, run_comm
     ("flags", "line"),
     [
         (["--parallel", "2"], "--parallel works with --engine voxcpm2 only"),
-        (["--adapter", "./nowhere"], "nowhere"),
         (["--temperature", "1"], "--temperature works with --engine voxcpm2 only"),
         (["--verify"], "--verify works with --engine voxcpm2 only"),
         (["--voices", "anna=design: x"], "voice of Anna: it has instruct, and VibeVoice takes"),
