@@ -103,8 +103,9 @@ def test_a_conversation_without_words_ends(server):
         ([{"type": "start"}, {"type": "start"}], "has been started"),
         ([{"type": "start"}, {"type": "text"}], "text is missing"),
         ([{"type": "start"}, {"type": "text", "text": "a" * 101}], "100 is the limit"),
-        ([{"type": "shout"}], "it must be one of start, text, flush, end"),
+        ([{"type": "shout"}], "type is 'shout'; it must be one of start, text, flush, end"),
         ([{"text": "x"}], "a message has no type"),
+        ([{"type": ["start"]}], "type is ['start']"),
         ([{"type": "start", "ref_audio": base64.b64encode(b"x").decode()}], "ref_audio"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import signal
@@ -135,13 +136,16 @@ def _run(prog: str, command: Callable[[argparse.Namespace], None], args: argpars
 def _open_standard_streams() -> None:
     """Let closed streams (`2>&-`) lead nowhere, lest a file that is opened takes their number.
 
-    A closed standard output stays None, so that the command can say that it can't write to it.
+    A closed standard output stays None, so that the command can say that it can't write to it. In
+    a locale without Unicode, characters that it lacks are written as escapes.
     """
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from ..errors import shown
 from ..schema import parse_json
 from ..text.segments import SEGMENT_LENGTH, spoken_length
 from ..text.sentences import sentences
@@ -162,7 +163,8 @@ class Conversation:
     def _piece(self, message: dict[str, Any]) -> str:
         piece = message.get("text")
         if not isinstance(piece, str):
-            raise ValueError("text is missing; send the next piece of the text")
+            what = "missing" if piece is None else shown(piece)
+            raise ValueError(f"text is {what}; send the next piece of the text")
         self.unspoken += len(piece)
         self.record.characters += len(piece)
         if self.unspoken > self.service.limits.text_length:
@@ -206,9 +208,16 @@ class Conversation:
             raise ClientGone from None
         except KeyError:
             raise ValueError("a message is binary; send JSON") from None
-        message = parse_json(received)
-        if not isinstance(message, dict) or message.get("type") not in MESSAGES:
+        try:
+            message = parse_json(received)
+        except ValueError as error:
+            raise ValueError(f"a message is not JSON ({error}); send objects") from None
+        if not isinstance(message, dict) or message.get("type") is None:
             raise ValueError(f"a message has no type; it must be one of {', '.join(MESSAGES)}")
+        if message["type"] not in MESSAGES:
+            raise ValueError(
+                f"type is {shown(message['type'])}; it must be one of {', '.join(MESSAGES)}"
+            )
         return message
 
     async def _send(self, message: dict[str, Any]) -> None:
