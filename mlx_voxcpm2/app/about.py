@@ -45,7 +45,7 @@ DEMO_SCRIPTS = (
     (
         "Coffee",
         "Anna: Hello, good morning.\nBen (low voice): Good morning. Coffee, please.\n"
-        "Anna: Yes. [pause:0.4] One or two?\nBen (low voice): Two, thanks.\n",
+        "Anna: Yes. [pause:0.4] One? Two?\nBen (low voice): Two, thanks.\n",
     ),
 )
 DESCRIPTIONS = (
