@@ -451,9 +451,8 @@ def test_stop_and_ctrl_c_end_generation_at_once_and_leave_no_files(browser, make
         command.process.wait()
 
 
-@pytest.mark.parametrize("width", list(WIDTHS))
-def test_a_dialogue_is_written_spoken_and_remembered(visit, voice_clip, width):
-    visitor = visit(width)
+def test_a_dialogue_is_written_spoken_and_remembered(visit, voice_clip):
+    visitor = visit("phone")
     page = visitor.page
     script = page.get_by_label("What do the speakers say?")
     page.locator("[name=mode][value=dialogue]").check()
