@@ -107,7 +107,7 @@ def test_subtitles_name_the_speakers(post, server):
 @pytest.mark.parametrize(
     ("script", "voices", "words"),
     [
-        ("", None, "script is empty of words"),
+        ("", None, "the script has no words to speak"),
         ("Hello!\nAnna: Yes.\nAnna: No.", None, "line 1: 'Hello!' has no speaker"),
         ("Anna: Hi.\nBen:\nAnna: Yes.", None, "line 2: Ben says nothing"),
         ("Anna: Hi.\nBen: Yo [pause:x]", None, r"line 2: [pause:x] is no pause"),
