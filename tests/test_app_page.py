@@ -449,3 +449,49 @@ def test_stop_and_ctrl_c_end_generation_at_once_and_leave_no_files(browser, make
     finally:
         command.process.kill()
         command.process.wait()
+
+
+def test_a_dialogue_is_written_spoken_and_remembered(visit, voice_clip):
+    visitor = visit("phone")
+    page = visitor.page
+    script = page.get_by_label("What do the speakers say?")
+    page.locator("[name=mode][value=dialogue]").check()
+    assert page.locator("#text").is_hidden() and page.locator("[name=kind]").first.is_hidden()
+    visitor.button("Speak")
+    assert "in lines such as" in visitor.error("script")
+    page.locator("#scripts button").first.click()
+    page.locator(".speaker").nth(1).wait_for()
+    assert page.locator(".speaker b").all_inner_texts() == ["Anna", "Ben"]
+    assert "2 turns, from line 2" in page.locator(".speaker").nth(1).inner_text()
+    visitor.picture("6-dialogue")
+
+    script.fill("Anna: Hello.\n(A door.)\nBen (sad): Good morning.\nCarl: Yes.\nAnna: No.")
+    page.get_by_text("Not spoken: line 2.").wait_for()
+    page.get_by_label("Voice of Ben").select_option("described")
+    visitor.button("Speak")
+    assert "Say what the voice is like" in visitor.error("'speaker Ben'")
+    visitor.write("Description for Ben", "An old man")
+    page.get_by_label("Voice of Carl").select_option("clip")
+    page.locator(".speaker input[type=file]").nth(2).set_input_files(voice_clip)
+    page.locator(".speaker .drop.full").wait_for()
+    visitor.button("Speak")
+    visitor.take().wait_for(state="attached")
+    page.get_by_text(re.compile(r"Done: [\d.]+ s of speech")).wait_for()
+    assert visitor.take().locator(".tag").all_inner_texts() == ["Anna", "Ben", "Carl"]
+    assert visitor.take().get_by_role("button", name="Keep voice").count() == 0
+    assert is_in_view(page.locator("#speak"))
+    visitor.picture("7-dialogue-spoken")
+
+    visitor.open()
+    page.get_by_label("Voice of Ben").wait_for()
+    assert page.get_by_label("Description for Ben").input_value() == "An old man"
+    page.locator(".speaker .drop.full").wait_for()
+    assert "clip.wav" in page.locator(".speaker").nth(2).inner_text()
+    script.fill("Anna: Hello.\nBen:\nAnna: No.")
+    page.get_by_text("line 2: Ben says nothing").wait_for()
+    visitor.button("Speak")
+    assert "line 2: Ben says nothing" in visitor.error("script")
+    page.locator("[name=mode][value=voice]").check()
+    visitor.button("Put its text and settings back into the form", visitor.take())
+    page.get_by_label("Voice of Carl").wait_for()
+    assert "Good morning." in script.input_value() and script.is_visible()

@@ -10,7 +10,7 @@ import soundfile
 from starlette.testclient import TestClient
 from voice_clips import RATE, speech
 
-from mlx_voxcpm2 import load_model
+from mlx_voxcpm2 import load_model, speak_dialogue
 from mlx_voxcpm2.app import visitors
 from mlx_voxcpm2.app.protection import Password
 from mlx_voxcpm2.app.routes import PageRoutes
@@ -151,6 +151,102 @@ def test_the_oldest_take_goes(browser, speaker, monkeypatch):
     shown = [take["id"] for take in browser.get("/page/takes").json()]
     assert shown == [takes[2]["id"], takes[1]["id"]]
     assert len(set(speaker.folder.iterdir()) - before) == 2
+
+
+SCRIPT = "Anna: Hello there.\n(A door.)\nBen (sad): Hi.\nAnna: Bye."
+
+
+def dialogue(client, script=SCRIPT, voices=None, **settings):
+    body = {"script": script, "voices": voices or {}, "settings": {"seed": "7"} | settings}
+    return client.post("/page/speech", json=body)
+
+
+def test_a_dialogue_becomes_one_take_with_its_speakers(browser, speaker):
+    voices = {"Ben": {"kind": "described", "description": "An old man"}, "Gone": {"kind": "saved"}}
+    answer = dialogue(browser, voices=voices)
+    take = json.loads(answer.text.splitlines()[-1])["take"]
+    assert (take["text"], take["mode"], take["voice_label"]) == (SCRIPT, "dialogue", "Anna, Ben")
+    assert take["voices"]["Ben"]["description"] == "An old man" and [*take["voices"]] == [
+        "Anna",
+        "Ben",
+    ]
+    vtt = browser.get(f"/page/takes/{take['id']}/subtitles.vtt").text
+    assert [line for line in vtt.splitlines() if line.startswith("<v")] == [
+        "<v Anna>Hello there.",
+        "<v Ben>Hi.",
+        "<v Anna>Bye.",
+    ]
+    sound = browser.get(f"/page/takes/{take['id']}/speech.wav")
+    assert "dialogue-seed-7.wav" in str(sound.headers)
+    error_of(browser.post("/page/voices", json={"name": "anna", "take": take["id"]}))
+    options = {"inference_timesteps": 2, "min_tokens": 4, "seed": 7}
+    wanted = list(
+        speaker.thread.submit(
+            lambda model: list(
+                speak_dialogue(model, SCRIPT, {"Ben": "design: An old man"}, **options)
+            )
+        ).result()
+    )
+    assert take["duration"] == round(sum(len(each.audio) for each in wanted) / 48000, 2)
+
+
+def test_speakers_are_told_while_a_script_is_written(browser):
+    def found(script):
+        return browser.post("/page/script", json={"script": script}).json()
+
+    assert found(SCRIPT) == {
+        "speakers": [
+            {"name": "Anna", "line": 1, "turns": 2},
+            {"name": "Ben", "line": 3, "turns": 1},
+        ],
+        "left_out": [[2, "(A door.)"]],
+        "error": "",
+    }
+    assert found(" ") == {"speakers": [], "left_out": [], "error": ""}
+    assert found("Hello.")["speakers"] == [{"name": "Speaker 1", "line": 1, "turns": 1}]
+    wrong = found("Anna: Hello.\nBen:\nAnna: Yes.")
+    assert wrong["speakers"] is None and "line 2: Ben says nothing" in wrong["error"]
+    assert error_of(browser.post("/page/script", json={"script": 5}))[0] == ""
+    assert error_of(browser.post("/page/script", json={"script": "a" * 200_001}))[0] == "script"
+
+
+@pytest.mark.parametrize(
+    ("script", "voices", "field", "words"),
+    [
+        (" ", {}, "script", "in lines such as"),
+        ("Anna: Hi.\nBen:\nAnna: Yes.", {}, "script", "line 2: Ben says nothing"),
+        ("Anna: Hi [pause:x]", {}, "script", "line 1: [pause:x] is no pause"),
+        (SCRIPT, {"Ben": {"kind": "described"}}, "speaker Ben", "Say what the voice is like"),
+        (SCRIPT, {"Ben": {"kind": "saved", "voice": "/etc/x"}}, "speaker Ben", "There is no voice"),
+        (
+            SCRIPT,
+            {"Anna": {"kind": "clip", "clip": "gone"}},
+            "speaker Anna",
+            "is not here any more",
+        ),
+        (SCRIPT, {"Anna": {"kind": "clip"}}, "speaker Anna", "Record the voice"),
+        (SCRIPT, {"Anna": 5}, "speaker Anna", "reload the page"),
+        (SCRIPT, [5], "", "reload the page"),
+    ],
+)
+def test_errors_of_a_dialogue_are_those_of_the_script_or_a_speaker(
+    browser, script, voices, field, words
+):
+    found, message = error_of(dialogue(browser, script, voices))
+    assert found == field and words in message
+
+
+def test_a_clip_is_the_voice_of_a_speaker_and_settings_hold_for_dialogues(browser, tmp_path):
+    clip = uploaded(browser, tmp_path).json()["id"]
+    voices = {"Speaker 1": {"kind": "clip", "clip": clip}}
+    one, two = (
+        json.loads(
+            dialogue(browser, "1: Hi.\n2: Yes.", voices, turn_pause=pause).text.splitlines()[-1]
+        )
+        for pause in ("0.1", "0.6")
+    )
+    assert round(two["take"]["duration"] - one["take"]["duration"], 2) == 0.5
+    assert error_of(dialogue(browser, turn_pause="x"))[0] == "turn_pause"
 
 
 def test_errors_name_their_field(browser):

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from conftest import GOLDEN
 
-from mlx_voxcpm2 import GenerationOptions, load_model
+from mlx_voxcpm2 import GenerationOptions, load_model, speak_dialogue
+from mlx_voxcpm2.dialogue.options import TurnOptions
+from mlx_voxcpm2.dialogue.script import parse_script
+from mlx_voxcpm2.dialogue.speak import dialogue_segments
 from mlx_voxcpm2.server.model_thread import ModelThread
 from mlx_voxcpm2.server.streams import SpeechError
 from mlx_voxcpm2.server.tasks import SpeechTask
@@ -210,3 +213,52 @@ def test_closing_ends_what_is_spoken():
         return await closing
 
     assert asyncio.run(ended()) and not thread.is_alive
+
+
+DIALOGUE = """Anna: Hello. [pause:0.5]
+Ben (sad): Yes, yes.
+Anna (whispering): Good morning to you all, my friends.
+Ben: How do you do?
+[pause:0.2]
+Anna: All is well here today."""
+
+
+def dialogue(voices: dict, seed: int = 5, stream: bool = True, speed: float = 1.0) -> SpeechTask:
+    options = GenerationOptions(seed=seed, speed=speed, **SHORT).with_retries_unless(stream)
+    segments = dialogue_segments(parse_script(DIALOGUE), TurnOptions())
+    return SpeechTask(tuple(segments), options, speakers=voices)
+
+
+@pytest.mark.parametrize("speed", [1.0, 2.0])
+@pytest.mark.parametrize("given", [(), ("Anna",), ("Anna", "Ben")])
+def test_a_dialogue_is_the_one_that_the_library_speaks(thread, released, given, speed):
+    """With the same made-up voices, whose segments are spoken before their turn."""
+    clips = {"Anna": released.waveform("ref"), "Ben": released.waveform("short")}
+    voices = {name: VoiceInputs(ref_audio=clips[name]) for name in given}
+    wanted = list(speak_dialogue(released.model, DIALOGUE, voices, seed=5, speed=speed, **SHORT))
+    for stream in (True, False):
+        chunks = asyncio.run(spoken(thread, dialogue(voices, stream=stream, speed=speed)))
+        parts = [each.part for each in chunks if each.part]
+        assert [(part.index, part.text, part.speaker) for part in parts] == [
+            (each.index, each.text, each.speaker) for each in wanted if each.text
+        ]
+        ours, theirs = joined(chunks), np.concatenate([each.audio for each in wanted])
+        assert len(ours) == len(theirs) and np.sqrt(np.mean(theirs**2)) > 1e-3
+        np.testing.assert_allclose(ours, theirs, atol=1e-3)
+        assert [each.finish_reason is None for each in chunks] == [True] * (len(chunks) - 1) + [
+            False
+        ]
+        assert all(len(each.audio) for each in chunks[:-1])
+
+
+def test_a_turn_that_needs_no_other_first_is_heard_patch_by_patch(thread, released):
+    voices = {"Ben": VoiceInputs("low voice")}
+    voices["Anna"] = VoiceInputs(ref_audio=released.waveform("ref"))
+    chunks = asyncio.run(spoken(thread, dialogue(voices)))
+    counts = [0]
+    for each in chunks:
+        counts[-1] += 1
+        if each.part is not None:
+            counts.append(0)
+    # Ben's anchor is his second turn, which is spoken before his first.
+    assert counts == [5, 5, 5, 1, 5, 0]

@@ -28,7 +28,7 @@ from mlx_voxcpm2.audio.encoding import MEDIA_TYPES
 from mlx_voxcpm2.audio.reading import read_channels
 from mlx_voxcpm2.audio.stretching import stretched
 from mlx_voxcpm2.peers.tables import aliases_of
-from mlx_voxcpm2.server.body import FIELDS
+from mlx_voxcpm2.server.body import SPEECH
 from mlx_voxcpm2.server.request import Limits, SpeechRequest
 from mlx_voxcpm2.server.tasks import SegmentQueue, SpeechTask
 from mlx_voxcpm2.speech.results import Chunk
@@ -462,7 +462,7 @@ def test_it_goes_on_after_an_exception_of_the_model(server, speak, monkeypatch):
 
 def test_a_field_that_is_null_is_as_if_it_were_left_out():
     limits = Limits("demo", 100, GenerationOptions(seed=1))
-    nulls = SpeechRequest.parse({**dict.fromkeys(FIELDS), "input": "Hi."}, limits)
+    nulls = SpeechRequest.parse({**dict.fromkeys(SPEECH.names), "input": "Hi."}, limits)
     plain = SpeechRequest.parse({"input": "Hi."}, limits)
     assert (nulls.options, nulls.format_name) == (plain.options, plain.format_name)
     assert (nulls.text, nulls.is_stream, nulls.voice.given()) == ("Hi.", True, {})

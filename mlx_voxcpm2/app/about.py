@@ -28,6 +28,26 @@ DEMO_EXAMPLES = (
     ("Drinks", "coffee please, no water, thanks"),
     ("中文", "三 一 四 一 五 九"),
 )
+SCRIPTS = (
+    (
+        "Interview",
+        "Anna: Good evening, and welcome. With me is Ben, who keeps bees on a roof.\n"
+        "Ben (cheerful): Thank you! There are forty thousand of them.\n"
+        "Anna: And do the neighbours mind? [pause:0.6]\n"
+        "Ben: Not since they have tasted the honey.\n",
+    ),
+    (
+        "对话",
+        "小林：早上好，今天过得怎么样？\n小王：很好，谢谢！我们去喝咖啡吧。\n小林：好的。\n",
+    ),
+)
+DEMO_SCRIPTS = (
+    (
+        "Coffee",
+        "Anna: Hello, good morning.\nBen (low voice): Good morning. Coffee, please.\n"
+        "Anna: Yes. [pause:0.4] One? Two?\nBen (low voice): Two, thanks.\n",
+    ),
+)
 DESCRIPTIONS = (
     "An old man, slow and hoarse",
     "A young woman, warm and calm",
@@ -47,6 +67,7 @@ def about(model: VoxCPM2, name: str, options: Mapping[str, object], asr_model: s
         "adapter": model.adapter is not None,
         "sample_rate": model.sample_rate,
         "examples": [list(each) for each in (DEMO_EXAMPLES if is_demo else EXAMPLES)],
+        "scripts": [list(each) for each in (DEMO_SCRIPTS if is_demo else SCRIPTS)],
         "descriptions": DESCRIPTIONS,
         "styles": STYLES,
         "groups": GROUPS,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from ..long_form.options import LongFormOptions
+from ..dialogue.options import TurnOptions
 from ..server.tasks import SpeechTask
 from ..settings import settings_of
 from ..speech.options import GenerationOptions
@@ -28,6 +28,7 @@ MISSING = {
     "words": "Write what the clip says, word for word.",
     "voice": "Choose a voice. To have one, keep the voice of a take or of a clip.",
     "text": "Write the words to speak.",
+    "script": "Write what the speakers say, in lines such as “Anna: Hello.”",
 }
 
 # The page's names for arguments that the library's messages name.
@@ -39,8 +40,11 @@ PLAIN_WORDS = {
     "text is empty; give the words to speak": MISSING["text"],
 }
 
-LONG_FORM = ("paragraph_pause", "language")
-"""Settings of `LongFormOptions` that the page has."""
+LONG_FORM = ("paragraph_pause", "turn_pause", "language")
+"""Settings of `TurnOptions` that the page has."""
+
+ClipOf = Callable[[str], tuple[Any, int]]
+"""Gives the decoded clip of an id, as (samples, rate). Raises KeyError."""
 
 
 class FieldError(ValueError):
@@ -114,7 +118,7 @@ class VoiceChoice:
             return self.description
         return {"any": "any voice", "clip": "from a clip"}[self.kind]
 
-    def inputs(self, clips: Callable[[str], tuple[Any, int]]) -> VoiceInputs:
+    def inputs(self, clips: ClipOf) -> VoiceInputs:
         """Voice for the model. clips: the decoded clip of an id; raises KeyError.
 
         Raises FieldError.
@@ -130,7 +134,7 @@ class VoiceChoice:
             return VoiceInputs(instruct=self.style or None, voice=name)
         return self._clip_inputs(clips)
 
-    def _clip_inputs(self, clips: Callable[[str], tuple[Any, int]]) -> VoiceInputs:
+    def _clip_inputs(self, clips: ClipOf) -> VoiceInputs:
         clip = self._clip("clip", clips)
         if not self.continues:
             return VoiceInputs(instruct=self.style or None, ref_audio=clip)
@@ -140,7 +144,7 @@ class VoiceChoice:
             ref_audio=clip if self.clones else None, prompt_audio=prompt, prompt_text=words
         )
 
-    def _clip(self, name: str, clips: Callable[[str], tuple[Any, int]]) -> tuple[Any, int]:
+    def _clip(self, name: str, clips: ClipOf) -> tuple[Any, int]:
         try:
             return clips(self._needed(name))
         except KeyError:
@@ -163,7 +167,7 @@ class PageRequest:
     choice: VoiceChoice
     voice: VoiceInputs = field(default_factory=VoiceInputs)
     options: GenerationOptions = field(default_factory=GenerationOptions)
-    long_form: LongFormOptions = field(default_factory=LongFormOptions)
+    long_form: TurnOptions = field(default_factory=TurnOptions)
     segments: tuple[Segment, ...] = ()
     """The text as it is spoken, in words if the options say so."""
     is_streamed: bool = True
@@ -185,6 +189,32 @@ class PageRequest:
             options = options.without_retries()
         return SpeechTask(self.segments, options, self.voice)
 
+    @property
+    def words(self) -> str:
+        """All that is said."""
+        return self.text
+
+    @property
+    def mode(self) -> str:
+        """The model's mode, in a word."""
+        return self.choice.mode
+
+    @property
+    def shows_speakers(self) -> bool:
+        """Whether subtitles name who speaks."""
+        return False
+
+    def as_json(self) -> dict[str, object]:
+        """What the page shows of it, and sends to make it again."""
+        return {
+            "text": self.text,
+            "voice": asdict(self.choice),
+            "voice_label": self.choice.label,
+            "mode": self.mode,
+            "settings": dict(self.settings),
+            "stream": self.is_streamed,
+        }
+
     def without_clips(self) -> PageRequest:
         """The request as its take keeps it, without the clips' samples."""
         return replace(self, voice=VoiceInputs(self.voice.instruct), segments=())
@@ -193,25 +223,16 @@ class PageRequest:
     def parse(
         cls,
         body: object,
-        clips: Callable[[str], tuple[Any, int]],
+        clips: ClipOf,
         defaults: Mapping[str, object] | None = None,
     ) -> PageRequest:
         """Check decoded JSON. Raises FieldError.
 
         clips: see `VoiceChoice.inputs`. defaults: values of settings that the page does not send.
         """
-        if not isinstance(body, Mapping):
-            raise FieldError("", "the body is not a JSON object; reload the page")
-        text, settings = body.get("text"), body.get("settings", {})
-        if not isinstance(text, str) or not isinstance(settings, Mapping):
-            raise FieldError("", "the request has no text or no settings; reload the page")
-        if len(text) > LONGEST_TEXT:
-            raise FieldError(
-                "text", f"The text has {len(text)} characters; {LONGEST_TEXT} are the limit."
-            )
-        choice = VoiceChoice.parse(body.get("voice", {}))
-        if not text.strip():
-            raise FieldError("text", MISSING["text"])
+        text, form = form_of(body, "text")
+        settings = form["settings"]
+        choice = VoiceChoice.parse(form.get("voice", {}))
         voice = choice.inputs(clips)
         options, long_form = parse_settings({**(defaults or {}), **settings})
         with logged_warnings() as notes:
@@ -223,14 +244,33 @@ class PageRequest:
             options,
             long_form,
             segments,
-            body.get("stream") is not False,
+            form.get("stream") is not False,
             dict(settings),
             tuple(notes),
         )
 
 
+def form_of(body: object, name: str, needs_words: bool = True) -> tuple[str, Mapping[str, Any]]:
+    """Text of a request's field of this name, and its fields, `settings` among them.
+
+    Raises FieldError.
+    """
+    if not isinstance(body, Mapping):
+        raise FieldError("", "the body is not a JSON object; reload the page")
+    text, settings = body.get(name), body.get("settings", {})
+    if not isinstance(text, str) or not isinstance(settings, Mapping):
+        raise FieldError("", f"the request has no {name} or no settings; reload the page")
+    if len(text) > LONGEST_TEXT:
+        raise FieldError(
+            name, f"The {name} has {len(text)} characters; {LONGEST_TEXT} are the limit."
+        )
+    if needs_words and not text.strip():
+        raise FieldError(name, MISSING[name])
+    return text, {**body, "settings": settings}
+
+
 def segments_of(
-    text: str, instruct: str | None, options: GenerationOptions, long_form: LongFormOptions
+    text: str, instruct: str | None, options: GenerationOptions, long_form: TurnOptions
 ) -> tuple[Segment, ...]:
     """The text's segments; one that is short stays as it is. Raises FieldError."""
     try:
@@ -245,7 +285,7 @@ def segments_of(
         raise FieldError("text", str(error)) from None
 
 
-def parse_settings(given: Mapping[str, object]) -> tuple[GenerationOptions, LongFormOptions]:
+def parse_settings(given: Mapping[str, object]) -> tuple[GenerationOptions, TurnOptions]:
     """Options by name, of both classes, as a browser gives them: text for numbers, "" for none.
 
     Raises FieldError for an unknown name or a value out of range.
@@ -261,7 +301,7 @@ def parse_settings(given: Mapping[str, object]) -> tuple[GenerationOptions, Long
         return _checked(cls, values)
 
     options = made(GenerationOptions, settings_of(GenerationOptions))
-    long_form = made(LongFormOptions, LONG_FORM)
+    long_form = made(TurnOptions, LONG_FORM)
     if rest:
         raise FieldError("", f"there is no setting {str(next(iter(rest)))[:40]!r}; reload the page")
     return options, long_form

@@ -16,6 +16,7 @@ from .about import about
 from .answers import answering, set_cookie
 from .bodies import PageBodies
 from .clip_routes import ClipRoutes
+from .dialogue_inputs import PageDialogue, described_script
 from .inputs import FieldError, PageRequest
 from .protection import Password, cookie, refused
 from .streaming import LineStream, speech_lines
@@ -63,6 +64,7 @@ class PageRoutes:
             Route("/login", self.login, methods=["POST"]),
             Route("/page/about", self.tell_about),
             Route("/page/speech", self.speak, methods=["POST"]),
+            Route("/page/script", self.describe_script, methods=["POST"]),
             Route("/page/speech/{job}/stop", self.stop, methods=["POST"]),
             *TakeRoutes(visitor).routes(),
             *clips.routes(),
@@ -112,7 +114,8 @@ class PageRoutes:
         visitor = self.visitor(request)
         self.visitors.check_place(visitor)
         body = await self.bodies.json(request)
-        speech = await run_in_threadpool(PageRequest.parse, body, visitor.clip, self.options)
+        kind = PageDialogue if isinstance(body, Mapping) and "script" in body else PageRequest
+        speech = await run_in_threadpool(kind.parse, body, visitor.clip, self.options)
         self.visitors.check_place(visitor)
         job = self.speaker.speak(speech)
         visitor.jobs[job.id] = job
@@ -122,6 +125,13 @@ class PageRoutes:
             visitor.jobs.pop(job.id, None)
 
         return LineStream(speech_lines(job, visitor.add_take, speech.is_streamed), end)
+
+    @answering
+    async def describe_script(self, request: Request) -> Response:
+        """Speakers of a script that is being written."""
+        self.visitor(request)
+        body = await self.bodies.json(request)
+        return JSONResponse(await run_in_threadpool(described_script, body))
 
     @answering
     async def stop(self, request: Request) -> Response:

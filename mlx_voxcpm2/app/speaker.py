@@ -35,7 +35,7 @@ class SpeechJob:
         self.id = secrets.token_hex(8)
         notes = (*request.notes, *speaker.unknown_words(request))
         self.request = replace(request, options=request.options.with_seed(), notes=notes)
-        self.expected_seconds = speaker.pace.expected(request.text) / request.options.speed
+        self.expected_seconds = speaker.pace.expected(request.words) / request.options.speed
         self.take: Take | None = None
         """The speech, once all has been read; None if it was stopped before any."""
         self._speaker, self._task = speaker, self.request.task()
@@ -80,7 +80,7 @@ class SpeechJob:
             writer.close(self.take is not None)
         if reason == "stop" and self.take is not None:
             seconds = self.take.duration * self.request.options.speed
-            speaker.pace.learn(self.request.text, seconds)
+            speaker.pace.learn(self.request.words, seconds)
 
 
 class Speaker:

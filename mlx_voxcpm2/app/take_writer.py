@@ -65,7 +65,7 @@ class TakeWriter:
 
     def _end_part(self, part: SpokenPart, is_stretched: bool) -> None:
         start = self._part_start / self.sample_rate
-        self._passages.append(Passage(part.text, start, start + part.seconds))
+        self._passages.append(Passage(part.text, start, start + part.seconds, part.speaker))
         speech = np.concatenate(self._part)
         if not is_stretched:  # else it has no pause after it
             speech = speech[: round(part.seconds * self.sample_rate)]

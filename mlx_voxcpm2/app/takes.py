@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,8 @@ class Passage:
     text: str
     start: float
     end: float
+    speaker: str = ""
+    """Who says it, in a dialogue."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +65,7 @@ class Take:
     @property
     def file_name(self) -> str:
         """Name that browsers save it by, without a suffix."""
-        return f"{self.request.choice.mode}-seed-{self.seed}"
+        return f"{self.request.mode}-seed-{self.seed}"
 
     @property
     def remarks(self) -> list[str]:
@@ -77,15 +79,9 @@ class Take:
 
     def as_json(self) -> dict[str, object]:
         """What the page shows of it, and sends to make it again."""
-        choice = self.request.choice
         return {
             "id": self.id,
-            "text": self.request.text,
-            "voice": asdict(choice),
-            "voice_label": choice.label,
-            "mode": choice.mode,
-            "settings": dict(self.request.settings),
-            "stream": self.request.is_streamed,
+            **self.request.as_json(),
             "seed": str(self.seed),  # JavaScript's numbers are not long enough
             "duration": round(self.duration, 2),
             "processing_seconds": round(self.processing_seconds, 2),
@@ -102,7 +98,14 @@ class Take:
         cues = []
         for passage in self.passages:
             part = audio[round(passage.start * rate) : round(passage.end * rate)]
-            cues += cues_of(passage.text, part, rate, passage.start, language=self.request.language)
+            cues += cues_of(
+                passage.text,
+                part,
+                rate,
+                passage.start,
+                language=self.request.language,
+                speaker=passage.speaker if self.request.shows_speakers else "",
+            )
         return subtitles(cues, suffix)
 
     def encoded(self, format_name: str) -> bytes:

@@ -67,7 +67,10 @@ class VoiceRoutes:
         body = await self._object(request)
         name = free_name(body.get("name"))
         if "take" in body:
-            voice = await self.speaker.voice_of_take(visitor.takes[str(body["take"])])
+            take = visitor.takes[str(body["take"])]
+            if take.request.mode == "dialogue":
+                raise FieldError("", "a dialogue has several voices; keep that of a single one")
+            voice = await self.speaker.voice_of_take(take)
             notes: tuple[str, ...] = ()
         else:
             choice = VoiceChoice.parse(body.get("voice"))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..long_form.options import LongFormOptions
+from ..dialogue.options import TurnOptions
 from ..settings import settings_of
 from ..speech.options import GenerationOptions
 from ..text.normalization import LANGUAGES, is_normalize_installed
@@ -47,6 +47,7 @@ WIDGETS = {
     "paragraph_pause": Widget(
         "Pause after a paragraph (s)", "[pause:2] in the text makes others.", LONG, 0.1, 0, 5
     ),
+    "turn_pause": Widget("Pause between speakers (s)", "In dialogues.", LONG, 0.05, 0, 5),
     "language": Widget("Language of the text", "A code such as de, for abbreviations.", LONG),
     "silence_limit": Widget("End after so much silence (s)", "0: never.", CHECKS, 1, 0, 60),
 }
@@ -56,7 +57,7 @@ def shown_settings(options: Mapping[str, object]) -> list[dict[str, Any]]:
     """Descriptions of the settings for the page, in order. options: initial values by name."""
     described = {
         name: (each, getattr(cls, name))
-        for cls in (GenerationOptions, LongFormOptions)
+        for cls in (GenerationOptions, TurnOptions)
         for name, each in settings_of(cls).items()
         if cls is GenerationOptions or name in LONG_FORM
     }

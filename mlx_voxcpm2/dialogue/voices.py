@@ -42,13 +42,24 @@ def voice_inputs(value: VoiceSource, folder: Path = Path()) -> VoiceInputs:
         return VoiceInputs(voice=value)
     if isinstance(value, Mapping):
         return _from_fields(value, folder)
-    if isinstance(value, str) and (mark := _DESIGN.match(value)):
-        if not value[mark.end() :].strip():
-            raise ValueError(f"{value!r} describes no voice; write design: an old man, or the like")
-        return VoiceInputs(value[mark.end() :].strip())
+    if isinstance(value, str) and (description := described_by(value)):
+        return VoiceInputs(description)
     if isinstance(value, str | os.PathLike):
         return _from_name(os.fspath(value), folder)
     return VoiceInputs(ref_audio=value)
+
+
+def described_by(value: str) -> str | None:
+    """Description of a voice that is given as `design: DESCRIPTION`, else None.
+
+    Raises ValueError for an empty one.
+    """
+    mark = _DESIGN.match(value)
+    if mark is None:
+        return None
+    if not (description := value[mark.end() :].strip()):
+        raise ValueError(f"{value!r} describes no voice; write design: an old man, or the like")
+    return description
 
 
 def _from_fields(given: Mapping[str, Any], folder: Path) -> VoiceInputs:

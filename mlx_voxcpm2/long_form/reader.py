@@ -12,11 +12,12 @@ import numpy as np
 
 from ..speech.generation import ATTEMPTS
 from ..speech.options import GenerationOptions
-from ..text.segments import Segment, anchor_of, spoken_length
+from ..text.segments import Segment, spoken_length
 from ..text.spoken import texts_to_speak
 from ..voices.inputs import VoiceInputs
 from .cache import CachedSegment, SegmentCache
 from .options import LongFormOptions
+from .speakers import LONGEST_CLIP, anchor_index, cloned_voice, styled_voice
 
 if TYPE_CHECKING:
     from ..model import VoxCPM2
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from ..recognition.verification import Verification
     from ..speech.batch import Request
     from ..speech.results import GenerationResult
-
-LONGEST_CLIP = 30.0
-"""Seconds of a segment that others clone or continue, at most: as for any clip."""
 
 Generated = Generator[tuple[int, CachedSegment | None], None, None]
 """Indices of segments as they end, with None for those in the cache."""
@@ -63,7 +61,7 @@ class SegmentReader:
         """Settings of the segments that are in the cache, by index."""
         self.texts = texts_to_speak(segments)
         self.anchors = {
-            speaker: _anchor(segments, speaker)
+            speaker: anchor_index(segments, speaker)
             for speaker, voice in voices.items()
             if not voice.has_clip
         }
@@ -108,10 +106,8 @@ class SegmentReader:
 
     def _clone(self, speaker: str, segment: CachedSegment) -> None:
         """Speak all other segments of a speaker in the voice of this one."""
-        rate = self.model.sample_rate
-        audio = segment.audio[: round(LONGEST_CLIP * rate)]
-        reference = self.model.encode_audio((audio, rate))
-        self.voices[speaker] = VoiceInputs(self.voices[speaker].instruct, ref_audio=reference)
+        audio = segment.audio[: round(LONGEST_CLIP * self.model.sample_rate)]
+        self.voices[speaker] = cloned_voice(self.model, self.voices[speaker], audio)
         self.settings[speaker] = _fingerprint(self.settings[speaker], _content(audio))
 
     def _one_by_one(self, indices: list[int]) -> Generated:
@@ -172,7 +168,7 @@ class SegmentReader:
         previous = self._continued(index)
         voice = self.voices[self.segments[index].speaker]
         if previous is None:
-            voice = _styled(voice, self.segments[index].style)
+            voice = styled_voice(voice, self.segments[index].style)
             return self.model.request(self.texts[index], options=options, **voice.given())
         words = self.texts[index - 1]
         # Chinese has no spaces between sentences.
@@ -218,22 +214,6 @@ class SegmentReader:
         context += [segment.style] if segment.style else []
         settings = self.settings[segment.speaker]
         return _fingerprint(settings, self.texts[index], self._seed(index), *context)
-
-
-def _anchor(segments: list[Segment], speaker: str) -> int:
-    """Index of the segment that gives a speaker's voice: one without a style, if there is any."""
-    own = [i for i, each in enumerate(segments) if each.speaker == speaker and each.text]
-    plain = [index for index in own if not segments[index].style] or own
-    return plain[anchor_of([segments[index] for index in plain])]
-
-
-def _styled(voice: VoiceInputs, style: str | None) -> VoiceInputs:
-    """A voice that speaks in a style. A prompt becomes a reference, since it sets its own style."""
-    if not style:
-        return voice
-    instruct = f"{voice.instruct}, {style}" if voice.instruct else style
-    clip = voice.prompt_audio if voice.ref_audio is None else voice.ref_audio
-    return VoiceInputs(instruct, ref_audio=clip)
 
 
 def _fingerprint(*values: object) -> str:

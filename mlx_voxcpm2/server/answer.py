@@ -105,6 +105,7 @@ class Speaker:
                 self.rate,
                 self._start,
                 language=self.request.long_form.language,
+                speaker=each.part.speaker if self.request.shows_speakers else "",
             )
         self._start += len(audio) / self.rate
 

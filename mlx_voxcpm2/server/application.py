@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import FastAPI, WebSocket
@@ -12,7 +13,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from .. import __version__
 from .access import Access, AccessControl
-from .body import SpeechBody
+from .body import DIALOGUE, SPEECH, BodyFields
+from .dialogue import DialogueExchange
 from .docs import docs_page
 from .errors import ERROR_RESPONSE, RequestError
 from .exchange import Exchange, Service
@@ -39,18 +41,8 @@ def application(
         responses={"default": ERROR_RESPONSE},
     )
     routes = Routes(service)
-    body = {"required": True, "content": {"application/json": {"schema": _schema()}}}
-    for path in ("/v1/audio/speech", "/audio/speech"):
-        speech = {"requestBody": body, "responses": _MEDIA} if path.startswith("/v1") else None
-        app.add_api_route(
-            path,
-            routes.speech,
-            methods=["POST"],
-            openapi_extra=speech,
-            response_class=Response,
-            summary="Speech for a text",
-            include_in_schema=speech is not None,
-        )
+    _add_speech(app, "/audio/speech", routes.speech, SPEECH, "Speech for a text")
+    _add_speech(app, "/audio/dialogue", routes.dialogue, DIALOGUE, "Speech for a script")
     for path, endpoint in (
         ("/v1/audio/speech/{id}/subtitles", routes.subtitles),
         ("/v1/models", routes.list_models),
@@ -101,9 +93,26 @@ def _add_transcriptions(app: FastAPI, service: Service, recogniser: RecogniserTh
         )
 
 
-def _schema() -> dict[str, Any]:
-    """JSON schema of the body of a request for speech."""
-    return SpeechBody.model_json_schema()
+def _add_speech(
+    app: FastAPI,
+    path: str,
+    endpoint: Callable[[], Awaitable[Response]],
+    fields: BodyFields,
+    summary: str,
+) -> None:
+    """A route that reads a body of JSON and answers with sound, with /v1 and without."""
+    schema = fields.model.model_json_schema()
+    body = {"required": True, "content": {"application/json": {"schema": schema}}}
+    for prefix in ("/v1", ""):
+        app.add_api_route(
+            prefix + path,
+            endpoint,
+            methods=["POST"],
+            openapi_extra={"requestBody": body, "responses": _MEDIA} if prefix else None,
+            response_class=Response,
+            summary=summary,
+            include_in_schema=bool(prefix),
+        )
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -127,6 +136,9 @@ class Routes:
 
     async def speech(self) -> Response:
         return Exchange(self.service)
+
+    async def dialogue(self) -> Response:
+        return DialogueExchange(self.service, "dialogue")
 
     async def conversation(self, websocket: WebSocket) -> None:
         await Conversation(self.service, websocket).run()

@@ -1,18 +1,20 @@
-"""JSON body of POST /v1/audio/speech: the names of its fields, their types, and their aliases.
+"""JSON bodies of requests: the names of their fields, their types, and their aliases.
 
-Its fields are OpenAI's, this model's own, and the settings of `GenerationOptions`.
+The fields are OpenAI's, this model's own, and the settings of `GenerationOptions`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from ..audio.encoding import MEDIA_TYPES
+from ..dialogue.options import TurnOptions
 from ..errors import shown
-from ..long_form.options import LongFormOptions
 from ..settings import Setting, accepted_names, settings_of, unknown_name
 from ..speech.keywords import ADVICE, COUNTERPARTS
 from ..speech.options import GenerationOptions
@@ -20,22 +22,17 @@ from ..speech.options import GenerationOptions
 SUBTITLES = ("srt", "vtt")
 LONG_FORM = ("segment_length", "paragraph_pause", "language")
 """Settings of `LongFormOptions` that requests have."""
+TURNS = (*LONG_FORM, "turn_pause")
+"""Settings of `TurnOptions` that requests for dialogues have."""
 CLIPS = ("ref_audio", "prompt_audio")
 
 
-class _OwnFields(BaseModel):
-    """Fields that are no settings of a dataclass."""
+class _AnswerFields(BaseModel):
+    """Fields that say how the sound is sent, and by which model."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
     model: str | None = Field(None, description="any name; there is one model")
-    input: str = Field(description="the text; [pause:0.8] in it makes a pause")
-    voice: str | dict[str, Any] | None = Field(
-        None, description="a saved voice, an alias, one of OpenAI's names, or an object with id"
-    )
-    instruct: str | None = Field(
-        None, description="description of the voice or of the style; also `instructions`"
-    )
     response_format: str | None = Field(
         None, description=f"{', '.join(MEDIA_TYPES)}, in any case (default mp3)"
     )
@@ -43,16 +40,39 @@ class _OwnFields(BaseModel):
         None, description="send the sound as it is made (default), or whole if false"
     )
     stream_format: str | None = Field(None, description="audio, or sse for OpenAI's events")
-    ref_audio: str | None = Field(None, description="clip to clone, in base64 or as a data URL")
-    ref_text: str | None = Field(None, description="transcript of ref_audio")
-    prompt_audio: str | None = Field(None, description="clip to continue, as ref_audio")
-    prompt_text: str | None = Field(None, description="transcript of prompt_audio")
     adapter: str | None = Field(None, description="name of one of the server's --adapters")
     retry: bool | None = Field(
         None, description="both retries at once: they need a whole answer, so stream is false"
     )
     subtitles: str | None = Field(
         None, description="srt or vtt: an event, or a file under X-Subtitles"
+    )
+
+
+class _SpeechFields(_AnswerFields):
+    """Fields of speech for a text that are no settings of a dataclass."""
+
+    input: str = Field(description="the text; [pause:0.8] in it makes a pause")
+    voice: str | dict[str, Any] | None = Field(
+        None, description="a saved voice, an alias, one of OpenAI's names, or an object with id"
+    )
+    instruct: str | None = Field(
+        None, description="description of the voice or of the style; also `instructions`"
+    )
+    ref_audio: str | None = Field(None, description="clip to clone, in base64 or as a data URL")
+    ref_text: str | None = Field(None, description="transcript of ref_audio")
+    prompt_audio: str | None = Field(None, description="clip to continue, as ref_audio")
+    prompt_text: str | None = Field(None, description="transcript of prompt_audio")
+
+
+class _DialogueFields(_AnswerFields):
+    """Fields of a dialogue that are no settings of a dataclass."""
+
+    script: str = Field(description="lines such as Anna (sad): Hello. [pause:0.8] makes a pause")
+    voices: dict[str, Any] | list[Any] | None = Field(
+        None,
+        description="voice of each speaker, by name, or in the speakers' order: a saved voice, an "
+        "alias, one of OpenAI's names, or design: DESCRIPTION; others are made up",
     )
 
 
@@ -64,60 +84,86 @@ def _field(described: Setting, default: object) -> tuple[Any, Any]:
     return types[described.kind] | None, Field(None, description=f"{described.help}{limits}")
 
 
-def _settings() -> dict[str, tuple[Any, Any]]:
-    found = {
-        name: _field(described, None) for name, described in settings_of(GenerationOptions).items()
-    }
-    long = settings_of(LongFormOptions)
-    return found | {name: _field(long[name], None) for name in LONG_FORM}
+def _settings(long_names: Iterable[str]) -> dict[str, tuple[Any, Any]]:
+    """Fields of the options, and of those of long texts and dialogues of these names."""
+    long = settings_of(TurnOptions)
+    found = {name: _field(each, None) for name, each in settings_of(GenerationOptions).items()}
+    return found | {name: _field(long[name], None) for name in long_names}
 
 
-SpeechBody: type[BaseModel] = create_model("SpeechBody", __base__=_OwnFields, **_settings())  # type: ignore[call-overload]
-"""Fields of a body, by their names here."""
+@dataclass(frozen=True)
+class BodyFields:
+    """Fields of one kind of body."""
 
-_TAKEN = {"ref_text", "stream", *SpeechBody.model_fields}
-ALIASES = {
-    **{other: name for other, name in COUNTERPARTS.items() if name in SpeechBody.model_fields},
-    **accepted_names(GenerationOptions),
-}
-"""Further names of the fields -> the fields."""
-for _name in _TAKEN:
-    ALIASES.pop(_name, None)
-for _name in ("prompt_wav_path", "reference_wav_path"):  # no file of the server is read
-    ALIASES.pop(_name, None)
+    model: type[BaseModel]
+    """Their types, by their names here."""
+    text: str
+    """Name of the field that may not be empty."""
 
-FIELDS = tuple(sorted({*SpeechBody.model_fields, *ALIASES}))
-"""Names of the fields that a body may have."""
+    @cached_property
+    def aliases(self) -> dict[str, str]:
+        """Further names of the fields -> the fields. Those of files are none: none is read."""
+        own = self.model.model_fields
+        others = {name: field for name, field in COUNTERPARTS.items() if field in own}
+        others |= accepted_names(GenerationOptions)
+        taken = {"ref_text", "stream", "prompt_wav_path", "reference_wav_path", *own}
+        return {name: field for name, field in others.items() if name not in taken}
 
-_COUNTERPARTS = {other: name for other, name in COUNTERPARTS.items() if name in FIELDS}
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names that a body may have."""
+        return tuple(sorted({*self.model.model_fields, *self.aliases}))
+
+    def read(self, body: object, is_strict: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """Fields that are not null, by name, and the names of those that are not known.
+
+        Raises ValueError, in one line, for a wrong type, and if `is_strict` for an unknown name.
+        """
+        if not isinstance(body, Mapping):
+            raise ValueError(f"the body is not a JSON object; send one, with {self.example}")
+        given = {name: value for name, value in body.items() if value is not None}
+        ignored = tuple(name for name in given if name not in self.names)
+        if ignored and is_strict:
+            known = {name: field for name, field in COUNTERPARTS.items() if field in self.names}
+            raise ValueError(unknown_name(ignored[0][:100], self.names, known, ADVICE))
+        named = {
+            self.aliases.get(name, name): value
+            for name, value in given.items()
+            if name in self.names
+        }
+        named.setdefault(self.text, "")  # the message for an empty text is a better one
+        try:
+            fields = self.model.model_validate(named).model_dump(exclude_unset=True)
+        except ValidationError as error:
+            clients_names = {self.aliases.get(name, name): name for name in given}
+            raise ValueError(_message(error, clients_names)) from None
+        return fields, ignored
+
+    @property
+    def example(self) -> str:
+        """The main fields, in a sentence."""
+        return f"{self.text} and {'voice' if self.text == 'input' else 'voices'}"
+
+
+SPEECH = BodyFields(
+    create_model("SpeechBody", __base__=_SpeechFields, **_settings(LONG_FORM)),  # type: ignore[call-overload]
+    "input",
+)
+"""Body of POST /v1/audio/speech."""
+DIALOGUE = BodyFields(
+    create_model("DialogueBody", __base__=_DialogueFields, **_settings(TURNS)),  # type: ignore[call-overload]
+    "script",
+)
+"""Body of POST /v1/audio/dialogue."""
+
 _EXPECTED = {
     "string_type": "a string",
     "bool_type": "true or false",
     "int_type": "a whole number",
     "float_type": "a number",
     "dict_type": "an object",
+    "list_type": "a list",
 }
-
-
-def read_fields(body: object, is_strict: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Fields that are not null, by name, and the names of those that are not known.
-
-    Raises ValueError, in one line, for a wrong type, and if `is_strict` for an unknown name.
-    """
-    if not isinstance(body, Mapping):
-        raise ValueError("the body is not a JSON object; send one, with input and voice")
-    given = {name: value for name, value in body.items() if value is not None}
-    ignored = tuple(name for name in given if name not in FIELDS)
-    if ignored and is_strict:
-        raise ValueError(unknown_name(ignored[0][:100], FIELDS, _COUNTERPARTS, ADVICE))
-    named = {ALIASES.get(name, name): value for name, value in given.items() if name in FIELDS}
-    named.setdefault("input", "")  # the message for an empty text is a better one
-    try:
-        fields = SpeechBody.model_validate(named).model_dump(exclude_unset=True)
-    except ValidationError as error:
-        clients_names = {ALIASES.get(name, name): name for name in given}
-        raise ValueError(_message(error, clients_names)) from None
-    return fields, ignored
 
 
 def _message(error: ValidationError, clients_names: Mapping[str, str]) -> str:

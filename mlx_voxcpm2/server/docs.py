@@ -22,6 +22,7 @@ td {{ border-top: 1px solid #8888; padding: .3rem .6rem .3rem 0; vertical-align:
 <p>{description} The whole description is <a href="openapi.json">openapi.json</a>.</p>
 <h2>Routes</h2><table>{routes}</table>
 <h2>Fields of POST /v1/audio/speech</h2><table>{fields}</table>
+<h2>Fields of POST /v1/audio/dialogue, beside those of speech</h2><table>{dialogue}</table>
 """
 
 
@@ -41,16 +42,27 @@ def _page(schema: dict[str, Any]) -> str:
         for method, operation in operations.items()
         if method != "head"
     ]
-    body = schema["paths"]["/v1/audio/speech"]["post"]["requestBody"]
-    fields = body["content"]["application/json"]["schema"]["properties"]
+    fields, dialogue = (_fields(schema, f"/v1/audio/{name}") for name in ("speech", "dialogue"))
+    own = {name: each for name, each in dialogue.items() if name not in fields}
     info = schema["info"]
     return _PAGE.format(
         title=html.escape(info["title"]),
         version=html.escape(info["version"]),
         description=html.escape(info["description"]),
         routes=_rows(routes),
-        fields=_rows((name, each.get("description", "")) for name, each in fields.items()),
+        fields=_described(fields),
+        dialogue=_described(own),
     )
+
+
+def _fields(schema: dict[str, Any], path: str) -> dict[str, Any]:
+    """Schemas of the fields of a route's body."""
+    body = schema["paths"][path]["post"]["requestBody"]
+    return body["content"]["application/json"]["schema"]["properties"]
+
+
+def _described(fields: dict[str, Any]) -> str:
+    return _rows((name, each.get("description", "")) for name, each in fields.items())
 
 
 def _rows(cells: Any) -> str:

@@ -17,6 +17,7 @@ from ..errors import one_line
 from ..schema import parse_json
 from ..voices.inputs import VoiceInputs
 from .answer import Speaker, event, events
+from .body import SPEECH
 from .connection import Connection
 from .errors import ClientGone, RequestError
 from .model_thread import ModelThread
@@ -82,6 +83,8 @@ class Exchange(Response):
     A place is taken before the body is read, and held until the last byte has been sent.
     """
 
+    fields = SPEECH
+
     def __init__(self, service: Service, kind: str = "speech"):
         super().__init__()
         self.service, self.record = service, RequestRecord(kind)
@@ -141,19 +144,29 @@ class Exchange(Response):
                 if request.has_clips:
                     rate = service.thread.model.clip_encoder.sample_rate
                     request = await asyncio.to_thread(request.with_clips_read, rate)
-                return request, await service.task(request)
+                return request, await self.task(request)
 
     def _parsed(self, body: bytes) -> SpeechRequest:
         try:
             data = parse_json(body)
         except ValueError as error:
             raise ValueError(
-                f"the body can't be read as JSON ({error}); send an object, with input and voice"
+                f"the body can't be read as JSON ({error}); send an object, with "
+                f"{self.fields.example}"
             ) from None
+        request = self.parsed(data)
+        self.record.characters, self.record.format_name = len(request.text), request.format_name
+        return request
+
+    async def task(self, request: SpeechRequest) -> SpeechTask:
+        """The task of a request. Raises ValueError or OSError."""
+        return await self.service.task(request)
+
+    def parsed(self, data: object) -> SpeechRequest:
+        """The request of a decoded body; its voice is noted. Raises ValueError."""
         request = SpeechRequest.parse(data, self.service.limits)
         name = request.voice.voice
         self.record.voice = "clip" if request.has_clips else str(name or "default")
-        self.record.characters, self.record.format_name = len(request.text), request.format_name
         if not request.has_clips:
             self.service.voices.check_name(name if isinstance(name, str) else None)
         return request

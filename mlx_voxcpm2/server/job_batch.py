@@ -129,7 +129,7 @@ class JobBatch:
         self._adapter = name
 
     def _continue(self, job: _Job) -> None:
-        """Put the next segment that has words into the batch; silence before it is sent."""
+        """Put the next segment that has words into the batch; send what is ready before it."""
         try:
             while not job.segments.is_empty:
                 if job.stream.is_full:
@@ -139,7 +139,7 @@ class JobBatch:
                     self.speaking[job.number] = job
                     self._batch.add(job.number, request)
                     return
-                job.sent.append(job.segments.silence())
+                job.sent.append(job.segments.ready())
         except Exception as error:
             self._fail(job, error)
             return
@@ -161,10 +161,12 @@ class JobBatch:
             if (job := self.speaking.get(chunk.number)) is None:
                 continue
             try:
-                job.sent.append(job.segments.add(chunk))
+                audio = job.segments.add(chunk)
             except Exception as error:
                 self._fail(job, error)
                 continue
+            if audio is not None:
+                job.sent.append(audio)
             if chunk.finish_reason is not None:
                 del self.speaking[job.number]
                 self._continue(job)

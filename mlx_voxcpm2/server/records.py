@@ -20,7 +20,7 @@ class RequestRecord:
     """One request, while it is answered."""
 
     kind: str
-    """speech, websocket or transcription."""
+    """speech, dialogue, websocket or transcription."""
     id: str = field(default_factory=lambda: f"req_{secrets.token_hex(8)}")
     begin: float = field(default_factory=time.perf_counter)
     voice: str = ""

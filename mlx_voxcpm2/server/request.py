@@ -17,7 +17,7 @@ from ..text.normalization import normalized
 from ..text.segments import Segment, is_one_segment, split_text
 from ..text.spoken import check_text, spoken_text
 from ..voices.inputs import VoiceInputs
-from .body import LONG_FORM, SUBTITLES, read_fields
+from .body import LONG_FORM, SPEECH, SUBTITLES
 
 DEFAULT_FORMAT = "mp3"
 STREAM_FORMATS = ("audio", "sse")
@@ -69,29 +69,35 @@ class SpeechRequest:
     @classmethod
     def parse(cls, body: object, limits: Limits, needs_text: bool = True) -> SpeechRequest:
         """Parse decoded JSON. Raises ValueError, in one line, for what can't be spoken."""
-        fields, ignored = read_fields(body, limits.is_strict)
-        _check_model(fields.get("model"), limits)
-        text, instruct = fields["input"], fields.get("instruct")
-        check_length(text, instruct, limits.text_length)
+        fields, ignored = SPEECH.read(body, limits.is_strict)
+        shared = cls.shared(fields, limits)
+        text = shared["text"]
         if needs_text and not text.strip():
             raise ValueError("input is empty; give the words to speak")
         if needs_text:
-            spoken_text(text, instruct)  # raises for a text without words
+            spoken_text(text, fields.get("instruct"))  # raises for a text without words
+        return cls(**shared, ignored=ignored)
+
+    @staticmethod
+    def shared(fields: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
+        """What all requests have, by the names of this class. Raises ValueError."""
+        _check_model(fields.get("model"), limits)
+        text = fields["input"]
+        check_length(text, fields.get("instruct"), limits.text_length)
         long_form = {name: fields[name] for name in LONG_FORM if name in fields}
         is_stream, is_events = _stream(fields)
-        return cls(
-            text,
-            _voice(fields),
-            _options(fields, limits.options, is_stream),
-            _format(fields.get("response_format")),
-            is_stream,
-            is_events,
-            adapter=fields.get("adapter") or None,
-            subtitles=_subtitles(fields.get("subtitles")),
-            long_form=LongFormOptions(**long_form),
-            has_own_split=bool({*long_form} - {"language"}),
-            ignored=ignored,
-        )
+        return {
+            "text": text,
+            "voice": _voice(fields),
+            "options": _options(fields, limits.options, is_stream),
+            "format_name": _format(fields.get("response_format")),
+            "is_stream": is_stream,
+            "is_events": is_events,
+            "adapter": fields.get("adapter") or None,
+            "subtitles": _subtitles(fields.get("subtitles")),
+            "long_form": LongFormOptions(**long_form),
+            "has_own_split": bool({*long_form} - {"language"}),
+        }
 
     def segments(self, text: str | None = None) -> tuple[Segment, ...]:
         """Segments to speak, in words if the options normalize; of all the text, or of a part.
@@ -112,6 +118,11 @@ class SpeechRequest:
             if segment.text:
                 spoken_text(segment.text, self.voice.instruct)  # raises before the first byte
         return tuple(segments)
+
+    @property
+    def shows_speakers(self) -> bool:
+        """Whether subtitles name who speaks."""
+        return False
 
     @property
     def has_clips(self) -> bool:
@@ -188,7 +199,7 @@ def _options(
 
 def _voice(fields: Mapping[str, Any]) -> VoiceInputs:
     """Voice of a request. Clients that must name a voice may do so beside a clip, which wins."""
-    name, instruct = _voice_name(fields.get("voice")), fields.get("instruct")
+    name, instruct = voice_name(fields.get("voice")), fields.get("instruct")
     clips = {
         each: _decoded(each, fields[each])
         for each in ("ref_audio", "prompt_audio")
@@ -209,7 +220,8 @@ def _voice(fields: Mapping[str, Any]) -> VoiceInputs:
     return VoiceInputs(instruct, audio, audio, transcript)
 
 
-def _voice_name(voice: object) -> str | None:
+def voice_name(voice: object) -> str | None:
+    """Name of a voice, as a string or in OpenAI's form; None for none. Raises ValueError."""
     if isinstance(voice, Mapping):  # OpenAI's form for voices that users have made
         voice = voice.get("id") or voice.get("name")
     if voice is not None and not isinstance(voice, str):

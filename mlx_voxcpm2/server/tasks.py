@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -14,22 +13,20 @@ from ..speech.options import GenerationOptions
 from ..speech.results import Chunk, FinishReason
 from ..text.segments import Segment
 from ..voices.inputs import VoiceInputs
+from .task_voices import OneVoice, SpeakerVoices, TaskVoices
 
 if TYPE_CHECKING:
     from ..model import VoxCPM2
     from ..speech.batch import Request
 
-ENOUGH_REFERENCE = 5.0
-"""Seconds of generated speech that suffice as the reference of the later segments."""
-
 
 @dataclass(frozen=True, eq=False)
 class SpeechTask:
-    """Segments to speak one after the other in one voice.
+    """Segments to speak one after the other, in one voice or in those of their speakers.
 
-    Without a clip or a saved voice, the first segments are the reference of the later ones.
-    Options that may not retry (`GenerationOptions.may_retry`) give audio patch by patch, others
-    segment by segment.
+    Without a clip or a saved voice, the first segments are the reference of the later ones; and of
+    each speaker of a dialogue one segment is that of the others. Options that may not retry
+    (`GenerationOptions.may_retry`) give audio patch by patch, others segment by segment.
     """
 
     segments: tuple[Segment, ...]
@@ -41,7 +38,9 @@ class SpeechTask:
     adapter: str | None = None
     """Name of one of the thread's adapters; None for the default one."""
     is_open: bool = False
-    """Whether more segments will be fed, see `SpeechStream.feed`."""
+    """Whether more segments will be fed, see `SpeechStream.feed`; not of a dialogue."""
+    speakers: Mapping[str, VoiceInputs] | None = None
+    """Voices by the segments' speakers, instead of `voice`; one that is missing is made up."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +57,8 @@ class SpokenPart:
     finish_reason: FinishReason
     guards: tuple[str, ...] = ()
     """Actions against the model's faults, see `GenerationResult`."""
+    speaker: str = ""
+    """Who speaks it, in a dialogue."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,14 +75,26 @@ class SpeechAudio:
 
 
 class SegmentQueue:
-    """Segments of a task that are still to be spoken. For the model's thread."""
+    """Segments of a task that are still to be spoken. For the model's thread.
+
+    They are spoken in order, but for one that gives the voice of an earlier one: it is spoken
+    before that, and given in its turn.
+    """
 
     def __init__(self, task: SpeechTask, model: VoxCPM2):
         self.task, self.model, self.is_open = task, model, task.is_open
-        self._segments = deque(task.segments)
+        self._segments = dict(enumerate(task.segments))
+        """Those that have not been given completely, by index."""
+        self._fed = len(task.segments)
         self._index, self._segment = -1, Segment("")
-        self._voice, self._has_voice = task.voice, task.voice.has_clip
-        self._reference: list[np.ndarray] = []
+        """The one that is spoken now."""
+        self._voices: TaskVoices = OneVoice(task.voice, model)
+        if task.speakers is not None:
+            self._voices = SpeakerVoices(task.segments, task.speakers, model)
+        self._early: dict[int, list[SpeechAudio]] = {}
+        """Speech of segments that were spoken before their turn, by index."""
+        self._is_early = False
+        """Whether the current segment is spoken before its turn."""
         self._samples = 0
         self._given = 0
         """Samples of the segments that have ended."""
@@ -102,22 +115,32 @@ class SegmentQueue:
         return self._given / self.model.sample_rate
 
     def feed(self, segments: Iterable[Segment]) -> None:
-        self._segments.extend(segments)
+        for segment in segments:
+            self._segments[self._fed] = segment
+            self._fed += 1
 
     def next_request(self) -> Request | None:
-        """Request for the next segment; None if it is only silence. Raises ValueError."""
-        self._segment = self._segments.popleft()
-        self._index += 1
-        self._samples = 0
-        if not self._segment.text:
-            return None
+        """Request for the next segment; None if its audio is `ready`. Raises ValueError."""
+        first = next(iter(self._segments))
+        self._index = index = self._needed_first(first)
+        self._segment, self._samples = self._segments[index], 0
+        self._is_early = index != first
+        if self._is_early:
+            self._early[index] = []
+        else:
+            del self._segments[index]
+            if not self._segment.text or index in self._early:
+                return None
         options = self.task.options
-        seed = (int(options.seed or 0) + ATTEMPTS * self._index) % 2**64
+        seed = (int(options.seed or 0) + ATTEMPTS * index) % 2**64
         options = replace(options, seed=seed)
-        return self.model.request(self._segment.text, options=options, **self._voice.given())
+        voice = self._voices.inputs(self._segment)
+        return self.model.request(self._segment.text, options=options, **voice.given())
 
-    def silence(self) -> SpeechAudio:
-        """Pause after the current segment, which has no words."""
+    def ready(self) -> SpeechAudio:
+        """Audio of the current segment that needs no request: silence, or spoken before."""
+        if (early := self._early.pop(self._index, None)) is not None:
+            return replace(_joined(early), finish_reason=self.finish_reason)
         pause = self._pause()
         self._given += len(pause)
         return SpeechAudio(pause, None, self.finish_reason)
@@ -126,16 +149,36 @@ class SegmentQueue:
         """The end of a task that was closed after its last segment had been spoken."""
         return SpeechAudio(np.zeros(0, np.float32), None, self.finish_reason)
 
-    def add(self, chunk: Chunk) -> SpeechAudio:
-        """Audio of the current segment, with the pause after its end."""
+    def add(self, chunk: Chunk) -> SpeechAudio | None:
+        """Audio of the current segment, with the pause after its end; None before its turn."""
         audio, reason = np.asarray(chunk.audio), chunk.finish_reason
         self._samples += len(audio)
         if reason not in (None, "stop"):
             self._fault = self._fault or reason
-        self._use_as_reference(np.asarray(chunk.audio_as_generated), reason is not None)
-        if reason is None:
-            return SpeechAudio(audio, unstretched=chunk.unstretched)
-        part = SpokenPart(
+        speech, has_more = np.asarray(chunk.audio_as_generated), not self.is_empty or self.is_open
+        self._voices.learn(self._index, speech, reason is not None, has_more)
+        found = SpeechAudio(audio, unstretched=chunk.unstretched)
+        if reason is not None:
+            pause = self._pause()
+            self._given += self._samples + len(pause)
+            whole = np.concatenate([audio, pause])
+            part = self._part(chunk, reason)
+            found = SpeechAudio(whole, part, self.finish_reason, chunk.unstretched)
+        if self._is_early:
+            self._early[self._index].append(found)
+            return None
+        return found
+
+    def _needed_first(self, index: int) -> int:
+        """Index of the segment to speak before that of this index, or itself."""
+        segment = self._segments[index]
+        if not segment.text or index in self._early:
+            return index
+        anchor = self._voices.anchor(segment)
+        return index if anchor is None else anchor
+
+    def _part(self, chunk: Chunk, reason: FinishReason) -> SpokenPart:
+        return SpokenPart(
             self._index,
             self._segment.text,
             self._samples / self.model.sample_rate,
@@ -144,22 +187,15 @@ class SegmentQueue:
             chunk.seed,
             reason,
             chunk.guards,
+            self._segment.speaker,
         )
-        pause = self._pause()
-        self._given += self._samples + len(pause)
-        whole = np.concatenate([audio, pause])
-        return SpeechAudio(whole, part, self.finish_reason, chunk.unstretched)
 
     def _pause(self) -> np.ndarray:
         return np.zeros(round(self._segment.pause * self.model.sample_rate), np.float32)
 
-    def _use_as_reference(self, audio: np.ndarray, is_end: bool) -> None:
-        """Speak the later segments in the voice of this one, if there is no other."""
-        if self._has_voice or (self.is_empty and not self.is_open):
-            return
-        self._reference.append(audio)
-        if is_end:
-            rate, reference = self.model.sample_rate, np.concatenate(self._reference)
-            patches = self.model.encode_audio((reference, rate))
-            self._voice = VoiceInputs(self.task.voice.instruct, patches)
-            self._has_voice = len(reference) >= ENOUGH_REFERENCE * rate
+
+def _joined(parts: Sequence[SpeechAudio]) -> SpeechAudio:
+    """Audio of all of a segment."""
+    audio = np.concatenate([each.audio for each in parts])
+    speech = [each.unstretched for each in parts if each.unstretched is not None]
+    return replace(parts[-1], audio=audio, unstretched=np.concatenate(speech) if speech else None)

@@ -1,5 +1,6 @@
 // The page: its form, what happens when it is sent, and what is remembered.
 import { get, lines, send } from "./api.js";
+import { DialogueForm } from "./dialogue.js";
 import {
   byId,
   clearError,
@@ -26,6 +27,7 @@ class Page {
     this.showAbout();
     this.settings = new Settings(about.settings, about.groups, () => this.save());
     this.voice = new VoiceForm(about, () => this.save());
+    this.dialogue = new DialogueForm(about, this.voice.voices, () => this.save());
     this.takes = new Takes({
       again: (take) => this.speak(requestOf(take)),
       restore: (take) => this.restore(take),
@@ -42,6 +44,8 @@ class Page {
     byId("stream").checked = saved.stream ?? true;
     this.settings.set(saved.settings ?? {});
     await this.voice.set(saved.voice ?? {});
+    this.dialogue.choose(saved.mode === "dialogue");
+    await this.dialogue.set(saved);
     this.showLength();
     await this.takes.load();
   }
@@ -64,6 +68,7 @@ class Page {
     };
     const same = (texts) => texts.map((text) => [text, text]);
     chips(byId("examples"), this.about.examples, write("text"));
+    chips(byId("scripts"), this.about.scripts, write("script"));
     chips(byId("descriptions"), same(this.about.descriptions), write("description"));
     chips(byId("styles"), same(this.about.styles), write("style"));
   }
@@ -72,7 +77,7 @@ class Page {
     const form = byId("composer");
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      this.speak(this.request());
+      this.speak(requestOf(this.form()));
     });
     form.addEventListener("input", (event) => {
       const place = event.target.closest("[data-field]");
@@ -84,7 +89,7 @@ class Page {
     document.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
         event.preventDefault();
-        this.speak(this.request());
+        this.speak(requestOf(this.form()));
       }
     });
     const keys = /Mac|iPhone|iPad/.test(navigator.platform) ? "⌘ Enter" : "Ctrl + Enter";
@@ -92,18 +97,20 @@ class Page {
     if (matchMedia("(hover: hover)").matches) this.say(`${keys} speaks, too.`);
   }
 
-  request() {
+  form() {
     return {
+      mode: this.dialogue.isChosen ? "dialogue" : "voice",
       text: byId("text").value,
       voice: this.voice.value(),
+      ...this.dialogue.value(),
       settings: this.settings.value(),
       stream: byId("stream").checked,
     };
   }
 
   save() {
-    if (!this.voice) return;
-    remember(this.request());
+    if (!this.takes) return; // it is being made
+    remember(this.form());
     if (byId("line").classList.contains("wrong") && !document.querySelector(".wrong[data-field]"))
       this.say("");
   }
@@ -116,13 +123,17 @@ class Page {
   }
 
   async restore(take) {
-    const { text, stream } = take;
-    byId("text").value = text;
-    byId("stream").checked = stream;
+    byId("stream").checked = take.stream;
     this.settings.set(take.settings);
-    await this.voice.set(take.voice);
+    const isDialogue = take.mode === "dialogue";
+    this.dialogue.choose(isDialogue);
+    if (isDialogue) await this.dialogue.set({ script: take.text, voices: take.voices });
+    else {
+      byId("text").value = take.text;
+      await this.voice.set(take.voice);
+    }
     this.showLength();
-    byId("text").focus();
+    byId(isDialogue ? "script" : "text").focus();
     toast("The take’s text, voice and settings are in the form.");
   }
 
@@ -223,9 +234,11 @@ class Page {
   }
 }
 
-// A take's request once more: with the seed only if one was set.
-function requestOf({ text, voice, settings, stream }) {
-  return { text, voice, settings, stream };
+// What the server is sent of the form, or of a take to be made again: with the seed only if one
+// was set.
+function requestOf({ mode, text, voice, script = text, voices, settings, stream }) {
+  const shared = { settings, stream };
+  return mode === "dialogue" ? { script, voices, ...shared } : { text, voice, ...shared };
 }
 
 addThemeButton();

@@ -74,7 +74,7 @@ class Card {
       make(
         "div",
         { class: "about" },
-        make("span", { class: "tag" }, take.voice_label),
+        ...voicesOf(take).map((name) => make("span", { class: "tag" }, name)),
         make("span", {}, `made in ${take.processing_seconds.toFixed(1)} s`),
         this.seed(),
       ),
@@ -206,6 +206,7 @@ class Card {
       icon("again"),
       "Again",
     );
+    if (take.voices) return make("div", { class: "actions" }, save, files, again);
     const keep = nameForm("Keep voice", "", async (name) => {
       const voice = await send("POST", "page/voices", { name, take: take.id });
       await takes.kept(voice.name);
@@ -214,6 +215,9 @@ class Card {
     return make("div", { class: "actions" }, save, files, again, keep);
   }
 }
+
+// The voice in a word, or the names of a dialogue's speakers.
+const voicesOf = (take) => (take.voices ? Object.keys(take.voices) : [take.voice_label]);
 
 const length = (seconds) => (seconds < 60 ? `${seconds.toFixed(1)} s` : clock(seconds));
 

@@ -20,6 +20,7 @@ export class VoiceList {
           "None yet. Keep the voice of a take, or of a clip, and it appears here.",
         ),
       );
+    this.place.dispatchEvent(new Event("loaded"));
   }
 
   mark() {
