@@ -135,7 +135,7 @@ class BodyFields:
         try:
             fields = self.model.model_validate(named).model_dump(exclude_unset=True)
         except ValidationError as error:
-            clients_names = {self.aliases.get(name, name): name for name in given}
+            clients_names = {str(self.aliases.get(name, name)): name for name in given}
             raise ValueError(_message(error, clients_names)) from None
         return fields, ignored
 
