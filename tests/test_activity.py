@@ -61,6 +61,7 @@ def test_loading_a_recogniser_is_announced(at_once, monkeypatch, tmp_path):
     said = []
     monkeypatch.setattr(activity.threading, "Timer", Timer)
     monkeypatch.setattr("mlx_audio.stt.utils.load_model", lambda folder: None)
+    monkeypatch.setattr(recogniser, "recogniser_config", lambda name: {})
     monkeypatch.setattr(recogniser, "find_recogniser", lambda name: tmp_path)
     with activity.announcing(said.append):
         recogniser.load_recogniser("some/whisper")

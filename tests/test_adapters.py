@@ -96,6 +96,7 @@ def test_an_official_adapter_gives_what_it_gives_there(alpha, released, golden, 
         assert relative_error(value, golden[f"{alpha}.{name}"]) > 0.01, name
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("kernels")
 def test_strength_multiplies_what_was_trained(model, golden):
     """Also after the solver was compiled with another one."""

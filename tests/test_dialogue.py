@@ -182,7 +182,7 @@ def test_numbers_become_words_turn_by_turn(released):
 @pytest.mark.parametrize(
     ("script", "settings", "error"),
     [
-        ("", {}, "script is empty"),
+        ("", {}, "the script has no words"),
         ("Anna: Hi", {"voices": {"Ben": "design: x"}}, "nobody speaks as Ben"),
         ("Anna: Hi", {"voices": {"Anna": "missing.wav"}}, "voice of Anna: missing.wav"),
         ("Anna: Hi", {"turn_pause": 99}, "turn_pause"),

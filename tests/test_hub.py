@@ -306,7 +306,7 @@ def test_a_single_cached_file_is_no_checkpoint(model_hub, load_in_child, hub_env
 def test_a_download_shows_its_progress_on_the_terminal(hub_environment, tmp_path):
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))
-    command = [sys.executable, "-c", CHILD, json.dumps({"path_or_repo": NAME})]
+    command = [sys.executable, "-c", CHILD, json.dumps([{"path_or_repo": NAME}])]
     with subprocess.Popen(command, env=hub_environment, stdout=subprocess.DEVNULL, stderr=theirs):
         os.close(theirs)
         shown = b""

@@ -126,6 +126,7 @@ def test_a_loss_that_is_not_finite_is_a_one_line_error(adapter_model):
         Trainer(adapter_model, [broken], TrainingOptions(**QUICK, max_steps=2)).advance()
 
 
+@pytest.mark.slow
 def test_compiling_and_dropping_graphs_does_not_change_the_losses(released, monkeypatch):
     told = []
     for is_on, graphs in ((False, 128), (True, 128), (True, 1)):
@@ -139,7 +140,7 @@ def test_compiling_and_dropping_graphs_does_not_change_the_losses(released, monk
         told.append([trainer.advance() for _ in range(4)])
     assert told[1] == told[2]
     for ours, theirs in zip(told[0], told[1], strict=True):
-        assert (ours.diff, ours.stop) == pytest.approx((theirs.diff, theirs.stop), rel=1e-5)
+        assert ours.losses == pytest.approx(theirs.losses, rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["adapter_model", "whole_model"])

@@ -45,7 +45,7 @@ def speaker(released, monkeypatch):
     def set_stop_head(which: str):
         weight = mx.array(checkpoints.stop_head(which, released.config))
         monkeypatch.setitem(released.model.stop_head, "weight", weight)
-        monkeypatch.setattr("mlx_voxcpm2.load.load_model", lambda *_: released.model)
+        monkeypatch.setattr("mlx_voxcpm2.load.load_model", lambda *_, **__: released.model)
 
     return set_stop_head
 
