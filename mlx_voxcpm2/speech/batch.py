@@ -94,8 +94,8 @@ class Batch:
         keys = {each.options.batch_key for each in requests}
         if len(keys) != 1:
             raise ValueError(
-                f"{len(keys)} combinations of solver and inference_timesteps in one batch; its "
-                "requests need the same ones"
+                f"{len(keys)} combinations of solver, inference_timesteps and fast in one batch; "
+                "its requests need the same ones"
             )
         self.model, shape = model, (model.config.patch_size, model.config.feat_dim)
         self.schedule = Schedule.of(*keys.pop())
