@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from typing import Any, TypeVar
 
 import mlx.core as mx
 
@@ -203,17 +204,18 @@ def joined(caches: Sequence[Sequence[KVCache]], empty: int) -> tuple[Rows, list[
     return rows, layers
 
 
+Stacks = TypeVar("Stacks", bound="Sequence[Sequence[KVCache]]")
+
+
 class Prefixes:
     """Caches after beginnings that sequences share; of more than fit, those used last."""
 
     def __init__(self, limit: int):
         """limit: most positions in all, which bounds the memory."""
         self.limit = limit
-        self._caches: dict[Hashable, Sequence[Sequence[KVCache]]] = {}
+        self._caches: dict[Hashable, Any] = {}
 
-    def get(
-        self, key: Hashable, read: Callable[[], Sequence[Sequence[KVCache]]]
-    ) -> Sequence[Sequence[KVCache]]:
+    def get(self, key: Hashable, read: Callable[[], Stacks]) -> Stacks:
         """The caches of each stack's layers, of one row; `read` makes those that are not there."""
         found = self._caches.pop(key, None) or read()
         if found[0][0].offset > self.limit:

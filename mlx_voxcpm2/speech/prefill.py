@@ -61,9 +61,9 @@ def prefill(model: VoxCPM2Model, prompts: Sequence[Prompt]) -> tuple[Caches, mx.
 
 def _reference_caches(model: VoxCPM2Model, prompt: Prompt) -> Caches | None:
     """Caches of one row after the reference, stored or read now; None without a reference."""
-    if not prompt.reference_positions:
-        return None
     reference = prompt.positions_between(0, prompt.reference_positions)
+    if reference.patches is None:
+        return None
     return model.prefixes.get(_digest(reference.patches), partial(_read_alone, model, reference))
 
 
