@@ -10,6 +10,7 @@ from mlx_voxcpm2 import load_model  # isort: skip
 
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import checkpoints
@@ -51,6 +52,11 @@ def without_hints(text: str) -> str:
         for line in text.splitlines(keepends=True)
         if not line.startswith("MLX multiplies matrices") and not line.endswith(" …\n")
     )
+
+
+def module_command(module: str, *arguments: object) -> list[str]:
+    """Command line that runs a module of the package, such as "generate", in a new process."""
+    return [sys.executable, "-m", f"mlx_voxcpm2.{module}", *map(str, arguments)]
 
 
 def relative_error(ours, theirs) -> float:

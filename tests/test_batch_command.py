@@ -25,7 +25,7 @@ QUICK = ["--inference_timesteps", "2", "--max_tokens", "3", "--dtype", "float32"
 
 
 @pytest.fixture
-def run(released, tmp_path, monkeypatch, capfd):
+def run(released, tmp_path, monkeypatch, run_command):
     """Runs the command in an empty folder, on the model that is loaded; status and errors."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(batch_command, "load", lambda args: released.model)
@@ -33,13 +33,9 @@ def run(released, tmp_path, monkeypatch, capfd):
     def run(*arguments: str, lines=None):
         if lines is not None:
             write("lines.jsonl", lines)
-        capfd.readouterr()
         given = ["--input", "lines.jsonl", "--output_dir", "out", "--model", str(released.folder)]
-        try:
-            status = batch_command.main([*given, *QUICK, *arguments])
-        except SystemExit as end:
-            status = end.code
-        return status, capfd.readouterr().err
+        status, _, err = run_command(batch_command.main, *given, *QUICK, *arguments)
+        return status, err
 
     return run
 

@@ -40,7 +40,7 @@ def asked(monkeypatch) -> list:
 
 
 @pytest.fixture
-def run(released, tmp_path, monkeypatch, capfd):
+def run(released, tmp_path, monkeypatch, run_command):
     """Runs a command in a folder with a clip, on the model that is loaded; status and errors."""
     monkeypatch.chdir(tmp_path)
     for module in (generate, batch_command):
@@ -48,13 +48,11 @@ def run(released, tmp_path, monkeypatch, capfd):
     checkpoints.write_wav(Path("clip.wav"), *released.waveform("short"))
 
     def run(command: str, *arguments: str):
-        capfd.readouterr()
         quick = [] if command == "voice" else QUICK
-        try:
-            status = cli.main([command, *arguments, "--model", str(released.folder), *quick])
-        except SystemExit as end:
-            status = end.code
-        return status, capfd.readouterr().err
+        status, _, err = run_command(
+            cli.main, command, *arguments, "--model", str(released.folder), *quick
+        )
+        return status, err
 
     return run
 
