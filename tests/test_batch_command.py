@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import checkpoints
 import numpy as np
 import pytest
 import soundfile
+from conftest import module_command
 
 from mlx_voxcpm2.commands import batch as batch_command
 from mlx_voxcpm2.commands.batch_lines import Defaults, read_lines
@@ -331,20 +331,8 @@ def test_relative_clips_start_from_the_files_folder_or_from_here(tmp_path, monke
 
 
 def start(folder: Path, *flags: str, **environment: str) -> subprocess.Popen:
-    command = [
-        sys.executable,
-        "-m",
-        "mlx_voxcpm2.cli",
-        "batch",
-        "--model",
-        folder,
-        "--input",
-        "lines.jsonl",
-        "--output_dir",
-        "out",
-        *QUICK,
-        *flags,
-    ]
+    files = ["--model", folder, "--input", "lines.jsonl", "--output_dir", "out"]
+    command = module_command("cli", "batch", *files, *QUICK, *flags)
     return subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
     )
