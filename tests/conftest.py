@@ -8,6 +8,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one process a core; what they start d
 # Before MLX, so that it finds a fast BLAS on Linux.
 from mlx_voxcpm2 import load_model  # isort: skip
 
+import gc
 import shutil
 import signal
 import sys
@@ -136,6 +137,12 @@ def make_dialogue(tmp_path_factory):
 def dialogue(request, make_dialogue) -> Dialogue:
     """Each variant of VibeVoice in turn."""
     return make_dialogue(request.param)
+
+
+def pytest_collection_finish() -> None:
+    """Takes what was imported out of the collector's passes, of which tests cause thousands."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
