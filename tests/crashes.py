@@ -77,19 +77,16 @@ def kill_at_each_change(
     """
     at = 1
     gc.freeze()  # each collection passes over all that is here already
-    try:
-        while True:
-            prepare()
-            try:
-                with _watched(folder, at):
-                    act()
-            except Killed:
-                pass
-            else:
-                assert at > least, f"only {at - 1} changes"
-                return
-            gc.collect()  # closes what the dead process had open
-            yield at
-            at += step
-    finally:
-        gc.unfreeze()
+    while True:
+        prepare()
+        try:
+            with _watched(folder, at):
+                act()
+        except Killed:
+            pass
+        else:
+            assert at > least, f"only {at - 1} changes"
+            return
+        gc.collect()  # closes what the dead process had open
+        yield at
+        at += step
