@@ -188,6 +188,24 @@ def test_a_damaged_file_is_named_and_the_others_are_transcribed(run, caplog):
     assert status == 2 and err.count("\n") == 1 and not Path("c.txt").exists()
 
 
+def test_files_that_are_no_audio_are_named_before_the_recogniser_is_loaded(
+    run, caplog, monkeypatch
+):
+    for name in ("c.wav", "d.mp3"):
+        Path(name).write_bytes(b"no audio")
+    assert run("c.wav")[3] == []
+    status, _, err, asked = run("c.wav", "d.mp3")
+    assert status == 2 and not asked and err.endswith("2 of 2 files could not be transcribed\n")
+    caplog.clear()
+    named = []
+    monkeypatch.setattr(
+        recognition,
+        "load_recogniser",
+        lambda *_: named.append("c.wav: 'c.wav' cannot be read" in caplog.text) or Listener("Yes."),
+    )
+    assert run("a.wav", "c.wav")[:2] == (2, "a.wav:\nYes.\n\n") and named == [True]
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
