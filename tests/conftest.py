@@ -308,3 +308,13 @@ def hub(tmp_path):
     """Stand-in for the hub that accepts uploads."""
     with Hub(storage=Storage(tmp_path / "storage")) as hub:
         yield hub
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Path:
+    """Empty working folder of one command, with the saved voices in it."""
+    folder = tmp_path / "place"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MLX_VOXCPM2_VOICES", str(folder / "voices"))
+    return folder
