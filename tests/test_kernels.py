@@ -195,15 +195,15 @@ def test_both_attentions_are_the_same_function(monkeypatch):
 
 
 def test_attention_to_many_positions_is_exact_to_the_last_digits():
-    """MLX's own sum of a row loses 3e-5 of 1500 weights."""
-    random = np.random.RandomState(1)
-    queries, keys = (random.normal(size=(1, 2, n, 16)) * 0.3 for n in (9, 1500))
-    values = 1 + 0.1 * random.normal(size=(1, 2, 1500, 16))
-    scores = queries @ keys.swapaxes(-1, -2)
-    weights = np.exp(scores)
+    """MLX's own sum of a row loses 1e-5 of 1500 thirds."""
+    keys = np.zeros((1, 1, 1500, 1))
+    keys[:, :, 7] = math.log(3)
+    values = 1 + np.random.RandomState(1).uniform(size=(1, 1, 1500, 4))
+    weights = np.exp(keys[..., 0] - math.log(3))
     exact = weights @ values / weights.sum(-1, keepdims=True)
-    ours = kernels_cpu.attention(*(mx.array(x, mx.float32) for x in (queries, keys, values)), 1.0)
-    assert np.abs(np.array(ours) - exact).max() < 2e-6
+    arrays = (mx.array(x, mx.float32) for x in (np.ones((1, 1, 3, 1)), keys, values))
+    ours = np.array(kernels_cpu.attention(*arrays, 1.0))
+    assert np.abs(ours - exact).max() < 3e-6
 
 
 def test_the_exponential_of_attention_is_exact_where_weights_are_large():
