@@ -200,7 +200,7 @@ def dialogue(request, make_dialogue) -> Dialogue:
 def as_in_a_new_process(monkeypatch):
     """Kernels as a new process has them, since commands switch them on for good.
 
-    On x86-64 there are none at first: g++ needs a second for each.
+    On Linux there are none at first: g++ needs a second for each.
     """
     monkeypatch.setattr(FUSION, "is_on", KERNELS_AT_FIRST)
 
@@ -221,7 +221,7 @@ def nothing_compiled():
 
 @pytest.fixture
 def plain_kernels(monkeypatch):
-    """No fused kernels, as in a new process on x86-64: g++ needs a second for each."""
+    """No fused kernels, as in a new process on Linux: g++ needs a second for each."""
     monkeypatch.setattr(FUSION, "is_on", False)
 
 
