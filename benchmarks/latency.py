@@ -1,7 +1,7 @@
 """What do a voice, a full batch and a long sequence add to a patch?
 
     python benchmarks/latency.py [PATH_OR_REPO] [--dtype float32] [--rounds 5]
-        [--what voices batch length]
+        [--what voices batch fast length]
 
 Without a path: `small` of speed.py, a tenth of the released model, of random weights. The stop head
 is not heard. Times are the processor's on a CPU, so that other work on the machine counts little;
@@ -11,6 +11,7 @@ set OPENBLAS_NUM_THREADS=1 beside them.
   of the next, whose reference the model has read before; turns alternate.
 - batch: milliseconds per step of 16 rows while the batch is full; rows that all begin and end
   together, and rows of 12 to 36 patches, each of which is replaced when it ends.
+- fast: milliseconds per patch with and without the option `fast`, in turn.
 - length: milliseconds per patch along a sequence as long as the context.
 """
 
@@ -104,6 +105,19 @@ def batch(model: VoxCPM2, rounds: int) -> None:
     print(f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})")
 
 
+def fast(model: VoxCPM2, rounds: int) -> None:
+    def per_patch(is_fast: bool) -> float:
+        begin = clock()
+        model.speak(TEXT, seed=0, min_tokens=PATCHES, max_tokens=PATCHES, fast=is_fast)
+        return 1000 * (clock() - begin) / PATCHES
+
+    turns = [(per_patch(False), per_patch(True)) for _ in range(rounds + 1)][1:]
+    without, with_it = zip(*turns, strict=True)
+    ratios = [slow / quick for slow, quick in turns]
+    print(f"a patch: {shown(without)}, with `fast` {shown(with_it)}")
+    print(f"{statistics.median(ratios):.2f} times as fast ({min(ratios):.2f}-{max(ratios):.2f})")
+
+
 def length(model: VoxCPM2, rounds: int) -> None:
     patches = model.config.context_length - len(model.tokenize(TEXT)) - BLOCK
     wanted = replace(request(model, 1), limit=patches, text_tokens=patches)
@@ -125,6 +139,7 @@ def length(model: VoxCPM2, rounds: int) -> None:
 MEASURES: dict[str, Callable[[VoxCPM2, int], None]] = {
     "voices": voices,
     "batch": batch,
+    "fast": fast,
     "length": length,
 }
 
