@@ -23,6 +23,7 @@ from sybil.parsers.markdown import CodeBlockParser
 from test_project import DOCUMENTS
 
 from mlx_voxcpm2 import cli, load_model
+from mlx_voxcpm2.training import run_folder
 from mlx_voxcpm2.weights import hub
 
 MARK = re.compile(r"<!-- not run: [^\n]+ -->\n\n?$")
@@ -31,6 +32,8 @@ SHORTER = {
     "benchmark": ["--patches", "2", "--rounds", "1"],
 }
 """Flags that are added to a command, which would take minutes or hours."""
+DEFAULTS = {"benchmark": ["--precisions", "as is", "--batch_sizes", "1"]}
+"""Flags that a command has unless its line gives others, for the same reason."""
 OTHER_PROGRAMS = ("eval", "pip", "ruff", "playwright", "MLX_AUDIO_PYTHON=PYTHON")
 
 
@@ -68,7 +71,9 @@ def run_shell(example: Example) -> None:
             with open(words[-1], "a" if ">>" in words else "w") as file:
                 file.write(words[1] + "\n")
         elif command := arguments_of(words):
-            assert cli.main(command + SHORTER.get(command[0], [])) == 0, line
+            name, *flags = command
+            flags = DEFAULTS.get(name, []) + flags + SHORTER.get(name, [])
+            assert cli.main([name, *flags]) == 0, line
         else:
             assert words[0] in OTHER_PROGRAMS or words[1:3] == ["-m", "pytest"], line
 
@@ -123,6 +128,7 @@ def working_folder(files, tmp_path, monkeypatch, document) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLX_VOXCPM2_VOICES", str(tmp_path / "voices"))
     monkeypatch.setattr(hub, "DEMO_FOLDER", files / "demo")
+    monkeypatch.setattr(run_folder, "draw_plot", lambda rows: bytes(len(rows)))
     monkeypatch.setattr(hub, "_snapshot", lambda name, revision: hub.DEMO_FOLDER)
 
 
