@@ -34,7 +34,7 @@ def loopback_only(monkeypatch):
 def test_without_the_servers_libraries_a_line_names_the_extra(run, monkeypatch):
     monkeypatch.setattr("mlx_voxcpm2.commands.serving.find_spec", lambda name: None)
     status, line = run()
-    assert status == 2 and "install the extra" in line
+    assert status == 2 and "pip install 'mlx-voxcpm2[app]'" in line
 
 
 def test_a_port_in_use_is_a_line(run):
