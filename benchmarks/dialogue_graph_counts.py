@@ -15,7 +15,8 @@ from mlx_voxcpm2.layers.transformer import Transformer  # before MLX: it finds a
 from mlx_voxcpm2.models.vibevoice.config import CodecConfig, HeadConfig, VibeVoiceConfig
 from mlx_voxcpm2.models.vibevoice.network import VibeVoiceNetwork
 from mlx_voxcpm2.models.vibevoice.solver import Solver
-from mlx_voxcpm2.vibevoice.steps import Batch, LegalTokens, Row
+from mlx_voxcpm2.vibevoice.script import LegalTokens
+from mlx_voxcpm2.vibevoice.steps import Batch, Row
 
 import mlx.core as mx  # isort: skip
 from graph_counts import READS, TEXT, WARM_UP, Counts, behave_as_on_gpu  # isort: skip

@@ -16,7 +16,8 @@ from ..models.vibevoice.solver import Solver
 from ..speech.kernel_build import KERNELS
 from ..speech.noise import draw_noise, supplied_noise
 from ..speech.results import FinishReason, GenerationResult, Stopwatch
-from .steps import Batch, LegalTokens, Row, Step
+from .script import LegalTokens
+from .steps import Batch, Row, Step
 from .voices import PreparedVoice
 
 Progress = Callable[[float], None] | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from functools import partial
 
 import mlx.core as mx
 
@@ -14,7 +15,8 @@ from ..models.vibevoice.solver import Solver
 from ..speech.kernel_build import KernelUse
 from ..speech.kernel_rehearsal import compile_kernels, prepared
 from .options import CFG_VALUE, STEPS
-from .steps import Batch, LegalTokens, Row
+from .script import LegalTokens
+from .steps import Batch, Row
 
 _LEGAL = LegalTokens(start=0, end=1, frame=2, stop=3)
 _TOKENS = (_LEGAL.frame, _LEGAL.frame, _LEGAL.end, _LEGAL.start, _LEGAL.frame, _LEGAL.stop)
@@ -38,6 +40,10 @@ def small_network(use: KernelUse) -> VibeVoiceNetwork:
     return prepared(VibeVoiceNetwork(config), use)
 
 
+def _choice(token: int, logits: mx.array) -> int:
+    return token
+
+
 def rehearse(use: KernelUse) -> None:
     """Generates with a small network, so that MLX compiles the kernels of speech."""
     FUSION.is_on = True
@@ -51,7 +57,7 @@ def rehearse(use: KernelUse) -> None:
         ]
         batch = Batch(network, _LEGAL, rows, Solver(STEPS), CFG_VALUE)
         for token in _TOKENS:
-            found = batch.step(lambda _, token=token: token)
+            found = batch.step(partial(_choice, token))
             mx.eval([step.audio for _, step in found if step.audio is not None])
 
 
