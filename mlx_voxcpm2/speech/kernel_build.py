@@ -58,9 +58,10 @@ class KernelUse:
         quantised = [layer for layer in layers if isinstance(layer, nn.QuantizedLinear)]
         first = quantised[0] if quantised else None
         settings = None if first is None else (first.group_size, first.bits, first.mode)
-        plain = [layer.weight.dtype for layer in layers if type(layer) is nn.Linear]
-        matrices = plain[0] if plain else model.dtype
-        return cls(model.config, _name(model.dtype), _name(matrices), settings)
+        activations: Any = model.dtype
+        plain = [layer["weight"].dtype for layer in layers if type(layer) is nn.Linear]
+        matrices = plain[0] if plain else activations
+        return cls(model.config, _name(activations), _name(matrices), settings)
 
     @property
     def key(self) -> str:

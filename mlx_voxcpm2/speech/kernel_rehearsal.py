@@ -56,7 +56,7 @@ def prepared(network: Trained, use: KernelUse) -> Trained:
 
         def has_whole_groups(name: str, layer: nn.Module) -> bool:
             is_layer = isinstance(layer, nn.Linear) and not name.startswith(network.family.float32)
-            return is_layer and layer.weight.shape[-1] % group_size == 0
+            return is_layer and layer["weight"].shape[-1] % group_size == 0
 
         nn.quantize(network, group_size, bits, mode=mode, class_predicate=has_whole_groups)
 
