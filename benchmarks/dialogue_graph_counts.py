@@ -10,7 +10,8 @@ from mlx_voxcpm2.layers.config import TransformerConfig  # before MLX: it finds 
 from mlx_voxcpm2.models.vibevoice.config import CodecConfig, HeadConfig, VibeVoiceConfig
 from mlx_voxcpm2.models.vibevoice.network import VibeVoiceNetwork
 from mlx_voxcpm2.models.vibevoice.solver import Solver
-from mlx_voxcpm2.vibevoice.steps import Batch, LegalTokens, Row
+from mlx_voxcpm2.vibevoice.script import LegalTokens
+from mlx_voxcpm2.vibevoice.steps import Batch, Row
 
 import mlx.core as mx  # isort: skip
 from graph_nodes import leaf  # isort: skip

@@ -39,7 +39,7 @@ def test_a_frame_of_a_dialogue_casts_no_weight_and_waits_once():
     assert counts["syncs"] == {"reads": 1, "waits": 1}
     # Of the noisy latent and the velocity, at each solver step, and at the codecs' borders.
     assert counts["total"]["casts"] <= 23
-    assert_kernels(counts["total"], 1258)
+    assert_kernels(counts["total"], 1198)
     # Positive and negative branch are one pass over the weights.
     assert_kernels(counts["parts"]["language model"], 309)
 

@@ -13,7 +13,14 @@ import numpy as np
 import pytest
 from conftest import relative_error
 
-from mlx_voxcpm2.layers import device, kernels, kernels_cpu, kernels_cpu_rows, kernels_gpu
+from mlx_voxcpm2.layers import (
+    device,
+    kernels,
+    kernels_cpu,
+    kernels_cpu_rows,
+    kernels_gpu,
+    products_cpu,
+)
 
 # Without a C++ compiler MLX fuses nothing on a CPU.
 NEEDS_COMPILER = pytest.mark.skipif(
@@ -89,7 +96,7 @@ def test_two_cores_compute_what_one_does_in_any_thread():
         return mx.cumsum(half, axis=-1) + 1
 
     def compute() -> list:
-        return mx.compile(lambda x: kernels_cpu.on_two_cores(function, x))(x).tolist()
+        return mx.compile(lambda x: products_cpu.on_two_cores(function, x))(x).tolist()
 
     with ThreadPoolExecutor(1) as other:
         results = [compute(), other.submit(compute).result(), compute()]
@@ -173,6 +180,28 @@ def test_weighted_sum(backends, count):
         [mx.array(each.astype(np.float32)) for each in terms],
     )
     assert np.abs(np.array(ours) - np.einsum("nc,nblc->blc", weights, terms)).max() < 1e-5
+
+
+@pytest.mark.parametrize("dilation", [1, 3])
+@pytest.mark.parametrize("length", [1, 9, 3000])
+def test_depthwise(backends, length, dilation):
+    """Few outputs as windows, many as shifted multiply-adds."""
+    random = np.random.RandomState(0)
+    x = random.normal(size=(2, length + 4 * dilation, 8)).astype(np.float32)
+    weight = random.normal(size=(5, 8)).astype(np.float32)
+    ours = kernels.depthwise(mx.array(x), mx.array(weight), dilation)
+    wanted = sum(weight[i] * x[:, i * dilation : i * dilation + length] for i in range(5))
+    assert np.abs(np.array(ours) - wanted).max() < 1e-5
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1024), (2, 2, 1024), (2, 9, 1024)])
+def test_product(backends, shape):
+    """Few rows in blocks, if OpenBLAS multiplies."""
+    x, weight = (
+        mx.array(np.random.RandomState(0).normal(size=size).astype(np.float32) / 32)
+        for size in (shape, (1030, 1024))
+    )
+    assert relative_error(kernels.product(x, weight), x @ weight.T) < 1e-6
 
 
 def test_both_swiglus_are_the_same_function():

@@ -146,7 +146,7 @@ def test_an_output_head_of_its_own_is_quantised_as_the_embedding(make_dialogue):
         ("decoder_config", {"vocab_size": 300}, "tokens; take the tokenizer"),
         ("decoder_config", {"num_hidden_layers": None}, "num_hidden_layers is missing"),
     ],
-)  # fmt: skip
+)
 def test_a_configuration_that_cannot_be_honoured_is_refused(
     dialogue_copy, section, changes, message
 ):

@@ -91,13 +91,15 @@ class Attention(FusedProjections):
 
 
 class MLP(FusedProjections):
+    """SwiGLU: `down_proj` of silu(gate_proj) * up_proj (Shazeer 2020, arXiv 2002.05202)."""
+
     projections = ("gate_proj", "up_proj")
 
-    def __init__(self, config: TransformerConfig):
+    def __init__(self, hidden: int, inner: int):
         super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate_proj = nn.Linear(hidden, inner, bias=False)
+        self.up_proj = nn.Linear(hidden, inner, bias=False)
+        self.down_proj = nn.Linear(inner, hidden, bias=False)
 
     def fuse(self, evaluate: Evaluate) -> None:
         if kernels.fuses_gate_and_up():
@@ -114,7 +116,7 @@ class DecoderLayer(nn.Module):
     def __init__(self, config: TransformerConfig):
         super().__init__()
         self.self_attn = Attention(config)
-        self.mlp = MLP(config)
+        self.mlp = MLP(config.hidden_size, config.intermediate_size)
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.residual_scale = config.residual_scale

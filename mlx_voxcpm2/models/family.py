@@ -53,6 +53,8 @@ class Family:
     """Tensor that is never quantised; its type is that of the activations."""
     embedding: str
     """Path of the text embedding, which recipes quantise to 8 bits."""
+    rehearsal: str | None = None
+    """Module that compiles a CPU's kernels when it is run, see `speech.kernel_build`."""
     output_head: str | None = None
     """Path of an output head of its own, which recipes quantise as the embedding."""
     unquantized: tuple[str, ...] = ()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from ..activity import activity
 from ..documents import content_key, read_json
 from ..files import atomic_write
-from .byte_pairs import build_tokenizer
+from .byte_pairs import build_tokenizer, check_characters
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -63,8 +63,7 @@ class Tekken:
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text; what looks like a control token is text too."""
-        if any("\ud800" <= character <= "\udfff" for character in text):
-            raise ValueError("text holds half a character (a lone surrogate); save it as UTF-8")
+        check_characters(text, "text")
         ids = self._tokenizer.encode(text, add_special_tokens=False).ids
         return [self.specials + rank for rank in ids]
 

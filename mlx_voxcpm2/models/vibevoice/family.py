@@ -21,6 +21,7 @@ FAMILY = Family(
     read_config=read_config,
     network=_network,
     loader="mlx_voxcpm2.vibevoice.load",
+    rehearsal="mlx_voxcpm2.vibevoice.kernel_rehearsal",
     original="microsoft/VibeVoice-1.5B",
     sanitize=sanitize,
     has_mlx_audio_layout=has_mlx_audio_layout,

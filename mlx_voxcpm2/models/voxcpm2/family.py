@@ -20,6 +20,7 @@ FAMILY = Family(
     read_config=VoxCPM2Config.from_dict,
     network=_network,
     loader="mlx_voxcpm2.load_model",
+    rehearsal="mlx_voxcpm2.speech.kernel_rehearsal",
     original="openbmb/VoxCPM2",
     sanitize=sanitize,
     has_mlx_audio_layout=has_mlx_audio_layout,
