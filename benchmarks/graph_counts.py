@@ -1,10 +1,10 @@
 """Counts the kernels, casts and host synchronisations of one patch at the released size.
 
-    python benchmarks/graph_counts.py [--dtype bfloat16] [--json]
+    python benchmarks/graph_counts.py [--dtype bfloat16] [--custom] [--json]
 
 Runs the real loop, `generate(stream=True)`, on weights without memory, and counts the nodes of
 each part's graph, as on a GPU, instead of computing them; `graph_nodes` says what counts as what.
-A test calls `count_graph`.
+A test calls `count_graph`. --custom counts as if every custom kernel had won its trial.
 
 synchronisation: a read of a value (`item`, `tolist`, `bool`, `int`, `float`), or a wait: `eval` of
     arrays that were not evaluated yet. Each patch has one wait, for its audio.
@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mlx_voxcpm2 import VoxCPM2  # before MLX: on Linux it finds a fast BLAS
+from mlx_voxcpm2.layers.custom.kernel import CHOICES
 from mlx_voxcpm2.models.voxcpm2.config import VoxCPM2Config
 
 import mlx.core as mx  # isort: skip
@@ -116,6 +117,19 @@ def behave_as_on_gpu() -> None:
     mx.fast.scaled_dot_product_attention = attention
 
 
+def win_all_trials() -> None:
+    """Uses every custom kernel, as one node."""
+
+    def launch(inputs, output_shapes, output_dtypes, **_: object) -> list[mx.array]:
+        types = zip(output_shapes, output_dtypes, strict=True)
+        return mx.depends([leaf(mx.zeros(shape), dtype) for shape, dtype in types], inputs)
+
+    mx.metal.is_available = lambda: True
+    mx.fast.metal_kernel = lambda **_: launch
+    CHOICES.noted = set()
+    CHOICES.variant = lambda operation: operation.variants[0]
+
+
 def build_model(dtype: str) -> tuple[VoxCPM2, dict[str, mx.array]]:
     """The released model without memory, with `TEXT` tokens for every text; and its weights."""
     config = VoxCPM2Config.from_dict(json.loads(CONFIG.read_text()))
@@ -153,9 +167,11 @@ def watch(model: VoxCPM2, weights: dict[str, mx.array]) -> Counts:
     return counts
 
 
-def count_here(dtype: str, steps: int) -> dict:
+def count_here(dtype: str, steps: int, custom: bool) -> dict:
     """`count_graph` in this process, which cannot use MLX for anything else afterwards."""
     behave_as_on_gpu()
+    if custom:
+        win_all_trials()
     model, weights = build_model(dtype)
     counts = watch(model, weights)
     results = model.generate("a", stream=True, seed=0, inference_timesteps=steps)
@@ -166,13 +182,15 @@ def count_here(dtype: str, steps: int) -> dict:
     return counts.report()
 
 
-def count_graph(dtype: str = "bfloat16", steps: int = 10) -> dict:
+def count_graph(dtype: str = "bfloat16", steps: int = 10, custom: bool = False) -> dict:
     """Counts for one patch, after some forty positions, from a process of its own.
 
+    custom: with every custom kernel.
     parts: {name: {nodes, kernels, casts}}, "between" being the loop itself; total: their sum;
     weight_casts: names; syncs: {reads, waits}; build_ms: milliseconds of building the graph.
     """
     command = [sys.executable, __file__, "--dtype", dtype, "--steps", str(steps), "--json"]
+    command += ["--custom"] * custom
     return json.loads(subprocess.check_output(command))
 
 
@@ -180,9 +198,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float16", "float32"))
     parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--custom", action="store_true")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    report = count_here(args.dtype, args.steps)
+    report = count_here(args.dtype, args.steps, args.custom)
     if args.json:
         return print(json.dumps(report))
     print(f"{'per patch':18}{'nodes':>8}{'kernels':>9}{'casts':>7}")

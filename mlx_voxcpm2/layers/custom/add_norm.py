@@ -8,7 +8,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from .. import kernels
-from .kernel import CHOICES, TYPES, CustomKernel, Variant, normal, size_class
+from .kernel import CHOICES, TYPES, CustomKernel, Examples, Variant, size_class
 
 # A thread group normalises one row. It rounds where the plain graph does: after scaling, adding,
 # normalising and weighting.
@@ -72,8 +72,9 @@ class AddNorm:
 
     def example(self) -> list[mx.array]:
         """residual and terms (N, H), weight (H,)."""
+        random = Examples()
         shapes = (self.rows, self.hidden), (self.rows, self.hidden), (self.hidden,)
-        return [normal(*shape, dtype=self.dtype) for shape in shapes]
+        return [random.normal(*shape, dtype=self.dtype) for shape in shapes]
 
     def plain(self, *arrays: mx.array) -> list[mx.array]:
         """-> the sum and its norm, (N, H) each."""

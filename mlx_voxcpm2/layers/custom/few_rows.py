@@ -1,4 +1,4 @@
-"""A linear layer of at most 32 rows at 16 bits, with the RMSNorm before it and what follows it.
+"""A linear layer of 4 to 32 rows at 16 bits, with the RMSNorm before it and what follows it.
 
 MLX pads 22 rows, the local DiT's, to 64 on Metal. Here they are 24.
 """
@@ -11,7 +11,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from .. import kernels
-from .kernel import CHOICES, CustomKernel, Variant, normal, uses_metal
+from .kernel import CHOICES, CustomKernel, Examples, Variant, uses_metal
 
 # A thread group computes all rows of some outputs, 8 * TILES (of the gate and of as many of the
 # other half, if gated). Its warps share the inputs: each takes every WARPS-th 32 of them, brings
@@ -167,7 +167,8 @@ KERNEL = CustomKernel(
     cuda_includes="#include <mma.h>\n",
 )
 
-MOST_ROWS = 32
+# Of fewer, MLX's product of a matrix and a vector is bound by memory alone.
+LEAST_ROWS, MOST_ROWS = 4, 32
 _SHARED_BYTES = 32 * 1024  # of a thread group on Metal
 
 
@@ -204,17 +205,20 @@ class FewRows:
 
     @property
     def is_supported(self) -> bool:
-        fits = 0 < self.rows <= MOST_ROWS and self.inputs % 32 == 0 and bool(self.variants)
+        fits = (
+            LEAST_ROWS <= self.rows <= MOST_ROWS and self.inputs % 32 == 0 and bool(self.variants)
+        )
         return fits and self.dtype in (mx.bfloat16, mx.float16)
 
     def example(self) -> list[mx.array]:
         """x (N, in), weight (out or 2 out, in), norm (in,), residual (N, out)."""
+        random = Examples()
         weights = self.outputs * (1 + self.gated)
         return [
-            normal(self.rows, self.inputs, dtype=self.dtype),
-            normal(weights, self.inputs, dtype=self.dtype, scale=self.inputs**-0.5),
-            normal(self.inputs, dtype=self.dtype),
-            normal(self.rows, self.outputs, dtype=self.dtype),
+            random.normal(self.rows, self.inputs, dtype=self.dtype),
+            random.normal(weights, self.inputs, dtype=self.dtype, scale=self.inputs**-0.5),
+            random.normal(self.inputs, dtype=self.dtype),
+            random.normal(self.rows, self.outputs, dtype=self.dtype),
         ]
 
     def plain(self, *arrays: mx.array) -> list[mx.array]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from .. import kernels
-from .kernel import CHOICES, TYPES, CustomKernel, Variant, normal, size_class
+from .kernel import CHOICES, TYPES, CustomKernel, Examples, Variant, size_class
 
 # A thread group computes one query head of one row: it rotates the keys into shared memory, then
 # each warp attends for some of the queries. A lane holds every 32nd number of a query, and later
@@ -121,9 +121,10 @@ class RopeAttention:
 
     def example(self) -> list[mx.array]:
         """qkv (B * L, (heads + 2 kv_heads) * size), cosines, sines (positions, size / 2), (B,)."""
+        random = Examples()
         width = (self.heads + 2 * self.kv_heads) * self.size
         angles = mx.outer(mx.arange(self.tokens), 10.0 ** -mx.linspace(0, 4, self.size // 2))
-        qkv = normal(self.batch * self.tokens, width, dtype=self.dtype)
+        qkv = random.normal(self.batch * self.tokens, width, dtype=self.dtype)
         return [qkv, mx.cos(angles), mx.sin(angles), mx.zeros(self.batch, dtype=mx.int32)]
 
     def plain(self, *arrays: mx.array) -> list[mx.array]:

@@ -1,4 +1,4 @@
-"""Snake, depthwise causal convolution and snake in one kernel, as the AudioVAE's units have them."""
+"""Snake, depthwise causal convolution and snake in one kernel, as in the AudioVAE's units."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from .. import kernels
-from .kernel import CHOICES, CustomKernel, Variant, normal, size_class
+from .kernel import CHOICES, CustomKernel, Examples, Variant, size_class
 
 # Extended by the state before them, a channel's inputs are DILATION interleaved sequences. A thread
 # computes STEPS successive outputs of one of them: each input passes its activation once, into a
@@ -91,16 +91,17 @@ class SnakeConv:
 
     def example(self) -> list[mx.array]:
         """x (B, L, C), state (B, context, C), and what `kernels.snake` and the convolution take."""
+        random = Examples()
         context, shape = (self.width - 1) * self.dilation, (self.channels,)
         arrays = [
-            normal(self.batch, self.length, self.channels),
-            normal(self.batch, context, self.channels),
+            random.normal(self.batch, self.length, self.channels),
+            random.normal(self.batch, context, self.channels),
         ]
         for _ in range(2):
-            alpha = mx.random.uniform(0.5, 3, shape)
+            alpha = random.uniform(0.5, 3, *shape)
             constants = kernels.SnakeConstants.of(alpha)
-            arrays += [normal(*shape), constants.alpha, constants.amplitude]
-        arrays.insert(5, normal(self.width, self.channels, scale=0.4))
+            arrays += [random.normal(*shape), constants.alpha, constants.amplitude]
+        arrays.insert(5, random.normal(self.width, self.channels, scale=0.4))
         return arrays
 
     def plain(self, *arrays: mx.array) -> list[mx.array]:
