@@ -8,21 +8,19 @@ shared memory of each. What the kernels compute is tested elsewhere: `tests/test
 """
 
 import argparse
-import json
 import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from mlx_voxcpm2 import VoxCPM2  # before MLX: on Linux it finds a fast BLAS
+from graph_counts import behave_as_on_gpu, build_model
+
 from mlx_voxcpm2.layers.custom.kernel import Operation
-from mlx_voxcpm2.models.voxcpm2.config import VoxCPM2Config
 from mlx_voxcpm2.trials.prove import operations_of
 
 import mlx.core as mx  # isort: skip
 
-CONFIG = Path(__file__).parent / "released_config.json"
 TYPES = {
     mx.bfloat16: "__nv_bfloat16",
     mx.float16: "__half",
@@ -52,22 +50,12 @@ def write_source(settings: dict, launch: dict) -> str:
     types += [TYPES[dtype] for dtype in launch["output_dtypes"]]
     parameters = [f"    {kind}* {name}" for kind, name in zip(types, names, strict=True)]
     constants = "\n".join(constant(*each) for each in launch["template"])
+    listed = ",\n".join(parameters)
     return (
         f"{INCLUDES}{settings['header']}namespace mlx::core::cu {{\n"
-        f"__global__ void run(\n{',\n'.join(parameters)}) {{\n{constants}\n"
+        f"__global__ void run(\n{listed}) {{\n{constants}\n"
         f"{settings['source']}\n}}\n}}\n"
     )
-
-
-def released_operations(dtype: mx.Dtype) -> list[Operation]:
-    """Operations of a patch of the released model, whose weights are not computed."""
-    mx.default_device = lambda: mx.Device(mx.gpu)
-    model = VoxCPM2(VoxCPM2Config.from_dict(json.loads(CONFIG.read_text())), lambda text: [5])
-    model.set_dtype(dtype)
-    model.audio_vae.set_dtype(mx.float32)
-    model.eval()
-    model.prepare(lambda *trees: None)
-    return sorted(operations_of(model), key=repr)
 
 
 def sources(operations: list[Operation]) -> dict[str, str]:
@@ -95,13 +83,12 @@ def main() -> int:
     parser.add_argument("--nvcc", default="nvcc")
     parser.add_argument("--architecture", default="sm_90")
     args = parser.parse_args()
-    operations = [
-        each for dtype in (mx.bfloat16, mx.float16) for each in released_operations(dtype)
-    ]
-    failed = 0
+    behave_as_on_gpu()
+    models = [build_model(dtype)[0] for dtype in ("bfloat16", "float16")]
+    operations, failed = [each for model in models for each in operations_of(model)], 0
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "kernel.cu"
-        for name, source in sources(operations).items():
+        for name, source in sorted(sources(operations).items()):
             file.write_text(source, encoding="utf-8")
             command = [args.nvcc, "-std=c++17", f"-arch={args.architecture}", "-cubin"]
             command += ["-Xptxas", "-v", "-o", str(file.with_suffix(".cubin")), str(file)]
