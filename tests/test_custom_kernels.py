@@ -207,6 +207,16 @@ def test_rows_of_attention_have_positions_of_their_own(backend, dtype):
     assert np.abs(numbers(ours) - wanted).max() <= 4 * ROUNDING[dtype] * np.abs(wanted).max()
 
 
+def test_large_scores_do_not_overflow(backend):
+    operation = next(each for each in ATTENTION if not each.rotates)
+    qkv, *others = operation.example()
+    heads = (operation.heads + operation.kv_heads) * operation.size
+    qkv = mx.concatenate([mx.full((len(qkv), heads), 40.0), qkv[:, heads:]], axis=1)
+    [ours] = operation.custom(operation.variants[0], qkv, *others)
+    values = qkv[:, heads:].reshape(operation.batch, operation.tokens, -1)
+    assert relative_error(ours, mx.mean(values, axis=1)) < 1e-6
+
+
 def attention(operation, qkv, angles, starts) -> np.ndarray:
     """RoPE and attention in float64, token by token."""
     rows, size = len(starts), operation.size

@@ -10,6 +10,7 @@ import pytest
 from mlx_voxcpm2.commands import doctor
 from mlx_voxcpm2.layers import device
 from mlx_voxcpm2.layers.custom.kernel import CHOICES, CustomKernel
+from mlx_voxcpm2.layers.custom.snake_conv import SnakeConv
 from mlx_voxcpm2.trials import prove as proving
 from mlx_voxcpm2.trials import verdicts
 from mlx_voxcpm2.trials.trial import Trial
@@ -41,12 +42,15 @@ class Doubling:
     """Time by the kernel; the plain graph takes 1 s, and a slower variant more."""
     error: float = 0.0
     fault: str = ""
+    lacks_memory: bool = False
     dtype: mx.Dtype = mx.bfloat16
     tried: list = field(default_factory=list, compare=False, repr=False)
     kernel = CustomKernel("doubling", ("x",), ("y",), "y[0] = 2 * x[0];")
     variants = ((("WARPS", 4),), (("WARPS", 8),))
 
     def example(self) -> list[mx.array]:
+        if self.lacks_memory:
+            raise MemoryError
         return [mx.random.normal((4, 8), key=mx.random.key(1)).astype(self.dtype)]
 
     def plain(self, x: mx.array) -> list[mx.array]:
@@ -99,6 +103,7 @@ def test_a_right_and_fast_kernel_is_used_in_its_fastest_variant(load):
         Doubling(seconds=0.99),
         Doubling(seconds=1.5),
         Doubling(fault="no such function\nin line 3"),
+        Doubling(lacks_memory=True),
     ],
 )
 def test_a_wrong_slow_or_failing_kernel_is_not_used(load, operation):
@@ -243,3 +248,14 @@ def test_the_doctor_shows_the_verdicts(load, monkeypatch):
     assert "switched off" in next(doctor._kernels()).value
     monkeypatch.setattr(device, "on_cpu", lambda: True)
     assert next(doctor._kernels()).value == "none for a CPU"
+
+
+def test_a_model_s_operations_are_noted_without_computing(released, monkeypatch):
+    monkeypatch.setattr(mx, "eval", None)
+    found = proving.operations_of(released.model)
+    snakes = [each for each in found if isinstance(each, SnakeConv)]
+    assert {each.batch for each in snakes} == {1, 2, 4, 8, 16}
+    assert {each.dilation for each in snakes} == {1, 3, 9}
+    assert CHOICES.noted is None
+    # Traces of the graph without kernels are gone.
+    assert released.model.audio_vae.compiled._functions == {}

@@ -51,6 +51,7 @@ def prove(model: VoxCPM2Model, trial: Trial | None = None) -> None:
                 used += 1
             elif verdict.fault:
                 faults.setdefault(operation.kernel.name, verdict.fault)
+    mx.clear_cache()  # of the trials' memory
     known.save()
     logger.info("custom kernels: used for %d of %d operations", used, len(operations))
     for name, fault in faults.items():

@@ -45,7 +45,13 @@ class Trial:
         self.clock, self.evaluate = clock, evaluate
 
     def verdict(self, operation: Operation) -> Verdict:
-        """Tries every variant. Nothing that a kernel raises gets out."""
+        """Tries every variant. Nothing that a kernel raises gets out: loading would fail."""
+        try:
+            return self._verdict(operation)
+        except Exception as error:  # such as too little memory
+            return Verdict(None, None, one_line(error))
+
+    def _verdict(self, operation: Operation) -> Verdict:
         arrays = operation.example()
         plain, truth = operation.plain(*arrays), reference(operation, arrays)
         self.evaluate(arrays, plain, truth)

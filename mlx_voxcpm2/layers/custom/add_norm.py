@@ -19,6 +19,7 @@ _BODY = """
     const int start = group.x * HIDDEN;
     float kept[COUNT];
     float square = 0;
+    UNROLL
     for (int i = 0; i < COUNT; i++) {
         const int place = member + 32 * WARPS * i;
         if (place < HIDDEN) {
@@ -36,6 +37,7 @@ _BODY = """
     SYNC;
     const float mean = lane_sum(lane < WARPS ? squares[lane] : 0.0f) / HIDDEN;
     const float inverse = rsqrt(mean + settings[1]);
+    UNROLL
     for (int i = 0; i < COUNT; i++) {
         const int place = member + 32 * WARPS * i;
         if (place < HIDDEN) {

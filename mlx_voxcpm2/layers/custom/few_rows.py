@@ -61,6 +61,7 @@ _BODY = """
     for (int i = member; i < COUNT * WIDTH; i += 32 * WARPS) {
         const int row = i / WIDTH, column = i % WIDTH;
         float totals[2] = {0, 0};
+        UNROLL
         for (int part = 0; part < PARTS; part++)
             for (int share = 0; share < WARPS; share++)
                 totals[part] +=
@@ -85,7 +86,9 @@ struct Product {
     simdgroup_matrix<float, 8, 8> sums[ROWS / 8][PARTS * TILES];
 
     Product() {
+        UNROLL
         for (int row = 0; row < ROWS / 8; row++)
+            UNROLL
             for (int tile = 0; tile < PARTS * TILES; tile++)
                 sums[row][tile] = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
     }
@@ -94,13 +97,16 @@ struct Product {
     void add(X x, W weight) {
         for (int input = 0; input < 32; input += 8) {
             simdgroup_matrix<T, 8, 8> rows[ROWS / 8];
+            UNROLL
             for (int row = 0; row < ROWS / 8; row++)
                 simdgroup_load(rows[row], x + 8 * row * 32 + input, 32);
+            UNROLL
             for (int tile = 0; tile < PARTS * TILES; tile++) {
                 const int output = tile % TILES * 8 + tile / TILES * OUTPUTS;
                 simdgroup_matrix<T, 8, 8> columns;
                 simdgroup_load(
                     columns, weight + output * INPUTS + input, INPUTS, ulong2(0, 0), true);
+                UNROLL
                 for (int row = 0; row < ROWS / 8; row++)
                     simdgroup_multiply_accumulate(
                         sums[row][tile], rows[row], columns, sums[row][tile]);
@@ -110,7 +116,9 @@ struct Product {
 
     template <typename Y>
     void store(Y y) {
+        UNROLL
         for (int row = 0; row < ROWS / 8; row++)
+            UNROLL
             for (int tile = 0; tile < PARTS * TILES; tile++)
                 simdgroup_store(
                     sums[row][tile],
@@ -126,6 +134,7 @@ struct Product {
     nvcuda::wmma::fragment<nvcuda::wmma::accumulator, 32, 8, 16, float> sums[PARTS * TILES];
 
     __device__ Product() {
+        UNROLL
         for (int tile = 0; tile < PARTS * TILES; tile++)
             nvcuda::wmma::fill_fragment(sums[tile], 0.0f);
     }
@@ -136,6 +145,7 @@ struct Product {
         for (int input = 0; input < 32; input += 16) {
             fragment<matrix_a, 32, 8, 16, T, row_major> rows;
             load_matrix_sync(rows, x + input, 32);
+            UNROLL
             for (int tile = 0; tile < PARTS * TILES; tile++) {
                 const int output = tile % TILES * 8 + tile / TILES * OUTPUTS;
                 fragment<matrix_b, 32, 8, 16, T, col_major> columns;
@@ -147,6 +157,7 @@ struct Product {
 
     template <typename Y>
     __device__ void store(Y y) {
+        UNROLL
         for (int tile = 0; tile < PARTS * TILES; tile++)
             nvcuda::wmma::store_matrix_sync(
                 y + tile / TILES * ROWS * 8 * TILES + tile % TILES * 8,
@@ -196,9 +207,10 @@ class FewRows:
     def variants(self) -> list[Variant]:
         """Those that share the outputs among thread groups, and fit the shared memory."""
         found = []
-        for warps, tiles in ((4, 4), (4, 2), (8, 2), (4, 1), (8, 1)):
+        rows = -(-self.rows // 8) * 8
+        for warps, tiles in ((4, 4), (4, 2), (8, 2), (8, 1)):
             width, parts = 8 * tiles, 1 + self.gated
-            shared = warps * MOST_ROWS * (parts * width * 4 + 32 * self.dtype.size) + 128
+            shared = warps * rows * (parts * width * 4 + 32 * self.dtype.size) + 4 * rows
             if self.outputs % width == 0 and shared <= _SHARED_BYTES:
                 found.append((("WARPS", warps), ("TILES", tiles)))
         return found

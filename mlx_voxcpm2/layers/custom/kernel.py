@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
 
-import mlx.core as mx
+from .. import device  # isort: skip  before MLX: a fast BLAS is loaded
+
+import mlx.core as mx  # isort: skip
 
 Variant = tuple[tuple[str, int], ...]
 """Template arguments that change a kernel's speed and not its result."""
@@ -20,6 +22,7 @@ _METAL = """
 #include <metal_simdgroup_matrix>
 using namespace metal;
 #define FUNCTION inline
+#define UNROLL _Pragma("clang loop unroll(full)")
 #define SHARED threadgroup
 #define SYNC threadgroup_barrier(mem_flags::mem_threadgroup)
 #define WARP_SYNC simdgroup_barrier(mem_flags::mem_threadgroup)
@@ -34,6 +37,7 @@ _METAL_PLACE = """
 
 _CUDA = """
 #define FUNCTION __device__ inline
+#define UNROLL _Pragma("unroll")
 #define SHARED __shared__ __align__(32)
 #define SYNC __syncthreads()
 #define WARP_SYNC __syncwarp()
@@ -63,7 +67,8 @@ class CustomKernel:
     """The source of a kernel, compiled by MLX at its first launch.
 
     body: the function's body. `group` is the position of the thread group in the grid, `member` the
-    number of the thread in it; 32 threads in order are a warp (Metal: SIMD group).
+    number of the thread in it; 32 threads in order are a warp (Metal: SIMD group). Loops over a
+    thread's own arrays are unrolled, so that these are registers.
     """
 
     name: str
@@ -72,7 +77,7 @@ class CustomKernel:
     body: str
     metal_header: str = ""
     cuda_header: str = ""
-    cuda_includes: str = field(default="", repr=False)
+    cuda_includes: str = ""
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -157,7 +162,7 @@ class Choices:
     @property
     def are_asked(self) -> bool:
         """Whether any answer but None is possible, or operations are noted."""
-        return bool(self.variants) or self.noted is not None
+        return (bool(self.variants) or self.noted is not None) and not device.on_cpu()
 
     def variant(self, operation: Operation) -> Variant | None:
         """The variant to use, None for the plain graph."""

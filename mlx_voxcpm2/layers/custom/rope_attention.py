@@ -44,6 +44,7 @@ _BODY = """
         const int token = FIRST + output;
         auto source = tokens + token * WIDTH + head * SIZE;
         float query[SIZE / 32];
+        UNROLL
         for (int i = 0; i < SIZE / 64; i++) {
             const int place = lane + 32 * i;
             float low = static_cast<float>(source[place]);
@@ -61,6 +62,7 @@ _BODY = """
         float score = -1e30f;
         for (int key = 0; key < TOKENS; key++) {
             float product = 0;
+            UNROLL
             for (int i = 0; i < SIZE / 32; i++)
                 product += query[i] * keys[key * SIZE + lane + 32 * i];
             product = lane_sum(product);
@@ -72,10 +74,12 @@ _BODY = """
         float mixed[SIZE / 32] = {0};
         for (int key = 0; key < TOKENS; key++) {
             const float share = from_lane(weight, key);
+            UNROLL
             for (int i = 0; i < SIZE / 32; i++)
                 mixed[i] += share * values[key * SIZE + lane + 32 * i];
         }
         auto target = mixtures + ((row * OUTPUTS + output) * HEADS + head) * SIZE;
+        UNROLL
         for (int i = 0; i < SIZE / 32; i++) target[lane + 32 * i] = static_cast<T>(mixed[i]);
     }
 """

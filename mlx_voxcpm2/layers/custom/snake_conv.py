@@ -29,7 +29,9 @@ _BODY = """
     auto target = y + row * LENGTH * CHANNELS + channel;
 
     float taps[KERNEL], window[KERNEL];
+    UNROLL
     for (int tap = 0; tap < KERNEL; tap++) taps[tap] = weight[tap * CHANNELS + channel];
+    UNROLL
     for (int tap = 0; tap < KERNEL - 1; tap++) {
         const int place = begin + tap * DILATION;  // in the extended inputs
         float value = 0;
@@ -51,9 +53,11 @@ _BODY = """
         if (place >= LENGTH - CONTEXT)
             next[(place - LENGTH + CONTEXT) * CHANNELS] = window[KERNEL - 1];
         float total = bias_out;
+        UNROLL
         for (int tap = 0; tap < KERNEL; tap++) total += taps[tap] * window[tap];
         const float wave_out = sin(alpha_out * total);
         target[place * CHANNELS] = total + amplitude_out * (wave_out * wave_out);
+        UNROLL
         for (int tap = 1; tap < KERNEL; tap++) window[tap - 1] = window[tap];
     }
     // What a chunk shorter than the context leaves of the old state.
