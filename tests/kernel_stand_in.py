@@ -118,19 +118,10 @@ class StandIn:
         return self._run(number, inputs, outputs, grid, threadgroup)
 
     def _run(self, number, inputs, outputs, grid, threadgroup) -> list[mx.array]:
-        def memory(array: mx.array) -> np.ndarray:
-            wide = array.dtype.size == 4
-            return np.array(array if wide else array.view(mx.uint16))
-
-        buffers = [memory(array) for array in inputs]
-        # What a kernel forgets to write is no number.
-        buffers += [
-            np.full(shape, np.nan, np.float32)
-            if dtype == mx.float32
-            else np.full(shape, 0x7FFF, np.uint16)
-            for shape, dtype in outputs
-        ]
-        pointers = (ctypes.c_void_p * len(buffers))(*(each.ctypes.data for each in buffers))
+        buffers = [_Buffer(_bits(array)) for array in inputs]
+        for shape, dtype in outputs:  # what a kernel forgets to write is no number
+            buffers.append(_Buffer(np.full(shape, _NO_NUMBER[dtype.size])))
+        pointers = (ctypes.c_void_p * len(buffers))(*(each.address for each in buffers))
         groups = [-(-all_ // part) for all_, part in zip(grid, threadgroup, strict=True)]
         ints = ctypes.c_int * 3
         self.seed += 1
@@ -138,8 +129,32 @@ class StandIn:
             pointers, ints(*groups), ints(*threadgroup), self.seed
         )
         assert status == 0, "some threads never reached a barrier"
+        assert all(each.is_intact() for each in buffers), "written outside of an array"
         found = buffers[len(inputs) :]
         return [
-            mx.array(each) if dtype == mx.float32 else mx.array(each).view(dtype)
+            mx.array(each.content).view(dtype)
             for each, (_, dtype) in zip(found, outputs, strict=True)
         ]
+
+
+_NO_NUMBER = {2: np.uint16(0x7FFF), 4: np.uint32(0x7FC00000)}
+_MARGIN = 4096
+
+
+def _bits(array: mx.array) -> np.ndarray:
+    return np.array(array.view(mx.uint16 if array.dtype.size == 2 else mx.uint32))
+
+
+class _Buffer:
+    """An array between margins of no numbers, which nothing may write and no result contain."""
+
+    def __init__(self, content: np.ndarray):
+        blank = _NO_NUMBER[content.itemsize]
+        self.whole = np.full(content.size + 2 * _MARGIN, blank)
+        self.content = self.whole[_MARGIN : _MARGIN + content.size].reshape(content.shape)
+        self.content[...] = content
+        self.address = self.content.ctypes.data
+
+    def is_intact(self) -> bool:
+        ends = self.whole[:_MARGIN], self.whole[-_MARGIN:]
+        return all((end == _NO_NUMBER[self.whole.itemsize]).all() for end in ends)
