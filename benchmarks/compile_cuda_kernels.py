@@ -1,6 +1,6 @@
 """Compiles the custom kernels' CUDA sources at the released size, which needs no GPU.
 
-    python benchmarks/compile_cuda_kernels.py [--nvcc nvcc] [--architecture sm_90]
+    python benchmarks/compile_cuda_kernels.py [--nvcc nvcc] [--architecture sm_90] [--kernel NAME]
 
 Every variant of every operation of a patch, in bfloat16 and float16, is put into the function that
 MLX generates around a source, and compiled by CUDA's compiler. Prints registers, spilled bytes and
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from graph_counts import behave_as_on_gpu, build_model
 
+from mlx_voxcpm2.layers.custom.add_norm import AddNorm
 from mlx_voxcpm2.layers.custom.kernel import Operation
 from mlx_voxcpm2.trials.prove import operations_of
 
@@ -82,13 +83,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--nvcc", default="nvcc")
     parser.add_argument("--architecture", default="sm_90")
+    parser.add_argument("--kernel", default="", help="only those with this in their name")
     args = parser.parse_args()
     behave_as_on_gpu()
     models = [build_model(dtype)[0] for dtype in ("bfloat16", "float16")]
     operations, failed = [each for model in models for each in operations_of(model)], 0
+    # Of quantized layers, which these models have not.
+    operations += [AddNorm(22, 1024, 1.0, 1e-5, dtype) for dtype in (mx.bfloat16, mx.float16)]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "kernel.cu"
         for name, source in sorted(sources(operations).items()):
+            if args.kernel not in name:
+                continue
             file.write_text(source, encoding="utf-8")
             command = [args.nvcc, "-std=c++17", f"-arch={args.architecture}", "-cubin"]
             command += ["-Xptxas", "-v", "-o", str(file.with_suffix(".cubin")), str(file)]

@@ -21,12 +21,8 @@ from mlx_voxcpm2.layers.custom import add_norm, few_rows, kernel, rope_attention
 from mlx_voxcpm2.layers.custom.kernel import CHOICES, Examples
 from mlx_voxcpm2.layers.transformer import Transformer
 from mlx_voxcpm2.models.voxcpm2.audio_vae_blocks import DeferredBias, ResidualUnit
-from mlx_voxcpm2.trials.trial import is_as_exact, reference
-
-pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith("linux") or shutil.which("g++") is None,
-    reason="the kernels' sources are compiled with g++ on Linux",
-)
+from mlx_voxcpm2.trials import trial
+from mlx_voxcpm2.trials.trial import Trial, is_as_exact, reference
 
 B16, F16, F32 = mx.bfloat16, mx.float16, mx.float32
 ROUNDING = {B16: 2**-8, F16: 2**-11, F32: 2**-22}
@@ -137,6 +133,8 @@ def all_won(patch):
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory) -> StandIn:
     """Every kernel that the tests run, compiled once."""
+    if not sys.platform.startswith("linux") or shutil.which("g++") is None:
+        pytest.skip("the kernels' sources are compiled with g++ on Linux")
     stand_in = StandIn(tmp_path_factory.mktemp("kernels"))
     with pytest.MonkeyPatch.context() as patch, stand_in.noting():
         for _ in each_backend(stand_in, patch):
@@ -304,3 +302,20 @@ def test_attention_over_earlier_positions_takes_the_plain_graph(monkeypatch, has
         monkeypatch.setattr(few_rows, "LEAST_ROWS", 99)
         stack(mx.zeros((1, 5, 64), dtype=B16), None if has_masks else stack.make_cache())
     assert asked == set()
+
+
+@pytest.mark.parametrize("operation", [ATTENTION[2], PRODUCTS[5], SUMS[0], SNAKES[3]], ids=repr)
+def test_a_trial_finds_the_kernels_right(backend, monkeypatch, operation):
+    """With the stand-in in place of a GPU, whose times mean nothing."""
+    monkeypatch.setattr(trial, "_CALLS", 2)
+    monkeypatch.setattr(trial, "_ROUNDS", 1)
+    found = Trial().verdict(operation)
+    assert found.fault == "" and found.ratio is not None
+
+
+@pytest.mark.skipif(device.on_cpu(), reason="there is no GPU here")
+@pytest.mark.parametrize("operation", OPERATIONS, ids=repr)
+def test_a_gpu_finds_the_kernels_right(operation):
+    """Not run on any GPU yet."""
+    found = Trial().verdict(operation)
+    assert found.fault == "" and found.ratio is not None
