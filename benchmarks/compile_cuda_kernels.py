@@ -14,7 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from graph_counts import behave_as_on_gpu, build_model
+from graph_counts import build_model
+from graph_watch import behave_as_on_gpu, without_memory
 
 from mlx_voxcpm2.layers.custom.add_norm import AddNorm
 from mlx_voxcpm2.layers.custom.kernel import Operation
@@ -86,8 +87,11 @@ def main() -> int:
     parser.add_argument("--kernel", default="", help="only those with this in their name")
     args = parser.parse_args()
     behave_as_on_gpu()
-    models = [build_model(dtype)[0] for dtype in ("bfloat16", "float16")]
-    operations, failed = [each for model in models for each in operations_of(model)], 0
+    operations, failed = [], 0
+    for dtype in ("bfloat16", "float16"):
+        model = build_model()
+        without_memory(model, dtype, lambda name: True)
+        operations += operations_of(model)
     # Of quantized layers, which these models have not.
     operations += [AddNorm(22, 1024, 1.0, 1e-5, dtype) for dtype in (mx.bfloat16, mx.float16)]
     with tempfile.TemporaryDirectory() as folder:

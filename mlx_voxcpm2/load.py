@@ -29,7 +29,7 @@ def read_voxcpm2(folder: Path, precision: Precision) -> Checkpoint[VoxCPM2]:
     """Reads a folder's checkpoint with its tokenizer. Raises the errors of `load_model`."""
 
     def build(config: VoxCPM2Config) -> VoxCPM2:
-        model = VoxCPM2(config, Tokenizer(folder / "tokenizer.json"))
+        model = VoxCPM2(config, Tokenizer(folder / FAMILY.required_file))
         model.request_builder.known_words = KnownWords.of(folder)
         return model
 

@@ -70,6 +70,7 @@ def test_functions_are_compiled_once_kernels_are_used(plain_kernels):
     assert len(calls) == 3  # twice computed, once traced
 
 
+@pytest.mark.slow
 def test_speech_is_the_same_with_and_without_kernels(endless_model, monkeypatch):
     audio = []
     for is_on in (True, False):

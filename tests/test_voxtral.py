@@ -88,7 +88,7 @@ def test_every_stage_of_the_encoder_is_transformers_s(case):
     mel, tower = mx.array(made.short_mel()), model.audio_tower
     x = tower.stem(mel)
     assert near(x[:, ::25], f"{name}.stem", 1e-5)
-    assert near(tower.layers[0](x * 0.003)[:, ::25], f"{name}.epsilon", 2e-6)
+    assert near(tower.layers[0](x * 0.003)[:, ::25], f"{name}.epsilon", 8e-6)
     for i, layer in enumerate(tower.layers):
         x = layer(x)
         assert near(x[:, ::25], f"{name}.layer.{i}", 3e-5)
@@ -210,7 +210,7 @@ def test_a_loaded_model_in_bfloat16_is_near_the_one_in_float32(folders, stt):
 BAD_CALLS = {
     "no sound": (lambda s: s.transcribe((np.zeros(0), made.RATE)), "no samples"),
     "a sound that is not finite": (lambda s: s.transcribe((np.full(9, np.nan), 9000)), "NaN"),
-    "a language in words": (lambda s: s.transcribe(SOUND, language="english"), "two letters"),
+    "a language in words": (lambda s: s.transcribe(SOUND, language="German"), "such as 'de'"),
     "an upper-case language": (lambda s: s.stream(SOUND, language="EN"), "two letters"),
     "no tokens": (lambda s: s.transcribe(SOUND, max_tokens=0), "max_tokens is 0"),
     "a negative temperature": (lambda s: s.transcribe(SOUND, temperature=-1.0), "temperature"),

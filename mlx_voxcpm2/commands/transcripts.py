@@ -91,6 +91,7 @@ def planned_outputs(files: Sequence[str], output: str | None, format: str | None
         )
     if not path.absolute().parent.is_dir():
         raise FileNotFoundError(f"output: no folder {str(path.parent)!r}; create it first")
+    check_folder(path.parent)
     _check_not_input(path, files)
     return [Output(files[0], path, _format_of(path, format))]
 

@@ -184,18 +184,42 @@ def attention(queries: mx.array, keys: mx.array, values: mx.array, scale: float)
         scores = (queries[:, :, start : start + rows] * scale) @ keys
         # Outside the kernel, which would read a broadcast array number by number.
         weights = _exponential(scores - mx.max(scores, axis=-1, keepdims=True))
-        blocks.append((weights @ values) / mx.sum(weights, axis=-1, keepdims=True))
+        blocks.append((weights @ values) / _row_sums(weights))
     return mx.concatenate(blocks, axis=2)
+
+
+def _row_sums(x: mx.array) -> mx.array:
+    """Sums of rows (..., L) -> (..., 1), in vectors of at most 32 numbers.
+
+    MLX adds a row number by number, which takes three times as long, and to one sum: of 1500
+    weights in (0, 1] it loses up to 3e-5.
+    """
+    length = x.shape[-1]
+    width = next(width for width in range(32, 0, -1) if length % width == 0)
+    lanes = mx.sum(x.reshape(*x.shape[:-1], -1, width), axis=-2)
+    return mx.sum(lanes, axis=-1, keepdims=True)
+
+
+# exp(x / 32) - 1 in powers of x.
+_ROOT = tuple(1 / (math.factorial(power) * 32**power) for power in range(1, 6))
 
 
 @fused
 def _exponential(x: mx.array) -> mx.array:
-    """exp(x) of x <= 0 as the Taylor series of its 32nd root, squared five times."""
-    root = mx.maximum(x * (1 / 32), -1.3)
-    *lower, power = _EXPONENTIAL[:7]
+    """exp(x) of x <= 0 as the Taylor series of its 32nd root, squared five times: error 2e-7.
+
+    Squaring doubles the error. What is near 0 counts most, where the root is near 1: without that 1
+    it has no error to speak of, and (1 + r)^2 - 1 is r (r + 2). With it the error would be 1.6e-6.
+    """
+    x = mx.maximum(x, -40)
+    *lower, root = _ROOT
     for coefficient in reversed(lower):
-        power = power * root + coefficient
-    for _ in range(5):
+        root = root * x + coefficient
+    root = root * x
+    for _ in range(3):
+        root = root * (root + 2)
+    power = 1 + root
+    for _ in range(2):
         power = power * power
     return power
 

@@ -82,7 +82,7 @@ def _build_patch(model: VoxCPM2Model, texts: int) -> None:
     """The graph of a patch after the first one, for so many texts."""
     patch_size, latents = model.config.patch_size, model.config.feat_dim
     patch = mx.zeros((texts, patch_size, latents), dtype=model.dtype)
-    schedule = Schedule.of("euler", 2)
+    schedule = Schedule.of("euler", 5, reuses_guidance=True)  # steps with and without guidance
     hidden, residual = model(model.embed_patches(patch[:, None]), cache=model.make_cache())
     times = model.feat_decoder.time_tokens(schedule)
     state = hidden[:, -1], residual[:, -1]

@@ -106,7 +106,7 @@ def _tokenizer(folder: Path, given: str | Path | None) -> Path:
     file = folder / "tokenizer.json"
     if file.is_file():
         return file
-    data = _object(folder / "preprocessor_config.json")
+    data = _object(folder / FAMILY.required_file)
     name = data.get("language_model_pretrained_name", _TOKENIZERS[0])
     if name not in _TOKENIZERS:
         raise FileNotFoundError(

@@ -122,7 +122,8 @@ NUMBERS: list[Rule] = [
     ),
     rule(r"(?<=\d),(?=\d)(?!\d{3}(?!\d))", ", "),
     rule(rf"(?<![\w.])(?:{NUMBER})(?!\w)(?!\.\d)", lambda found: cardinal(found.group())),
-    rule(r"(?<=[A-Za-z])\d+", lambda found: f" {cardinal(found.group())} "),
+    rule(r"(?<=[A-Za-z])\d+(?=\w)", lambda found: f" {cardinal(found.group())} "),
+    rule(r"(?<=[A-Za-z])\d+", lambda found: f" {cardinal(found.group())}"),
     rule(r"\d+(?:\.\d+)?(?=\w)", lambda found: f"{cardinal(found.group())} "),
     rule(r"\d+(?:\.\d+)?", lambda found: cardinal(found.group())),
 ]
