@@ -42,6 +42,12 @@ def test_the_help_of_generate_fits_one_screen(main):
     assert not {"--pitch", "--cfg_scale", "--lora_r"} & flags
 
 
+@pytest.mark.parametrize("name", ["convert", "train", "transcribe", "voice", "doctor"])
+def test_help_all_is_help_where_that_shows_all(main, name):
+    status, out, _ = main(name, "--help-all")
+    assert (status, out) == (0, main(name, "--help")[1])
+
+
 @pytest.mark.parametrize(
     ("name", "own", "foreign"),
     [

@@ -119,6 +119,21 @@ def test_a_failed_compilation_leaves_the_speech_as_it_is(tiny_model, plain_kerne
     assert len(processes) == 1
 
 
+def test_where_kernels_round_otherwise_speech_never_uses_them(
+    tiny_model, plain_kernels, processes, temporary, monkeypatch
+):
+    """Else a seed would give another take once they are compiled."""
+    monkeypatch.setattr(FUSION, "is_exact", False)
+    made = temporary / "made" / "mlx" / "cpu"
+    made.mkdir(parents=True)
+    (made / "libA.so").write_bytes(b"kernel")
+    publish(temporary / "made", temporary, KernelUse.of(tiny_model).key)
+    build = KernelBuild()
+    for _ in range(2 * kernel_build.PATCHES_BEFORE):
+        build.count_patch(tiny_model)
+    assert not processes and not FUSION.is_on
+
+
 @pytest.mark.parametrize("missing", ["g++", "room"])
 def test_nothing_is_compiled_where_that_is_impossible(
     missing, tiny_model, plain_kernels, processes, monkeypatch

@@ -56,6 +56,11 @@ def rms_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array:
     return _kernels(x.dtype).rms_norm(x, weight, eps)
 
 
+def layer_norm(x: mx.array, weight: mx.array, bias: mx.array, eps: float) -> mx.array:
+    """x (..., H) less its mean, over its deviation, times the weight, plus the bias."""
+    return _kernels(x.dtype).layer_norm(x, weight, bias, eps)
+
+
 def silu(x: mx.array) -> mx.array:
     """x times its sigmoid, elementwise."""
     return kernels_gpu.silu(x)

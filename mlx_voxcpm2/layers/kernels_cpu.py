@@ -20,6 +20,20 @@ import mlx.nn as nn
 
 from . import device, kernels_gpu
 from .compiled import fused
+from .kernels_cpu_rows import attention, layer_norm, rms_norm
+
+__all__ = [
+    "attention",
+    "gelu",
+    "layer_norm",
+    "linear",
+    "on_two_cores",
+    "rms_norm",
+    "snake",
+    "splits_products",
+    "swiglu",
+    "weighted_sum",
+]
 
 # One block's float32 weights, 2 MB, fit the cache and memory that was just in use. OpenBLAS
 # multiplies as many without copying them first.
@@ -28,8 +42,6 @@ _BLOCK_WEIGHTS = 2**19
 _ROWS_TO_SPLIT = 4
 # Smaller products take less time than a second core takes to start.
 _TWO_CORE_WEIGHTS = 2**18
-# Above this size `mx.fast.rms_norm`, whose nodes are vector code too, is the faster one.
-_SMALL_NORM = 2**13
 # Rows up to which MLX's quantized_matmul, which dequantises once per row, is the faster one.
 _FEW_ROWS = 2
 
@@ -110,24 +122,6 @@ def on_two_cores(function: Callable[..., mx.array], *arrays: mx.array, axis: int
 _this_thread = threading.local()
 
 
-def rms_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array:
-    """Three nodes where `mx.fast.rms_norm` falls back to a dozen: 1.4 times as fast for one row.
-
-    In a graph of many norms twice as fast, and slower for more than 8192 numbers.
-    """
-    if x.size > _SMALL_NORM:
-        return kernels_gpu.rms_norm(x, weight, eps)
-    squares = mx.sum(mx.square(x), axis=-1, keepdims=True)
-    return _normalise(x, squares, weight, 1 / x.shape[-1], eps)
-
-
-@fused
-def _normalise(
-    x: mx.array, squares: mx.array, weight: mx.array, share: float, eps: float
-) -> mx.array:
-    return x * mx.rsqrt(squares * share + eps) * weight
-
-
 _EXPONENTIAL = tuple(1 / math.factorial(power) for power in range(8))
 
 
@@ -166,62 +160,6 @@ def gelu(x: mx.array) -> mx.array:
     for up, down in zip(_ERF_ABOVE[-2::-1], _ERF_BELOW[-2::-1], strict=True):
         above, below = above * square + up, below * square + down
     return half + half * (y * above / below)
-
-
-# Scores of one block: 1 MB.
-_BLOCK_SCORES = 2**18
-
-
-def attention(queries: mx.array, keys: mx.array, values: mx.array, scale: float) -> mx.array:
-    """Some queries at a time, whose scores stay in the cache: 1.3 times as fast for 1500.
-
-    A product copies what is transposed in another way than as a matrix: here once, not per block.
-    """
-    keys, values = mx.contiguous(keys).swapaxes(-1, -2), mx.contiguous(values)
-    rows = max(1, _BLOCK_SCORES // (math.prod(queries.shape[:2]) * keys.shape[-1]))
-    blocks = []
-    for start in range(0, queries.shape[2], rows):
-        scores = (queries[:, :, start : start + rows] * scale) @ keys
-        # Outside the kernel, which would read a broadcast array number by number.
-        weights = _exponential(scores - mx.max(scores, axis=-1, keepdims=True))
-        blocks.append((weights @ values) / _row_sums(weights))
-    return mx.concatenate(blocks, axis=2)
-
-
-def _row_sums(x: mx.array) -> mx.array:
-    """Sums of rows (..., L) -> (..., 1), in vectors of at most 32 numbers.
-
-    MLX adds a row number by number, which takes three times as long, and to one sum: of 1500
-    weights in (0, 1] it loses up to 3e-5.
-    """
-    length = x.shape[-1]
-    width = next(width for width in range(32, 0, -1) if length % width == 0)
-    lanes = mx.sum(x.reshape(*x.shape[:-1], -1, width), axis=-2)
-    return mx.sum(lanes, axis=-1, keepdims=True)
-
-
-# exp(x / 32) - 1 in powers of x.
-_ROOT = tuple(1 / (math.factorial(power) * 32**power) for power in range(1, 6))
-
-
-@fused
-def _exponential(x: mx.array) -> mx.array:
-    """exp(x) of x <= 0 as the Taylor series of its 32nd root, squared five times: error 2e-7.
-
-    Squaring doubles the error. What is near 0 counts most, where the root is near 1: without that 1
-    it has no error to speak of, and (1 + r)^2 - 1 is r (r + 2). With it the error would be 1.6e-6.
-    """
-    x = mx.maximum(x, -40)
-    *lower, root = _ROOT
-    for coefficient in reversed(lower):
-        root = root * x + coefficient
-    root = root * x
-    for _ in range(3):
-        root = root * (root + 2)
-    power = 1 + root
-    for _ in range(2):
-        power = power * power
-    return power
 
 
 def snake(x: mx.array, bias: mx.array, frequency: mx.array, amplitude: mx.array) -> mx.array:

@@ -96,7 +96,8 @@ class KernelBuild:
 
     def count_patch(self, model: VoxCPM2Model) -> None:
         """Call once for each patch that is generated."""
-        if not FUSION.is_postponed() or not self._lock.acquire(blocking=False):
+        is_due = FUSION.is_exact and FUSION.is_postponed()
+        if not is_due or not self._lock.acquire(blocking=False):
             return
         try:
             self._patches += 1
