@@ -12,9 +12,9 @@ ROOT = Path(__file__).parent.parent
 
 # Lowest first: a room imports only from rooms before it, for type checkers too.
 ORDER = """
-interrupts errors activity file_names locks files peers schema documents settings layers models text
-audio weights voices speech recognition model load vibevoice long_form dialogue mlx_audio server
-training commands voxtral generate train app cli __main__
+interrupts errors activity file_names locks files peers schema documents settings layers models
+trials text audio weights voices speech recognition model load vibevoice long_form dialogue
+mlx_audio server training commands voxtral generate train app cli __main__
 """.split()
 
 
