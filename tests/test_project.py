@@ -187,9 +187,11 @@ def promised(table: str) -> str:
 
 
 def declared_flags(source: str) -> set[str]:
-    """Flags that a script's source names: those of `add_argument`, or of `shell.flag`."""
+    """Flags that a script's source names: of `add_argument`, `shell.flag` or `graph_watch.main`."""
     plain = re.findall(r'"(--[a-z][a-z_-]*)"', source)
-    return {*plain, *(f"--{name}" for name in re.findall(r'flag\(\w+, "(\w+)"', source))}
+    names = re.findall(r'flag\(\w+, "(\w+)"', source)
+    names += re.findall(r"(\w+)=", " ".join(re.findall(r"^    main\(__doc__.*", source, re.M)))
+    return {*plain, *(f"--{name}" for name in names)}
 
 
 def test_documents_show_the_commands_of_the_package():
