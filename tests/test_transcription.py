@@ -200,6 +200,9 @@ def test_files_are_written_in_the_format_of_their_name(run):
     assert run("a.wav", "b.flac", "--format", "vtt", "--output", "out/")[0] == 0
     assert sorted(path.name for path in Path("out").iterdir()) == ["a.vtt", "b.vtt"]
     assert run("a.wav", "--output", "out")[0] == 0 and Path("out/a.txt").read_text() == "Hello.\n"
+    Path("link.txt").symlink_to("out/linked.txt")
+    assert run("a.wav", "--output", "link.txt")[0] == 0
+    assert Path("link.txt").is_symlink() and Path("out/linked.txt").read_text() == "Hello.\n"
 
 
 def test_standard_input_is_a_recording(run, monkeypatch):
@@ -245,7 +248,9 @@ def test_files_that_are_no_audio_are_named_before_the_recogniser_is_loaded(
         (["a.wav", "--output", "a.mp4"], "ends in no known format"),
         (["a.wav", "--output", "a.srt", "--format", "vtt"], "does not end in .vtt"),
         ([""], "a recording's name is empty"),
-        (["a.wav", "--output", "none/a.txt"], "no folder 'none'"),
+        (["a.wav", "--output", "none/a.txt"], "/none'; create it first"),
+        (["a.wav", "--output", "/dev/null", "--format", "txt"], "is a device or a pipe"),
+        (["a.wav", "--output", "/proc/a.txt"], "output: "),
         (["a.wav", "b.flac", "--output", "a.txt"], "one file for 2 recordings"),
         (["a.wav", "b.flac", "--format", "srt"], "give --output DIR/"),
         (["a.wav", "./a.wav", "--output", "out/"], "would both become out/a.txt"),
