@@ -54,6 +54,7 @@ OPERATORS: list[Rule] = [
     rule(r"(?<=[\d)]) ?[x×✕] ?(?=[\d(])|(?<=[\d)]) ?[*·⋅] ?(?=[\d(])", " times "),
     rule(r"(?<=[\d)]) ?[-−–] ?(?=\d+(?:\.\d+)? ?=)|(?<=[\d)]) − (?=\d)", " minus "),
     rule(r"(?<=[\d)]) ?[/:÷] ?(?=\d+(?:\.\d+)? ?=)|(?<=\d) ?÷ ?(?=\d)", " divided by "),
+    rule(r"(?<=[\d)])\s*[≈≅]\s*(?=[\w.])", " is approximately "),
     rule(rf"(?<![\w.])(?={NUMBER}[x×]\b)([\d.,]+)[x×]\b", r"\1 times"),
 ]
 
@@ -67,7 +68,8 @@ SYMBOLS: list[Rule] = [
     rule(r"\s*[≤⩽]\s*|\s*<=\s*", " less than or equal to "),
     rule(r"\s*[≥⩾]\s*|\s*>=\s*", " greater than or equal to "),
     rule(r"\s*(?:≠|!=)\s*", " is not equal to "),
-    rule(r"(?<=\w)\s*[≈≅]\s*(?=\w)", " is approximately "),
+    rule(r"(?<=\b\w)\s*[≈≅]\s*", " is approximately "),
+    rule(r"(?<=\w)\s*[≈≅]\s*", " approximately "),
     rule(r"(?<![^\W\d_])π(?![^\W\d_])", "pi"),
     rule(r"(?<![<>=!])\s*={1,2}(?!>)\s*(?=[\w(√-])", " equals "),
     rule(r"\s*<\s*(?=[\w(])(?!-)", " less than "),

@@ -34,8 +34,8 @@ _LETTERS = {
 }
 
 # A quotation that is still open: a mark before a word, and none after one since.
-_SINGLE = re.compile(r"(?:^|[\s(\[“\"])['‘](?!\d0s)(?=\w)(?:[^'’]|['’](?=\w))*$")
-_DOUBLE = re.compile(r"(?:^|[\s(\['‘])[\"“](?=[\w'])(?:[^\"”]|(?<=\d)[\"”](?= ?[x×a-z]))*$")
+_SINGLE = re.compile(r"(?<!\w)['‘](?!\d0s)(?=[\w$€£(+−-])(?:[^'’]|['’](?=\w))*$")
+_DOUBLE = re.compile(r"(?<!\w)[\"“](?=[\w'$€£(+−-])(?:[^\"”]|(?<=\d)[\"”](?= ?[x×a-z]))*$")
 _OPENED = {"'": _SINGLE, "’": _SINGLE, '"': _DOUBLE, "”": _DOUBLE}
 # What has a length: "a 6' wall".
 _NOUN = re.compile(

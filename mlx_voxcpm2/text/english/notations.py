@@ -88,6 +88,8 @@ _CHARGES = {"⁺": "plus", "⁻": "minus", "+": "plus"}
 
 def _formula(found: Match[str]) -> str:
     """A chemical formula, element by element: "C H three C O O H"."""
+    if re.fullmatch(r"[A-Z]{4,}\d+", found.group()):  # SOCKS5
+        return found.group()
     return " ".join(
         cardinal(each) if each.isdigit() else each
         for each in re.findall(rf"{_ELEMENTS}|\d+", found.group())
@@ -171,8 +173,15 @@ NOTATIONS: list[Rule] = [
         ),
     ),
     rule(r"№ ?(?=\d)", "number "),
+    rule(
+        r"(?<![\w.,+−-])(?P<number>\d+) pp\.(?P<end>\s*$|(?=\s+[A-Z]))?",
+        lambda found: f"{found['number']} pages{'' if found['end'] is None else '.'}",
+    ),
     rule(r"\bWW ?(?P<number>II?)\b", lambda found: f"World War {_WARS[found['number']]}"),
     rule(r"\b(?P<letter>[A-G])[#♯](?!\w)", r"\g<letter> sharp"),
     rule(r"\b(?P<letter>[A-G])♭", r"\g<letter> flat"),
-    rule(r"\b(?P<letter>[A-Z])\+\+", r"\g<letter> plus plus"),
+    rule(
+        r"(?<=[A-Za-z])\+\+(?P<more>-?(?=\w))?",
+        lambda found: f" plus plus{' ' if found['more'] is not None else ''}",
+    ),
 ]
