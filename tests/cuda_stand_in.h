@@ -4,7 +4,7 @@
 
 #define __device__
 #define __global__
-#define __shared__ static
+#define __shared__ SHARED_MEMORY
 #define __align__(count) __attribute__((aligned(count)))
 #define blockIdx (stand_in::group)
 #define threadIdx (stand_in::position())

@@ -12,6 +12,10 @@
 #include <random>
 #include <vector>
 
+// Shared memory of all kernels, which the linker puts side by side.
+#define SHARED_MEMORY static __attribute__((section("shared_memory")))
+extern "C" __attribute__((visibility("hidden"))) char __start_shared_memory[], __stop_shared_memory[];
+
 namespace stand_in {
 
 struct uint3 {
@@ -89,6 +93,8 @@ inline bool run_group(size_t count, std::mt19937& random) {
 // grid: groups; 0 if all went well, 1 if a barrier was not reached by all.
 inline int run(const int* grid, const int* group_size, unsigned seed, std::function<void()> kernel) {
     body = std::move(kernel);
+    // What is in it before is no number, of any type.
+    std::memset(__start_shared_memory, 0xff, __stop_shared_memory - __start_shared_memory);
     threads_per_group = {unsigned(group_size[0]), unsigned(group_size[1]), unsigned(group_size[2])};
     std::mt19937 random(seed);
     const int count = grid[0] * grid[1] * grid[2];

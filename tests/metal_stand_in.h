@@ -55,6 +55,6 @@ namespace metal_kernels::metal {}
 #define fragment
 #define device
 #define constant
-#define threadgroup static
+#define threadgroup SHARED_MEMORY
 #define threadgroup_position_in_grid (stand_in::group)
 #define thread_position_in_threadgroup (stand_in::position())
