@@ -48,9 +48,10 @@ def export_halves(folder: Path) -> Path:
     from train_vae_halves import load_half
     from vae_torch import Encoder, export
 
-    path, has_encoder = folder / "audiovae.safetensors", (folder / "encoder.state").exists()
-    encoder = load_half("encoder", folder) if has_encoder else Encoder(SPEECH_VAE)
-    export(encoder, load_half("decoder", folder), SPEECH_VAE, path)
+    path, decoder = folder / "audiovae.safetensors", load_half("decoder", folder)
+    if decoder is None:
+        raise SystemExit(f"{folder} has no decoder.state; train the decoder first")
+    export(load_half("encoder", folder) or Encoder(SPEECH_VAE), decoder, SPEECH_VAE, path)
     return path
 
 

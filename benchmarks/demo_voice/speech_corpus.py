@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from whole_cycles import cycles_of
 SENTENCES = 200
 """Sentences per part."""
 HELD = "held"
+TRAINED = Path(__file__).parent / "trained"
+"""Folder of the basis, and of the weights of each stage whose gate is passed, at 16 bits."""
 _BASIS_PARTS = 3
 _LEVEL = 1.6
 """Gain, since the teacher's speech is quiet."""
@@ -83,7 +86,10 @@ def spoken(folder: Path, name: str) -> list[Acoustics]:
 
 
 def basis_of(folder: Path) -> Basis:
+    """The latents' definition: the one of the trained decoder, if there is one."""
     path = folder / "basis.npz"
+    if not path.exists() and (TRAINED / path.name).exists():
+        shutil.copy(TRAINED / path.name, path)
     if not path.exists():
         names = part_names(folder)[:_BASIS_PARTS]
         Basis.of([each for name in names for each in spoken(folder, name)]).save(path)

@@ -2,9 +2,11 @@
 
   python benchmarks/demo_voice/train_vae_halves.py decoder FOLDER [--steps N]
   python benchmarks/demo_voice/train_vae_halves.py encoder FOLDER [--steps N]
+  python benchmarks/demo_voice/train_vae_halves.py decoder FOLDER --store
 
 FOLDER is speech_corpus.py's. FOLDER/decoder.state is written every 100 steps; the same command
 resumes from it. The decoder learns latents -> audio, the encoder audio -> latents, independently.
+--store writes the weights so far into `trained/`, at 16 bits, once their gate is passed.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import argparse
 import json
 import math
 import os
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -21,8 +24,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from acoustics import LATENT
+from safetensors.torch import load_file, save_file
 from sizes import SPEECH_VAE
-from speech_corpus import HELD, latents_and_audio, part_names
+from speech_corpus import HELD, TRAINED, latents_and_audio, part_names
 from torch import Tensor, nn
 from torch.nn import functional
 from vae_torch import Decoder, Encoder
@@ -169,11 +173,31 @@ def _fill(module: nn.Module, values: Sequence[Tensor]) -> None:
         weight.copy_(value)
 
 
-def load_half(half: str, folder: Path) -> nn.Module:
-    """Trained encoder or decoder with its averaged weights."""
+def load_half(half: str, folder: Path) -> nn.Module | None:
+    """Encoder or decoder with its averaged weights of FOLDER, or else the stored one, if any."""
     module = HALVES[half][0](SPEECH_VAE).eval()
-    _fill(module, torch.load(folder / f"{half}.state")["average"])
+    state, stored = folder / f"{half}.state", TRAINED / f"{half}.safetensors"
+    if state.exists():
+        _fill(module, torch.load(state)["average"])
+    elif stored.exists():
+        module.load_state_dict(load_file(stored))
+    else:
+        return None
     return module
+
+
+def store_half(half: str, folder: Path) -> Path:
+    """Writes the averaged weights and the basis where `load_half` finds them without FOLDER.
+
+    Raises FileNotFoundError for a half that is not trained.
+    """
+    module, path = load_half(half, folder), TRAINED / f"{half}.safetensors"
+    if module is None:
+        raise FileNotFoundError(f"{folder} has no {half}.state; train it first")
+    TRAINED.mkdir(exist_ok=True)
+    save_file({name: value.half() for name, value in module.state_dict().items()}, path)
+    shutil.copy(folder / "basis.npz", TRAINED)
+    return path
 
 
 def train(half: str, folder: Path, steps: int, batch: int, rate: float) -> None:
@@ -208,7 +232,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--batch", type=int, default=5)
     parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--store", action="store_true", help="the weights so far in trained/")
     arguments = parser.parse_args()
+    if arguments.store:
+        return print(store_half(arguments.half, arguments.folder))
     torch.set_num_threads(1)
     train(arguments.half, arguments.folder, arguments.steps, arguments.batch, arguments.rate)
 
