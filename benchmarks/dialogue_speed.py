@@ -1,12 +1,12 @@
 """Seconds per frame of VibeVoice here and in mlx-audio, on the same random weights, in turns.
 
-    python benchmarks/dialogue_speed.py [--hidden 512] [--layers 8] [--filters 8] [--rounds 3]
-        [--kernels] [--clock process]
+    python benchmarks/dialogue_speed.py [--divisor 3] [--rounds 5] [--kernels] [--clock process]
 
-Both run in one process on one device, A B A B, and are made to speak frame after frame. A frame is
-one step of the language model with guidance, ten of the diffusion head, one of the decoder and one
-of the semantic encoder. mlx-audio loads no model whose head is its embedding, so this one has its
-own. The sizes default to a tenth of the released 1.5B.
+Both run in one process on one device with one BLAS, A B A B, and are made to speak frame after
+frame. A frame is one step of the language model with guidance, ten of the diffusion head, one of
+the decoder and one of the semantic encoder. The model has the released 1.5B's depths, ratios and
+proportions, and its widths over `--divisor`. mlx-audio loads no model whose head is its embedding,
+so this one has its own; its vocabulary is small.
 """
 
 import argparse
@@ -40,8 +40,9 @@ FEW, MANY = 2, 8
 """Frames of two runs, whose difference leaves the prompt out."""
 
 
-def config(hidden: int, layers: int, filters: int) -> dict:
-    """Microsoft's config.json with the released ratios and depths."""
+def config(divisor: int) -> dict:
+    """Microsoft's config.json of the released 1.5B, with widths over a divisor of 12."""
+    hidden, filters = 1536 // divisor, round(32 / divisor)
     data = vibevoice_configs.microsoft_config("wide")
     codec = {"encoder_n_filters": filters, "encoder_ratios": [8, 5, 5, 4, 2, 2]}
     codec["encoder_depths"] = "3-3-3-3-3-3-8"
@@ -49,8 +50,8 @@ def config(hidden: int, layers: int, filters: int) -> dict:
     data["acoustic_tokenizer_config"]["decoder_ratios"] = codec["encoder_ratios"]
     data["semantic_tokenizer_config"] |= codec | {"vae_dim": 128}
     data |= {"acoustic_vae_dim": 64, "semantic_vae_dim": 128}
-    heads = {"num_attention_heads": hidden // 64, "num_key_value_heads": max(1, hidden // 256)}
-    sizes = {"hidden_size": hidden, "intermediate_size": 4 * hidden, "num_hidden_layers": layers}
+    heads = {"num_attention_heads": 12 // divisor, "num_key_value_heads": 1 if divisor > 1 else 2}
+    sizes = {"hidden_size": hidden, "intermediate_size": 8960 // divisor, "num_hidden_layers": 28}
     data["decoder_config"] |= {**heads, **sizes, "max_position_embeddings": 8192}
     head = {"hidden_size": hidden, "head_layers": 4, "latent_size": 64}
     data["diffusion_head_config"] |= head | {"speech_vae_dim": 64, "ddpm_num_inference_steps": 10}
@@ -112,8 +113,9 @@ def run_peer(model, frames: int, clock: Clock) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, default in (("hidden", 512), ("layers", 8), ("filters", 8), ("rounds", 3)):
-        parser.add_argument(f"--{name}", type=int, default=default)
+    widths = "what the released widths are divided by"
+    parser.add_argument("--divisor", type=int, default=3, choices=[1, 2, 3, 4, 6, 12], help=widths)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--kernels", action="store_true", help="with kernels that g++ compiles")
     clocks = {"wall": time.perf_counter, "process": time.process_time}
     other = "process: time of all cores, which other programs change less"
@@ -122,7 +124,7 @@ def main() -> None:
     clock = clocks[args.clock]
     FUSION.is_on = FUSION.is_on or args.kernels
     with tempfile.TemporaryDirectory() as scratch:
-        folder = write_checkpoint(Path(scratch), config(args.hidden, args.layers, args.filters))
+        folder = write_checkpoint(Path(scratch), config(args.divisor))
         ours, peer = vibevoice.load(folder, dtype="float32"), load_peer(folder)
         times: dict[str, list[float]] = {"mlx_voxcpm2": [], "mlx-audio": []}
         runs = ("mlx_voxcpm2", run_ours, ours), ("mlx-audio", run_peer, peer)
@@ -137,7 +139,10 @@ def main() -> None:
     for name, each in times.items():
         shown = " ".join(f"{1000 * seconds:.0f}" for seconds in each)
         print(f"{name:12} {1000 * medians[name]:6.0f} ms per frame   ({shown})")
-    print(f"ratio {medians['mlx-audio'] / medians['mlx_voxcpm2']:.2f}")
+    pairs = zip(times["mlx-audio"], times["mlx_voxcpm2"], strict=True)
+    ratios = sorted(theirs / ours for theirs, ours in pairs)
+    spread = f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
+    print(f"mlx-audio / mlx_voxcpm2: {statistics.median(ratios):.2f} ({spread})")
 
 
 if __name__ == "__main__":

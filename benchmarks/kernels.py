@@ -12,7 +12,8 @@ import statistics
 import time
 from collections.abc import Callable
 
-from mlx_voxcpm2.layers import kernels, kernels_cpu, kernels_gpu  # before MLX: finds a fast BLAS
+# Before MLX: it finds a fast BLAS.
+from mlx_voxcpm2.layers import kernels, kernels_cpu, kernels_gpu, products_cpu  # isort: skip
 
 import mlx.core as mx  # isort: skip
 import mlx.nn as nn  # isort: skip
@@ -33,6 +34,7 @@ def elementwise() -> dict[str, Variants]:
     audio, bias = normal(1, 7680, 64), normal(64)
     constants = kernels.SnakeConstants.of(mx.abs(normal(64)) + 0.1)
     taps, terms = [normal(64) for _ in range(7)], [normal(1, 7680, 64) for _ in range(7)]
+    few, few_taps = normal(1, 14, 1024), normal(7, 1024)
     mx.eval(constants)
     alpha, frequency, amplitude = constants
     return {
@@ -52,6 +54,10 @@ def elementwise() -> dict[str, Variants]:
             lambda: kernels_cpu.weighted_sum(taps, terms),
             lambda: kernels_gpu.weighted_sum(taps, terms),
         ),
+        "depthwise of 7 (1, 8, 1024)": (
+            lambda: kernels_cpu.depthwise(few, few_taps, 1),
+            lambda: kernels_gpu.depthwise(few, few_taps, 1),
+        ),
     }
 
 
@@ -63,7 +69,7 @@ def products(rows: int) -> dict[str, Variants]:
     mx.eval(narrow, quantised)
     return {
         f"{name}, {rows} rows": (
-            lambda layer=layer: kernels_cpu.linear(layer, x),
+            lambda layer=layer: products_cpu.linear(layer, x),
             lambda layer=layer: kernels_gpu.linear(layer, x),
         )
         for name, layer in {"bfloat16 weights": narrow, "8-bit weights": quantised}.items()

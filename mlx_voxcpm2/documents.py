@@ -59,6 +59,16 @@ def read_json(file: Path, advice: str) -> Any:
         raise ValueError(f"{file}: not valid JSON ({error}); {advice}") from None
 
 
+def read_object(file: Path) -> dict[str, Any]:
+    """Object of a JSON file of a checkpoint, {} without one. Raises what `read_bytes` raises."""
+    if not file.is_file():
+        return {}
+    data = read_json(file, "download the file again")
+    if not isinstance(data, dict):
+        raise ValueError(f"{file}: not a JSON object; download the file again")
+    return data
+
+
 def content_key(file: Path, whole: int = 2**26, samples: int = 1024) -> str:
     """Digest that tells files apart: of all bytes, or of the size and `samples` parts of 16 kB.
 

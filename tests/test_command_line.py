@@ -20,17 +20,12 @@ QUICK = ["--inference_timesteps", "1", "--max_tokens", "3", "--seed", "3"]
 
 
 @pytest.fixture
-def main(monkeypatch, capfd):
+def main(monkeypatch, run_command):
     """Runs `mlx-voxcpm2` on a terminal of 80 columns: status, standard output and error."""
     monkeypatch.setenv("COLUMNS", "80")
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        try:
-            status = cli.main(list(arguments))
-        except SystemExit as end:
-            status = end.code
-        return (status, *capfd.readouterr())
+        return run_command(cli.main, *arguments)
 
     return run
 

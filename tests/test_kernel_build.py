@@ -8,12 +8,13 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlx_voxcpm2 import load_model
+from mlx_voxcpm2 import load_model, vibevoice
 from mlx_voxcpm2.layers import device
 from mlx_voxcpm2.layers.compiled import FUSION, CompiledFunctions, fused
 from mlx_voxcpm2.speech import kernel_build
 from mlx_voxcpm2.speech.kernel_build import KernelBuild, KernelUse, list_name
 from mlx_voxcpm2.speech.kernel_rehearsal import publish, rehearse, small_network
+from mlx_voxcpm2.vibevoice import kernel_rehearsal as dialogue_rehearsal
 
 pytestmark = pytest.mark.skipif(not device.on_cpu(), reason="kernels of a CPU")
 
@@ -70,6 +71,7 @@ def test_functions_are_compiled_once_kernels_are_used(plain_kernels):
     assert len(calls) == 3  # twice computed, once traced
 
 
+@pytest.mark.slow
 def test_speech_is_the_same_with_and_without_kernels(endless_model, monkeypatch):
     audio = []
     for is_on in (True, False):
@@ -167,6 +169,29 @@ def test_kernels_that_were_cleaned_away_are_not_counted_on(tiny_model, plain_ker
     file.write_text("mlx/cpu/libA.so\n")
     KernelBuild().count_patch(tiny_model)
     assert not FUSION.is_on
+
+
+def test_every_frame_of_a_dialogue_is_counted(make_dialogue, monkeypatch):
+    dialogue, counted = make_dialogue("tiny"), []
+    monkeypatch.setattr(kernel_build.KERNELS, "count_patch", counted.append)
+    steps = dialogue.steps(dialogue.notes["tiny"]["prompt"], dialogue.features(), "DDEX")
+    assert len(steps) == 4
+    assert counted == [dialogue.model] * 2
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_rehearsal_of_dialogues_speaks_as_the_model_does(
+    dtype, make_dialogue, plain_kernels, processes, nothing_compiled
+):
+    folder, build = make_dialogue("wide").folder, KernelBuild()
+    model = vibevoice.load(folder, dtype=dtype)
+    for _ in range(kernel_build.PATCHES_BEFORE):
+        build.count_patch(model)
+    assert processes[0].command[1:] == ["-m", dialogue_rehearsal.__name__]
+    use = KernelUse.of(model)
+    again = KernelUse.of(dialogue_rehearsal.small_network(use))
+    assert (again.activations, again.matrices) == (use.activations, use.matrices) == (dtype, dtype)
+    dialogue_rehearsal.rehearse(use)
 
 
 @pytest.mark.parametrize("recipe", [None, "4bit"])

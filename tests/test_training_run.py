@@ -63,7 +63,7 @@ def uninterrupted(training_data, make_case, tmp_path_factory) -> dict[str, Path]
         flags = arguments(make_case("released").folder, training_data, folder / kind, f"--{kind}")
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # such as an empty legend
-            assert run(*flags) == 0
+            assert run(*flags, draws=True) == 0
     return {kind: folder / kind for kind in ("lora", "full")}
 
 

@@ -70,6 +70,23 @@ def test_connectors_and_head(dialogue):
     assert close(found, golden["head"], 2e-6)
 
 
+def test_the_head_with_fused_projections_is_the_same(dialogue, monkeypatch):
+    """As a GPU has it; what was fused is forgotten when a weight is replaced."""
+    model, latent = dialogue.model, dialogue.sizes["acoustic"]
+    x, condition = dialogue.given("head.x", 5, latent), dialogue.given("head.condition", 5, 32)
+    ffn = model.prediction_head.layers[0].ffn
+    with monkeypatch.context() as patch:
+        patch.setattr("mlx_voxcpm2.layers.kernels.fuses_gate_and_up", lambda: True)
+        model.prepare(mx.eval)
+    assert len(ffn.project(mx.zeros((1, 32)))) == 1
+    assert close(
+        model.prediction_head(x, mx.array(TIMES), condition), dialogue.golden["head"], 2e-6
+    )
+    model.discard_prepared()
+    assert len(ffn.project(mx.zeros((1, 32)))) == 2
+    model.prepare(mx.eval)
+
+
 def test_timesteps_of_every_number_of_steps(make_dialogue):
     for count, theirs in make_dialogue("tiny").notes["timesteps"].items():
         assert vibevoice.Solver(int(count)).timesteps == theirs

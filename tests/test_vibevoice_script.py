@@ -25,11 +25,11 @@ def test_the_voices_of_the_goldens_have_their_places(dialogue):
         ("Hello.\n\nAgain.", [Turn(0, "Hello. Again.")]),
         ("SPEAKER 2 :  Hi!  \nspeaker 1: You", [Turn(1, "Hi!"), Turn(0, "You")]),
         ("Speaker 0: One\nSpeaker 3: Two", [Turn(0, "One"), Turn(3, "Two")]),
-        ("Speaker 1: It\u2019s\r\n  going on  \nSpeaker 2: x: y", [Turn(0, "It's going on"),
-                                                                   Turn(1, "x: y")]),
+        ("Speaker 1: It\u2019s\r\n  going on  \n", [Turn(0, "It's going on")]),
+        ("Speaker 1: x: y\nSpeaker 2: z", [Turn(0, "x: y"), Turn(1, "z")]),
         ("Speaker 1:\nSpeaker 1: Yes", [Turn(0, ""), Turn(0, "Yes")]),
     ],
-)  # fmt: skip
+)
 def test_scripts_are_read_by_their_labels(script, turns):
     assert read_turns(script) == turns
 

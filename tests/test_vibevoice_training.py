@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import vibevoice_training as case
 from conftest import GOLDEN
+from mlx.utils import tree_flatten
 from training_runs import losses, run
 
 from mlx_voxcpm2 import vibevoice
@@ -146,6 +147,19 @@ def test_a_run_learns_and_its_adapter_speaks(make_dialogue, data, trained, monke
         assert dialogue.main(["script.txt", *flags]) == 0
         spoken.append(soundfile.read(f"{len(adapter)}.wav")[0])
     assert len(spoken[0]) != len(spoken[1]) or np.abs(spoken[0] - spoken[1]).max() > 1e-4
+
+
+def test_a_full_run_trains_all_but_the_codecs(make_dialogue, data, tmp_path):
+    plain, output = make_dialogue("tiny"), tmp_path / "run"
+    settings = SETTINGS.replace("lora: {r: 4, alpha: 8, dropout: 0.1}\n", "")
+    data.with_name("train.yaml").write_text(settings.replace("max_steps: 6", "max_steps: 2"))
+    assert train(plain.folder, data, output, "--full") == 0
+    before = dict(tree_flatten(plain.model.parameters()))
+    after = dict(tree_flatten(vibevoice.load(output / "latest", "float32").parameters()))
+    assert after.keys() == before.keys()
+    frozen = ("acoustic_tokenizer.", "semantic_tokenizer.", "speech_")
+    for name, value in after.items():
+        assert mx.array_equal(value, before[name]) == name.startswith(frozen), name
 
 
 def test_the_loss_falls(make_dialogue, data, tmp_path):

@@ -11,121 +11,26 @@ OpenBLAS: ratios of medians of calls in turn, by `benchmarks/kernels.py` unless 
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Callable
-from functools import partial
 
 import mlx.core as mx
-import mlx.nn as nn
 
-from . import device, kernels_gpu
+from . import kernels_gpu
 from .compiled import fused
+from .kernels_cpu_rows import attention, layer_norm, rms_norm
 
-# One block's float32 weights, 2 MB, fit the cache and memory that was just in use. OpenBLAS
-# multiplies as many without copying them first.
-_BLOCK_WEIGHTS = 2**19
-# Rows up to which that copy takes longer than the product.
-_ROWS_TO_SPLIT = 4
-# Smaller products take less time than a second core takes to start.
-_TWO_CORE_WEIGHTS = 2**18
-# Above this size `mx.fast.rms_norm`, whose nodes are vector code too, is the faster one.
-_SMALL_NORM = 2**13
-# Rows up to which MLX's quantized_matmul, which dequantises once per row, is the faster one.
-_FEW_ROWS = 2
+__all__ = [
+    "attention",
+    "depthwise",
+    "gelu",
+    "layer_norm",
+    "rms_norm",
+    "snake",
+    "swiglu",
+    "weighted_sum",
+]
 
-
-def linear(layer: nn.Module, x: mx.array) -> mx.array:
-    """Products in any type; the weights are widened to x's type, if it has more bits.
-
-    One row times a matrix of 8192 x 3072 is 2.6 times as fast in blocks.
-    """
-    if type(layer) in (nn.QuantizedLinear, nn.QuantizedEmbedding):
-        y = _quantized_product(layer, x)
-    elif type(layer) not in (nn.Linear, nn.Embedding):
-        return layer(x)
-    elif layer.weight.dtype != x.dtype:
-        y = _product_in_blocks(x, lambda weight: weight.astype(x.dtype), layer.weight)
-    elif splits_products(x):
-        y = _product_in_blocks(x, lambda weight: weight, layer.weight)
-    else:
-        return kernels_gpu.linear(layer, x)
-    return y + layer.bias if "bias" in layer else y
-
-
-def splits_products(x: mx.array) -> bool:
-    """Whether products of x (N, in) are computed in blocks: OpenBLAS would copy the matrix."""
-    return len(x) <= _ROWS_TO_SPLIT and x.dtype == mx.float32 and device.uses_openblas()
-
-
-def _quantized_product(layer: nn.QuantizedLinear, x: mx.array) -> mx.array:
-    """Many rows: the matrix is dequantised once and multiplied by BLAS.
-
-    2.6 times as fast for 22 rows and 8 bits. One or two rows: each core computes half of the
-    outputs, 1.1 to 1.3 times as fast on busy cores.
-    """
-    names = ("weight", "scales", "biases")
-    stored = [layer[name] for name in names if layer.get(name) is not None]
-    settings = {"group_size": layer.group_size, "bits": layer.bits, "mode": layer.mode}
-    if len(x) > _FEW_ROWS and x.dtype == mx.float32:
-        if layer.mode == "affine":  # the scales of other modes are codes
-            stored[1:] = [each.astype(x.dtype) for each in stored[1:]]
-        return _product_in_blocks(x, partial(mx.dequantize, **settings), *stored)
-    multiply = partial(mx.quantized_matmul, x, **settings)
-    if len(x) <= _FEW_ROWS and len(layer.weight) * x.shape[-1] > _TWO_CORE_WEIGHTS:
-        return on_two_cores(multiply, *stored, axis=-1)
-    return multiply(*stored)
-
-
-def _product_in_blocks(x: mx.array, widen: Callable[..., mx.array], *stored: mx.array) -> mx.array:
-    """x (N, in) times the transpose of `widen(*stored)`, some rows of the matrix at a time.
-
-    A large matrix widened at once would be new memory, which takes ten times as long as the
-    product. At the released size a patch from bfloat16 weights takes 1.9 s so, and 7.9 s if the
-    activations are bfloat16 too (`benchmarks/load_and_speak.py`).
-    """
-    outputs, rows = len(stored[0]), len(x) if len(x) <= _ROWS_TO_SPLIT else 1
-    blocks = outputs * x.shape[-1] * rows // _BLOCK_WEIGHTS
-    if blocks < 2:
-        return x @ widen(*stored).T
-    ends = [outputs * block // blocks for block in range(1, blocks)]
-    parts = zip(*(mx.split(each, ends) for each in stored), strict=True)
-    return mx.concatenate([x @ widen(*part).T for part in parts], axis=-1)
-
-
-def on_two_cores(function: Callable[..., mx.array], *arrays: mx.array, axis: int = 0) -> mx.array:
-    """function(*arrays), in any type, with each core taking half of every array's first axis.
-
-    The halves of the result are concatenated along `axis`.
-    """
-    if not hasattr(_this_thread, "stream"):
-        _this_thread.stream = mx.new_stream(mx.cpu)  # which no other thread may use
-    halves = [mx.split(each, [len(each) // 2]) for each in arrays]
-    here, there = zip(*halves, strict=True)
-    first = function(*here)
-    with mx.stream(_this_thread.stream):
-        second = function(*there)
-    return mx.concatenate([first, second], axis=axis)
-
-
-_this_thread = threading.local()
-
-
-def rms_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array:
-    """Three nodes where `mx.fast.rms_norm` falls back to a dozen: 1.4 times as fast for one row.
-
-    In a graph of many norms twice as fast, and slower for more than 8192 numbers.
-    """
-    if x.size > _SMALL_NORM:
-        return kernels_gpu.rms_norm(x, weight, eps)
-    squares = mx.sum(mx.square(x), axis=-1, keepdims=True)
-    return _normalise(x, squares, weight, 1 / x.shape[-1], eps)
-
-
-@fused
-def _normalise(
-    x: mx.array, squares: mx.array, weight: mx.array, share: float, eps: float
-) -> mx.array:
-    return x * mx.rsqrt(squares * share + eps) * weight
+# Outputs of a depthwise convolution from which shifted multiply-adds are faster.
+_MANY_OUTPUTS = 2**15
 
 
 _EXPONENTIAL = tuple(1 / math.factorial(power) for power in range(8))
@@ -168,38 +73,6 @@ def gelu(x: mx.array) -> mx.array:
     return half + half * (y * above / below)
 
 
-# Scores of one block: 1 MB.
-_BLOCK_SCORES = 2**18
-
-
-def attention(queries: mx.array, keys: mx.array, values: mx.array, scale: float) -> mx.array:
-    """Some queries at a time, whose scores stay in the cache: 1.3 times as fast for 1500.
-
-    A product copies what is transposed in another way than as a matrix: here once, not per block.
-    """
-    keys, values = mx.contiguous(keys).swapaxes(-1, -2), mx.contiguous(values)
-    rows = max(1, _BLOCK_SCORES // (math.prod(queries.shape[:2]) * keys.shape[-1]))
-    blocks = []
-    for start in range(0, queries.shape[2], rows):
-        scores = (queries[:, :, start : start + rows] * scale) @ keys
-        # Outside the kernel, which would read a broadcast array number by number.
-        weights = _exponential(scores - mx.max(scores, axis=-1, keepdims=True))
-        blocks.append((weights @ values) / mx.sum(weights, axis=-1, keepdims=True))
-    return mx.concatenate(blocks, axis=2)
-
-
-@fused
-def _exponential(x: mx.array) -> mx.array:
-    """exp(x) of x <= 0 as the Taylor series of its 32nd root, squared five times."""
-    root = mx.maximum(x * (1 / 32), -1.3)
-    *lower, power = _EXPONENTIAL[:7]
-    for coefficient in reversed(lower):
-        power = power * root + coefficient
-    for _ in range(5):
-        power = power * power
-    return power
-
-
 def snake(x: mx.array, bias: mx.array, frequency: mx.array, amplitude: mx.array) -> mx.array:
     """Polynomial of the angle within half a period: 6.5 times as fast.
 
@@ -240,6 +113,20 @@ def weighted_sum(weights: list[mx.array], terms: list[mx.array]) -> mx.array:
         total = kernels_gpu.weighted_sum(weights[part], terms[part], before)
         total = _in_new_memory(total, before)
     return total
+
+
+def depthwise(x: mx.array, weight: mx.array, dilation: int) -> mx.array:
+    """Three nodes where `weighted_sum` has fifty: 5 times as fast for one output, 2.4 for 200.
+
+    From 2^15 outputs on, by memory for every tap of each, as fast or slower.
+    """
+    kernel, channels = weight.shape
+    rows, length = x.shape[0], x.shape[1] - (kernel - 1) * dilation
+    if rows * length * channels > _MANY_OUTPUTS:
+        return kernels_gpu.depthwise(x, weight, dilation, weighted_sum)
+    shape, strides = (rows, length, kernel, channels), (x.shape[1], 1, dilation)
+    windows = mx.as_strided(x, shape, (*(channels * each for each in strides), 1))
+    return mx.sum(windows * weight, axis=2)
 
 
 def _in_new_memory(result: mx.array, *inputs: mx.array) -> mx.array:

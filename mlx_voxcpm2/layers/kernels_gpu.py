@@ -6,6 +6,7 @@ Each is one kernel launch; `benchmarks/graph_counts.py` counts those of a patch.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -19,6 +20,10 @@ def linear(layer: nn.Module, x: mx.array) -> mx.array:
 
 def rms_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array:
     return mx.fast.rms_norm(x, weight, eps)
+
+
+def layer_norm(x: mx.array, weight: mx.array, bias: mx.array, eps: float) -> mx.array:
+    return mx.fast.layer_norm(x, weight, bias, eps)
 
 
 @fused
@@ -55,6 +60,19 @@ def weighted_sum(weights: list[mx.array], terms: list[mx.array], *others: mx.arr
         odd = terms[len(terms) // 2 * 2 :]
         terms = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)] + odd
     return terms[0]
+
+
+def depthwise(
+    x: mx.array, weight: mx.array, dilation: int, weighted_sum: Callable = weighted_sum
+) -> mx.array:
+    kernel = len(weight)
+    return weighted_sum(mx.split(weight, kernel), shifted(x, kernel, dilation))
+
+
+def shifted(x: mx.array, count: int, step: int = 1) -> list[mx.array]:
+    """x (B, L + (count - 1) * step, C) -> `count` views (B, L, C), each `step` further right."""
+    length = x.shape[1] - (count - 1) * step
+    return [x[:, start : start + length] for start in range(0, count * step, step)]
 
 
 @fused

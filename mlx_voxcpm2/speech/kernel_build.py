@@ -1,7 +1,7 @@
 """A CPU's kernels, compiled by a process of its own while this one speaks without them.
 
 Which functions can do without kernels, and why, is said in `layers/compiled.py`; what the process
-does, in `kernel_rehearsal.py`.
+does, in `kernel_rehearsal.py` here and in `vibevoice/`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import threading
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -30,8 +30,7 @@ from .. import __version__
 from ..layers.compiled import FUSION
 
 if TYPE_CHECKING:
-    from ..models.voxcpm2.config import VoxCPM2Config
-    from ..models.voxcpm2.network import VoxCPM2Model
+    from ..models.family import Network
 
 logger = logging.getLogger("mlx_voxcpm2")
 
@@ -44,7 +43,8 @@ PATCHES_BEFORE = 250
 class KernelUse:
     """Facts about a model that decide which kernels it uses."""
 
-    config: VoxCPM2Config
+    config: Any
+    """The network's configuration, a frozen dataclass."""
     activations: str
     matrices: str
     """Types of the activations and of the unquantised matrices, such as "float32"."""
@@ -52,13 +52,16 @@ class KernelUse:
     """Group size, bits and mode of the first quantised layer; None if there is none."""
 
     @classmethod
-    def of(cls, model: VoxCPM2Model) -> KernelUse:
-        layers = [layer for _, layer in model.named_modules()]
+    def of(cls, model: Network) -> KernelUse:
+        named, full = model.named_modules(), model.family.float32
+        layers = [layer for name, layer in named if not name.startswith(full)]
         quantised = [layer for layer in layers if isinstance(layer, nn.QuantizedLinear)]
         first = quantised[0] if quantised else None
         settings = None if first is None else (first.group_size, first.bits, first.mode)
-        matrix = model.base_lm.embed_tokens if first is not None else model.stop_head
-        return cls(model.config, _name(model.dtype), _name(matrix.weight.dtype), settings)
+        activations: Any = model.dtype
+        plain = [layer["weight"].dtype for layer in layers if type(layer) is nn.Linear]
+        matrices = plain[0] if plain else activations
+        return cls(model.config, _name(activations), _name(matrices), settings)
 
     @property
     def key(self) -> str:
@@ -94,8 +97,8 @@ class KernelBuild:
         self._patches = 0
         self._process: subprocess.Popen | None = None
 
-    def count_patch(self, model: VoxCPM2Model) -> None:
-        """Call once for each patch that is generated."""
+    def count_patch(self, model: Network) -> None:
+        """Call once for each patch, or frame, that is generated."""
         is_due = FUSION.is_exact and FUSION.is_postponed()
         if not is_due or not self._lock.acquire(blocking=False):
             return
@@ -103,21 +106,21 @@ class KernelBuild:
             self._patches += 1
             if self._patches == 1:
                 FUSION.is_on = _are_ready(KernelUse.of(model).key)
-            elif self._patches == PATCHES_BEFORE and _can_compile():
-                self._start(KernelUse.of(model))
+            elif self._patches == PATCHES_BEFORE and model.family.rehearsal and _can_compile():
+                self._start(KernelUse.of(model), model.family.rehearsal)
             elif self._process is not None and self._process.poll() == 0:
                 logger.info("kernels compiled; from now on they are used")
                 FUSION.is_on, self._process = True, None
         finally:
             self._lock.release()
 
-    def _start(self, use: KernelUse) -> None:
+    def _start(self, use: KernelUse, rehearsal: str) -> None:
         target = tempfile.gettempdir()
         try:
             folder = tempfile.mkdtemp(prefix="mlx_voxcpm2-")
             changes = {"TMPDIR": folder, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
             self._process = subprocess.Popen(
-                [sys.executable, "-m", f"{__package__}.kernel_rehearsal"],
+                [sys.executable, "-m", rehearsal],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

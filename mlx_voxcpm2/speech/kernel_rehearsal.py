@@ -11,9 +11,11 @@ import os
 import pickle
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -21,12 +23,15 @@ from mlx.utils import tree_map_with_path
 
 from ..files import atomic_write
 from ..layers.compiled import FUSION
+from ..models.family import Network
 from ..models.voxcpm2.network import VoxCPM2Model
 from .batch import Request
 from .kernel_build import KernelUse, list_name
 from .options import GenerationOptions
 from .prompt import Prompt
 from .scheduler import Scheduler
+
+Trained = TypeVar("Trained", bound=Network)
 
 
 def small_network(use: KernelUse) -> VoxCPM2Model:
@@ -41,24 +46,31 @@ def small_network(use: KernelUse) -> VoxCPM2Model:
         residual_lm_num_layers=2,
     )
     network = VoxCPM2Model(small)
+    return prepared(network, use)
+
+
+def prepared(network: Trained, use: KernelUse) -> Trained:
+    """The network with the layers and types of `use`."""
     if use.quantization is not None:
         group_size, bits, mode = use.quantization
 
         def has_whole_groups(name: str, layer: nn.Module) -> bool:
-            return isinstance(layer, nn.Linear) and layer.weight.shape[-1] % group_size == 0
+            is_layer = isinstance(layer, nn.Linear) and not name.startswith(network.family.float32)
+            return is_layer and layer["weight"].shape[-1] % group_size == 0
 
         nn.quantize(network, group_size, bits, mode=mode, class_predicate=has_whole_groups)
-    network.update(tree_map_with_path(partial(_cast, use), network.parameters()))
+
+    def cast(name: str, value: mx.array) -> mx.array:
+        is_full = name.startswith(network.family.float32)
+        if is_full or not mx.issubdtype(value.dtype, mx.floating):
+            return value
+        is_matrix = value.ndim == 2 and name.endswith(".weight")
+        return value.astype(getattr(mx, use.matrices if is_matrix else use.activations))
+
+    network.update(tree_map_with_path(cast, network.parameters()))
     network.eval()
     network.prepare(mx.eval)
     return network
-
-
-def _cast(use: KernelUse, name: str, value: mx.array) -> mx.array:
-    if name.startswith("audio_vae") or not mx.issubdtype(value.dtype, mx.floating):
-        return value
-    is_matrix = value.ndim == 2 and name.endswith(".weight")
-    return value.astype(getattr(mx, use.matrices if is_matrix else use.activations))
 
 
 def _pop(requests: list[Request]) -> Request | None:
@@ -92,7 +104,7 @@ def publish(folder: Path, target: Path, key: str) -> None:
     atomic_write(target / list_name(key), "".join(f"{name}\n" for name in names).encode())
 
 
-def _main() -> None:
+def compile_kernels(rehearse: Callable[[KernelUse], None]) -> None:
     """The process that compiles: `KernelUse` and the temporary folder are on standard input."""
     os.nice(5)
     use, target = pickle.load(sys.stdin.buffer)
@@ -105,4 +117,4 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
-    _main()
+    compile_kernels(rehearse)

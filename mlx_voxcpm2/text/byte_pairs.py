@@ -1,15 +1,40 @@
-"""Byte-pair encoding by ranks, as tiktoken's files have it, with the library `tokenizers`."""
+"""Byte-pair encoding with the library `tokenizers`: of a file of it, or by ranks as tiktoken's."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import one_line
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+
+def read_tokenizer(path: Path, advice: str) -> Tokenizer:
+    """Tokenizer of a tokenizer.json. advice: what to do without the file.
+
+    Raises FileNotFoundError or ValueError.
+    """
+    from tokenizers import Tokenizer
+
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; {advice}")
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception
+        raise ValueError(f"{path}: not a tokenizer ({error}); download the file again") from None
+    tokenizer.no_padding()  # to a billion tokens, if a stranger's file says so
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def check_characters(text: str, name: str) -> None:
+    """Raise ValueError for half a character, which no tokenizer takes. name: for the message."""
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError(f"{name} holds half a character (a lone surrogate); save it as UTF-8")
 
 
 def byte_characters() -> list[str]:

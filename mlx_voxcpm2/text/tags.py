@@ -70,8 +70,8 @@ def _without_pairs(text: str) -> str:
     names = {found[1] for found in re.finditer(r"</([A-Za-z][\w:-]*)\s*>", text)}
     if not names:
         return text
-    known = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
-    return re.sub(rf"</?(?:{known}){_ATTRIBUTES}\s*/?>", "", text)
+    any_name = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
+    return re.sub(rf"</?(?:{any_name}){_ATTRIBUTES}\s*/?>", "", text)
 
 
 def _without_unseen(text: str) -> str:

@@ -10,16 +10,15 @@ import base64
 import binascii
 import codecs
 import contextlib
-import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..activity import activity
 from ..documents import content_key, read_json
+from ..file_names import cache_folder
 from ..files import atomic_write
-from .byte_pairs import build_tokenizer
+from .byte_pairs import build_tokenizer, check_characters
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -63,8 +62,7 @@ class Tekken:
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text; what looks like a control token is text too."""
-        if any("\ud800" <= character <= "\udfff" for character in text):
-            raise ValueError("text holds half a character (a lone surrogate); save it as UTF-8")
+        check_characters(text, "text")
         ids = self._tokenizer.encode(text, add_special_tokens=False).ids
         return [self.specials + rank for rank in ids]
 
@@ -103,20 +101,11 @@ def _builder(tokens: list[bytes], pattern: str) -> Callable[[], Tokenizer]:
     return build
 
 
-def cache_folder() -> Path:
-    """Folder of prepared tokenizers: the platform's place for caches. It may not exist yet."""
-    if sys.platform == "darwin":
-        cache = Path("~/Library/Caches").expanduser()
-    else:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return cache / "mlx-voxcpm2" / "tokenizers"
-
-
 def _cached(build: Callable[[], Tokenizer], key: str) -> Tokenizer:
     """The tokenizer from the cache, or built and written into it, if that can be written."""
     from tokenizers import Tokenizer
 
-    file = cache_folder() / f"{key}.{_CACHE_VERSION}.json"
+    file = cache_folder() / "tokenizers" / f"{key}.{_CACHE_VERSION}.json"
     with contextlib.suppress(Exception):  # the library raises bare Exception
         return Tokenizer.from_file(str(file))
     tokenizer = build()

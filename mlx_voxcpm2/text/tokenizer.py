@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..documents import read_json
+from ..documents import read_object
+from .byte_pairs import check_characters, read_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import pre_tokenizers
@@ -17,15 +18,6 @@ def _is_han(text: str) -> bool:
     return all("\u4e00" <= character <= "\u9fff" for character in text)
 
 
-def _read_settings(path: Path) -> dict:
-    if not path.is_file():
-        return {}
-    settings = read_json(path, "download the file again")
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path}: not a JSON object; download the file again")
-    return settings
-
-
 class Tokenizer:
     """Tokenizer of a checkpoint: tokenizer.json, and tokenizer_config.json beside it if it exists.
 
@@ -33,20 +25,9 @@ class Tokenizer:
     """
 
     def __init__(self, path: Path):
-        from tokenizers import Tokenizer as BPE
-
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file; a checkpoint needs its tokenizer.json")
-        try:
-            self._bpe = BPE.from_file(str(path))
-        except Exception as error:  # the library raises bare Exception
-            raise ValueError(
-                f"{path}: not a tokenizer ({error}); download the file again"
-            ) from None
+        self._bpe = read_tokenizer(path, "a checkpoint needs its tokenizer.json")
         self._bpe.normalizer = None
-        self._bpe.no_padding()  # to a billion tokens, if a stranger's file says so
-        self._bpe.no_truncation()
-        settings = _read_settings(path.with_name("tokenizer_config.json"))
+        settings = read_object(path.with_name("tokenizer_config.json"))
         self._bpe.pre_tokenizer = self._spaces(settings)
         vocabulary = self._bpe.get_vocab(with_added_tokens=True)
         self._words = {token for token in vocabulary if len(token) > 1 and _is_han(token)}
@@ -75,8 +56,7 @@ class Tokenizer:
 
         A split word loses its "▁", and a character that the vocabulary lacks becomes <unk>.
         """
-        if any("\ud800" <= character <= "\udfff" for character in text):
-            raise ValueError("text holds half a character (a lone surrogate); save it as UTF-8")
+        check_characters(text, "text")
         ids: list[int] = []
         encoding = self._bpe.encode(text, add_special_tokens=False)
         for token, id in zip(encoding.tokens, encoding.ids, strict=True):

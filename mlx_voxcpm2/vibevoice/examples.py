@@ -11,7 +11,7 @@ import numpy as np
 from ..models.vibevoice.loss import Batch
 from ..models.vibevoice.solver import TRAIN_STEPS
 from ..schema import check_integer
-from .steps import LegalTokens
+from .script import LegalTokens
 from .voices import VoiceEncoder
 
 

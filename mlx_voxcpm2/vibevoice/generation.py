@@ -13,9 +13,11 @@ import numpy as np
 from ..layers.device import free_streams_at_thread_end
 from ..models.vibevoice.network import VibeVoiceNetwork
 from ..models.vibevoice.solver import Solver
+from ..speech.kernel_build import KERNELS
 from ..speech.noise import draw_noise, supplied_noise
 from ..speech.results import FinishReason, GenerationResult, Stopwatch
-from .steps import Batch, LegalTokens, Row, Step
+from .script import LegalTokens
+from .steps import Batch, Row, Step
 from .voices import PreparedVoice
 
 Progress = Callable[[float], None] | None
@@ -85,6 +87,8 @@ def stream_steps(
         found = batch.step(choose)
         pending = [step.audio for _, step in found if step.audio is not None]
         batch.submit(*pending)
+        if pending:
+            KERNELS.count_patch(network)
         yield found
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..activity import activity
-from ..documents import read_json
+from ..documents import read_object
 from ..layers import device
 from ..models.vibevoice.config import VibeVoiceConfig
 from ..models.vibevoice.family import FAMILY
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 _TOKENIZERS = ("Qwen/Qwen2.5-1.5B", "Qwen/Qwen2.5-7B")
 """Language models whose tokenizer Microsoft's checkpoints use, which hold none of their own."""
-
 
 _SCHEDULE: dict[str, object] = {
     "prediction_type": "v_prediction",
@@ -89,16 +88,6 @@ def read_vibevoice(
     return read_checkpoint(folder, precision, FAMILY, build)
 
 
-def _object(file: Path) -> dict[str, Any]:
-    """Content of a JSON file, {} without one."""
-    if not file.is_file():
-        return {}
-    data = read_json(file, "download the file again")
-    if not isinstance(data, dict):
-        raise ValueError(f"{file}: not a JSON object; download the file again")
-    return data
-
-
 def _tokenizer(folder: Path, given: str | Path | None) -> Path:
     """The file of the tokenizer: the given one, the folder's, or the language model's."""
     if given is not None:
@@ -106,7 +95,7 @@ def _tokenizer(folder: Path, given: str | Path | None) -> Path:
     file = folder / "tokenizer.json"
     if file.is_file():
         return file
-    data = _object(folder / "preprocessor_config.json")
+    data = read_object(folder / FAMILY.required_file)
     name = data.get("language_model_pretrained_name", _TOKENIZERS[0])
     if name not in _TOKENIZERS:
         raise FileNotFoundError(
@@ -123,14 +112,9 @@ def _tokenizer(folder: Path, given: str | Path | None) -> Path:
 def _sampling(folder: Path) -> Sampling:
     """Steps and guidance by generation_config.json, else the usual ones."""
     file = folder / "generation_config.json"
-    data = _object(file)
+    data = read_object(file)
     schedule = data.get("noise_scheduler_config")
-    known: dict[str, object] = {
-        "prediction_type": "v_prediction",
-        "beta_schedule": "squaredcos_cap_v2",
-    }
-    known |= {"num_train_timesteps": 1000, "algorithm_type": "dpmsolver++", "solver_order": 2}
-    for name, value in known.items():
+    for name, value in _SCHEDULE.items():
         found = schedule.get(name, value) if isinstance(schedule, dict) else value
         if found != value:
             raise ValueError(f"{file}: {name} is {found!r}; only {value!r} is implemented")

@@ -23,7 +23,7 @@ from .generation import Sampling, embed_prompt, speak, stream_steps
 from .options import CFG_VALUE, STEPS, DialogueOptions
 from .requests import RequestBuilder
 from .script import Tokenizer, read_turns
-from .steps import LegalTokens, Row, Step
+from .steps import Row, Step
 from .voices import Voice, VoiceEncoder
 
 if TYPE_CHECKING:
@@ -40,13 +40,14 @@ class VibeVoice(VibeVoiceNetwork, AdapterMethods):
         self, config: VibeVoiceConfig, tokenizer: Tokenizer, sampling: Sampling | None = None
     ):
         super().__init__(config)
-        if tokenizer.highest >= config.decoder.vocab_size:
+        highest = max(tokenizer.legal.ids)
+        if highest >= config.decoder.vocab_size:
             raise ValueError(
-                f"{tokenizer.path} has a token {tokenizer.highest}, the model "
+                f"{tokenizer.path} has a token {highest}, the model "
                 f"{config.decoder.vocab_size} tokens; take the tokenizer of its language model"
             )
         self.tokenizer = tokenizer
-        self.legal = LegalTokens(*tokenizer.legal)
+        self.legal = tokenizer.legal
         self.sampling = sampling or Sampling(STEPS, CFG_VALUE)
         self.voice_encoder = VoiceEncoder(self)
         self.request_builder = RequestBuilder(config, tokenizer, self.voice_encoder)

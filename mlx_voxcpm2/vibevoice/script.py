@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import shown
+from ..text.byte_pairs import check_characters, read_tokenizer
 
 MOST_SPEAKERS = 4
 START, END, FRAME, STOP = "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|endoftext|>"
@@ -39,8 +40,7 @@ def read_turns(script: str) -> list[Turn]:
     """
     if not isinstance(script, str):
         raise ValueError(f"the script is a {type(script).__name__}; it must be a string")
-    if any("\ud800" <= character <= "\udfff" for character in script):
-        raise ValueError("the script holds half a character (a lone surrogate); save it as UTF-8")
+    check_characters(script, "the script")
     turns: list[tuple[int, str]] = []
     lines = [line.strip() for line in script.replace("\u2019", "'").splitlines()]
     is_labelled = any(_TURN.fullmatch(line) for line in lines)
@@ -74,6 +74,21 @@ def _number(digits: str) -> int:
     return int(digits)
 
 
+@dataclass(frozen=True)
+class LegalTokens:
+    """The four tokens that the model may choose."""
+
+    start: int
+    end: int
+    frame: int
+    stop: int
+
+    @property
+    def ids(self) -> list[int]:
+        """In the order of `Step.logits`."""
+        return [self.start, self.end, self.frame, self.stop]
+
+
 class Tokenizer:
     """Qwen2's tokenizer, with VibeVoice's four tokens by name.
 
@@ -81,21 +96,10 @@ class Tokenizer:
     """
 
     def __init__(self, path: Path):
-        from tokenizers import Tokenizer as BPE
-
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file; give a tokenizer.json of Qwen2.5")
-        try:
-            self._bpe = BPE.from_file(str(path))
-        except Exception as error:  # the library raises bare Exception
-            raise ValueError(
-                f"{path}: not a tokenizer ({error}); download the file again"
-            ) from None
-        self._bpe.no_padding()
-        self._bpe.no_truncation()
+        self._bpe = read_tokenizer(path, "give a tokenizer.json of Qwen2.5")
         self.path = path
         self._special = re.compile("|".join(map(re.escape, self._special_tokens())) or "$^")
-        self.start, self.end, self.frame, self.stop = map(self._id, (START, END, FRAME, STOP))
+        self.legal = LegalTokens(*map(self._id, (START, END, FRAME, STOP)))
 
     def _special_tokens(self) -> list[str]:
         added = self._bpe.get_added_tokens_decoder().values()
@@ -106,16 +110,6 @@ class Tokenizer:
         if id is None:
             raise ValueError(f"{self.path}: no token {name}; take the tokenizer.json of Qwen2.5")
         return id
-
-    @property
-    def legal(self) -> list[int]:
-        """The tokens that the model may choose: start, end, frame, stop."""
-        return [self.start, self.end, self.frame, self.stop]
-
-    @property
-    def highest(self) -> int:
-        """The highest of the legal tokens' ids."""
-        return max(self.legal)
 
     def text(self, text: str) -> list[int]:
         """Token ids of text. Raises ValueError for text that spells a special token."""
@@ -138,8 +132,8 @@ class Tokenizer:
             ids += self.text(" Voice input:\n")
         for speaker, count in enumerate(frames_per_voice):
             ids += self.text(f" Speaker {speaker}:")
-            ids += [self.start, *[self.frame] * count, self.end, *self.text("\n")]
+            ids += [self.legal.start, *[self.legal.frame] * count, self.legal.end, *self.text("\n")]
         ids += self.text(" Text input:\n")
         for turn in turns:
             ids += self.text(f" Speaker {turn.speaker}: {turn.text}\n")
-        return [*ids, *self.text(" Speech output:\n"), self.start]
+        return [*ids, *self.text(" Speech output:\n"), self.legal.start]

@@ -16,23 +16,9 @@ from ..layers.kv_cache import joined
 from ..models.vibevoice.network import VibeVoiceNetwork
 from ..models.vibevoice.solver import Solver
 from ..speech.results import FinishReason
+from .script import LegalTokens
 
 LAST = slice(-1, None)
-
-
-@dataclass(frozen=True)
-class LegalTokens:
-    """The four tokens that the model may choose."""
-
-    start: int
-    end: int
-    frame: int
-    stop: int
-
-    @property
-    def ids(self) -> list[int]:
-        """In the order of `Step.logits`."""
-        return [self.start, self.end, self.frame, self.stop]
 
 
 @dataclass(frozen=True, eq=False)

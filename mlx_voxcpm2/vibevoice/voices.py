@@ -15,7 +15,8 @@ import numpy as np
 from ..layers.device import free_streams_at_thread_end
 from ..models.vibevoice.codec import SemanticTokenizer, State, sample_latents
 from ..models.vibevoice.config import SAMPLE_RATE
-from ..voices.folder import check_new_voice, existing_voice, read_voice_file, write_voice_file
+from ..voices.folder import check_new_voice, read_voice, write_voice_file
+from ..voices.saved import is_same_encoder
 
 if TYPE_CHECKING:
     from ..audio.reading import AudioSource
@@ -27,8 +28,6 @@ ENCODER = "vibevoice"
 """Name of the encoder in the files of voices, by which VoxCPM2's are told apart."""
 FRAMES_AT_ONCE = 16
 """Frames encoded at once: a clip of 30 s in one go would take gigabytes."""
-SAME_ENCODER = 0.1
-"""Largest relative difference of fingerprints of the same encoder, as VoxCPM2's voices have it."""
 
 _LEVEL = 10 ** (-25 / 20)
 
@@ -82,19 +81,12 @@ class Voice:
     @classmethod
     def load(cls, name_or_path: str | Path) -> Voice:
         """Read a saved voice. Raises FileNotFoundError, ValueError or OSError."""
-        file = existing_voice(name_or_path)
-        tensors, data = read_voice_file(file)
-        encoder = data.get("architecture", "")
-        if encoder != ENCODER:
-            raise ValueError(
-                f"{file} is a voice for {encoder[:40]!r}, this model is {ENCODER}; make it again "
-                "from its clip"
-            )
-        try:
-            arrays = {name: mx.array(tensors[name]) for name in ("mean", "known_sound")}
-            return cls(**arrays, description=data.get("description", ""), name=file.stem)
-        except (KeyError, ValueError) as error:
-            raise ValueError(f"{file}: damaged ({error}); make it again from its clip") from None
+        return read_voice(name_or_path, ENCODER, cls._of_file)
+
+    @classmethod
+    def _of_file(cls, name: str, tensors: dict[str, np.ndarray], data: dict[str, str]) -> Voice:
+        arrays = {each: mx.array(tensors[each]) for each in ("mean", "known_sound")}
+        return cls(**arrays, description=data.get("description", ""), name=name)
 
     def __repr__(self) -> str:
         parts = [repr(self.name)] if self.name else []
@@ -216,12 +208,8 @@ class VoiceEncoder:
 
     def check(self, voice: Voice) -> None:
         """Raise ValueError if the voice was encoded by another encoder."""
-        ours, theirs = self.fingerprint, voice.known_sound
-        if ours.shape == theirs.shape:
-            distance = mx.sqrt(mx.mean((theirs - ours) ** 2) / mx.mean(ours**2))
-            if float(distance) < SAME_ENCODER:
-                return
-        raise ValueError(
-            f"the voice {voice.name or 'given'} was made with another encoder than this model's; "
-            "make it again from its clip, with this model"
-        )
+        if not is_same_encoder(self.fingerprint, voice.known_sound):
+            raise ValueError(
+                f"the voice {voice.name or 'given'} was made with another encoder than this "
+                "model's; make it again from its clip, with this model"
+            )

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from ..errors import one_line
 from ..file_names import check_file_name
 from ..files import atomic_write, claimed
+
+Saved = TypeVar("Saved")
 
 SUFFIX = ".safetensors"
 FORMAT = "mlx-voxcpm2 voice"
@@ -204,6 +208,25 @@ def read_voice_file(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         raise type(error)(
             f"{file}: can't be read ({one_line(error)}); check its permissions"
         ) from None
+
+
+def read_voice(name_or_path: str | Path, encoder: str, make: Callable[..., Saved]) -> Saved:
+    """A saved voice: make(name, tensors, metadata), which raises an error for a damaged file.
+
+    encoder: architecture whose voices these are. Raises FileNotFoundError, ValueError or OSError.
+    """
+    file = existing_voice(name_or_path)
+    tensors, data = read_voice_file(file)
+    found = data.get("architecture", "")
+    if found != encoder:
+        raise ValueError(
+            f"{file} is a voice for {found[:40]!r}, this model is {encoder}; make it again from "
+            "its clip"
+        )
+    try:
+        return make(file.stem, tensors, data)
+    except (KeyError, ValueError, TypeError, IndexError) as error:
+        raise ValueError(f"{file}: damaged ({error}); make it again from its clip") from None
 
 
 def _check_version(file: Path, data: dict[str, str]) -> None:

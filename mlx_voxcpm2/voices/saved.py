@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 import numpy as np
 
-from .folder import check_new_voice, existing_voice, read_voice_file, write_voice_file
+from .folder import check_new_voice, read_voice, write_voice_file
 
 if TYPE_CHECKING:
     from .clip_encoder import ClipEncoder
@@ -95,26 +95,18 @@ class Voice:
     @classmethod
     def load(cls, name_or_path: str | Path) -> Voice:
         """Read a saved voice. Raises FileNotFoundError, ValueError or OSError."""
-        file = existing_voice(name_or_path)
-        tensors, data = read_voice_file(file)
-        architecture = data.get("architecture", "")
-        if architecture != ARCHITECTURE:
-            raise ValueError(
-                f"{file} is a voice for {architecture[:40]!r}, this program runs {ARCHITECTURE}; "
-                "make it again from its clip"
-            )
-        patches = {name: mx.array(tensors[name]) for name in _TENSORS if name in tensors}
-        try:
-            return cls(
-                **patches,
-                prompt_text=data.get("prompt_text"),
-                description=data.get("description", ""),
-                created=data.get("created", ""),
-                patch_seconds=float(data.get("patch_seconds", "nan")),
-                name=file.stem,
-            )
-        except (ValueError, TypeError, IndexError) as error:
-            raise ValueError(f"{file}: damaged ({error}); make it again from its clip") from None
+        return read_voice(name_or_path, ARCHITECTURE, cls._of_file)
+
+    @classmethod
+    def _of_file(cls, name: str, tensors: dict[str, np.ndarray], data: dict[str, str]) -> Voice:
+        return cls(
+            **{each: mx.array(tensors[each]) for each in _TENSORS if each in tensors},
+            prompt_text=data.get("prompt_text"),
+            description=data.get("description", ""),
+            created=data.get("created", ""),
+            patch_seconds=float(data.get("patch_seconds", "nan")),
+            name=name,
+        )
 
     def __repr__(self) -> str:
         clips = (("reference", self.reference_seconds), ("prompt", self.prompt_seconds))
@@ -123,9 +115,7 @@ class Voice:
 
     def check(self, encoder: ClipEncoder) -> None:
         """Raise ValueError if the patches were encoded by another AudioVAE."""
-        ours = encoder.fingerprint
-        same_shape = ours.shape == self.known_sound.shape
-        if not same_shape or not _distance(self.known_sound, ours) < SAME_ENCODER:
+        if not is_same_encoder(encoder.fingerprint, self.known_sound):
             raise ValueError(
                 f"the voice {self.name or 'given'} was made with another AudioVAE than this "
                 "model's; make it again from its clip, with this model"
@@ -138,6 +128,8 @@ class Voice:
 _TENSORS = ("known_sound", "reference", "prompt")
 
 
-def _distance(theirs: mx.array, ours: mx.array) -> float:
-    """Relative RMS difference."""
-    return float(mx.sqrt(mx.mean((theirs - ours) ** 2) / mx.mean(ours**2)))
+def is_same_encoder(ours: mx.array, theirs: mx.array) -> bool:
+    """Whether fingerprints are of the same encoder, by their relative RMS difference."""
+    if ours.shape != theirs.shape:
+        return False
+    return float(mx.sqrt(mx.mean((theirs - ours) ** 2) / mx.mean(ours**2))) < SAME_ENCODER

@@ -140,16 +140,26 @@ class Case:
         speech, masks = self.padded(clips)
         ids = torch.tensor([prompt])
         tokenizer = SimpleNamespace(
-            bos_token_id=None, eos_token_id=self.ids["X"], pad_token_id=self.ids["X"],
-            speech_start_id=self.ids["S"], speech_end_id=self.ids["E"],
+            bos_token_id=None,
+            eos_token_id=self.ids["X"],
+            pad_token_id=self.ids["X"],
+            speech_start_id=self.ids["S"],
+            speech_end_id=self.ids["E"],
             speech_diffusion_id=self.ids["D"],
-        )  # fmt: skip
+        )
         out = model.generate(
-            input_ids=ids, attention_mask=torch.ones_like(ids), tokenizer=tokenizer,
-            speech_tensors=speech, speech_masks=masks,
-            speech_input_mask=ids == self.ids["D"], cfg_scale=cfg, max_new_tokens=14,
-            generation_config={"do_sample": False}, verbose=False, show_progress_bar=False,
-        )  # fmt: skip
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            tokenizer=tokenizer,
+            speech_tensors=speech,
+            speech_masks=masks,
+            speech_input_mask=ids == self.ids["D"],
+            cfg_scale=cfg,
+            max_new_tokens=14,
+            generation_config={"do_sample": False},
+            verbose=False,
+            show_progress_bar=False,
+        )
         del model._get_logits_processor, model.sample_speech_tokens
         del model.acoustic_tokenizer.decode
         self.golden |= {f"{tag}.{name}": torch.stack(v) for name, v in taken.items()}

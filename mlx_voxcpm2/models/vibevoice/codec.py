@@ -76,7 +76,8 @@ class Block(nn.Module):
         mixed = self.mixer.convolve(self.norm(x), next(states))
         x = kernels.scaled_sum(x, mixed, self.mixer.bias, self.gamma)
         normed = self.ffn_norm(x).reshape(-1, x.shape[-1])
-        inner = kernels.gelu(self.ffn.linear1(normed)) @ self.ffn.linear2.weight.T
+        hidden = kernels.gelu(kernels.linear(self.ffn.linear1, normed))
+        inner = kernels.product(hidden, self.ffn.linear2.weight)
         return kernels.scaled_sum(x, inner.reshape(x.shape), self.ffn.linear2.bias, self.ffn_gamma)
 
 

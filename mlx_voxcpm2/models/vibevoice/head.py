@@ -13,7 +13,8 @@ import mlx.nn as nn
 import numpy as np
 
 from ...layers import kernels
-from ...layers.transformer import RMSNorm
+from ...layers.fused_linear import Evaluate
+from ...layers.transformer import MLP, RMSNorm
 from .config import HeadConfig
 
 
@@ -37,31 +38,18 @@ class TimeEmbedding(nn.Module):
         return kernels.linear(self.fc2, kernels.silu(hidden))
 
 
-class FeedForward(nn.Module):
-    def __init__(self, config: HeadConfig):
-        super().__init__()
-        hidden, inner = config.hidden_size, config.intermediate_size
-        self.gate_proj = nn.Linear(hidden, inner, bias=False)
-        self.up_proj = nn.Linear(hidden, inner, bias=False)
-        self.down_proj = nn.Linear(inner, hidden, bias=False)
-
-    def __call__(self, x: mx.array) -> mx.array:
-        """x (N, H) -> (N, H)."""
-        gate, up = kernels.linear(self.gate_proj, x), kernels.linear(self.up_proj, x)
-        return kernels.linear(self.down_proj, kernels.swiglu(gate, up))
-
-
 class HeadLayer(nn.Module):
     def __init__(self, config: HeadConfig):
         super().__init__()
-        self.ffn = FeedForward(config)
+        self.ffn = MLP(config.hidden_size, config.intermediate_size)
         self.norm = RMSNorm(config.hidden_size, config.eps)
         self.modulation = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=False)
 
     def __call__(self, x: mx.array, modulation: mx.array) -> mx.array:
         """x (N, H), modulation (N, 3 H): shift, scale and gate -> (N, H)."""
         shift, scale, gate = mx.split(modulation, 3, axis=-1)
-        return kernels.gated_sum(x, self.ffn(kernels.modulate(self.norm(x), shift, scale)), gate)
+        inner = self.ffn.activate(kernels.modulate(self.norm(x), shift, scale))
+        return kernels.gated_sum(x, kernels.linear(self.ffn.down_proj, inner), gate)
 
 
 class FinalLayer(nn.Module):
@@ -90,6 +78,16 @@ class DiffusionHead(nn.Module):
         self.layers = [HeadLayer(config) for _ in range(config.layers)]
         self.final_layer = FinalLayer(config)
 
+    def fuse(self, evaluate: Evaluate) -> None:
+        """Fuses projections of the same input, once the weights are final."""
+        for layer in self.layers:
+            layer.ffn.fuse(evaluate)
+
+    def unfuse(self) -> None:
+        """Undoes `fuse`, before layers or their weights are replaced."""
+        for layer in self.layers:
+            layer.ffn.unfuse()
+
     @property
     def dtype(self) -> mx.Dtype:
         """Type of the activations: that of the norms, which are never quantised."""
@@ -108,8 +106,14 @@ class DiffusionHead(nn.Module):
         return [each.reshape(*summed.shape[:2], -1) for each in found]
 
     def velocity(self, x: mx.array, modulations: list[mx.array]) -> mx.array:
-        """Noisy latents x (N, D), modulations (N, 3 H or 2 H) of one time -> (N, D), float32."""
+        """Noisy latents x (B, D), modulations (N, 3 H or 2 H) of one time -> (N, D), float32.
+
+        N is a multiple of B: the latents are repeated, for several conditions each.
+        """
         hidden = kernels.linear(self.noisy_images_proj, x.astype(self.dtype))
+        if copies := len(modulations[0]) // len(x) - 1:
+            repeated = mx.broadcast_to(hidden, (copies + 1, *hidden.shape))
+            hidden = repeated.reshape(-1, hidden.shape[-1])
         *inner, last = modulations
         for layer, modulation in zip(self.layers, inner, strict=True):
             hidden = layer(hidden, modulation)

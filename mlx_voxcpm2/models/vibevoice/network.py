@@ -70,10 +70,12 @@ class VibeVoiceNetwork(Network):
         """Fuses projections of the same input."""
         self.discard_prepared()
         self.language_model.fuse(evaluate)
+        self.prediction_head.fuse(evaluate)
 
     def discard_prepared(self) -> None:
         """Undoes `prepare`, see `Network.discard_prepared`."""
         self.language_model.unfuse()
+        self.prediction_head.unfuse()
         self.compiled.clear()
         for stack in self._codecs:
             stack.compiled.clear()
@@ -150,7 +152,7 @@ class VibeVoiceNetwork(Network):
 
         def velocity(x: mx.array, step: int) -> mx.array:
             each = [layer[step].squeeze(0) for layer in split]
-            v = self.prediction_head.velocity(mx.concatenate([x] * branches), each)
+            v = self.prediction_head.velocity(x, each)
             return v if branches == 1 else v[rows:] + cfg_value * (v[:rows] - v[rows:])
 
         return solver.solve(noise, velocity)[-1]
