@@ -70,6 +70,7 @@ def test_no_sentence_ends_at_an_abbreviation(language, text):
         "Foi no séc. XX.| Depois veio o séc. XXI.| D. Pedro II.| Morreu em 1891.",
         "1. Do this.| 2. Do that.",
         "Dne 1. května.| To je 20. století a ne jindy.",
+        "Hr. Hansen er ikke her.| Han kom kl. 8 til et hus af sten.",
         "Il sig. Rossi è a pag. 5 con gli altri.| Poi va.",
         "Dhr. Jansen is er niet.| Hij zag bijv. een huis van de buren.",
     ],
