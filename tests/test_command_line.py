@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from help_picture import FILE, picture
 
 from mlx_voxcpm2 import __version__, cli
 from mlx_voxcpm2.commands import batch, generate
@@ -34,6 +35,7 @@ def test_the_help_of_generate_fits_one_screen(main):
     status, out, _ = main("generate", "--help")
     lines = out.splitlines()
     assert status == 0 and len(lines) <= 45 and max(map(len, lines)) <= 80
+    assert FILE.read_text(encoding="utf-8") == picture(out), "run python tests/help_picture.py"
     assert out.index("examples:") < out.index("--ref_audio PATH")
     assert 18 <= len(re.findall(r"^  --", out, re.M)) <= 26
     everything = main("generate", "--help-all")[1]

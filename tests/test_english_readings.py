@@ -129,6 +129,19 @@ def test_a_wrong_reading_is_not_accepted():
             "See a.txt, ~/b/c.py or and/or.",
             "See a dot txt, tilde slash b slash c dot py or and/or.",
         ),
+        (
+            "2+2=? At 1.618:1, 52% v. 48%.",
+            "two plus two equals what? At one point six one eight to one, "
+            "fifty two percent versus forty eight percent.",
+        ),
+        (
+            "Jan–Mar 2020, the 1st c. AD, ½ tsp. salt.",
+            "January to March twenty twenty, the first century AD, half a teaspoon salt.",
+        ),
+        (
+            "Qwen2.5, C++17, base64(x), SOCKS5.",
+            "Qwen two point five, C plus plus seventeen, base sixty four(x), SOCKS five.",
+        ),
         (f"It is {10**20}.", f"It is one {'zero ' * 19}zero."),
     ],
 )

@@ -24,6 +24,9 @@ _LONGEST = 12
 # Letters before a sentence's end that tell whether it is one: more than any abbreviation has.
 _TAIL = 48
 
+# Languages so much alike that either's abbreviations do for the other.
+_ALIKE = {"da": "no", "no": "da", "cs": "sk", "sk": "cs", "hr": "sl", "sl": "hr"}
+
 # Words of a text by which its language is told, and how many of them must be common ones.
 _FIRST_WORDS, _ENOUGH = 400, 3
 
@@ -99,8 +102,9 @@ def _language(text: str) -> str:
         return _SCRIPTS.get(common[0][0], "en") if common else "en"
     words = Counter(re.findall(r"[^\W\d_]+", text[:5000].lower())[:_FIRST_WORDS])
     counts = {code: sum(words[each] for each in known) for code, known in _common_words().items()}
-    (best, count), (_, second) = Counter(counts).most_common(2)
-    return best if count >= _ENOUGH and count > 1.2 * second else "en"
+    best = max(counts, key=lambda code: counts[code])
+    second = max(each for code, each in counts.items() if code not in (best, _ALIKE.get(best)))
+    return best if counts[best] >= _ENOUGH and counts[best] > 1.2 * second else "en"
 
 
 @cache

@@ -71,7 +71,11 @@ def words_of(text: str) -> list[str]:
     index = _index_of_units(text)
     places = [0, *(index[end] for end in sorted(words & lines))]
     inside = _pattern(_INSIDE)
-    places = [each for each in places if not inside.search(text[max(0, each - 2) : each + 1])]
+    places = [
+        each
+        for each in places
+        if each in (0, len(text)) or not inside.search(text[each - 1 : each + 1])
+    ]
     if language == "ja":
         places = _phrases(text, places)
     return [text[start:end] for start, end in pairwise(places)]

@@ -122,6 +122,10 @@ DATES: list[Rule] = [
             f"{_DAYS.get(found['from'], found['from'])} to {_DAYS.get(found['to'], found['to'])}"
         ),
     ),
+    rule(
+        rf"\b(?P<from>{one_of(_ALL_MONTHS)})\.?\s?[-–—]\s?(?P<to>{one_of(_ALL_MONTHS)})\b",
+        lambda found: f"{_ALL_MONTHS[found['from']]} to {_ALL_MONTHS[found['to']]}",
+    ),
     rule(rf"\b{_DAY_NAME}(?:{_BETWEEN_DAYS}{_DAY_NAME})+", _listed),
     rule(rf"\b{_MONTH_NAME}(?:{_BETWEEN_DAYS}{_MONTH_NAME})+", _listed),
     rule(

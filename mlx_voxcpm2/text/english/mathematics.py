@@ -71,6 +71,7 @@ SYMBOLS: list[Rule] = [
     rule(r"(?<=\b\w)\s*[≈≅]\s*", " is approximately "),
     rule(r"(?<=\w)\s*[≈≅]\s*", " approximately "),
     rule(r"(?<![^\W\d_])π(?![^\W\d_])", "pi"),
+    rule(r"(?<=\w)\s*=\s*(?=\?)", " equals what"),
     rule(r"(?<![<>=!])\s*={1,2}(?!>)\s*(?=[\w(√-])", " equals "),
     rule(r"\s*<\s*(?=[\w(])(?!-)", " less than "),
     rule(r"\s*(?<![-=])>\s*(?=[\w(])", " greater than "),

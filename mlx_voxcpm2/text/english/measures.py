@@ -127,7 +127,7 @@ MEASURES: list[Rule] = [
         rf"(?! ?(?:{one_of(_RESOLUTION.split())})s?\b)",
         _large("thousand"),
     ),
-    rule(rf"(?<![\w.]){AMOUNT}(?:M\b| ?mn\b)", _large("million")),
+    rule(rf"(?<![\w.])(?<![A-Za-z]-){AMOUNT}(?:M\b| ?mn\b)", _large("million")),
     rule(rf"(?<![\w.]){AMOUNT} ?bn\b", _large("billion")),
     rule(r"(?<![\w.])(?P<feet>\d)['′’] ?(?P<inches>\d{1,2})(?:[\"″”]|''|(?!\w))", _height),
     rule(r"(?P<feet>\b\d+) ?(?:ft|foot|feet)\.? (?P<inches>\d+) ?in\b(?:\.(?=\s[a-z]))?", _height),

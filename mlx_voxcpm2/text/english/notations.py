@@ -172,6 +172,8 @@ NOTATIONS: list[Rule] = [
             f"{_EVENTS[found['event'] or found['first']]} {year(found['year'] or found['its'])}"
         ),
     ),
+    rule(r"(?<=\dst|\dnd|\drd|\dth) c\.(?=[\s,;)])", " century"),
+    rule(r"(?<=[\w%)]) v\. (?=\d+ ?%|[A-Z])", " versus "),
     rule(r"№ ?(?=\d)", "number "),
     rule(
         r"(?<![\w.,+−-])(?P<number>\d+) pp\.(?P<end>\s*$|(?=\s+[A-Z]))?",

@@ -49,7 +49,7 @@ def _vulgar(found: Match[str]) -> str:
 
 
 _IN = r"in(?=[,;)]|\.?\s*$|\.?\s(?:tall|wide|long|deep|high|thick|by|x)\b)"
-_UNIT = rf"(?:[ -]?(?P<unit>{one_of(set(_UNITS) - {'in'})}|{_IN})(?!\w))?"
+_UNIT = rf"(?:[ -]?(?P<unit>{one_of(set(_UNITS) - {'in'})}|{_IN})(?!\w)(?:\.(?=\s[a-z]))?)?"
 
 FRACTIONS: list[Rule] = [
     rule(
@@ -116,7 +116,7 @@ NUMBERS: list[Rule] = [
         rf"(?P<before>\b(?i:{_SCORES})(?: \w+){{0,4}}? )(?P<a>\d+)\s?[-–—:]\s?(?P<b>\d+)(?![\w-])",
         _pair,
     ),
-    rule(r"(?P<before>)(?<![\w.,:-])(?P<a>\d+):(?P<b>\d+)(?![\w:])", _pair),
+    rule(r"(?P<before>)(?<![\w.,:-])(?P<a>\d+(?:\.\d+)?):(?P<b>\d+(?:\.\d+)?)(?![\w:])", _pair),
     rule(
         rf"(?P<before>)(?<![\w.,-])(?P<a>{NUMBER})\s?[-–—]\s?(?P<b>{NUMBER})(?![\w-]|,?\d)", _pair
     ),
