@@ -34,6 +34,12 @@ def test_tokens_have_mistral_common_s_text(tokenizer):
         assert tokenizer.decode(each["ids"]) == each["text"]
 
 
+def test_ids_that_are_no_text_have_none(tokenizer):
+    last = tokenizer.specials - 1
+    assert tokenizer.decode([last, len(tokenizer), -1]) == ""
+    assert tokenizer.decode([tokenizer.specials]) and tokenizer.decode([len(tokenizer) - 1])
+
+
 def test_a_stream_holds_back_unfinished_characters(tokenizer):
     ids = tokenizer.encode("今👩é")
     pieces = list(tokenizer.decode_stream(ids))

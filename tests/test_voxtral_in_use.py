@@ -73,6 +73,20 @@ def test_a_transcript_that_is_cut_at_its_limit_is_reported(folder, caplog):
     assert "folder: the transcript of 2 s of audio was cut" in caplog.text
 
 
+def test_ten_minutes_and_more_are_heard_at_once():
+    heard = []
+
+    class Listener:
+        def transcribe(self, audio, language):
+            heard.append(len(audio[0]) / audio[1])
+            return voxtral.Transcript("Long.", (1,), (0.0,), "stop", language)
+
+    noise = made.uniform("noise", 620 * 1000, size=0.1)
+    recogniser = recognition.VoxtralRecogniser("folder", None, Listener())
+    assert transcribe((noise, 1000), recogniser, has_times=False).text == "Long."
+    assert heard == [620.0]
+
+
 def test_the_best_take_is_the_one_that_voxtral_finds_likeliest(released, stt):
     result = released.model.speak("Yes.", seed=1, best_of=BestOf(stt, 2), **QUICK)
     wanted = []

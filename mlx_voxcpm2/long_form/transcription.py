@@ -23,6 +23,7 @@ from ..recognition.protocols import (
     WordRecogniser,
     in_language,
     longest_seconds,
+    text_of,
 )
 from ..recognition.word_times import WordTime
 from ..text.words import has_no_spaces
@@ -112,10 +113,8 @@ def _passages(
         found = recogniser.segments(audio, RATE)
         if found is not None:
             return found
-    text = recogniser(audio, RATE)
-    if not isinstance(text, str):
-        raise ValueError(f"the recogniser returns a {type(text).__name__}; it must be a string")
-    return [TranscriptSegment(" ".join(text.split()), 0.0, length)]
+    text = " ".join(text_of(recogniser, audio, RATE).split())
+    return [TranscriptSegment(text, 0.0, length)]
 
 
 def _words(audio: np.ndarray, recogniser: Recogniser, start: float) -> list[WordTime]:

@@ -23,7 +23,7 @@ from ..settings import check_values, setting
 from ..speech.generation import ATTEMPTS, Progress, whole_results
 from ..speech.options import GenerationOptions
 from ..speech.results import GenerationResult, Take
-from .protocols import Recogniser, Scorer
+from .protocols import Recogniser, Scorer, text_of
 from .verification import (
     Verification,
     character_error_rate,
@@ -137,11 +137,7 @@ class BestOf:
                     f"the scorer returns a {type(found).__name__} without a number as its mean"
                 )
             return float(mean)
-        transcript = self.recogniser(audio, result.sample_rate)
-        if not isinstance(transcript, str):
-            raise ValueError(
-                f"the recogniser returns a {type(transcript).__name__}; it must be a string"
-            )
+        transcript = text_of(self.recogniser, audio, result.sample_rate)
         return 0.0 - character_error_rate(text, transcript)
 
 

@@ -65,6 +65,14 @@ class Scorer(Protocol):
     ) -> Likelihood: ...
 
 
+def text_of(recogniser: Recogniser, audio: np.ndarray, sample_rate: int) -> str:
+    """Transcript by any recogniser. Raises ValueError if it returns no string."""
+    text = recogniser(audio, sample_rate)
+    if not isinstance(text, str):
+        raise ValueError(f"the recogniser returns a {type(text).__name__}; it must be a string")
+    return text
+
+
 def longest_seconds(recogniser: Recogniser) -> float:
     """Longest audio to give to a recogniser at once: what it says, or `WINDOW_SECONDS`."""
     return float(getattr(recogniser, "longest_seconds", WINDOW_SECONDS))

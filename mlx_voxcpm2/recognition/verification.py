@@ -24,7 +24,7 @@ from ..text.normalization import (
     language_of,
     normalized,
 )
-from .recogniser import Recogniser
+from .protocols import Recogniser, text_of
 
 if TYPE_CHECKING:
     from ..models.voxcpm2.network import VoxCPM2Model
@@ -124,11 +124,8 @@ class Verification:
         )
 
     def _transcribed(self, request: Request, result: GenerationResult) -> Transcribed:
-        transcript = self.recogniser(np.array(result.audio_as_generated), result.sample_rate)
-        if not isinstance(transcript, str):
-            raise ValueError(
-                f"the recogniser returns a {type(transcript).__name__}; it must be a string"
-            )
+        audio = np.array(result.audio_as_generated)
+        transcript = text_of(self.recogniser, audio, result.sample_rate)
         return Transcribed(result, transcript, error_rate(request.text, transcript))
 
 
