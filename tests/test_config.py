@@ -4,7 +4,9 @@ import copy
 
 import checkpoints
 import pytest
+import vibevoice_configs
 
+from mlx_voxcpm2.models.vibevoice.config_files import read_config as read_dialogue_config
 from mlx_voxcpm2.models.voxcpm2.config import VoxCPM2Config
 
 
@@ -93,3 +95,16 @@ def test_fields_of_the_hub_and_of_converters_are_not_reported(caplog):
 def test_a_converted_file_may_name_the_model_type_only():
     data = changed("architecture", None) | {"model_type": "voxcpm2"}
     assert VoxCPM2Config.from_dict(data).patch_size == 4
+
+
+@pytest.mark.parametrize("layout", ["microsoft", "hf"])
+def test_voices_of_dialogues_are_drawn_with_the_usual_spread_unless_another_is_named(layout):
+    section, name = {
+        "microsoft": ("acoustic_tokenizer_config", "fix_std"),
+        "hf": ("audio_config", "vae_std"),
+    }[layout]
+    data = getattr(vibevoice_configs, f"{layout}_config")("tiny")
+    data[section].pop(name)
+    assert read_dialogue_config(data).latent_std == 0.625
+    data[section][name] = 0.25
+    assert read_dialogue_config(data).latent_std == (0.25 if layout == "hf" else 0.25 / 0.8)

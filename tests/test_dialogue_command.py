@@ -18,7 +18,7 @@ import soundfile
 from conftest import relative_error
 
 from mlx_voxcpm2 import cli, speak_dialogue, vibevoice
-from mlx_voxcpm2.commands import batch, dialogue
+from mlx_voxcpm2.commands import batch, dialogue, model_flags
 from mlx_voxcpm2.dialogue.conversation import speak_conversation
 from mlx_voxcpm2.speech.results import SpeechIterator, Stopwatch
 
@@ -248,6 +248,21 @@ def test_a_checkpoint_of_vibevoice_speaks_what_its_own_script_says(
     voices = {"ben": "ben.wav"}
     again = speak_conversation(tiny.model, SCRIPT, voices, **options).whole()
     np.testing.assert_allclose(np.array(again.audio), wanted, atol=1e-4)
+
+
+def test_the_other_engine_is_named_for_its_checkpoint(run, make_dialogue, run_command, monkeypatch):
+    monkeypatch.setattr(dialogue, "load", model_flags.load)
+    flags = ["--voices", "ben=clip.wav", "--output", "a.wav"]
+    wrong = {
+        "vibevoice": ("demo", "VoxCPM2"),
+        "voxcpm2": (make_dialogue("tiny").folder, "VibeVoice"),
+    }
+    for engine, (model, title) in wrong.items():
+        named = ["--engine", engine, "--model", model]
+        status, _, err = run_command(dialogue.main, "script.txt", *named, *flags)
+        said = f"{model} is a checkpoint of {title}, which --engine {engine} does not speak with"
+        assert status == 2 and f"{said}; give --engine {title.lower()}, or --model" in err
+        assert err.count("\n") == 1 and not Path("a.wav").exists()
 
 
 @pytest.mark.parametrize(

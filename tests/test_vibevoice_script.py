@@ -27,6 +27,7 @@ def test_the_voices_of_the_goldens_have_their_places(dialogue):
         ("Speaker 0: One\nSpeaker 3: Two", [Turn(0, "One"), Turn(3, "Two")]),
         ("Speaker 1: It\u2019s\r\n  going on  \n", [Turn(0, "It's going on")]),
         ("Speaker 1: x: y\nSpeaker 2: z", [Turn(0, "x: y"), Turn(1, "z")]),
+        ("Speaker 2: One\nSpeaker 3: Two", [Turn(1, "One"), Turn(2, "Two")]),
         ("Speaker 1:\nSpeaker 1: Yes", [Turn(0, ""), Turn(0, "Yes")]),
     ],
 )

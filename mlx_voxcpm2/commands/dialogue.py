@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..dialogue.voices import dialogue_voices, report_made_up
 from ..text.segments import spoken_length
 from .cue_maker import CueMaker
-from .dialogue_arguments import DialogueArguments, build_parser, read_arguments
+from .dialogue_arguments import ENGINES, DialogueArguments, build_parser, read_arguments
 from .long_text import LongText, LongTextPlan
 from .model_flags import load
 from .progress import LETTERS_PER_SECOND, SpeechBar
@@ -30,7 +32,7 @@ def speak(arguments: DialogueArguments) -> None:
         print(description(arguments.script, voices))
         return
     with arguments.targets.owned():
-        with messages_on_success():
+        with messages_on_success(), _engine_named(arguments):
             speech = _started(arguments)
         speech.write()
 
@@ -44,6 +46,24 @@ def _started(arguments: DialogueArguments) -> LongText | ConversationSpeech:
 
         return ConversationSpeech(arguments, voices)
     return _turn_by_turn(arguments, {name: _read(name, voice) for name, voice in voices.items()})
+
+
+@contextlib.contextmanager
+def _engine_named(arguments: DialogueArguments) -> Iterator[None]:
+    """Has the error for a checkpoint that the engine does not speak with name flags."""
+    from ..weights.checkpoint import OtherFamilyError
+
+    try:
+        yield
+    except OtherFamilyError as error:
+        title, needed = error.found.title, ENGINES[arguments.engine]
+        advice = f"--model with a checkpoint such as {needed}"
+        if title.lower() in ENGINES:
+            advice = f"--engine {title.lower()}, or {advice}"
+        raise ValueError(
+            f"{arguments.model.model} is a checkpoint of {title}, which --engine "
+            f"{arguments.engine} does not speak with; give {advice}"
+        ) from None
 
 
 def _read(speaker: str, voice: VoiceInputs) -> VoiceInputs:
@@ -84,7 +104,10 @@ def description(script: Script, voices: dict[str, VoiceInputs]) -> str:
     counted = f"{_number(len(script.turns), 'turn')}, {_number(len(names), 'speaker')}"
     counted = f"{counted}, about {seconds:.0f} s"
     if not script.is_labelled:
-        counted += "\nno line begins with a speaker and a colon, and --voices names no speaker"
+        counted += (
+            "\nno line begins with a speaker and a colon; names alone on their lines, as in film "
+            "scripts, are speakers if --voices names them"
+        )
     return "\n".join([*(line for _, line in sorted(lines)), counted, *names])
 
 

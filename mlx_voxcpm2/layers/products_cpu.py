@@ -5,6 +5,7 @@ Gains: see `kernels_cpu`.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -14,9 +15,9 @@ import mlx.nn as nn
 
 from . import device, kernels_gpu
 
-# One block's float32 weights, 2 MB, fit the cache and memory that was just in use. OpenBLAS
-# multiplies as many without copying them first.
-_BLOCK_WEIGHTS = 2**19
+# OpenBLAS multiplies up to so many pairs of numbers, for up to so many outputs, without copying the
+# matrix first. One block's float32 weights, 4 MB, fit the cache and memory that was just in use.
+_BLOCK_PRODUCTS, _BLOCK_OUTPUTS = 10**6, 1200
 # Rows up to which that copy takes longer than the product.
 _ROWS_TO_SPLIT = 4
 # Smaller products take less time than a second core takes to start.
@@ -80,7 +81,8 @@ def _product_in_blocks(x: mx.array, widen: Callable[..., mx.array], *stored: mx.
     activations are bfloat16 too (`benchmarks/load_and_speak.py`).
     """
     outputs, rows = len(stored[0]), len(x) if len(x) <= _ROWS_TO_SPLIT else 1
-    blocks = outputs * x.shape[-1] * rows // _BLOCK_WEIGHTS
+    fewest = outputs * rows * x.shape[-1] / _BLOCK_PRODUCTS, outputs * rows / _BLOCK_OUTPUTS
+    blocks = math.ceil(max(fewest))
     if blocks < 2:
         return x @ widen(*stored).T
     ends = [outputs * block // blocks for block in range(1, blocks)]

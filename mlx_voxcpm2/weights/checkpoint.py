@@ -46,6 +46,17 @@ class Checkpoint(Generic[N]):
     """Type of the floating-point weights, except those that the family keeps in float32."""
 
 
+class OtherFamilyError(ValueError):
+    """A checkpoint is of another family than the one that was to be loaded."""
+
+    def __init__(self, folder: Path, found: Family, expected: str):
+        super().__init__(
+            f"{folder} is a checkpoint of {found.title}, not of {expected}; load it by "
+            f"{found.loader}"
+        )
+        self.found = found
+
+
 def read_config(folder: Path, expected: Family | None = None) -> tuple[Family, dict]:
     """Family of a checkpoint, and the content of its config.json.
 
@@ -63,10 +74,7 @@ def read_config(folder: Path, expected: Family | None = None) -> tuple[Family, d
         raise ValueError(f"config.json: expected an object; take the file of a {title} release")
     family = find_family(data)
     if expected not in (None, family):
-        raise ValueError(
-            f"{folder} is a checkpoint of {family.title}, not of {title}; load it by "
-            f"{family.loader}"
-        )
+        raise OtherFamilyError(folder, family, title)
     return family, data
 
 
