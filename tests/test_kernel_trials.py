@@ -9,6 +9,7 @@ import pytest
 
 from mlx_voxcpm2.commands import doctor
 from mlx_voxcpm2.layers import device
+from mlx_voxcpm2.layers.compiled import FUSION
 from mlx_voxcpm2.layers.custom.kernel import CHOICES, CustomKernel
 from mlx_voxcpm2.layers.custom.snake_conv import SnakeConv
 from mlx_voxcpm2.trials import prove as proving
@@ -267,6 +268,7 @@ def test_the_doctor_shows_the_verdicts(load, monkeypatch):
 
 def test_a_model_s_operations_are_noted_without_computing(released, monkeypatch):
     monkeypatch.setattr(mx, "eval", None)
+    monkeypatch.setattr(FUSION, "is_on", True)  # as on a GPU, where graphs are traced
     found = proving.operations_of(released.model)
     snakes = [each for each in found if isinstance(each, SnakeConv)]
     assert {each.batch for each in snakes} == {1, 2, 4, 8, 16}
