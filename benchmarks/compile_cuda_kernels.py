@@ -103,9 +103,8 @@ def main() -> int:
             command = [args.nvcc, "-std=c++17", f"-arch={args.architecture}", "-cubin"]
             command += ["-Xptxas", "-v", "-o", str(file.with_suffix(".cubin")), str(file)]
             result = subprocess.run(command, capture_output=True, text=True)
-            used = re.findall(r"Used (\d+) registers.*?(\d+) bytes smem", result.stderr)
-            spilled = re.findall(r"(\d+) bytes spill stores", result.stderr)
-            print(name, "registers, shared bytes:", *used, "spilled:", *spilled, flush=True)
+            facts = r"\d+ registers|\d+ bytes smem|\d+ bytes spill stores"
+            print(name, *re.findall(facts, result.stderr), sep="; ", flush=True)
             if result.returncode:
                 failed += 1
                 print(result.stderr, file=sys.stderr)

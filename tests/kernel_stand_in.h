@@ -15,6 +15,7 @@
 // Shared memory of all kernels, which the linker puts side by side.
 #define SHARED_MEMORY static __attribute__((section("shared_memory")))
 extern "C" __attribute__((visibility("hidden"))) char __start_shared_memory[], __stop_shared_memory[];
+SHARED_MEMORY __attribute__((used)) char no_memory[1];  // so that there always is such a section
 
 namespace stand_in {
 

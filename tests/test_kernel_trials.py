@@ -9,11 +9,12 @@ import pytest
 
 from mlx_voxcpm2.commands import doctor
 from mlx_voxcpm2.layers import device
+from mlx_voxcpm2.layers.compiled import FUSION
 from mlx_voxcpm2.layers.custom.kernel import CHOICES, CustomKernel
 from mlx_voxcpm2.layers.custom.snake_conv import SnakeConv
 from mlx_voxcpm2.trials import prove as proving
 from mlx_voxcpm2.trials import verdicts
-from mlx_voxcpm2.trials.trial import Trial
+from mlx_voxcpm2.trials.trial import Trial, is_as_exact
 
 
 class Clock:
@@ -43,6 +44,8 @@ class Doubling:
     error: float = 0.0
     fault: str = ""
     lacks_memory: bool = False
+    fails_only: object = None
+    """The variant that has the fault, None for all."""
     dtype: mx.Dtype = mx.bfloat16
     tried: list = field(default_factory=list, compare=False, repr=False)
     kernel = CustomKernel("doubling", ("x",), ("y",), "y[0] = 2 * x[0];")
@@ -59,7 +62,7 @@ class Doubling:
 
     def custom(self, variant, x: mx.array) -> list[mx.array]:
         self.tried.append(variant)
-        if self.fault:
+        if self.fault and self.fails_only in (None, variant):
             raise RuntimeError(self.fault)
         CLOCK.queue.append(self.seconds if variant == self.variants[1] else 2 * self.seconds)
         return [2 * x + self.error]
@@ -108,6 +111,19 @@ def test_a_right_and_fast_kernel_is_used_in_its_fastest_variant(load):
 )
 def test_a_wrong_slow_or_failing_kernel_is_not_used(load, operation):
     assert load(operation) == {}
+
+
+def test_a_variant_that_fails_leaves_the_others(load):
+    operation = Doubling(fault="too many threads", fails_only=(("WARPS", 4),))
+    assert load(operation) == {operation: (("WARPS", 8),)}
+
+
+def test_a_single_number_that_is_wrong_is_enough():
+    truth = mx.random.normal((10_000,), key=mx.random.key(0))
+    plain = truth.astype(mx.bfloat16)
+    assert is_as_exact(plain, plain, truth)
+    spoilt = mx.where(mx.arange(10_000) == 9_999, plain + 0.1, plain)
+    assert not is_as_exact(spoilt, plain, truth)
 
 
 def test_one_that_rounds_as_the_plain_graph_does_is_right(load):
@@ -252,6 +268,7 @@ def test_the_doctor_shows_the_verdicts(load, monkeypatch):
 
 def test_a_model_s_operations_are_noted_without_computing(released, monkeypatch):
     monkeypatch.setattr(mx, "eval", None)
+    monkeypatch.setattr(FUSION, "is_on", True)  # as on a GPU, where graphs are traced
     found = proving.operations_of(released.model)
     snakes = [each for each in found if isinstance(each, SnakeConv)]
     assert {each.batch for each in snakes} == {1, 2, 4, 8, 16}
