@@ -5,6 +5,7 @@ import copy
 import checkpoints
 import pytest
 
+from mlx_voxcpm2.models.families import find_family
 from mlx_voxcpm2.models.voxcpm2.config import VoxCPM2Config
 
 
@@ -93,3 +94,16 @@ def test_fields_of_the_hub_and_of_converters_are_not_reported(caplog):
 def test_a_converted_file_may_name_the_model_type_only():
     data = changed("architecture", None) | {"model_type": "voxcpm2"}
     assert VoxCPM2Config.from_dict(data).patch_size == 4
+
+
+@pytest.mark.parametrize(
+    ("config", "title"),
+    [
+        ({"architecture": "VoxCPM2"}, "VoxCPM2"),
+        ({"model_type": "Voxtral"}, "Voxtral"),
+        ({"architecture": "vibevoice", "model_type": "voxtral"}, "VibeVoice"),
+        ({}, "VoxCPM2"),  # of VoxCPM 1.x, which its configuration refuses
+    ],
+)
+def test_a_family_is_found_by_either_name_in_any_case(config, title):
+    assert find_family(config).title == title
