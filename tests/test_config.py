@@ -6,6 +6,7 @@ import checkpoints
 import pytest
 import vibevoice_configs
 
+from mlx_voxcpm2.models.families import find_family
 from mlx_voxcpm2.models.vibevoice.config_files import read_config as read_dialogue_config
 from mlx_voxcpm2.models.voxcpm2.config import VoxCPM2Config
 
@@ -108,3 +109,16 @@ def test_voices_of_dialogues_are_drawn_with_the_usual_spread_unless_another_is_n
     assert read_dialogue_config(data).latent_std == 0.625
     data[section][name] = 0.25
     assert read_dialogue_config(data).latent_std == (0.25 if layout == "hf" else 0.25 / 0.8)
+
+
+@pytest.mark.parametrize(
+    ("config", "title"),
+    [
+        ({"architecture": "VoxCPM2"}, "VoxCPM2"),
+        ({"model_type": "Voxtral"}, "Voxtral"),
+        ({"architecture": "vibevoice", "model_type": "voxtral"}, "VibeVoice"),
+        ({}, "VoxCPM2"),  # of VoxCPM 1.x, which its configuration refuses
+    ],
+)
+def test_a_family_is_found_by_either_name_in_any_case(config, title):
+    assert find_family(config).title == title
