@@ -89,10 +89,16 @@ def _read(
     is_audio = mx.array([[False] * missing + prompt.is_audio for missing, prompt in filled])
     patches = [prompt.patches for prompt in prompts if prompt.patches is not None]
     embeddings = model.embed(tokens, is_audio, mx.concatenate(patches) if patches else None)
-    for start in range(0, length, PREFILL_POSITIONS):
-        chunk = slice(start, start + PREFILL_POSITIONS)
+
+    def read(chunk: slice) -> tuple[mx.array, mx.array]:
         part, last = (embeddings[:, chunk], is_audio[:, chunk]), slice(-1, None)
         hidden, residual = model(*part, cache, output_positions=last)
         hidden, residual = hidden.squeeze(1), residual.squeeze(1)
         mx.async_eval(hidden, residual)
-    return hidden, residual
+        return hidden, residual
+
+    starts = range(0, length, PREFILL_POSITIONS)
+    *chunks, last = (slice(start, start + PREFILL_POSITIONS) for start in starts)
+    for chunk in chunks:
+        read(chunk)
+    return read(last)
