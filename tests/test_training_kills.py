@@ -11,7 +11,7 @@ from training_runs import arguments, losses, run
 
 from mlx_voxcpm2.training import run_folder
 
-STEP = 35
+STEP = 60
 """States from one kill to the next; all of them take minutes."""
 
 SETTINGS = """
