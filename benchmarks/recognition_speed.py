@@ -11,8 +11,8 @@ compute the same three things in turn, in one process and so with the same BLAS:
     token    one more token, of `--tokens` in a row
 
 Prints the median times, on a CPU of the processor (OPENBLAS_NUM_THREADS=1 keeps it from waiting),
-and as the ratio the median over the rounds of theirs / ours. mlx-audio's front end, which needs
-PyTorch and mistral-common, is left out.
+and as the ratio the median over the rounds of theirs / ours, and its range. mlx-audio's front end,
+which needs PyTorch and mistral-common, is left out.
 """
 
 import argparse
@@ -142,8 +142,11 @@ def main() -> None:
                 pair = tuple((each[2] - each[1]) / args.tokens for each in (one, two))
             pairs.append(pair)
         us, them = (1000 * statistics.median(each) for each in zip(*pairs, strict=True))
-        ratio = statistics.median(b / a for a, b in pairs)
-        print(f"{name:8} here {us:8.1f} ms, mlx-audio {them:8.1f} ms, {ratio:.2f} times as fast")
+        ratios = sorted(b / a for a, b in pairs)
+        print(
+            f"{name:8} here {us:8.1f} ms, mlx-audio {them:8.1f} ms, "
+            f"{statistics.median(ratios):.2f} times as fast ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+        )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ come from passes in which evaluation is forced after each, which are slower than
 
 PYTHON is an interpreter with `mlx-audio==0.6.2 torch`, or with `voxcpm==2.0.3`. PATH is a folder
 in upstream's layout. `small` is a tenth of the released model, made of random weights. RTF is the
-seconds that a second of speech takes.
+seconds that a second of speech takes. The floor of a patch is measured too: how long its weights
+take to be read once, and its matrix products to be computed alone.
 """
 
 import argparse
@@ -148,7 +149,7 @@ def prepare(args: argparse.Namespace, place: Path) -> dict:
     # The official package takes the best device that there is, as MLX does.
     asked = config | {"dtype": args.dtype, "device": "cuda"}
     (folder / "config.json").write_text(json.dumps(asked), encoding="utf-8")
-    shape = max(args.patches), config["patch_size"], config["feat_dim"]
+    shape = max(2, *args.patches), config["patch_size"], config["feat_dim"]
     noise = np.random.RandomState(0).standard_normal(shape).astype(np.float32)
     np.save(place / "noise.npy", noise)
     vae = config["audio_vae_config"]
@@ -229,6 +230,7 @@ def measure(args: argparse.Namespace, engines: dict[str, Worker], settings: dict
             if len(audio) < patches * settings["patch_samples"]:
                 raise WorkerError(f"{name}: spoke less than asked; use a longer --text")
         found["errors"][patches] = speed_report.errors(spoken, settings["patch_samples"])
+    found["floor"] = engines["ours"].ask("floor", patches=2)
     found["begin"] = rounds("begin", args.patches[0])
     found["parts"] = rounds("parts", args.patches[0])
     return found
@@ -254,7 +256,7 @@ def parse() -> argparse.Namespace:
         choices=("openblas", "mkl", "mlx"),
         help="what MLX multiplies with on Linux; mlx is its wheel's own (default %(default)s)",
     )
-    parser.add_argument("--bandwidth", type=float, metavar="GB/S", help="of memory: the bound")
+    parser.add_argument("--bandwidth", type=float, metavar="GB/S", help="of memory, not measured")
     parser.add_argument("--json", type=Path, metavar="PATH")
     parser.add_argument("--plot", type=Path, metavar="PATH", help="needs matplotlib")
     args = parser.parse_args()

@@ -6,6 +6,7 @@ standard input, {"do": ..., "patches": N, "save": PATH or null}, by one on the s
     describe: versions, device, BLAS and its speed, and the bytes of our weights
     speak: seconds until all sound is in numpy     begin: seconds until the first sound is
     parts: as speak, and seconds by part, evaluation being forced after each
+    floor: of ours, what `floor.py` measures: bytes a second, and seconds of a patch's products
 
 With every answer comes the memory in bytes; one with "error" is the last. The engine "convert"
 only writes what mlx-audio reads.
@@ -134,6 +135,12 @@ class Ours(MLXEngine):
         for result in self.model.generate(self.text, noise=noise, stream=stream, **options):
             yield np.array(result.audio)
 
+    def floor(self, noise: np.ndarray) -> dict:
+        import floor
+
+        seconds = floor.products_seconds(self.model, lambda: list(self.speak(noise, stream=False)))
+        return {"bandwidth": floor.bandwidth(), "products": seconds}
+
     def watch(self, parts: Parts) -> None:
         parts.watch(self.model, "language models", "__call__", has_prefill=True)
         parts.watch(self.model, "local encoder", "embed_patches", has_prefill=True)
@@ -221,6 +228,8 @@ def convert(settings: dict) -> None:
 def answer(engine: Engine, request: dict, parts: Parts, noise: np.ndarray) -> dict:
     if request["do"] == "describe":
         return engine.describe()
+    if request["do"] == "floor":
+        return engine.floor(noise[: request["patches"]])
     if request["do"] == "parts" and not parts.seconds:
         engine.watch(parts)
     parts.seconds.clear()

@@ -41,8 +41,8 @@ class Contents:
 def read_contents(folder: Path) -> Contents:
     """Reads the names and types of all tensors in the folder, not their values."""
     family, config = read_config(folder)
-    if not (folder / family.small_files[0]).is_file():
-        name = family.small_files[0]
+    name = family.required_file
+    if not (folder / name).is_file():
         raise FileNotFoundError(f"{folder}: no {name} here; give a converted checkpoint")
     weights, written_by_mlx = read_weights(folder, family)
     if not written_by_mlx:

@@ -1,16 +1,29 @@
-"""Names of files: which ones a system can have, and hidden ones that belong to others."""
+"""Names of files: which ones a system can have, hidden ones that belong to others, caches."""
 
 from __future__ import annotations
 
 import fnmatch
 import hashlib
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 _LONGEST_NAME = 180
 """Bytes of a name that a hidden name repeats; file systems allow 255."""
 _OF_SYSTEMS = (".DS_Store", "._*", ".gitattributes")
+
+
+def cache_folder() -> Path:
+    """Folder of what can be made again: in the platform's place for caches. It may not exist yet.
+
+    Raises RuntimeError if there is no home folder.
+    """
+    if sys.platform == "darwin":
+        cache = Path("~/Library/Caches").expanduser()
+    else:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return cache / "mlx-voxcpm2"
 
 
 def hidden(target: Path, ending: str) -> Path:

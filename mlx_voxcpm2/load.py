@@ -14,6 +14,7 @@ from .models.voxcpm2.config import VoxCPM2Config
 from .models.voxcpm2.family import FAMILY
 from .text.known_words import KnownWords
 from .text.tokenizer import Tokenizer
+from .trials.prove import prove
 from .weights import adapters
 from .weights.adapter_files import read_adapter_if_given
 from .weights.checkpoint import Checkpoint, load_network, read_checkpoint
@@ -28,7 +29,7 @@ def read_voxcpm2(folder: Path, precision: Precision) -> Checkpoint[VoxCPM2]:
     """Reads a folder's checkpoint with its tokenizer. Raises the errors of `load_model`."""
 
     def build(config: VoxCPM2Config) -> VoxCPM2:
-        model = VoxCPM2(config, Tokenizer(folder / "tokenizer.json"))
+        model = VoxCPM2(config, Tokenizer(folder / FAMILY.required_file))
         model.request_builder.known_words = KnownWords.of(folder)
         return model
 
@@ -67,6 +68,7 @@ def load_model(
     with activity(f"loading {path_or_repo}"):
         checkpoint = read_voxcpm2(folder, precision)
         model = load_network(checkpoint, has_free_dtype=dtype is None)
+    prove(model)
     if stored is not None:
         adapters.attach(model, stored)
     return model

@@ -1,16 +1,23 @@
 """Shared fixtures: tiny checkpoints with the official package's values, clips, voices, folders."""
 
+import contextlib
 import os
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one process a core; what they start does the same
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # MLX hands each operation to a thread of its own, and where cores are few Linux would switch
+    # to that thread for each of them: two thousand times a patch, which is a third of the time.
+    if hasattr(os, "SCHED_BATCH"):
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 # Before MLX, so that it finds a fast BLAS on Linux.
 from mlx_voxcpm2 import load_model  # isort: skip
 
-import json
+import gc
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import checkpoints
@@ -19,19 +26,17 @@ import numpy as np
 import pytest
 import soundfile
 import vibevoice_checkpoints
-import vibevoice_configs
 from hub_stand_in import Hub
 from hub_uploads import Storage
 from mlx.utils import tree_flatten
 from training_runs import write_data
+from vibevoice_case import Dialogue
 from voice_clips import RATE, speech
 
-from mlx_voxcpm2 import activity, vibevoice
+from mlx_voxcpm2 import activity
 from mlx_voxcpm2.convert import convert
 from mlx_voxcpm2.layers.compiled import FUSION
 from mlx_voxcpm2.speech.kernel_build import KERNELS
-from mlx_voxcpm2.vibevoice.generation import embed_prompt
-from mlx_voxcpm2.vibevoice.steps import Batch, Row
 
 activity.ANNOUNCED_AFTER = 3600  # a busy machine must not add lines to what is compared
 KERNELS.count_patch = lambda model: None  # no compiler beside the tests, which speak for minutes
@@ -54,6 +59,11 @@ def without_hints(text: str) -> str:
         for line in text.splitlines(keepends=True)
         if not line.startswith("MLX multiplies matrices") and not line.endswith(" …\n")
     )
+
+
+def module_command(module: str, *arguments: object) -> list[str]:
+    """Command line that runs a module of the package, such as "generate", in a new process."""
+    return [sys.executable, "-m", f"mlx_voxcpm2.{module}", *map(str, arguments)]
 
 
 def relative_error(ours, theirs) -> float:
@@ -116,67 +126,6 @@ def released(make_case) -> Case:
     return make_case("released")
 
 
-class Dialogue:
-    """A variant of VibeVoice: its checkpoint, its model in float32, and Microsoft's values."""
-
-    def __init__(self, variant: str, folder: Path, layout: str = "microsoft"):
-        self.variant = variant
-        self.sizes = vibevoice_checkpoints.VARIANTS[variant]
-        self.folder = vibevoice_configs.write_checkpoint(folder / variant / layout, variant, layout)
-        self.golden = dict(mx.load(str(GOLDEN / f"vibevoice.{variant}.safetensors")))
-        self.notes = json.loads((GOLDEN / "vibevoice.json").read_text())
-        self.model = vibevoice.load(self.folder, dtype="float32")
-        clips = vibevoice_checkpoints.voices(variant)
-        self.voices = [(clip, vibevoice.SAMPLE_RATE) for clip in clips]
-        self.noise = self.given("noise", 24, self.sizes["acoustic"])
-
-    def given(self, name: str, *shape: int) -> mx.array:
-        """Input from which the golden value of this name was made."""
-        return mx.array(vibevoice_checkpoints.uniform(name, *shape))
-
-    def features(self, voices: list | None = None) -> list[mx.array]:
-        """The voices' features, of their latents' means."""
-        given = self.voices if voices is None else voices
-        return [self.model.encode_voice(each, level=False, sample=False) for each in given]
-
-    def steps(self, prompt, features, forced: str = "", cfg_value=None, noise=None) -> list:
-        """Steps of the model, of a chain of tokens by their letters or of its own."""
-        tokens = [dict(zip("SEDX", self.model.legal.ids, strict=True))[each] for each in forced]
-        left = iter(tokens)
-        return list(
-            self.model.steps(
-                prompt,
-                features,
-                noise=self.noise if noise is None else noise,
-                inference_timesteps=vibevoice_checkpoints.STEPS,
-                cfg_value=vibevoice_checkpoints.CFG if cfg_value is None else cfg_value,
-                choose=(lambda _: next(left)) if tokens else None,
-                max_steps=len(tokens) or 14,
-            )
-        )
-
-    def together(self, prompt, features, chains: tuple[str, ...]) -> list[list]:
-        """Steps of several chains from one prompt, as one batch, row by row."""
-        model, legal = self.model, self.model.legal
-        x = embed_prompt(model, legal, prompt, features)
-        rows = [Row(i, prompt, x, iter(self.noise), len(c)) for i, c in enumerate(chains)]
-        solver = vibevoice.Solver(vibevoice_checkpoints.STEPS)
-        batch = Batch(model, legal, rows, solver, vibevoice_checkpoints.CFG)
-        found: list[list] = [[] for _ in chains]
-        while batch.rows:
-            tokens = iter([legal.ids["SEDX".index(chains[r.number][r.count])] for r in batch.rows])
-            for row, step in batch.step(lambda _, tokens=tokens: next(tokens)):
-                found[row.number].append(step)
-        return found
-
-    def speak(self, script: str = vibevoice_checkpoints.SCRIPT, voices=None, **options):
-        """One result, as the goldens are made unless options say otherwise."""
-        settings = {"inference_timesteps": vibevoice_checkpoints.STEPS, "noise": self.noise}
-        settings |= {"cfg_value": vibevoice_checkpoints.CFG, "level": False, "sample": False}
-        given = self.voices if voices is None else voices
-        return self.model.speak(script, given, **{**settings, **options})
-
-
 @pytest.fixture(scope="session")
 def make_dialogue(tmp_path_factory):
     folder, made = tmp_path_factory.mktemp("vibevoice"), {}
@@ -196,11 +145,17 @@ def dialogue(request, make_dialogue) -> Dialogue:
     return make_dialogue(request.param)
 
 
+def pytest_collection_finish() -> None:
+    """Takes what was imported out of the collector's passes, of which tests cause thousands."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def as_in_a_new_process(monkeypatch):
     """Kernels as a new process has them, since commands switch them on for good.
 
-    On x86-64 there are none at first: g++ needs a second for each.
+    On Linux there are none at first: g++ needs a second for each.
     """
     monkeypatch.setattr(FUSION, "is_on", KERNELS_AT_FIRST)
 
@@ -221,7 +176,7 @@ def nothing_compiled():
 
 @pytest.fixture
 def plain_kernels(monkeypatch):
-    """No fused kernels, as in a new process on x86-64: g++ needs a second for each."""
+    """No fused kernels, as in a new process on Linux: g++ needs a second for each."""
     monkeypatch.setattr(FUSION, "is_on", False)
 
 
@@ -359,3 +314,13 @@ def hub(tmp_path):
     """Stand-in for the hub that accepts uploads."""
     with Hub(storage=Storage(tmp_path / "storage")) as hub:
         yield hub
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Path:
+    """Empty working folder of one command, with the saved voices in it."""
+    folder = tmp_path / "place"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MLX_VOXCPM2_VOICES", str(folder / "voices"))
+    return folder

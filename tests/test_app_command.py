@@ -13,17 +13,13 @@ from mlx_voxcpm2.voices.registry import VoiceRegistry
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
+def run(monkeypatch, run_command, tmp_path):
     """Function that runs the command: its status and its line on stderr. It loads no model."""
     monkeypatch.setattr(command, "load_service", lambda *_: pytest.fail("a model is loaded"))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
 
     def run(*arguments):
-        try:
-            status = cli.main(["app", *arguments])
-        except SystemExit as end:
-            status = end.code
-        out, err = capsys.readouterr()
+        status, out, err = run_command(cli.main, "app", *arguments)
         assert (out, err.count("\n")) == ("", 1)
         return status, err
 
@@ -38,7 +34,7 @@ def loopback_only(monkeypatch):
 def test_without_the_servers_libraries_a_line_names_the_extra(run, monkeypatch):
     monkeypatch.setattr("mlx_voxcpm2.commands.serving.find_spec", lambda name: None)
     status, line = run()
-    assert status == 2 and "install the extra" in line
+    assert status == 2 and "pip install 'mlx-voxcpm2[app]'" in line
 
 
 def test_a_port_in_use_is_a_line(run):

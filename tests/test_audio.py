@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from mlx_voxcpm2.audio.reading import read_audio, resample
+from mlx_voxcpm2.audio.decoding import Limit
+from mlx_voxcpm2.audio.reading import check_audio, read_audio, resample
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "audio.npz")
 TONE = (0.5 * np.sin(np.arange(4800) * 0.05)).astype(np.float32)
@@ -63,6 +64,24 @@ def test_a_file_object_is_read_from_its_position_and_left_open(tone_file):
     file.seek(len(b"something else"))
     np.testing.assert_array_equal(read_audio(file, 24000), TONE)
     assert not file.closed
+
+
+def test_a_file_s_beginning_tells_whether_it_can_be_read(tone_file, tmp_path):
+    check_audio(tone_file)
+    long = tmp_path / "long.flac"
+    soundfile.write(long, np.tile(TONE, 50), 24000)
+    long.write_bytes(long.read_bytes()[:-100])  # found out where the whole is read only
+    check_audio(long)
+    with pytest.raises(ValueError, match=r"lost sync|cut short"):
+        read_audio(long, 24000)
+    tone_file.write_bytes(b"RIFF of nothing")
+    with pytest.raises(ValueError, match=r"^talk: .* cannot be read as audio"):
+        check_audio(tone_file, "talk")
+    with pytest.raises(FileNotFoundError, match="no file"):
+        check_audio(tmp_path / "none.wav")
+    with pytest.raises(ValueError, match="more than 1 s of sound"):
+        check_audio(long, limit=Limit(1.0))
+    check_audio("/dev/null")  # as a pipe, whose content would be gone
 
 
 def test_a_wav_of_unknown_length_is_read(tone_file):

@@ -275,5 +275,5 @@ def test_a_batch_with_two_step_counts_is_refused(released):
         released.model.request("Hi.", options=GenerationOptions(inference_timesteps=steps))
         for steps in (4, 5)
     ]
-    with pytest.raises(ValueError, match="2 combinations of solver and inference_timesteps"):
+    with pytest.raises(ValueError, match="2 combinations of solver, inference_timesteps and fast"):
         Batch(released.model, rows)

@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import checkpoints
 import numpy as np
 import pytest
 import soundfile
+from conftest import module_command
 
 from mlx_voxcpm2.commands import batch as batch_command
 from mlx_voxcpm2.commands.batch_lines import Defaults, read_lines
@@ -25,7 +25,7 @@ QUICK = ["--inference_timesteps", "2", "--max_tokens", "3", "--dtype", "float32"
 
 
 @pytest.fixture
-def run(released, tmp_path, monkeypatch, capfd):
+def run(released, tmp_path, monkeypatch, run_command):
     """Runs the command in an empty folder, on the model that is loaded; status and errors."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(batch_command, "load", lambda args: released.model)
@@ -33,13 +33,9 @@ def run(released, tmp_path, monkeypatch, capfd):
     def run(*arguments: str, lines=None):
         if lines is not None:
             write("lines.jsonl", lines)
-        capfd.readouterr()
         given = ["--input", "lines.jsonl", "--output_dir", "out", "--model", str(released.folder)]
-        try:
-            status = batch_command.main([*given, *QUICK, *arguments])
-        except SystemExit as end:
-            status = end.code
-        return status, capfd.readouterr().err
+        status, _, err = run_command(batch_command.main, *given, *QUICK, *arguments)
+        return status, err
 
     return run
 
@@ -335,20 +331,8 @@ def test_relative_clips_start_from_the_files_folder_or_from_here(tmp_path, monke
 
 
 def start(folder: Path, *flags: str, **environment: str) -> subprocess.Popen:
-    command = [
-        sys.executable,
-        "-m",
-        "mlx_voxcpm2.cli",
-        "batch",
-        "--model",
-        folder,
-        "--input",
-        "lines.jsonl",
-        "--output_dir",
-        "out",
-        *QUICK,
-        *flags,
-    ]
+    files = ["--model", folder, "--input", "lines.jsonl", "--output_dir", "out"]
+    command = module_command("cli", "batch", *files, *QUICK, *flags)
     return subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
     )

@@ -12,6 +12,7 @@ import checkpoints
 import numpy as np
 import pytest
 import soundfile
+from conftest import module_command
 
 from mlx_voxcpm2 import cli
 from mlx_voxcpm2.commands import generate
@@ -20,18 +21,14 @@ QUICK = ["--inference_timesteps", "2", "--max_tokens", "3", "--dtype", "float32"
 
 
 @pytest.fixture
-def run(released, tmp_path, monkeypatch, capfd):
+def run(released, tmp_path, monkeypatch, run_command):
     """Runs the command in an empty folder; returns status, standard output and error."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str, model: Path | str | None = None):
-        capfd.readouterr()
-        try:
-            status = generate.main(["--model", str(model or released.folder), *QUICK, *arguments])
-        except SystemExit as end:
-            status = end.code
-        out, err = capfd.readouterr()
-        return status, out, err
+        return run_command(
+            generate.main, "--model", str(model or released.folder), *QUICK, *arguments
+        )
 
     return run
 
@@ -119,21 +116,8 @@ def test_streaming_writes_the_same_file(run):
 def test_audio_goes_to_standard_output(released, tmp_path):
     """Nothing else may be in it."""
     for flags in ([], ["--stream"]):
-        command = [
-            sys.executable,
-            "-m",
-            "mlx_voxcpm2.generate",
-            "--model",
-            released.folder,
-            *QUICK,
-            "--text",
-            "Hello.",
-            "--seed",
-            "3",
-            "--output",
-            "-",
-            *flags,
-        ]
+        given = ["--text", "Hello.", "--seed", "3", "--output", "-", *flags]
+        command = module_command("generate", "--model", released.folder, *QUICK, *given)
         done = subprocess.run(command, capture_output=True, cwd=tmp_path, check=True)
         pcm = done.stdout[44:]
         assert done.stdout[:4] == b"RIFF" and len(pcm) == 2 * 3 * 7680
@@ -152,22 +136,8 @@ def test_a_closed_pipe_ends_the_command_quietly(released, tmp_path):
 
 def test_a_streamed_file_is_valid_after_a_kill(released, tmp_path):
     output = tmp_path / "grown.wav"
-    command = [
-        sys.executable,
-        "-m",
-        "mlx_voxcpm2.generate",
-        "--model",
-        released.folder,
-        "--text",
-        "the " * 60,
-        "--stream",
-        "--output",
-        output,
-        "--min_tokens",
-        "300",
-        "--dtype",
-        "float32",
-    ]
+    given = ["--text", "the " * 60, "--stream", "--output", output, "--min_tokens", "300"]
+    command = module_command("generate", "--model", released.folder, "--dtype", "float32", *given)
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     while not output.exists() and process.poll() is None:
         time.sleep(0.01)
@@ -265,18 +235,8 @@ def test_bad_input_is_one_line_and_status_2_and_leaves_nothing(run, arguments, l
 
 def test_a_failure_after_loading_is_still_one_line(released, tmp_path):
     """Hints about types and speed wait until the speech begins."""
-    command = [
-        sys.executable,
-        "-m",
-        "mlx_voxcpm2.generate",
-        "--model",
-        released.folder,
-        "--output",
-        tmp_path / "a.wav",
-        "--max_tokens",
-        "1",
-        "--text",
-    ]
+    given = ["--output", tmp_path / "a.wav", "--max_tokens", "1", "--text"]
+    command = module_command("generate", "--model", released.folder, *given)
     failed = subprocess.run(
         [*command, "the " * 600, "--segment_length", "0"], capture_output=True, text=True
     )

@@ -20,17 +20,12 @@ QUICK = ["--inference_timesteps", "1", "--max_tokens", "3", "--seed", "3"]
 
 
 @pytest.fixture
-def main(monkeypatch, capfd):
+def main(monkeypatch, run_command):
     """Runs `mlx-voxcpm2` on a terminal of 80 columns: status, standard output and error."""
     monkeypatch.setenv("COLUMNS", "80")
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        try:
-            status = cli.main(list(arguments))
-        except SystemExit as end:
-            status = end.code
-        return (status, *capfd.readouterr())
+        return run_command(cli.main, *arguments)
 
     return run
 
@@ -45,6 +40,12 @@ def test_the_help_of_generate_fits_one_screen(main):
     flags = set(re.findall(r"^  (--\w+)", everything, re.M))
     assert {"--min_tokens", "--verify_limit", "--crossfade", "--cache_dir", "--speed"} <= flags
     assert not {"--pitch", "--cfg_scale", "--lora_r"} & flags
+
+
+@pytest.mark.parametrize("name", ["convert", "train", "transcribe", "voice", "doctor"])
+def test_help_all_is_help_where_that_shows_all(main, name):
+    status, out, _ = main(name, "--help-all")
+    assert (status, out) == (0, main(name, "--help")[1])
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,9 @@
 """Conversion and upload by one command, and the flags of both."""
 
 import os
-import subprocess
-import sys
 
 import pytest
+from hub_client import hub_client
 from hub_uploads import READER, WRITER
 
 from mlx_voxcpm2.convert import __main__ as command
@@ -14,16 +13,14 @@ FILES = ["README.md", "config.json", "model.safetensors", "tokenizer.json", "tok
 
 
 @pytest.fixture
-def convert_and_upload(hub, make_case, tmp_path):
-    """Function that converts and uploads in a child process: status and standard error."""
+def convert_and_upload(hub, make_case, tmp_path, run_command):
+    """Function that converts and uploads: status and standard error."""
 
     def run(name: str, token: str) -> tuple[int, str]:
         words = ["--hf_path", make_case("mup").folder, "--mlx_path", tmp_path / "new"]
-        environment = hub.environment(tmp_path / "home") | {"HF_TOKEN": token}
-        command = [sys.executable, "-m", "mlx_voxcpm2.convert", *map(str, words)]
-        command += ["--upload_repo", name]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        return done.returncode, done.stderr
+        with hub_client(hub.environment(tmp_path / "home") | {"HF_TOKEN": token}):
+            status, _, said = run_command(command.main, *words, "--upload_repo", name)
+        return status, said
 
     return run
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 from conftest import GOLDEN, parameters, same
+from hub_client import hub_client
 from hub_stand_in import Cut, Hub
 
 from mlx_voxcpm2 import load_model
@@ -223,24 +224,12 @@ def test_a_file_size_limit_is_a_one_line_error(exchange, tmp_path):
     assert done.stderr.count("\n") == 1 and os.listdir(tmp_path) == []
 
 
-@pytest.fixture
-def convert_in_child(tmp_path):
-    """Function that runs the command in a child process with a hub: status, standard error."""
-
-    def run(hub: Hub, *arguments: str, **settings: str) -> tuple[int, str]:
-        converting = [sys.executable, "-m", "mlx_voxcpm2.convert", *arguments]
-        place = {"cwd": tmp_path, "env": hub.environment(tmp_path / "cache") | settings}
-        done = subprocess.run(converting, capture_output=True, text=True, timeout=30, **place)
-        return done.returncode, done.stderr
-
-    return run
-
-
-def test_a_repository_of_the_hub_is_converted(exchange, convert_in_child, tmp_path):
+def test_a_repository_of_the_hub_is_converted(exchange, run_command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     flags = ["--hf_path", "org/voice", "--recipe", "4bit", "--mlx_path", "new"]
-    with Hub() as hub:
+    with Hub() as hub, hub_client(hub.environment(tmp_path / "cache")):
         hub.add("org/voice", exchange, branch="v2")
-        status, err = convert_in_child(hub, *flags, "--revision", "v2")
+        status, _, err = run_command(command.main, *flags, "--revision", "v2")
         assert status == 0 and "new: 0.00 GB" in err
         direct = load_model(exchange, quantize="4bit")
         assert same(parameters(load_model(tmp_path / "new")), parameters(direct))
@@ -248,9 +237,10 @@ def test_a_repository_of_the_hub_is_converted(exchange, convert_in_child, tmp_pa
             (["--hf_path", "org/other"], "nor a repository on the hub"),
             (["--revision", "v9"], "no revision 'v9'"),
         ):
-            status, err = convert_in_child(hub, *flags, "--overwrite", *changes)
+            status, _, err = run_command(command.main, *flags, "--overwrite", *changes)
             assert status == 2 and line in err and err.count("\n") == 1
-    status, err = convert_in_child(hub, "--hf_path", "org/third")  # no network: the hub is gone
+    with hub_client(hub.environment(tmp_path / "cache")):  # no network: the hub is gone
+        status, _, err = run_command(command.main, "--hf_path", "org/third")
     assert status == 2 and "the hub can't be reached" in err and err.count("\n") == 1
     assert sorted(os.listdir(tmp_path)) == ["cache", "new"]
 

@@ -1,5 +1,6 @@
 """Every block of README.md and docs/ runs, on the demo in place of the released model.
 
+It stops as soon as it may: what the blocks say is heard in other tests (`test_demo_voice.py`).
 Blocks that need what a test has not, such as a loudspeaker, stand behind `<!-- not run: REASON -->`
 and are parsed only (`test_project.py`).
 """
@@ -13,6 +14,7 @@ from ast import PyCF_ALLOW_TOP_LEVEL_AWAIT
 from collections.abc import Iterator
 from pathlib import Path
 
+import mlx.core as mx
 import pytest
 import soundfile
 from demo_clips import read_clip
@@ -21,15 +23,17 @@ from sybil.parsers.markdown import CodeBlockParser
 from test_project import DOCUMENTS
 
 from mlx_voxcpm2 import cli, load_model
+from mlx_voxcpm2.training import run_folder
 from mlx_voxcpm2.weights import hub
 
 MARK = re.compile(r"<!-- not run: [^\n]+ -->\n\n?$")
 SHORTER = {
     "train": ["--max_steps", "1", "--batch_size", "1"],
     "benchmark": ["--patches", "2", "--rounds", "1"],
-    "generate": ["--max_tokens", "30"],  # the demo babbles about words that it does not know
 }
 """Flags that are added to a command, which would take minutes or hours."""
+DEFAULTS = {"benchmark": ["--precisions", "as is", "--batch_sizes", "1"]}
+"""Flags that a command has unless its line gives others, for the same reason."""
 OTHER_PROGRAMS = ("eval", "pip", "ruff", "playwright", "MLX_AUDIO_PYTHON=PYTHON")
 
 
@@ -67,7 +71,9 @@ def run_shell(example: Example) -> None:
             with open(words[-1], "a" if ">>" in words else "w") as file:
                 file.write(words[1] + "\n")
         elif command := arguments_of(words):
-            assert cli.main(command + SHORTER.get(command[0], [])) == 0, line
+            name, *flags = command
+            flags = DEFAULTS.get(name, []) + flags + SHORTER.get(name, [])
+            assert cli.main([name, *flags]) == 0, line
         else:
             assert words[0] in OTHER_PROGRAMS or words[1:3] == ["-m", "pytest"], line
 
@@ -81,10 +87,23 @@ def arguments_of(words: list[str]) -> list[str] | None:
     return None
 
 
+def write_brief_demo(folder: Path) -> None:
+    """Copy of the demo whose stop head always says stop."""
+    shutil.copytree(hub.DEMO_FOLDER, folder)
+    weights, metadata = mx.load(str(folder / "model.safetensors"), return_metadata=True)
+    weights["stop_proj.weight"] = mx.zeros_like(weights["stop_proj.weight"])
+    weights["stop_proj.bias"] = mx.ones_like(weights["stop_proj.bias"])
+    ones = mx.ones_like(weights["stop_head.weight"])
+    weights["stop_head.weight"] = ones * mx.array([[-1], [1]], ones.dtype)
+    mx.eval(weights)  # before the file that they are read from is written
+    mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata)
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> Path:
     """Folder with what the examples name: clips, texts, a voice, an adapter, recordings."""
     folder, clip = tmp_path_factory.mktemp("examples"), read_clip("alto")
+    write_brief_demo(folder / "demo")
     soundfile.write(folder / "clip.wav", clip.sound, clip.sample_rate)
     (folder / "book.txt").write_text("one two.\n\nthree.")
     (folder / "lines.jsonl").write_text('{"text": "one"}\n')
@@ -93,9 +112,9 @@ def files(tmp_path_factory) -> Path:
     line = '{"audio": "../clip.wav", "text": "What it says."}\n'
     (folder / "folder" / "train.jsonl").write_text(line)
     paths = ["--train", str(folder / "data.jsonl"), "--output", str(folder / "my_lora")]
-    assert cli.main(["train", "--model", "demo", *paths, *SHORTER["train"]]) == 0
+    assert cli.main(["train", "--model", str(folder / "demo"), *paths, *SHORTER["train"]]) == 0
     shutil.copytree(folder / "my_lora" / "latest", folder / "another")
-    voice = load_model("demo").make_voice(folder / "clip.wav", prompt_text="What it says.")
+    voice = load_model(folder / "demo").make_voice(folder / "clip.wav", prompt_text="What it says.")
     voice.save(folder / "anna.safetensors")
     return folder
 
@@ -108,6 +127,8 @@ def working_folder(files, tmp_path, monkeypatch, document) -> None:
         (tmp_path / "anna.safetensors").rename(tmp_path / "voices" / "anna.safetensors")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLX_VOXCPM2_VOICES", str(tmp_path / "voices"))
+    monkeypatch.setattr(hub, "DEMO_FOLDER", files / "demo")
+    monkeypatch.setattr(run_folder, "draw_plot", lambda rows: bytes(len(rows)))
     monkeypatch.setattr(hub, "_snapshot", lambda name, revision: hub.DEMO_FOLDER)
 
 

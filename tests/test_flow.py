@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from conftest import relative_error
 
+from mlx_voxcpm2 import GenerationOptions
 from mlx_voxcpm2.layers import device
+from mlx_voxcpm2.layers.compiled import CompiledFunctions
 from mlx_voxcpm2.models.voxcpm2.flow import PATH_START, SOLVERS, Schedule, guide
 
 NOISE = mx.array(np.random.RandomState(0).standard_normal((3, 2, 5)).astype(np.float32))
@@ -120,22 +122,48 @@ def test_a_step_costs_one_evaluation_and_the_first_none(released, given, solver,
         assert len(calls) == steps - 1
 
 
-@pytest.mark.usefixtures("kernels")
-def test_the_compiled_solvers_are_the_ones_asked_for(released, given):
-    """Compares with each solver written out, also when the other one was compiled first."""
+def test_reused_guidance_is_computed_in_the_first_two_steps_and_every_other_one(
+    released, given, monkeypatch
+):
+    """The option `fast`: six evaluations, of which two have one row instead of two."""
+    monkeypatch.setattr(device, "multiplies_on_one_core", lambda dtype: False)
+    decoder, rows = released.model.feat_decoder, []
+    velocity = decoder.estimator.velocity
+    monkeypatch.setattr(
+        decoder.estimator, "velocity", lambda x, case: rows.append(len(case)) or velocity(x, case)
+    )
+    schedule = Schedule.of(*GenerationOptions(fast=True).batch_key)
+    decoder._solve(schedule, *given, decoder.time_tokens(schedule), mx.array(2.0))
+    assert rows == [2, 2, 2, 1, 2, 1]
+
+
+@pytest.mark.usefixtures("kernels", "nothing_compiled")
+def test_the_compiled_solvers_are_the_ones_asked_for(released, given, monkeypatch):
+    """Compares with each solver written out, also when the other one was compiled first.
+
+    Functions are found again by their keys, for which none need be compiled.
+    """
     decoder, (mu, cond, noise) = released.model.feat_decoder, given
+    monkeypatch.setattr(decoder, "compiled", CompiledFunctions())
+
+    def conditional(x: mx.array, t: float) -> mx.array:
+        return decoder.estimator(x, mu.reshape(1, -1), mx.array([t]), cond, mx.zeros(1))
 
     def slope(x: mx.array, t: float) -> mx.array:
-        t, still = mx.array([t]), mx.zeros(1)
-        with_text = decoder.estimator(x, mu.reshape(1, -1), t, cond, still)
-        without = decoder.estimator(x, mx.zeros((1, mu.size)), t, cond, still)
-        return guide(mx.stack([with_text, without]), mx.array(2.0))
+        nothing = mx.zeros((1, mu.size))
+        without = decoder.estimator(x, nothing, mx.array([t]), cond, mx.zeros(1))
+        return guide(mx.stack([conditional(x, t), without]), mx.array(2.0))
 
-    for solver in ("euler", "adams", "euler"):
-        schedule = Schedule.of(solver, 6)
-        x, before = noise, None
-        for t, size in list(zip(schedule.times, schedule.sizes, strict=True))[1:]:
+    for solver, reuses in (("euler", False), ("adams", False), ("adams", True), ("euler", False)):
+        schedule = Schedule.of(solver, 7, reuses)
+        x, before, guidance = noise, None, None
+        steps = list(zip(schedule.times, schedule.sizes, strict=True))[1:]
+        for number, (t, size) in enumerate(steps):
             here = slope(x, t)
+            if reuses and number in (3, 5):
+                here = conditional(x, t) + guidance
+            else:
+                guidance = here - conditional(x, t)
             ahead = 1.5 * here - 0.5 * before if solver == "adams" and before is not None else here
             x, before = x - size * ahead, here
         ours = decoder(mu, cond, noise, schedule, decoder.time_tokens(schedule), 2.0)

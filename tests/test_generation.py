@@ -119,7 +119,7 @@ def test_encoded_clips_give_the_same_audio_as_the_clips(released):
 def test_a_prompt_prefilled_in_chunks_gives_the_same_audio(released, monkeypatch):
     options = {"seed": 2, "max_tokens": 3, **QUICK}
     (whole,) = released.model.generate(TEXT, ref_audio=released.waveform("ref"), **options)
-    monkeypatch.setattr("mlx_voxcpm2.speech.batch.PREFILL_POSITIONS", 7)
+    monkeypatch.setattr("mlx_voxcpm2.speech.prefill.PREFILL_POSITIONS", 7)
     (chunked,) = released.model.generate(TEXT, ref_audio=released.waveform("ref"), **options)
     assert relative_error(chunked.audio, whole.audio) < 1e-4
 

@@ -1,5 +1,6 @@
 """Kernels, casts and waits of a patch, frame or token at the released size, without computing."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,6 +12,14 @@ from dialogue_graph_counts import count_frame
 from graph_counts import count_graph
 from recognition_graph_counts import count_token
 
+from mlx_voxcpm2.layers.device import on_cpu
+
+
+def assert_kernels(counts: dict, most: int) -> None:
+    """At most so many kernels, where MLX can fuse any: on a CPU it needs a compiler for that."""
+    if not on_cpu() or shutil.which("g++"):
+        assert counts["kernels"] <= most
+
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_a_patch_casts_no_weight_and_waits_once(dtype):
@@ -20,7 +29,16 @@ def test_a_patch_casts_no_weight_and_waits_once(dtype):
     assert counts["syncs"] == {"reads": 1, "waits": 1}
     # Of the noise, and of the latents before the AudioVAE.
     assert counts["total"]["casts"] <= 2
-    assert counts["total"]["kernels"] <= 1695
+    assert_kernels(counts["total"], 1695)
+
+
+def test_custom_kernels_leave_less_than_twelve_hundred_kernels_of_a_patch():
+    counts = count_graph("bfloat16", custom=True)
+    assert counts["weight_casts"] == [] and counts["syncs"] == {"reads": 1, "waits": 1}
+    assert counts["total"]["casts"] <= 2
+    assert counts["total"]["kernels"] <= 1163
+    # Attention, three products and the gated one, where there were nine.
+    assert counts["parts"]["DiT solve"]["kernels"] <= 612
 
 
 def test_a_frame_of_a_dialogue_casts_no_weight_and_waits_once():
@@ -30,9 +48,9 @@ def test_a_frame_of_a_dialogue_casts_no_weight_and_waits_once():
     assert counts["syncs"] == {"reads": 1, "waits": 1}
     # Of the noisy latent and the velocity, at each solver step, and at the codecs' borders.
     assert counts["total"]["casts"] <= 23
-    assert counts["total"]["kernels"] <= 1198
+    assert_kernels(counts["total"], 1198)
     # Positive and negative branch are one pass over the weights.
-    assert counts["parts"]["language model"]["kernels"] <= 309
+    assert_kernels(counts["parts"]["language model"], 309)
 
 
 @pytest.mark.parametrize(("temperature", "kernels"), [(0.0, 340), (0.2, 365)])
@@ -44,4 +62,4 @@ def test_a_token_of_a_transcript_casts_no_weight_and_is_the_only_read(temperatur
     # Of the logits, to float32; of random bits.
     assert counts["total"]["casts"] <= (2 if temperature else 1)
     # Eleven per layer.
-    assert counts["total"]["kernels"] <= kernels
+    assert_kernels(counts["total"], kernels)

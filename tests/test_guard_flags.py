@@ -41,14 +41,12 @@ def model(released, monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def run(released, model, capfd):
+def run(released, model, run_command):
     def run(command, *arguments: str) -> tuple[int, str]:
-        capfd.readouterr()
-        try:
-            status = command.main(["--model", str(released.folder), *QUICK, *arguments])
-        except SystemExit as end:
-            status = end.code
-        return status, capfd.readouterr().err
+        status, _, err = run_command(
+            command.main, "--model", str(released.folder), *QUICK, *arguments
+        )
+        return status, err
 
     return run
 

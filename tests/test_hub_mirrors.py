@@ -1,7 +1,4 @@
-"""Quantised repositories by name, mirrors and revisions, in this process.
-
-The hub's client has read its settings already; they are replaced in its module of constants.
-"""
+"""Quantised repositories by name, mirrors and revisions."""
 
 import json
 import shutil
@@ -9,6 +6,7 @@ import shutil
 import mlx.core as mx
 import pytest
 from conftest import parameters, same
+from hub_client import hub_client
 from hub_stand_in import Hub
 from huggingface_hub import constants
 
@@ -36,19 +34,13 @@ def quantised(exchange, tmp_path_factory):
 
 
 @pytest.fixture
-def mirror(quantised, tmp_path, monkeypatch):
+def mirror(quantised, tmp_path):
     """A hub under a path of another server, whose files lie on a third one."""
     with Hub(prefix="/mirrors/hf", is_redirecting=True) as hub:
         hub.add(NAME, quantised)
-        at = f"{hub.url}/mirrors/hf"
-        monkeypatch.setattr(constants, "ENDPOINT", at)
-        template = at + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        yield hub
+        environment = hub.environment(tmp_path / "cache")
+        with hub_client(environment | {"HF_ENDPOINT": f"{hub.url}/mirrors/hf"}):
+            yield hub
 
 
 def test_a_quantised_repository_is_loaded_by_its_name_from_a_mirror(mirror, quantised):

@@ -71,6 +71,7 @@ def test_functions_are_compiled_once_kernels_are_used(plain_kernels):
     assert len(calls) == 3  # twice computed, once traced
 
 
+@pytest.mark.slow
 def test_speech_is_the_same_with_and_without_kernels(endless_model, monkeypatch):
     audio = []
     for is_on in (True, False):
@@ -117,6 +118,21 @@ def test_a_failed_compilation_leaves_the_speech_as_it_is(tiny_model, plain_kerne
     build.count_patch(tiny_model)
     assert not FUSION.is_on
     assert len(processes) == 1
+
+
+def test_where_kernels_round_otherwise_speech_never_uses_them(
+    tiny_model, plain_kernels, processes, temporary, monkeypatch
+):
+    """Else a seed would give another take once they are compiled."""
+    monkeypatch.setattr(FUSION, "is_exact", False)
+    made = temporary / "made" / "mlx" / "cpu"
+    made.mkdir(parents=True)
+    (made / "libA.so").write_bytes(b"kernel")
+    publish(temporary / "made", temporary, KernelUse.of(tiny_model).key)
+    build = KernelBuild()
+    for _ in range(2 * kernel_build.PATCHES_BEFORE):
+        build.count_patch(tiny_model)
+    assert not processes and not FUSION.is_on
 
 
 @pytest.mark.parametrize("missing", ["g++", "room"])

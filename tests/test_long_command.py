@@ -18,19 +18,17 @@ BOOK = "The first one is long enough to be cloned.\n\nYes. [pause:0.8] " + "No, 
 
 
 @pytest.fixture
-def run(released, tmp_path, monkeypatch, capfd):
+def run(released, tmp_path, monkeypatch, run_command):
     """Runs the command in an empty folder, on the model that is loaded; status and errors."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(generate, "load", lambda args: released.model)
     Path("book.txt").write_text(BOOK, encoding="utf-8")
 
     def run(*arguments: str):
-        capfd.readouterr()
-        try:
-            status = generate.main(["--model", str(released.folder), *QUICK, *arguments])
-        except SystemExit as end:
-            status = end.code
-        return status, capfd.readouterr().err
+        status, _, err = run_command(
+            generate.main, "--model", str(released.folder), *QUICK, *arguments
+        )
+        return status, err
 
     return run
 
@@ -75,17 +73,7 @@ def test_a_short_text_is_spoken_as_before(run, released):
 
 def test_a_killed_book_is_resumed_and_becomes_the_same_file(run, released, tmp_path):
     assert run(*BOOK_FLAGS, "--output", "unbroken.wav")[0] == 0
-    command = [
-        sys.executable,
-        "-m",
-        "mlx_voxcpm2.generate",
-        "--model",
-        released.folder,
-        *QUICK,
-        *BOOK_FLAGS,
-        "--output",
-        "book.wav",
-    ]
+    given = ["--model", str(released.folder), *QUICK, *BOOK_FLAGS, "--output", "book.wav"]
     # It waits after each segment, so that it is killed between them.
     script = (
         "import runpy, sys, time; import mlx_voxcpm2.long_form.cache as parts\n"
@@ -95,7 +83,7 @@ def test_a_killed_book_is_resumed_and_becomes_the_same_file(run, released, tmp_p
         "runpy.run_module('mlx_voxcpm2.generate', run_name='__main__')"
     )
     process = subprocess.Popen(
-        [command[0], "-c", script, "generate", *command[3:]], stderr=subprocess.DEVNULL
+        [sys.executable, "-c", script, "generate", *given], stderr=subprocess.DEVNULL
     )
     kept = tmp_path / "book.wav.parts"
     while len(list(kept.glob("*.safetensors"))) < 2 and process.poll() is None:

@@ -229,8 +229,7 @@ def dialogue(voices: dict, seed: int = 5, stream: bool = True, speed: float = 1.
     return SpeechTask(tuple(segments), options, speakers=voices)
 
 
-@pytest.mark.parametrize("speed", [1.0, 2.0])
-@pytest.mark.parametrize("given", [(), ("Anna",), ("Anna", "Ben")])
+@pytest.mark.parametrize(("given", "speed"), [((), 1.0), (("Anna",), 2.0), (("Anna", "Ben"), 1.0)])
 def test_a_dialogue_is_the_one_that_the_library_speaks(thread, released, given, speed):
     """With the same made-up voices, whose segments are spoken before their turn."""
     clips = {"Anna": released.waveform("ref"), "Ben": released.waveform("short")}

@@ -148,7 +148,7 @@ def test_fused_projections_are_the_separate_ones(case, as_on_a_gpu):
         (layer.mlp, ("gate_proj", "up_proj")),
     ):
         separate = mx.concatenate([part[name](x) for name in names], axis=-1)
-        assert relative_error(part.fused(x), separate) < 1e-6
+        assert relative_error(part.fused()(x), separate) < 1e-6
 
 
 def test_fused_gate_and_up_give_the_official_hidden_states(case, as_on_a_gpu):

@@ -67,7 +67,7 @@ def test_texts_that_the_library_would_spoil_are_normalized(text, spoken):
 def test_markdown_is_not_read_aloud_and_paragraphs_stay():
     text = "# Title 1\n\n- **5** apples\n- `6` _pears_\n\n```\ncode\n```\nEnd of 2 * 3 * 4."
     assert normalized(text) == (
-        "Title one\n\nfive apples six pears\n\nEnd of two times three times four."
+        "Title one\n\nfive apples. six pears.\n\nEnd of two times three times four."
     )
 
 

@@ -34,6 +34,7 @@ DEFAULTS = {
         "seed": None,
         "retry_badcase": None,
         "solver": "euler",
+        "fast": False,
         "retry_by_ear": None,
         "silence_limit": 10.0,
         "fade_in": 0.0,

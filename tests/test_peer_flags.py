@@ -110,7 +110,7 @@ QUICK = ["--inference_timesteps", "1", "--max_tokens", "2", "--seed", "3"]
 
 
 @pytest.fixture
-def run(released, tmp_path, monkeypatch, capfd):
+def run(released, tmp_path, monkeypatch, run_command):
     """Runs `mlx-voxcpm2` in a folder with clip.wav: status and standard error."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")  # so that what a flag sets is undone
@@ -119,12 +119,10 @@ def run(released, tmp_path, monkeypatch, capfd):
     checkpoints.write_wav(Path("clip.wav"), *released.waveform("short"))
 
     def run(*arguments: str):
-        capfd.readouterr()
-        try:
-            status = cli.main([*arguments, "--model-path", str(released.folder), *QUICK])
-        except SystemExit as end:
-            status = end.code
-        return status, capfd.readouterr().err
+        status, _, err = run_command(
+            cli.main, *arguments, "--model-path", str(released.folder), *QUICK
+        )
+        return status, err
 
     return run
 

@@ -12,9 +12,9 @@ ROOT = Path(__file__).parent.parent
 
 # Lowest first: a room imports only from rooms before it, for type checkers too.
 ORDER = """
-interrupts errors activity file_names locks files peers schema documents settings layers models text
-audio weights voices speech recognition model load vibevoice long_form dialogue mlx_audio server
-training commands voxtral generate train app cli __main__
+interrupts errors activity file_names locks files peers schema documents settings layers models
+trials text audio weights voices speech recognition model load vibevoice long_form dialogue
+mlx_audio server training commands voxtral generate train app cli __main__
 """.split()
 
 
@@ -187,9 +187,11 @@ def promised(table: str) -> str:
 
 
 def declared_flags(source: str) -> set[str]:
-    """Flags that a script's source names: those of `add_argument`, or of `shell.flag`."""
+    """Flags that a script's source names: of `add_argument`, `shell.flag` or `graph_watch.main`."""
     plain = re.findall(r'"(--[a-z][a-z_-]*)"', source)
-    return {*plain, *(f"--{name}" for name in re.findall(r'flag\(\w+, "(\w+)"', source))}
+    names = re.findall(r'flag\(\w+, "(\w+)"', source)
+    names += re.findall(r"(\w+)=", " ".join(re.findall(r"^    main\(__doc__.*", source, re.M)))
+    return {*plain, *(f"--{name}" for name in names)}
 
 
 def test_documents_show_the_commands_of_the_package():

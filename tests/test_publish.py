@@ -1,7 +1,4 @@
-"""Converted checkpoints are uploaded by one command, which can be repeated until it succeeds.
-
-Each upload is a process of its own, since the hub's client reads its settings when it is imported.
-"""
+"""Converted checkpoints are uploaded by one command, which can be repeated until it succeeds."""
 
 import hashlib
 import json
@@ -15,19 +12,17 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 import pytest
+from hub_client import hub_client
 from hub_stand_in import MEMBER, Cut
 from hub_uploads import FINE, READER, WRITER
 
+from mlx_voxcpm2 import load_model
+from mlx_voxcpm2.convert import __main__ as convert_command
 from mlx_voxcpm2.convert.publish import check_upload
 
 NAME = "you/VoxCPM2-bf16"
 FILES = ["README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
 SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
-SPEAK = """
-from mlx_voxcpm2 import load_model
-def speak(name):
-    return next(load_model(name).generate("Hi.", seed=0, max_tokens=2, inference_timesteps=2))
-"""
 COMMIT = f"/api/models/{NAME}/commit/main"
 
 
@@ -41,30 +36,46 @@ def owned_checkpoint(converted_copy) -> Path:
 
 
 @pytest.fixture
-def start_upload(hub, owned_checkpoint, tmp_path):
-    """Function that starts the command with further flags and environment variables."""
-
-    def start(*flags: str, name: str = NAME, token: str = WRITER, **settings: str):
-        words = ["--mlx_path", str(owned_checkpoint), "--upload_repo", name, *flags]
-        environment = hub.environment(tmp_path / "home") | {"HF_TOKEN": token} | settings
-        converting = [sys.executable, "-m", "mlx_voxcpm2.convert", *words]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(converting, env=environment, cwd=tmp_path, **pipes)
-
-    return start
+def environment(hub, tmp_path) -> dict[str, str]:
+    """Environment variables of the hub's client, with the token of a writer."""
+    return hub.environment(tmp_path / "home") | {"HF_TOKEN": WRITER}
 
 
 @pytest.fixture
-def upload(start_upload):
-    """Function that runs the command and returns its exit status and its last line."""
+def words(owned_checkpoint) -> list[str]:
+    """Arguments of the command."""
+    return ["--mlx_path", str(owned_checkpoint), "--upload_repo", NAME]
 
-    def run(*flags: str, **options: str) -> tuple[int, str]:
-        process = start_upload(*flags, **options)
-        _, said = process.communicate(timeout=60)
-        assert "Traceback" not in said
-        return process.returncode, said.strip().splitlines()[-1]
+
+@pytest.fixture
+def try_upload(environment, words, run_command):
+    """Function that runs the command: its exit status and all that it says.
+
+    settings: environment variables of the hub's client, beside those of the stand-in.
+    """
+
+    def run(*flags: str, **settings: str) -> tuple[int, str]:
+        with hub_client(environment | settings):
+            status, _, said = run_command(convert_command.main, *words, *flags)
+        return status, said
 
     return run
+
+
+@pytest.fixture
+def upload(try_upload):
+    """Function that runs the command: its exit status and its last line."""
+
+    def run(*flags: str, **settings: str) -> tuple[int, str]:
+        status, said = try_upload(*flags, **settings)
+        return status, said.strip().splitlines()[-1]
+
+    return run
+
+
+def speak(name: str | Path) -> np.ndarray:
+    settings = {"seed": 0, "max_tokens": 2, "inference_timesteps": 2}
+    return np.array(load_model(name).speak("Hi.", **settings).audio)
 
 
 def oid(file: Path) -> str:
@@ -97,32 +108,34 @@ def test_an_upload_is_the_checkpoint_and_its_card(hub, upload, owned_checkpoint)
     assert (hub.repositories[NAME].now, hub.storage.arrived) == (before, [])
 
 
-def test_an_uploaded_checkpoint_speaks_from_the_hub(hub, upload, owned_checkpoint, tmp_path):
+def test_an_uploaded_checkpoint_speaks_from_the_hub(
+    environment, upload, owned_checkpoint, tmp_path
+):
     assert upload("--private")[0] == 0
-    environment = hub.environment(tmp_path / "other") | {"HF_TOKEN": WRITER}
-    child = [sys.executable, "-c", f"{SPEAK}print(speak('{NAME}').audio.tolist())"]
-    done = subprocess.run(child, env=environment, capture_output=True, text=True, check=True)
-    spoken: dict = {}
-    exec(SPEAK, spoken)
-    expected = np.array(spoken["speak"](owned_checkpoint).audio)
-    assert np.array_equal(np.array(json.loads(done.stdout), np.float32), expected)
+    with hub_client(environment | {"HF_HOME": str(tmp_path / "other")}):
+        assert np.array_equal(speak(NAME), speak(owned_checkpoint))
     stranger = environment | {"HF_TOKEN": MEMBER, "HF_HOME": str(tmp_path / "third")}
-    done = subprocess.run(child, env=stranger, capture_output=True)
-    assert done.returncode == 1 and b"neither a folder here nor a repository" in done.stderr
+    with (
+        hub_client(stranger),
+        pytest.raises(FileNotFoundError, match="neither a folder here nor a repository"),
+    ):
+        speak(NAME)
 
 
-def test_an_interrupted_upload_is_resumed(hub, start_upload, upload, owned_checkpoint):
+def test_an_interrupted_upload_is_resumed(hub, environment, words, upload, owned_checkpoint):
     """The client retries for a while; here its process ends meanwhile."""
     in_shards(owned_checkpoint)
     first, second = (oid(owned_checkpoint / name) for name in SHARDS)
     for target in (f"/storage/{second}", f"/storage/{second}/1"):
         hub.cuts[target] = Cut(times=1000)
-    process, limit = start_upload(), time.monotonic() + 30
+    command = [sys.executable, "-m", "mlx_voxcpm2.convert", *words]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    limit = time.monotonic() + 30
     while first not in hub.storage.contents or all(cut.times == 1000 for cut in hub.cuts.values()):
         assert time.monotonic() < limit and process.poll() is None
         time.sleep(0.01)
     process.kill()
-    process.communicate()
+    process.wait()
     assert hub.published(NAME) == {}
 
     hub.cuts.clear()
@@ -171,25 +184,38 @@ def test_a_private_repository_stays_private_and_a_public_one_is_refused(hub, upl
 
 
 WRONG = {
-    "no token": ({"token": ""}, "no token; run `hf auth login`, or set HF_TOKEN"),
-    "an unknown token": ({"token": "hf_old"}, "does not know your token; log in again"),
-    "a reader's token": ({"token": READER}, "your token may not write there"),
-    "a fine-grained token without the right": ({"token": FINE}, "your token may not write there"),
-    "somebody else's": ({"name": "else/voice"}, "belongs to you, who can't write for else"),
+    "no token": ({"HF_TOKEN": ""}, "no token; run `hf auth login`, or set HF_TOKEN"),
+    "an unknown token": ({"HF_TOKEN": "hf_old"}, "does not know your token; log in again"),
+    "a reader's token": ({"HF_TOKEN": READER}, "your token may not write there"),
+    "a fine-grained token without the right": (
+        {"HF_TOKEN": FINE},
+        "your token may not write there",
+    ),
     "no connection": ({"HF_ENDPOINT": "http://127.0.0.1:9"}, "can't be reached .*refused"),
     "offline": ({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set; unset it"),
-    "no repository's name": ({"name": "voice"}, "give it as OWNER/NAME"),
 }
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_failures_are_one_line_errors(what, hub, start_upload):
-    options, line = WRONG[what]
-    process = start_upload(**options)
-    _, said = process.communicate(timeout=30)
-    assert (process.returncode, said.count("\n")) == (2, 1), said
+def test_failures_are_one_line_errors(what, hub, try_upload):
+    settings, line = WRONG[what]
+    status, said = try_upload(**settings)
+    assert (status, said.count("\n")) == (2, 1), said
     assert re.search(line, said), said
     assert hub.repositories == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("else/voice", "belongs to you, who can't write for else"),
+        ("voice", "give it as OWNER/NAME"),
+    ],
+)
+def test_a_name_that_cannot_be_written_to_is_a_one_line_error(name, line, hub, try_upload):
+    status, said = try_upload("--upload_repo", name)
+    assert (status, said.count("\n")) == (2, 1), said
+    assert line in said and hub.repositories == {}
 
 
 @pytest.mark.parametrize(
@@ -222,7 +248,7 @@ def test_a_token_without_write_access_is_a_one_line_error(hub, upload, owned_che
     (owned_checkpoint / "config.json").write_text(
         (owned_checkpoint / "config.json").read_text() + "\n"
     )
-    status, said = upload(token=FINE)
+    status, said = upload(HF_TOKEN=FINE)
     assert status == 2 and "your token may not write there" in said
     assert hub.repositories[NAME].now == before
 

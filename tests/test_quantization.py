@@ -102,7 +102,7 @@ def test_projections_of_one_input_stay_one_product(exchange, original, monkeypat
         layer = load_model(exchange, quantize=recipe).base_lm.layers[0]
         assert layer.self_attn.fused and layer.mlp.fused
         separate = mx.concatenate([layer.mlp.gate_proj(x), layer.mlp.up_proj(x)], axis=-1)
-        fused = layer.mlp.fused(x)
+        fused = layer.mlp.fused()(x)
         assert relative_error(fused.astype(mx.float32), separate.astype(mx.float32)) < 1e-2
 
 

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +9,7 @@ import checkpoints
 import mlx.core as mx
 import numpy as np
 import pytest
-import soundfile
+from hub_client import hub_client
 from hub_stand_in import Hub
 
 from mlx_voxcpm2 import Voice, cli
@@ -40,7 +38,7 @@ def asked(monkeypatch) -> list:
 
 
 @pytest.fixture
-def run(released, tmp_path, monkeypatch, capfd):
+def run(released, tmp_path, monkeypatch, run_command):
     """Runs a command in a folder with a clip, on the model that is loaded; status and errors."""
     monkeypatch.chdir(tmp_path)
     for module in (generate, batch_command):
@@ -48,13 +46,11 @@ def run(released, tmp_path, monkeypatch, capfd):
     checkpoints.write_wav(Path("clip.wav"), *released.waveform("short"))
 
     def run(command: str, *arguments: str):
-        capfd.readouterr()
         quick = [] if command == "voice" else QUICK
-        try:
-            status = cli.main([command, *arguments, "--model", str(released.folder), *quick])
-        except SystemExit as end:
-            status = end.code
-        return status, capfd.readouterr().err
+        status, _, err = run_command(
+            cli.main, command, *arguments, "--model", str(released.folder), *quick
+        )
+        return status, err
 
     return run
 
@@ -242,23 +238,10 @@ def test_a_recogniser_without_times_of_words_is_one_line():
 
 
 def test_a_recogniser_comes_from_the_hub_as_models_do(whisper, speech, tmp_path):
-    """In another process, since huggingface_hub reads its settings once."""
-    script = (
-        "import sys, soundfile; from mlx_voxcpm2.recognition.recogniser import load_recogniser\n"
-        "print(repr(load_recogniser('some/whisper')(*soundfile.read('a.wav', dtype='float32'))))"
-    )
-    soundfile.write(tmp_path / "a.wav", *speech, subtype="FLOAT")
-    with Hub() as hub:
+    with Hub() as hub, hub_client(hub.environment(tmp_path / "cache")):
         hub.add("some/whisper", whisper)
-        done = subprocess.run(
-            [sys.executable, "-c", script],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            env=hub.environment(tmp_path / "cache"),
-        )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == repr(load_recogniser(whisper)(*speech))
+        downloaded = load_recogniser("some/whisper")
+    assert downloaded(*speech) == load_recogniser(whisper)(*speech)
 
 
 def test_an_unloadable_recogniser_is_one_line(whisper, tmp_path):

@@ -62,6 +62,37 @@ def test_no_sentence_ends_at_an_abbreviation(language, text):
     assert [each.strip() for each in found] == [text, text]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Der 1. FC Köln gewann am 3. Mai.| Es war das 19. Jahrhundert.| Ich habe 3.| Du hast 4.",
+        "He lives on Elm St.| She left.| St. Ives is on Elm St. near us.",
+        "Foi no séc. XX.| Depois veio o séc. XXI.| D. Pedro II.| Morreu em 1891.",
+        "1. Do this.| 2. Do that.",
+        "Dne 1. května.| To je 20. století a ne jindy.",
+        "Il sig. Rossi è a pag. 5 con gli altri.| Poi va.",
+        "Dhr. Jansen is er niet.| Hij zag bijv. een huis van de buren.",
+    ],
+)
+def test_the_language_of_a_text_tells_its_sentence_ends(text):
+    found = sentences(text.replace("|", ""))
+    assert [each.strip() for each in found] == [each.strip() for each in text.split("|")]
+
+
+@pytest.mark.parametrize(
+    ("text", "cuts"),
+    [
+        (
+            "母のために野菜を買って市場へ行ったので体調が悪くて",
+            "母のために|野菜を|買って|市場へ|行ったので|体調が|悪くて",
+        ),
+        ("និងផ្លែឈើស្រស់ៗសម្រាប់", "និង|ផ្លែ|ឈើ|ស្រស់ៗ|សម្រាប់"),
+    ],
+)
+def test_endings_and_repetition_marks_stay_with_their_words(text, cuts):
+    assert words.words_of(text) == cuts.split("|")
+
+
 def test_an_abbreviation_may_end_a_sentence():
     text = "She left at 5 p.m. He stayed, ate, etc. They left. No. They didn't."
     assert texts(text, 24) == [

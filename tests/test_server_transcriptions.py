@@ -14,9 +14,31 @@ import openai
 from speech_server import LocalServer
 from voice_clips import RATE, speech
 
+from mlx_voxcpm2.recognition.word_times import WordTime
 from mlx_voxcpm2.server.transcription import RecogniserThread
 
 WORDS = "One of them is here. Two of them are there."
+
+
+class Recogniser:
+    """Knows what is said, and when the first two words are. Fails at full scale."""
+
+    def __init__(self, heard: list, language: str | None = None):
+        self.heard, self.language = heard, language
+
+    def __call__(self, audio: np.ndarray, rate: int) -> str:
+        if np.abs(audio).max() > 0.99:
+            raise ValueError("the recogniser fails; give another clip")
+        self.heard.append((audio, rate, threading.current_thread().name, self.language))
+        return f" {WORDS}\n" if np.abs(audio).max() > 0.01 else ""
+
+    def with_language(self, language: str) -> "Recogniser":
+        if len(language) > 2:
+            raise ValueError(f"language is {language!r}; give two letters")
+        return Recogniser(self.heard, language)
+
+    def words(self, audio: np.ndarray, rate: int) -> list[WordTime]:
+        return [WordTime(" One", 0.1, 0.25), WordTime(" of", 0.25, 0.5)]
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +48,7 @@ def heard() -> list:
 
 @pytest.fixture(scope="module")
 def server(released, anna_folder, heard):
-    def recogniser(audio: np.ndarray, rate: int) -> str:
-        heard.append((audio, rate, threading.current_thread().name))
-        return f" {WORDS}\n" if np.abs(audio).max() > 0.01 else ""
-
-    thread = RecogniserThread(lambda: recogniser)
+    thread = RecogniserThread(lambda: Recogniser(heard))
     with LocalServer(released.folder, anna_folder / "voices", recogniser=thread) as server:
         yield server
     thread.close()
@@ -50,8 +68,8 @@ def transcribe(server, clip, **fields):
 
 def test_the_words_of_a_clip(server, clip, heard):
     assert transcribe(server, clip).text == WORDS
-    audio, rate, name = heard[-1]
-    assert rate == 16000 and len(audio) == 32000
+    audio, rate, name, language = heard[-1]
+    assert rate == 16000 and len(audio) == 32000 and language is None
     assert name.startswith("recogniser")  # speech goes on in the model's thread
 
 
@@ -64,6 +82,39 @@ def test_the_formats_of_openais_service(server, clip):
     assert verbose.duration == 2.0 and verbose.text == WORDS
     times = [(each.start, each.end) for each in verbose.segments]
     assert 0 <= times[0][0] < times[0][1] <= times[1][0] < times[1][1] <= 2.0
+    assert verbose.words is None and verbose.language == ""
+
+
+def test_the_language_is_the_recognisers(server, clip, heard):
+    verbose = transcribe(server, clip, language="de", response_format="verbose_json")
+    assert verbose.language == heard[-1][3] == "de"
+
+
+def test_words_have_times_if_they_are_asked_for(server, clip):
+    wanted = {"response_format": "verbose_json", "timestamp_granularities": ["word"]}
+    verbose = transcribe(server, clip, **wanted)
+    assert [(each.word, each.start, each.end) for each in verbose.words] == [
+        ("One", 0.1, 0.25),
+        ("of", 0.25, 0.5),
+    ]
+    assert verbose.text == WORDS and not verbose.segments
+    wanted["timestamp_granularities"] = ["word", "segment"]
+    verbose = transcribe(server, clip, **wanted)
+    assert len(verbose.words) == 2 and len(verbose.segments) == 2
+
+
+def test_a_stream_sends_the_text_as_it_is_recognised(server, heard):
+    file, before = io.BytesIO(), len(heard)
+    soundfile.write(file, np.tile(speech(2.0), 20), RATE, format="FLAC")
+    events = list(transcribe(server, file.getvalue(), stream=True))
+    assert [each.type for each in events] == ["transcript.text.delta"] * 2 + [
+        "transcript.text.done"
+    ]
+    assert events[-1].text == f"{WORDS} {WORDS}" == events[0].delta + events[1].delta
+    assert len(heard) == before + 2, "in pieces of half a minute"
+    silent = io.BytesIO()
+    soundfile.write(silent, np.zeros(RATE), RATE, format="WAV")
+    assert [each.text for each in transcribe(server, silent.getvalue(), stream=True)] == [""]
 
 
 def test_a_clip_without_words_has_an_empty_transcript(server):
@@ -71,6 +122,16 @@ def test_a_clip_without_words_has_an_empty_transcript(server):
     soundfile.write(file, np.zeros(RATE), RATE, format="WAV")
     assert transcribe(server, file.getvalue()).text == ""
     assert transcribe(server, file.getvalue(), response_format="verbose_json").segments == []
+
+
+def test_a_stream_that_fails_ends_with_the_error(server):
+    file, samples = io.BytesIO(), np.tile(speech(2.0), 20)
+    samples[-RATE:] = np.sign(np.sin(np.arange(RATE)))
+    soundfile.write(file, samples, RATE, format="FLAC")
+    stream = iter(transcribe(server, file.getvalue(), stream=True))
+    assert next(stream).delta == WORDS
+    with pytest.raises(openai.APIError, match="the recogniser fails; give another clip"):
+        next(stream)
 
 
 def test_unknown_fields_are_named(server, clip):
@@ -86,6 +147,15 @@ def test_unknown_fields_are_named(server, clip):
         (b"no sound", {}, "file: the content cannot be read as audio"),
         (b"", {}, "file is empty"),
         (None, {"response_format": "ass"}, "it must be one of json, text"),
+        (None, {"language": "german"}, "language is 'german'; give two letters"),
+        (None, {"language": "german", "stream": True}, "language is 'german'"),
+        (None, {"response_format": "srt", "stream": True}, "stream sends text, and no srt"),
+        (None, {"timestamp_granularities": ["word"]}, "for response_format 'verbose_json'"),
+        (
+            None,
+            {"timestamp_granularities": ["letter"], "response_format": "verbose_json"},
+            "'letter'; it must be one of segment, word",
+        ),
     ],
 )
 def test_what_cannot_be_transcribed_is_said(server, clip, content, fields, words):

@@ -50,7 +50,7 @@ def test_control_tokens_are_found_by_name_only(tokenizer):
 
 def test_the_cache_is_used_and_a_damaged_one_replaced(file, monkeypatch):
     first = Tekken(file)
-    cached = next((file.parent / "cache").iterdir())
+    cached = next((file.parent / "cache" / "tokenizers").iterdir())
     cached.write_text("{}")
     assert Tekken(file).encode("Hello") == first.encode("Hello")
     monkeypatch.setattr(tekken, "build_tokenizer", None)
@@ -61,7 +61,7 @@ def test_another_file_has_another_place_in_the_cache(file):
     Tekken(file)
     file.write_text(file.read_text() + " ")
     Tekken(file)
-    assert len(list((file.parent / "cache").iterdir())) == 2
+    assert len(list((file.parent / "cache" / "tokenizers").iterdir())) == 2
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(file, monkeypatch):

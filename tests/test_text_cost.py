@@ -7,7 +7,7 @@ import pytest
 
 from mlx_voxcpm2.long_form.cues import cues_of
 from mlx_voxcpm2.recognition.word_times import WordTime, aligned
-from mlx_voxcpm2.text import characters, english, markup, sentences
+from mlx_voxcpm2.text import characters, english, sentences, tags
 from mlx_voxcpm2.text.markup import paragraphs, without_markup
 from mlx_voxcpm2.text.normalization import normalized
 from mlx_voxcpm2.text.segments import split_text
@@ -86,13 +86,13 @@ def test_the_words_of_a_text_are_collected_once_for_all_that_are_cut(monkeypatch
 @pytest.mark.parametrize("opened", ["```py\n", "~~~py\n", "<!-- ", "<script> ", "<style> x <head>"])
 def test_an_end_that_is_missing_is_searched_for_once(opened, monkeypatch):
     searched = []
-    after = markup._Ends.after
+    after = tags.Ends.after
 
     def seen(self, place, pattern):
         searched.append(pattern not in self._missing)
         return after(self, place, pattern)
 
-    monkeypatch.setattr(markup._Ends, "after", seen)
+    monkeypatch.setattr(tags.Ends, "after", seen)
     paragraphs("word " + opened * 100)
     assert len(searched) >= 99 and sum(searched) <= 2
 

@@ -4,14 +4,15 @@ import os
 import shutil
 from pathlib import Path
 
+import pytest
 from crashes import kill_at_each_change
 from safetensors.numpy import load_file
 from training_runs import arguments, losses, run
 
 from mlx_voxcpm2.training import run_folder
 
-EVERY = int(os.environ.get("KILLS_EVERY", "47"))
-"""Changes from one kill to the next; with 1 the run is killed at each, which takes minutes."""
+STEP = 35
+"""States from one kill to the next; all of them take minutes."""
 
 SETTINGS = """
 lora: {r: 2, alpha: 4}
@@ -35,8 +36,9 @@ def contents(folder: Path) -> dict[str, object]:
     }
 
 
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), STEP])
 def test_a_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(
-    released, training_data, tmp_path, monkeypatch
+    released, training_data, tmp_path, monkeypatch, step
 ):
     monkeypatch.setattr(run_folder, "draw_plot", lambda rows: bytes(len(rows)))
     place, config = tmp_path / "place", tmp_path / "short.yaml"
@@ -54,7 +56,7 @@ def test_a_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(
     def prepare() -> None:
         shutil.rmtree(output, ignore_errors=True)
 
-    for kill in kill_at_each_change(place, prepare, lambda: train(output), 50, step=EVERY):
+    for kill in kill_at_each_change(place, prepare, lambda: train(output), 50, step=step):
         train(output)
         assert (kill, contents(output)) == (kill, wanted)
         assert losses(output) == log

@@ -63,7 +63,7 @@ def uninterrupted(training_data, make_case, tmp_path_factory) -> dict[str, Path]
         flags = arguments(make_case("released").folder, training_data, folder / kind, f"--{kind}")
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # such as an empty legend
-            assert run(*flags) == 0
+            assert run(*flags, draws=True) == 0
     return {kind: folder / kind for kind in ("lora", "full")}
 
 
@@ -136,6 +136,12 @@ def test_kernels_are_compiled_for_a_run_that_repays_them(
     monkeypatch.setattr(training, "WORK_BEFORE_KERNELS", 10_000)  # a tenth of this run's
     assert run(*flags) == 0
     assert FUSION.is_on
+    monkeypatch.setattr(training, "WORK_BEFORE_KERNELS", 10**12)
+    for is_exact in (True, False):
+        monkeypatch.setattr(FUSION, "is_on", False)
+        monkeypatch.setattr(FUSION, "is_exact", is_exact)
+        assert run(*flags) == 0
+        assert FUSION.is_on is not is_exact
 
 
 def test_a_converted_checkpoint_can_be_trained_and_loaded(released, training_data, tmp_path):

@@ -14,6 +14,7 @@ from mlx_voxcpm2 import cli, transcribe
 from mlx_voxcpm2.long_form.transcript_formats import FORMATS, formatted, needs_times
 from mlx_voxcpm2.recognition import recogniser as recognition
 from mlx_voxcpm2.recognition.protocols import TranscriptSegment
+from mlx_voxcpm2.recognition.word_times import WordTime
 
 RATE = 16_000
 
@@ -117,6 +118,35 @@ def test_bad_recordings_and_recognisers_are_one_line_errors(tmp_path):
         transcribe(sound(1), lambda *_: ["yes"])
 
 
+class WordListener(Listener):
+    def words(self, audio: np.ndarray, sample_rate: int) -> list[WordTime]:
+        return [WordTime(" Yes.", 0.5, 1.0)]
+
+
+def test_words_have_the_recognisers_times_in_the_whole():
+    starts = []
+    found = transcribe(
+        sound(20, 20),
+        WordListener("Yes."),
+        has_words=True,
+        progress=lambda start, _: starts.append(start),
+    )
+    assert [each.text for each in found.words] == ["Yes.", "Yes."]
+    assert [each.start for each in found.words] == [start + 0.5 for start in starts[:2]]
+    assert starts[1] > 20
+    assert len(json.loads(formatted(found, "verbose_json"))["words"]) == 2
+    with pytest.raises(ValueError, match="no times of words"):
+        transcribe(sound(1), Listener("Yes."), has_words=True)
+
+
+def test_parts_of_the_text_are_given_as_they_are_recognised():
+    heard = []
+    listener = LongListener("你好。", "", "今天。", "Yes.")
+    found = transcribe(sound(20, 20, 20, 20), listener, has_times=False, heard=heard.append)
+    assert heard == ["你好。", "今天。", " Yes."] and "".join(heard) == found.text
+    assert max(listener.seconds) <= 30
+
+
 def test_formats_hold_the_text_and_the_times():
     found = transcribe(sound(2, 1), Listener("One two three four. Five & six."), language="en")
     assert formatted(found, "text") == formatted(found, "txt") == found.text + "\n"
@@ -170,6 +200,9 @@ def test_files_are_written_in_the_format_of_their_name(run):
     assert run("a.wav", "b.flac", "--format", "vtt", "--output", "out/")[0] == 0
     assert sorted(path.name for path in Path("out").iterdir()) == ["a.vtt", "b.vtt"]
     assert run("a.wav", "--output", "out")[0] == 0 and Path("out/a.txt").read_text() == "Hello.\n"
+    Path("link.txt").symlink_to("out/linked.txt")
+    assert run("a.wav", "--output", "link.txt")[0] == 0
+    assert Path("link.txt").is_symlink() and Path("out/linked.txt").read_text() == "Hello.\n"
 
 
 def test_standard_input_is_a_recording(run, monkeypatch):
@@ -188,6 +221,24 @@ def test_a_damaged_file_is_named_and_the_others_are_transcribed(run, caplog):
     assert status == 2 and err.count("\n") == 1 and not Path("c.txt").exists()
 
 
+def test_files_that_are_no_audio_are_named_before_the_recogniser_is_loaded(
+    run, caplog, monkeypatch
+):
+    for name in ("c.wav", "d.mp3"):
+        Path(name).write_bytes(b"no audio")
+    assert run("c.wav")[3] == []
+    status, _, err, asked = run("c.wav", "d.mp3")
+    assert status == 2 and not asked and err.endswith("2 of 2 files could not be transcribed\n")
+    caplog.clear()
+    named = []
+    monkeypatch.setattr(
+        recognition,
+        "load_recogniser",
+        lambda *_: named.append("c.wav: 'c.wav' cannot be read" in caplog.text) or Listener("Yes."),
+    )
+    assert run("a.wav", "c.wav")[:2] == (2, "a.wav:\nYes.\n\n") and named == [True]
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -197,7 +248,9 @@ def test_a_damaged_file_is_named_and_the_others_are_transcribed(run, caplog):
         (["a.wav", "--output", "a.mp4"], "ends in no known format"),
         (["a.wav", "--output", "a.srt", "--format", "vtt"], "does not end in .vtt"),
         ([""], "a recording's name is empty"),
-        (["a.wav", "--output", "none/a.txt"], "no folder 'none'"),
+        (["a.wav", "--output", "none/a.txt"], "/none'; create it first"),
+        (["a.wav", "--output", "/dev/null", "--format", "txt"], "is a device or a pipe"),
+        (["a.wav", "--output", "/proc/a.txt"], "output: "),
         (["a.wav", "b.flac", "--output", "a.txt"], "one file for 2 recordings"),
         (["a.wav", "b.flac", "--format", "srt"], "give --output DIR/"),
         (["a.wav", "./a.wav", "--output", "out/"], "would both become out/a.txt"),

@@ -17,23 +17,18 @@ QUICK = ["--inference_timesteps", "2", "--dtype", "float32", "--seed", "3"]
 
 
 @pytest.fixture
-def run(released, tmp_path, monkeypatch, capfd):
+def run(released, tmp_path, monkeypatch, run_command):
     """Runs `mlx-voxcpm2` in a folder with a clip; returns status, standard output and error."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLX_VOXCPM2_VOICES", str(tmp_path / "voices"))
     soundfile.write("clip.wav", speech(2.53), RATE)
 
     def run(*arguments: str):
-        capfd.readouterr()
         if arguments[:2] == ("voice", "add"):
             arguments = *arguments, "--model", str(released.folder)
         if arguments[0] == "generate":
             arguments = *arguments, "--model", str(released.folder), *QUICK
-        try:
-            status = cli.main(list(arguments))
-        except SystemExit as end:
-            status = end.code
-        return (status, *capfd.readouterr())
+        return run_command(cli.main, *arguments)
 
     return run
 

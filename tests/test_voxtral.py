@@ -11,7 +11,7 @@ import voxtral_checkpoints as made
 from conftest import GOLDEN
 
 from mlx_voxcpm2 import voxtral
-from mlx_voxcpm2.recognition.voxtral.decoding import text_log_probs
+from mlx_voxcpm2.recognition.voxtral.decoding import Sampler, text_log_probs
 
 NOTES = json.loads((GOLDEN / "voxtral.json").read_text(encoding="utf-8"))
 VALUES = mx.load(str(GOLDEN / "voxtral.safetensors"))
@@ -88,7 +88,7 @@ def test_every_stage_of_the_encoder_is_transformers_s(case):
     mel, tower = mx.array(made.short_mel()), model.audio_tower
     x = tower.stem(mel)
     assert near(x[:, ::25], f"{name}.stem", 1e-5)
-    assert near(tower.layers[0](x * 0.003)[:, ::25], f"{name}.epsilon", 2e-6)
+    assert near(tower.layers[0](x * 0.003)[:, ::25], f"{name}.epsilon", 8e-6)
     for i, layer in enumerate(tower.layers):
         x = layer(x)
         assert near(x[:, ::25], f"{name}.layer.{i}", 3e-5)
@@ -142,6 +142,7 @@ def test_the_score_is_transformers_s_likelihood_of_text_and_end(own_head):
     assert near(score.log_probs, "own_head.score", 3e-4)
     assert score.total == pytest.approx(sum(score.log_probs))
     assert score.mean == pytest.approx(np.mean(golden("own_head.score")), abs=1e-4)
+    assert own_head.score(SOUND, " Hello, 今天.\n", language="en") == score, "spaces are no words"
 
 
 def test_a_limit_cuts_a_transcript_and_is_told(stt):
@@ -161,7 +162,7 @@ def test_the_model_is_a_recogniser(stt):
 
 
 def test_tokens_are_as_probable_in_one_pass_as_one_by_one(stt):
-    result = stt.transcribe(SOUND, temperature=1.0, seed=1)
+    result = stt.transcribe(SOUND, temperature=1.5, seed=1)
     embedded = stt.network.embed(np.array(stt.prompt(3)), stt.embed_audio(stt.log_mel(SOUND)))
     found = text_log_probs(stt.network, embedded, list(result.tokens))
     assert found == pytest.approx(result.log_probs, abs=1e-4)
@@ -190,6 +191,23 @@ def test_a_seed_gives_one_answer_and_the_nucleus_bounds_it(stt):
     assert answer(seed=3, temperature=1.5, top_p=0.01) == answer(temperature=0.0)
 
 
+@pytest.mark.parametrize(
+    ("temperature", "top_p", "drawn"),
+    [
+        (0.0, 1.0, {0}),
+        (0.02, 1.0, {0}),
+        (1.0, 0.45, {0}),
+        (1.0, 0.75, {0, 1}),
+        (1.0, 0.85, {0, 1, 2}),
+        (2.0, 0.75, {0, 1, 2}),  # of probabilities 0.40, 0.31, 0.25, 0.04
+    ],
+)
+def test_tokens_are_drawn_from_the_nucleus_at_the_temperature(temperature, top_p, drawn):
+    logits = mx.log(mx.array([0.5, 0.3, 0.195, 0.005]))
+    sampler = Sampler(temperature, top_p, seed=5)
+    assert {int(sampler(logits)) for _ in range(60)} == drawn
+
+
 def test_several_sounds_are_heard_in_their_order(stt):
     options = {"max_tokens": 4, "temperature": 0.0}
     other = (made.sound(2.0, "other"), made.RATE)
@@ -210,7 +228,7 @@ def test_a_loaded_model_in_bfloat16_is_near_the_one_in_float32(folders, stt):
 BAD_CALLS = {
     "no sound": (lambda s: s.transcribe((np.zeros(0), made.RATE)), "no samples"),
     "a sound that is not finite": (lambda s: s.transcribe((np.full(9, np.nan), 9000)), "NaN"),
-    "a language in words": (lambda s: s.transcribe(SOUND, language="english"), "two letters"),
+    "a language in words": (lambda s: s.transcribe(SOUND, language="German"), "such as 'de'"),
     "an upper-case language": (lambda s: s.stream(SOUND, language="EN"), "two letters"),
     "no tokens": (lambda s: s.transcribe(SOUND, max_tokens=0), "max_tokens is 0"),
     "a negative temperature": (lambda s: s.transcribe(SOUND, temperature=-1.0), "temperature"),

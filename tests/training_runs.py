@@ -5,8 +5,10 @@ from pathlib import Path
 
 import checkpoints
 import numpy as np
+import pytest
 
 from mlx_voxcpm2.commands import train
+from mlx_voxcpm2.training import run_folder
 
 # Small, with everything on that a run must repeat: dropout, both orders of an epoch, validation.
 SETTINGS = """
@@ -44,12 +46,18 @@ def arguments(model: Path, data: Path, output: Path, *flags: str) -> list[str]:
     return [word for name in paths for word in (f"--{name}", str(paths[name]))] + list(flags)
 
 
-def run(*arguments: str) -> int:
-    """Run the command in this process; returns its exit status."""
-    try:
-        return train.main(list(arguments), prog="train")
-    except SystemExit as end:
-        return end.code
+def run(*arguments: str, draws: bool = False) -> int:
+    """Run the command in this process; returns its exit status.
+
+    draws: whether the plot is drawn at each checkpoint, which takes longer than the checkpoint.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if not draws:
+            patch.setattr(run_folder, "draw_plot", lambda rows: bytes(len(rows)))
+        try:
+            return train.main(list(arguments), prog="train")
+        except SystemExit as end:
+            return end.code
 
 
 def losses(output: Path) -> list[dict]:

@@ -1,7 +1,8 @@
 """Does a demo voice speak the right words in the right voice, and stop? Exit status 1 if not.
 
   python benchmarks/demo_voice/evaluate.py PATH_OR_demo [--count N] [--exclude train.jsonl]
-      [--quantize 8bit 4bit] [--solver adams --inference_timesteps 7] [--json FILE]
+      [--quantize 8bit 4bit] [--fast] [--solver adams --inference_timesteps 7]
+      [--json FILE]
 
 Needs espeak-ng and pyworld: their renderings are the references, the prompts, and the pitches to
 compare with. `espeak` for the path judges espeak-ng itself: what the measures can show at best.
@@ -146,7 +147,9 @@ def measure_all(arguments: argparse.Namespace) -> dict[str, list[Measured]]:
     excluded = read_texts(arguments.exclude) if arguments.exclude else set()
     is_espeak = arguments.model == ESPEAK
     options = GenerationOptions(
-        solver=arguments.solver, inference_timesteps=arguments.inference_timesteps
+        solver=arguments.solver,
+        inference_timesteps=arguments.inference_timesteps,
+        fast=arguments.fast,
     )
     # First, so that a wrong path is told before the minutes of drawing.
     model = None if is_espeak else load_model(arguments.model, "float32")
@@ -170,6 +173,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100, help="sequences in each mode")
     parser.add_argument("--exclude", type=Path, metavar="train.jsonl")
     parser.add_argument("--quantize", nargs="+", default=[], metavar="RECIPE")
+    parser.add_argument("--fast", action="store_true")
     parser.add_argument("--solver", default=GenerationOptions.solver, choices=SOLVERS)
     parser.add_argument(
         "--inference_timesteps", type=int, default=GenerationOptions.inference_timesteps

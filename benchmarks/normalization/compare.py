@@ -1,8 +1,9 @@
 """Share of written English that a normaliser reads as a careful reader would, by class.
 
 `english_development.tsv` was there when the rules of `mlx_voxcpm2/text/english` were written;
-`english_held_out.tsv` was written afterwards, and `english_second_held_out.tsv` after they had been
-mended by that. A line is a class, a written sentence, and the accepted readings between bars.
+`english_held_out.tsv` was written afterwards, and `english_second_held_out.tsv` and
+`english_third_held_out.tsv` each after they had been mended by the one before. A line is a class, a
+written sentence, and the accepted readings between bars.
 
     python benchmarks/normalization/compare.py --normalizer ours
     python benchmarks/normalization/compare.py --normalizer wetext --show
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-PARTS = ("development", "held_out", "second_held_out")
+PARTS = ("development", "held_out", "second_held_out", "third_held_out")
 
 
 @dataclass(frozen=True)

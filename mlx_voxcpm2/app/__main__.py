@@ -151,7 +151,7 @@ def temporary_folder() -> Iterator[Path]:
 
 def show(arguments: AppArguments) -> None:
     """Show the page until Ctrl-C or SIGTERM. Raises ValueError or OSError."""
-    check_server_installed()
+    check_server_installed("app")
     arguments.check_access()
     with bound_socket(arguments.host, arguments.port) as listener, temporary_folder() as folder:
         from ..server.process import server_of

@@ -30,7 +30,7 @@ class Transcriber:
                 if self._recogniser is None:
                     self._recogniser = await asyncio.to_thread(self._load)
             audio = await asyncio.to_thread(read_audio, clip, RATE, "file")
-            found = await self._recogniser.transcribe(audio, None, has_times=False)
+            found = await self._recogniser.transcribe(audio, has_times=False)
         except (ValueError, OSError) as error:
             raise FieldError("words", str(error).removeprefix("file: ")) from None
         if not (words := " ".join(found.text.split())):

@@ -42,6 +42,7 @@ WIDGETS = {
         "Guidance", "How closely the voice follows the text; 1.5 to 1.6 is steadier.", MODEL, 0.1
     ),
     "inference_timesteps": Widget("Solver steps", "More are slower; 10 are usual.", MODEL, 1),
+    "fast": Widget("Fewer evaluations", "Nearly the same sound with 10/18 of the work.", MODEL),
     "solver": Widget("Solver", "“adams” may need fewer steps.", MODEL),
     "temperature": Widget("Temperature", "How much results differ.", MODEL, 0.05),
     "paragraph_pause": Widget(

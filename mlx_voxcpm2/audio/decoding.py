@@ -41,6 +41,8 @@ class Limit:
     seconds: float | None = None
     advice: str = "cut it to 5 to 30 s"
     """What to do with more, for the message."""
+    is_first_block: bool = False
+    """Whether the first block is enough, since only what can't be read is looked for."""
 
     @property
     def longest(self) -> float:
@@ -154,6 +156,8 @@ def _by_libsndfile(file: BinaryIO, name: str, limit: Limit) -> tuple[np.ndarray,
             blocks.check(known or 0)
             for block in _blocks_of(source):
                 blocks.add(block)
+                if limit.is_first_block:
+                    return blocks.joined(), blocks.rate
             samples = blocks.joined()
             if source.format == "FLAC" and known is not None and len(samples) < known:
                 raise _Unreadable("it is cut short", is_damaged=True)
@@ -182,9 +186,10 @@ def _by_pyav(file: BinaryIO, name: str, limit: Limit) -> tuple[np.ndarray, int]:
                 block = next(decoded, None)
             except ValueError as error:
                 raise _Unreadable(str(error)) from None
-            if block is None:
+            if block is not None:
+                blocks.add(block)
+            if block is None or limit.is_first_block:
                 return blocks.joined(), blocks.rate
-            blocks.add(block)
 
 
 def _joined(parts: list[tuple[np.ndarray, int]]) -> np.ndarray:

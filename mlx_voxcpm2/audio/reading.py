@@ -10,6 +10,7 @@ import os
 import re
 import stat
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import BinaryIO
 
 import numpy as np
@@ -176,6 +177,15 @@ def read_channels(
             "they were 16-bit numbers"
         )
     return samples, rate
+
+
+def check_audio(path: str | os.PathLike, name: str = "audio", limit: Limit = CLIP) -> None:
+    """Raise what `read_audio` raises for a file, as far as its header and first block tell.
+
+    A pipe or a device is left alone, since what is read of it is gone.
+    """
+    if not os.path.exists(path) or os.path.isfile(path):
+        read_channels(path, name, replace(limit, is_first_block=True))
 
 
 def one_channel(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:

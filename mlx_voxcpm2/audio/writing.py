@@ -19,11 +19,20 @@ def check_output(path: str | os.PathLike, stream: bool = False) -> None:
     Creates and removes an empty file beside it. Raises ValueError, FileNotFoundError or another
     OSError in one line that says what is wrong and what to do.
     """
-    suffix, target = output_format(path), target_path(path)
-    check_file_name(target, "output: ")
+    suffix = output_format(path)
     if stream and suffix not in STREAM_FORMATS:
         allowed = " or ".join(STREAM_FORMATS)
         raise ValueError(f"output: {suffix} files cannot be streamed; end the name in {allowed}")
+    check_target(path)
+
+
+def check_target(path: str | os.PathLike) -> None:
+    """Raise, in one line, unless a file of any format can be written or replaced at `path`.
+
+    Raises what `check_output` raises.
+    """
+    target = target_path(path)
+    check_file_name(target, "output: ")
     if not os.path.isdir(target.parent):
         raise FileNotFoundError(f"output: no folder {str(target.parent)!r}; create it first")
     if os.path.isdir(target):

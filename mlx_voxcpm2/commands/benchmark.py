@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from .. import __version__
+from ..files import atomic_write
 from .machine import library_versions, machine_facts
 from .model_flags import DEFAULT_MODEL
 from .shell import Parser, flag, run
@@ -200,7 +201,8 @@ def benchmark(job: Benchmark) -> None:
         "settings": asdict(job),
         "measures": [asdict(each) for each in measures],
     }
-    Path(job.json).write_text(json.dumps(report, indent=2, ensure_ascii=False), encoding="utf-8")
+    text = json.dumps(report, indent=2, ensure_ascii=False)
+    atomic_write(Path(job.json), text.encode("utf-8"))
     if job.plot is None:
         print("no plot: install 'mlx-voxcpm2[benchmark]'", file=sys.stderr)
     else:

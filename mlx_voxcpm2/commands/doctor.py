@@ -11,14 +11,18 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import __version__
 from .machine import PACKAGE, library_versions, machine_facts, missing_by_extra
 from .model_flags import DEFAULT_MODEL
 from .shell import Parser, flag, run
+
+if TYPE_CHECKING:
+    from ..trials.trial import Verdict
 
 _SELF_TEST_SECONDS = 3
 _DOWNLOAD_BYTES = 5e9  # of the released model
@@ -53,6 +57,7 @@ def diagnose(model: str) -> Iterator[Finding]:
     for name, check in (
         ("versions", _versions),
         ("device", _device),
+        ("custom kernels", _kernels),
         ("extras", _extras),
         ("folders", _folders),
         ("model", lambda: _model(model)),
@@ -91,6 +96,36 @@ def _device() -> Iterator[Finding]:
         compiler = shutil.which("g++")
         advice = "for faster long speech on a CPU: apt install g++" if compiler is None else None
         yield Finding("compiler", compiler or "no g++", advice)
+
+
+def _kernels() -> Iterator[Finding]:
+    """What trials on this machine found, which loading a model makes."""
+    from ..layers import device
+    from ..trials.prove import SWITCH, are_switched_off
+    from ..trials.verdicts import summary
+
+    name = "custom kernels"
+    if device.on_cpu():
+        return (yield Finding(name, "none for a CPU"))
+    if are_switched_off():
+        return (yield Finding(name, f"switched off ({SWITCH}=0)", f"unset {SWITCH} to use them"))
+    found = summary()
+    if not found:
+        return (yield Finding(name, "not tried yet: loading a model of 16 bits does"))
+    for kernel, verdicts in sorted(found.items()):
+        yield Finding(f"kernel {kernel}", describe_verdicts(verdicts))
+
+
+def describe_verdicts(verdicts: Sequence[Verdict]) -> str:
+    """For how many shapes a kernel is used, how fast it is there, and why it is not elsewhere."""
+    used = [each.ratio for each in verdicts if each.variant is not None and each.ratio]
+    text = f"used for {len(used)} of {len(verdicts)} shapes"
+    if used:
+        text += f", in {min(used):.2f} to {max(used):.2f} of the plain graph's time"
+    slow = sum(each.variant is None and not each.fault for each in verdicts)
+    faults = [each.fault for each in verdicts if each.fault]
+    text += f"; {slow} not faster" * bool(slow)
+    return text + (f"; {len(faults)} failed: {faults[0]}" if faults else "")
 
 
 def _extras() -> Iterator[Finding]:

@@ -28,8 +28,11 @@ class Parser(argparse.ArgumentParser):
         self.common, self.examples = common, examples
         self.translate: Callable[[argparse.Namespace], None] | None = None
         """Turns values of other programs' flags into those of our own, see `peer_flags`."""
+        all_flags = ("--help-all", "--help_all")
         if common:
-            self.add_argument("--help-all", "--help_all", action=HelpAll, help="show all flags")
+            self.add_argument(*all_flags, action=HelpAll, help="show all flags")
+        else:  # --help shows them
+            self.add_argument(*all_flags, action="help", help=argparse.SUPPRESS)
         version = f"mlx-voxcpm2 {__version__}"
         show = "show the version"
         self.add_argument("--version", action="version", version=version, help=show)

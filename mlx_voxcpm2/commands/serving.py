@@ -34,12 +34,12 @@ def pairs(name: str, given: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def check_server_installed() -> None:
-    """Raise ValueError if a library of the extra `server` is missing."""
+def check_server_installed(extra: str = "server") -> None:
+    """Raise ValueError if a library of the extra is missing: "server", or "app" with its page."""
     missing = [name for name in LIBRARIES if find_spec(name) is None]
     if missing:
         raise ValueError(
-            f"the server needs {missing[0]}; install the extra: pip install 'mlx-voxcpm2[server]'"
+            f"the server needs {missing[0]}; install the extra: pip install 'mlx-voxcpm2[{extra}]'"
         )
 
 

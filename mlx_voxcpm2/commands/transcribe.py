@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -129,23 +131,44 @@ def read_arguments(args: argparse.Namespace) -> TranscribeArguments:
 def transcribe_files(arguments: TranscribeArguments) -> int:
     """Transcribe all files; those that can't be read are named, and the others are transcribed.
 
-    Returns the exit status. Raises ValueError or OSError.
+    All are looked at before the recogniser is loaded. Returns the exit status. Raises ValueError or
+    OSError.
     """
-    outputs = arguments.outputs()
-    with messages_on_success():
-        recogniser = arguments.load()
-    failed = 0
-    for output in outputs:
-        try:
-            _transcribe(output, recogniser, arguments.language)
-        except (ValueError, OSError) as error:
-            if len(outputs) == 1 or isinstance(error, BrokenPipeError):
-                raise
-            failed += 1
-            logger.error("%s", error)
-    if failed:
+    outputs, is_only = arguments.outputs(), len(arguments.files) == 1
+    readable = _succeeding(outputs, _check_readable, is_only)
+    done: list[Output] = []
+    if readable:
+        with messages_on_success():
+            recogniser = arguments.load()
+        act = partial(_transcribe, recogniser=recogniser, language=arguments.language)
+        done = _succeeding(readable, act, is_only)
+    if failed := len(outputs) - len(done):
         raise ValueError(f"{failed} of {len(outputs)} files could not be transcribed")
     return 0
+
+
+def _succeeding(outputs: list[Output], act: Callable[[Output], None], raises: bool) -> list[Output]:
+    """Outputs for which a step succeeds. The errors of the others are logged, or raised."""
+    found = []
+    for output in outputs:
+        try:
+            act(output)
+        except (ValueError, OSError) as error:
+            if raises or isinstance(error, BrokenPipeError):
+                raise
+            logger.error("%s", error)
+        else:
+            found.append(output)
+    return found
+
+
+def _check_readable(output: Output) -> None:
+    """Raise ValueError or OSError if the recording's beginning can't be read."""
+    from ..audio.decoding import RECORDING
+    from ..audio.reading import check_audio
+
+    if output.source != STANDARD_STREAM:
+        check_audio(os.path.expanduser(output.source), output.name, RECORDING)
 
 
 def _transcribe(output: Output, recogniser: Recogniser, language: str | None) -> None:

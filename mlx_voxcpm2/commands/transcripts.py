@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..audio.writing import check_target, target_path
 from ..errors import one_line
-from ..file_names import check_file_name, check_folder
+from ..file_names import check_folder
 from ..files import atomic_write, write_all
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Output:
             return
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write(self.file, text.encode())
+            atomic_write(target_path(self.file), text.encode())
         except OSError as error:
             raise type(error)(
                 f"{self.file}: cannot be written ({one_line(error)}); write elsewhere"
@@ -81,7 +82,6 @@ def planned_outputs(files: Sequence[str], output: str | None, format: str | None
     if output in (None, STANDARD_STREAM):
         return _printed(files, format or "txt")
     path = Path(os.path.expanduser(output))
-    check_file_name(path, "output: ")
     if path.is_dir() or output.endswith("/"):
         return _in_folder(files, path, format or "txt")
     if len(files) > 1:
@@ -89,9 +89,8 @@ def planned_outputs(files: Sequence[str], output: str | None, format: str | None
             f"output: {output!r} is one file for {len(files)} recordings; give a folder, such as "
             f"{output}/"
         )
-    if not path.absolute().parent.is_dir():
-        raise FileNotFoundError(f"output: no folder {str(path.parent)!r}; create it first")
     _check_not_input(path, files)
+    check_target(path)
     return [Output(files[0], path, _format_of(path, format))]
 
 
@@ -114,6 +113,8 @@ def _in_folder(files: Sequence[str], folder: Path, format: str) -> list[Output]:
                 f"{other} and {file} would both become {path}; transcribe them one by one"
             )
         _check_not_input(path, files)
+        if folder.is_dir():
+            check_target(path)
         outputs.append(Output(file, path, format))
     return outputs
 

@@ -4,7 +4,8 @@ For a CPU, MLX compiles each kernel with g++ when it is first used, most of a se
 them in the temporary folder. A sentence takes less time than its kernels (2 s against 30 s for the
 demo), so a process begins without them, and `speech.kernel_build` compiles them beside it once it
 has spoken for a while. On x86-64 both ways give the same bits. On ARM, g++ fuses multiplications
-with additions, so there every process begins with kernels: a seed gives one take.
+with additions, which rounds once instead of twice: there all speech does without kernels, whatever
+was compiled before, so that a seed gives one take, and all training uses them.
 """
 
 from __future__ import annotations
@@ -25,15 +26,17 @@ Result = TypeVar("Result")
 class Fusion:
     """Whether this process uses fused kernels on a CPU; a GPU always does."""
 
-    def __init__(self, is_on: bool):
+    def __init__(self, is_on: bool, is_exact: bool = True):
         self.is_on = is_on
+        self.is_exact = is_exact
+        """Whether kernels give the same bits, so that a process may begin to use them later."""
 
     def is_postponed(self) -> bool:
         """Whether functions run without kernels for now."""
         return not self.is_on and on_cpu()
 
 
-FUSION = Fusion(is_on=sys.platform != "linux" or platform.machine() != "x86_64")
+FUSION = Fusion(is_on=sys.platform != "linux", is_exact=platform.machine() == "x86_64")
 
 
 def fused(function: Callable[..., Result]) -> Callable[..., Result]:

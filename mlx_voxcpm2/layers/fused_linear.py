@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
-from functools import partial
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from . import kernels
+from .custom.few_rows import few_rows
 
 Evaluate = Callable[..., None]
 """`mx.eval`, or a stand-in for it."""
@@ -36,18 +36,32 @@ class FusedProjections(nn.Module):
         """
         layers = [self[name] for name in self.projections]
         if _can_be_fused(layers):
-            # A function, since a submodule would be saved too.
-            self.fused = partial(kernels.linear, _concatenated(layers, evaluate))
+            whole = _concatenated(layers, evaluate)
+            self.fused = lambda: whole  # a function, since a submodule would be saved too
 
     def unfuse(self) -> None:
         """Undoes `fuse`: each layer computes its own product."""
-        self.fused: Callable[[mx.array], mx.array] | None = None
+        self.fused: Callable[[], nn.Module] | None = None
 
-    def project(self, x: mx.array) -> list[mx.array]:
-        """x (N, in) -> each layer's output (N, out), or if fused one array of them side by side."""
+    def project(self, x: mx.array, norm: nn.RMSNorm | None = None) -> list[mx.array]:
+        """Each layer's output (N, out) for norm(x), x (N, in), or if fused one array side by side.
+
+        Without a norm, for x.
+        """
+        if self.fused is not None and not self.training:
+            found = few_rows(x, self.fused(), norm)
+            if found is not None:
+                return [found]
+        x = x if norm is None else norm(x)
         if self.fused is not None:
-            return [self.fused(x)]
+            return [kernels.linear(self.fused(), x)]
         return [kernels.linear(self[name], x) for name in self.projections]
+
+    def gate(self, x: mx.array, norm: nn.RMSNorm) -> mx.array | None:
+        """SwiGLU of two fused layers' outputs of norm(x) by one custom kernel, None without it."""
+        if self.fused is None or self.training:
+            return None
+        return few_rows(x, self.fused(), norm, gated=True)
 
 
 def _can_be_fused(layers: list[nn.Module]) -> bool:

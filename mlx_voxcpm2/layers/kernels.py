@@ -44,12 +44,17 @@ def add_linear(residual: mx.array, layer: nn.Module, x: mx.array, scale: float) 
     Not with the reference BLAS, which adds each term of the product to the residual, which is
     large, and so rounds each time: Voxtral's logits have up to twice the error.
     """
-    is_plain = type(layer) is nn.Linear and "bias" not in layer and layer.weight.dtype == x.dtype
-    splits = products_cpu.splits_products(len(x), x.dtype)
-    if is_plain and not device.has_slow_blas() and not splits:
+    if adds_itself(layer, x):
         return mx.addmm(residual, x, layer.weight.T, alpha=scale)
     projected = linear(layer, x)
     return residual + (projected if scale == 1 else projected * scale)
+
+
+def adds_itself(layer: nn.Module, x: mx.array) -> bool:
+    """Whether `add_linear` is one kernel."""
+    is_plain = type(layer) is nn.Linear and "bias" not in layer and layer.weight.dtype == x.dtype
+    splits = products_cpu.splits_products(len(x), x.dtype)
+    return is_plain and not device.has_slow_blas() and not splits
 
 
 def matrix_layout(weight: mx.array) -> mx.array:
@@ -63,6 +68,11 @@ def matrix_layout(weight: mx.array) -> mx.array:
 def rms_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array:
     """x (..., H) over its root mean square, times the weight (arXiv 1910.07467)."""
     return _kernels(x.dtype).rms_norm(x, weight, eps)
+
+
+def layer_norm(x: mx.array, weight: mx.array, bias: mx.array, eps: float) -> mx.array:
+    """x (..., H) less its mean, over its deviation, times the weight, plus the bias."""
+    return _kernels(x.dtype).layer_norm(x, weight, bias, eps)
 
 
 def silu(x: mx.array) -> mx.array:
@@ -175,6 +185,44 @@ def _rotate(
     first: mx.array, second: mx.array, cos: mx.array, sin: mx.array
 ) -> tuple[mx.array, mx.array]:
     return first * cos - second * sin, second * cos + first * sin
+
+
+def split_heads(
+    qkv: mx.array,
+    batch: int,
+    heads: int,
+    kv_heads: int,
+    rope: Callable[[mx.array], mx.array] | None = None,
+) -> tuple[mx.array, mx.array, mx.array]:
+    """qkv (B * L, (heads + 2 kv_heads) * size) -> queries, keys, values (B, heads, L, size).
+
+    rope: rotates queries and keys, (B, heads + kv_heads, L, size).
+    """
+    count = heads + 2 * kv_heads
+    qkv = qkv.reshape(batch, -1, count, qkv.shape[1] // count).transpose(0, 2, 1, 3)
+    rotated, values = mx.split(qkv, [heads + kv_heads], axis=1)
+    if rope is not None:
+        rotated = rope(rotated)
+    queries, keys = mx.split(rotated, [heads], axis=1)
+    return queries, keys, values
+
+
+def attend(
+    queries: mx.array,
+    keys: mx.array,
+    values: mx.array,
+    scale: float,
+    mask: str | mx.array | None = None,
+) -> mx.array:
+    """queries (B, heads, R, size), keys and values (B, kv_heads, L, size) -> (B * R, heads * size).
+
+    Each key head serves as many query heads as there are times as many of them.
+    """
+    shape, kv_heads = queries.shape, keys.shape[1]
+    if mask is None and stacks_query_heads(shape[2], shape[1] // kv_heads):
+        queries = queries.reshape(shape[0], kv_heads, -1, shape[3])
+    mixed = mx.fast.scaled_dot_product_attention(queries, keys, values, scale=scale, mask=mask)
+    return mixed.reshape(shape).transpose(0, 2, 1, 3).reshape(-1, shape[1] * shape[3])
 
 
 def fuses_gate_and_up() -> bool:

@@ -16,29 +16,21 @@ import mlx.core as mx
 
 from . import kernels_gpu
 from .compiled import fused
+from .kernels_cpu_rows import attention, layer_norm, rms_norm
 
-# Above this size `mx.fast.rms_norm`, whose nodes are vector code too, is the faster one.
-_SMALL_NORM = 2**13
+__all__ = [
+    "attention",
+    "depthwise",
+    "gelu",
+    "layer_norm",
+    "rms_norm",
+    "snake",
+    "swiglu",
+    "weighted_sum",
+]
+
 # Outputs of a depthwise convolution from which shifted multiply-adds are faster.
 _MANY_OUTPUTS = 2**15
-
-
-def rms_norm(x: mx.array, weight: mx.array, eps: float) -> mx.array:
-    """Three nodes where `mx.fast.rms_norm` falls back to a dozen: 1.4 times as fast for one row.
-
-    In a graph of many norms twice as fast, and slower for more than 8192 numbers.
-    """
-    if x.size > _SMALL_NORM:
-        return kernels_gpu.rms_norm(x, weight, eps)
-    squares = mx.sum(mx.square(x), axis=-1, keepdims=True)
-    return _normalise(x, squares, weight, 1 / x.shape[-1], eps)
-
-
-@fused
-def _normalise(
-    x: mx.array, squares: mx.array, weight: mx.array, share: float, eps: float
-) -> mx.array:
-    return x * mx.rsqrt(squares * share + eps) * weight
 
 
 _EXPONENTIAL = tuple(1 / math.factorial(power) for power in range(8))
@@ -79,38 +71,6 @@ def gelu(x: mx.array) -> mx.array:
     for up, down in zip(_ERF_ABOVE[-2::-1], _ERF_BELOW[-2::-1], strict=True):
         above, below = above * square + up, below * square + down
     return half + half * (y * above / below)
-
-
-# Scores of one block: 1 MB.
-_BLOCK_SCORES = 2**18
-
-
-def attention(queries: mx.array, keys: mx.array, values: mx.array, scale: float) -> mx.array:
-    """Some queries at a time, whose scores stay in the cache: 1.3 times as fast for 1500.
-
-    A product copies what is transposed in another way than as a matrix: here once, not per block.
-    """
-    keys, values = mx.contiguous(keys).swapaxes(-1, -2), mx.contiguous(values)
-    rows = max(1, _BLOCK_SCORES // (math.prod(queries.shape[:2]) * keys.shape[-1]))
-    blocks = []
-    for start in range(0, queries.shape[2], rows):
-        scores = (queries[:, :, start : start + rows] * scale) @ keys
-        # Outside the kernel, which would read a broadcast array number by number.
-        weights = _exponential(scores - mx.max(scores, axis=-1, keepdims=True))
-        blocks.append((weights @ values) / mx.sum(weights, axis=-1, keepdims=True))
-    return mx.concatenate(blocks, axis=2)
-
-
-@fused
-def _exponential(x: mx.array) -> mx.array:
-    """exp(x) of x <= 0 as the Taylor series of its 32nd root, squared five times."""
-    root = mx.maximum(x * (1 / 32), -1.3)
-    *lower, power = _EXPONENTIAL[:7]
-    for coefficient in reversed(lower):
-        power = power * root + coefficient
-    for _ in range(5):
-        power = power * power
-    return power
 
 
 def snake(x: mx.array, bias: mx.array, frequency: mx.array, amplitude: mx.array) -> mx.array:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, TypeVar
 
 import mlx.core as mx
 
@@ -21,6 +22,32 @@ class KVCache:
         self.values: mx.array | None = None
         self.offset = 0
         self.padding = _none_if_zero(padding)
+
+    @classmethod
+    def after(
+        cls, rows: Sequence[tuple[KVCache | None, int]], padding: Sequence[int] = ()
+    ) -> KVCache:
+        """Cache of rows that begin as others did.
+
+        rows: for each a cache of one row without padding, and how many of its first positions to
+        take; or None and 0. padding: columns of each row that are none of its positions, counted
+        from the left, where rows with fewer positions are padded.
+        """
+        made, columns = cls(padding), max(count for _, count in rows)
+        like = next((cache for cache, count in rows if cache is not None and count), None)
+        if like is None:
+            return made
+        made.offset, spare = columns, -columns % cls.block
+        for name in ("keys", "values"):
+            _, heads, _, size = getattr(like, name).shape
+            nothing = mx.zeros((1, heads, 0, size), dtype=getattr(like, name).dtype)
+            parts = [
+                nothing if cache is None else getattr(cache, name)[:, :, :count]
+                for cache, count in rows
+            ]
+            pads = [[(0, 0), (0, 0), (columns - each.shape[2], spare), (0, 0)] for each in parts]
+            setattr(made, name, mx.concatenate(list(map(mx.pad, parts, pads))))
+        return made
 
     def update(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """Appends keys and values (B, heads, L, head size); returns all of them so far."""
@@ -175,6 +202,31 @@ def joined(caches: Sequence[Sequence[KVCache]], empty: int) -> tuple[Rows, list[
             parts.append(mx.concatenate([*padded, zeros]))
         layers.append(PausableKVCache(rows, *parts))
     return rows, layers
+
+
+Stacks = TypeVar("Stacks", bound="Sequence[Sequence[KVCache]]")
+
+
+class Prefixes:
+    """Caches after beginnings that sequences share; of more than fit, those used last."""
+
+    def __init__(self, limit: int):
+        """limit: most positions in all, which bounds the memory."""
+        self.limit = limit
+        self._caches: dict[Hashable, Any] = {}
+
+    def get(self, key: Hashable, read: Callable[[], Stacks]) -> Stacks:
+        """The caches of each stack's layers, of one row; `read` makes those that are not there."""
+        found = self._caches.pop(key, None) or read()
+        if found[0][0].offset > self.limit:
+            return found
+        self._caches[key] = found
+        while sum(caches[0][0].offset for caches in self._caches.values()) > self.limit:
+            del self._caches[next(iter(self._caches))]
+        return found
+
+    def clear(self) -> None:
+        self._caches = {}
 
 
 def _none_if_zero(padding: Sequence[int]) -> tuple[int, ...]:

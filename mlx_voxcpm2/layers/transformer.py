@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -15,6 +16,9 @@ from mlx.nn.utils import checkpoint
 
 from . import kernels
 from .config import TransformerConfig
+from .custom.add_norm import add_linear_norm
+from .custom.few_rows import few_rows
+from .custom.rope_attention import rope_attention
 from .fused_linear import Evaluate, FusedProjections
 from .kv_cache import KVCache
 from .rope import RoPE
@@ -60,34 +64,30 @@ class Attention(FusedProjections):
         self.o_proj = nn.Linear(self.heads * size, hidden, bias=False)
 
     def mix(
-        self, x: mx.array, positions: Positions, rope: RoPE | None, cache: KVCache | None
+        self,
+        x: mx.array,
+        norm: RMSNorm,
+        positions: Positions,
+        rope: RoPE | None,
+        cache: KVCache | None,
     ) -> mx.array:
-        """x (B * L, H) -> the heads' outputs (B * R, heads * size), to which `o_proj` applies."""
-        projected = self.project(x)
+        """x (B * L, H) -> the heads' outputs of norm(x), (B * R, heads * size), before `o_proj`."""
+        projected = self.project(x, norm)
         qkv = projected[0] if len(projected) == 1 else mx.concatenate(projected, axis=-1)
-        heads = self.heads + 2 * self.kv_heads
-        qkv = qkv.reshape(positions.batch, -1, heads, qkv.shape[-1] // heads)
-        rotated, values = mx.split(qkv.transpose(0, 2, 1, 3), [self.heads + self.kv_heads], axis=1)
-        if rope is not None:
-            rotated = rope(rotated, positions.start)
-        queries, keys = mx.split(rotated, [self.heads], axis=1)
+        sizes = positions.batch, self.heads, self.kv_heads
+        if cache is None and positions.mask is None and not self.training:
+            table = None if rope is None else rope.table
+            mixed = rope_attention(qkv, *sizes, self.scale, positions.outputs, table)
+            if mixed is not None:
+                return mixed
+        rotate = None if rope is None else partial(rope, start=positions.start)
+        queries, keys, values = kernels.split_heads(qkv, *sizes, rotate)
         if cache is not None:
             keys, values = cache.update(keys, values)
-        return self._attend(queries[:, :, positions.outputs], keys, values, positions)
-
-    def _attend(
-        self, queries: mx.array, keys: mx.array, values: mx.array, positions: Positions
-    ) -> mx.array:
-        """queries (B, heads, R, size) -> (B * R, heads * size)."""
-        mask, shape = positions.mask, queries.shape
+        mask = positions.mask
         if isinstance(mask, mx.array):
             mask = mask[:, :, positions.outputs]
-        if mask is None and kernels.stacks_query_heads(shape[2], self.heads // self.kv_heads):
-            queries = queries.reshape(positions.batch, self.kv_heads, -1, shape[3])
-        mixed = mx.fast.scaled_dot_product_attention(
-            queries, keys, values, scale=self.scale, mask=mask
-        )
-        return mixed.reshape(shape).transpose(0, 2, 1, 3).reshape(-1, shape[1] * shape[3])
+        return kernels.attend(queries[:, :, positions.outputs], keys, values, self.scale, mask)
 
 
 class MLP(FusedProjections):
@@ -105,9 +105,12 @@ class MLP(FusedProjections):
         if kernels.fuses_gate_and_up():
             super().fuse(evaluate)
 
-    def activate(self, x: mx.array) -> mx.array:
-        """x (N, H) -> (N, intermediate size), to which `down_proj` applies."""
-        projected = self.project(x)
+    def activate(self, x: mx.array, norm: RMSNorm | None = None) -> mx.array:
+        """x (N, H) -> norm(x) gated, (N, intermediate size), before `down_proj`."""
+        gated = None if norm is None else self.gate(x, norm)
+        if gated is not None:
+            return gated
+        projected = self.project(x, norm)
         gate, up = projected if len(projected) == 2 else mx.split(projected[0], 2, axis=-1)
         return kernels.swiglu(gate, up)
 
@@ -125,12 +128,25 @@ class DecoderLayer(nn.Module):
         self, x: mx.array, positions: Positions, rope: RoPE | None, cache: KVCache | None
     ) -> mx.array:
         """x (B * L, H) -> (B * R, H), the output positions."""
-        mixed = self.self_attn.mix(self.input_layernorm(x), positions, rope, cache)
-        x = kernels.add_linear(
-            positions.select(x), self.self_attn.o_proj, mixed, self.residual_scale
-        )
-        inner = self.mlp.activate(self.post_attention_layernorm(x))
-        return kernels.add_linear(x, self.mlp.down_proj, inner, self.residual_scale)
+        attention, norm = self.self_attn, self.post_attention_layernorm
+        mixed = attention.mix(x, self.input_layernorm, positions, rope, cache)
+        x, normed = self._add_and_norm(positions.select(x), attention.o_proj, mixed, norm)
+        inner = self.mlp.activate(x, norm) if normed is None else self.mlp.activate(normed)
+        return self._add(x, self.mlp.down_proj, inner)
+
+    def _add_and_norm(
+        self, residual: mx.array, layer: nn.Module, x: mx.array, norm: RMSNorm
+    ) -> tuple[mx.array, mx.array | None]:
+        """`_add`, (N, H), and its norm if one custom kernel computes both."""
+        scale = self.residual_scale
+        pair = None if self.training else add_linear_norm(residual, layer, x, scale, norm)
+        return (self._add(residual, layer, x), None) if pair is None else (pair[0], pair[1])
+
+    def _add(self, residual: mx.array, layer: nn.Module, x: mx.array) -> mx.array:
+        """residual + scale * layer(x), (N, H)."""
+        scale = self.residual_scale
+        found = None if self.training else few_rows(x, layer, residual=residual, scale=scale)
+        return kernels.add_linear(residual, layer, x, scale) if found is None else found
 
 
 class Transformer(nn.Module):

@@ -43,7 +43,7 @@ def formatted(transcription: Transcription, format: str) -> str:
     if name == "verbose_json":
         found = {
             "task": "transcribe",
-            "language": transcription.language,
+            "language": transcription.language or "",  # which typed clients want to be a string
             "duration": round(transcription.duration, 3),
             **found,
             "segments": [
@@ -52,4 +52,9 @@ def formatted(transcription: Transcription, format: str) -> str:
                 for number, each in enumerate(transcription.segments)
             ],
         }
+        if transcription.words:
+            found["words"] = [
+                {"word": each.text, "start": round(each.start, 3), "end": round(each.end, 3)}
+                for each in transcription.words
+            ]
     return json.dumps(found, ensure_ascii=False) + "\n"

@@ -20,9 +20,11 @@ from ..recognition.protocols import (
     Recogniser,
     SegmentRecogniser,
     TranscriptSegment,
+    WordRecogniser,
     in_language,
     longest_seconds,
 )
+from ..recognition.word_times import WordTime
 from ..text.words import has_no_spaces
 from .cues import Cue, cues_of, unbroken
 
@@ -47,6 +49,8 @@ class Transcription:
     """Sentences, or parts of long ones, with their times; none if they were not asked for."""
     cues: tuple[Cue, ...] = ()
     """The same as subtitles, in lines; one for each segment."""
+    words: tuple[WordTime, ...] = ()
+    """Times of the words; none if they were not asked for."""
 
 
 def transcribe(
@@ -55,23 +59,29 @@ def transcribe(
     *,
     language: str | None = None,
     has_times: bool = True,
+    has_words: bool = False,
     name: str = "audio",
     progress: Callable[[float, float], None] | None = None,
+    heard: Callable[[str], None] | None = None,
 ) -> Transcription:
     """Transcribe a recording of up to three hours.
 
     audio and name: see `read_audio`. recogniser: see `load_recogniser`. language: a code such as
-    "de", for recognisers that take one. has_times: whether to find the times of sentences; without
-    them the recogniser hears as much at once as it can. progress: called with the seconds that are
-    transcribed, and those of the whole.
+    "de", for recognisers that take one. has_times: whether to find the times of sentences.
+    has_words: those of words, in a second pass. progress: called with the seconds that are
+    transcribed, and those of the whole. heard: called with each next part of the text. Without
+    times and `heard` the recogniser hears as much at once as it can.
 
-    Raises ValueError or FileNotFoundError, in one line. Where nothing is said the text is empty.
+    Raises ValueError or FileNotFoundError, in one line, and ValueError for a recogniser without
+    times of words, if they are asked for. Where nothing is said the text is empty.
     """
     samples = read_audio(audio, RATE, name, RECORDING)
     recogniser, total = in_language(recogniser, language), len(samples) / RATE
-    longest = WINDOW_SECONDS if has_times else longest_seconds(recogniser)
-    texts: list[str] = []
+    is_short = has_times or has_words or heard is not None
+    longest = WINDOW_SECONDS if is_short else longest_seconds(recogniser)
+    text = ""
     cues: list[Cue] = []
+    words: list[WordTime] = []
     for start, end in cut_at_silences(samples, RATE, longest):
         piece = samples[start:end]
         if progress is not None:
@@ -79,14 +89,18 @@ def transcribe(
         if is_silent(piece, RATE):
             continue  # recognisers invent words for silence
         found = _passages(piece, recogniser, has_times)
-        texts += [passage.text for passage in found if passage.text]
+        before, text = text, joined([text, *(passage.text for passage in found)])
+        if heard is not None and text != before:
+            heard(text[len(before) :])
+        if has_words:
+            words += _words(piece, recogniser, start / RATE)
         if has_times:
             for passage in found:
                 cues += _cues(passage, piece, start / RATE, language)
     if progress is not None:
         progress(total, total)
     segments = tuple(TranscriptSegment(unbroken(c.text), c.start, c.end) for c in cues)
-    return Transcription(joined(texts), total, language, segments, tuple(cues))
+    return Transcription(text, total, language, segments, tuple(cues), tuple(words))
 
 
 def _passages(
@@ -104,6 +118,14 @@ def _passages(
     return [TranscriptSegment(" ".join(text.split()), 0.0, length)]
 
 
+def _words(audio: np.ndarray, recogniser: Recogniser, start: float) -> list[WordTime]:
+    """Words of audio (samples,) that begins at `start` seconds, with their times in the whole."""
+    if not isinstance(recogniser, WordRecogniser):
+        raise ValueError("the recogniser gives no times of words; do not ask for them")
+    found = recogniser.words(audio, RATE)
+    return [WordTime(each.text.strip(), start + each.start, start + each.end) for each in found]
+
+
 def _cues(
     passage: TranscriptSegment, audio: np.ndarray, start: float, language: str | None
 ) -> list[Cue]:
@@ -115,9 +137,9 @@ def _cues(
 
 
 def joined(texts: list[str]) -> str:
-    """Successive parts of a transcript as one text."""
+    """Successive parts of a transcript as one text. Empty ones count as none."""
     whole = ""
-    for text in texts:
+    for text in filter(None, texts):
         is_joined = has_no_spaces(whole[-8:]) and has_no_spaces(text[:8])
         gap = "" if not whole or is_joined else " "
         whole += gap + text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib import import_module
 
-from .family import Family
+from .family import Family, architecture_of
 
 FOLDERS = ("voxcpm2", "voxtral", "vibevoice")
 """Folders of the families, the most common one first; each has a `family.py` with FAMILY."""
@@ -17,9 +17,9 @@ def all_families() -> Iterator[Family]:
         yield import_module(f".{folder}.family", __package__).FAMILY
 
 
-def find_family(architecture: str) -> Family:
-    """Family by config.json's `architecture` or `model_type`. Raises ValueError if unknown."""
-    known = []
+def find_family(config: dict) -> Family:
+    """Family of a checkpoint by config.json's object. Raises ValueError if unknown."""
+    architecture, known = architecture_of(config), []
     for family in all_families():
         if architecture.lower() in family.architectures:
             return family

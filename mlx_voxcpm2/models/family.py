@@ -14,6 +14,11 @@ Export = Callable[[str, mx.array], tuple[str, mx.array]]
 """Name and value of one of the network's tensors -> name and value in a file."""
 
 
+def architecture_of(config: dict) -> str:
+    """Architecture that config.json's object names; the files of VoxCPM 1.x name none."""
+    return str(config.get("architecture", config.get("model_type", "voxcpm")))
+
+
 @dataclass(frozen=True)
 class Family:
     """Names and functions of a model family, for the code that all families share.
@@ -24,8 +29,8 @@ class Family:
     title: str
     """Name of the family, with which its files in `model_cards/` begin."""
     architectures: tuple[str, ...]
-    """Values of config.json's `architecture` or `model_type`, in lower case; the first is written
-    into converted checkpoints."""
+    """Values of `architecture_of`, in lower case; the first is written into converted
+    checkpoints."""
     read_config: Callable[[dict], Any]
     """config.json's object -> the network's configuration, whose `dtype` names the original type.
     Raises ValueError for a field that cannot be honoured."""
@@ -59,9 +64,10 @@ class Family:
     separate_files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Prefix of a part that the original keeps in a file of its own -> names of that file, the
     preferred one first."""
-    small_files: tuple[str, ...] = ("tokenizer.json",)
-    """Files beside config.json and the weights that a converted checkpoint has too, if they are
-    there."""
+    required_file: str = "tokenizer.json"
+    """File beside config.json and the weights that every checkpoint has."""
+    optional_files: tuple[str, ...] = ()
+    """Files that a converted checkpoint has too, if the original has them."""
     diffusion: tuple[str, ...] = ()
     """Prefixes of the diffusion transformer's layers, see `Quantization.dit_bits`."""
     encoder: tuple[str, ...] = ()
@@ -73,6 +79,11 @@ class Family:
     """Name of all other tensors in a model card."""
     main_parts: tuple[str, ...] = ()
     """Keys of `parts` by whose bits a quantised checkpoint is called "4bit" or "8bit"."""
+
+    @property
+    def small_files(self) -> tuple[str, ...]:
+        """All files of a checkpoint beside config.json and the weights."""
+        return (self.required_file, *self.optional_files)
 
 
 class Network(nn.Module):

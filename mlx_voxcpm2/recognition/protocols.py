@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from .word_times import WordTime
 
 Recogniser = Callable[[np.ndarray, int], str]
 """Audio (samples,), float32, -1..1, and its sample rate in Hz -> transcript."""
@@ -32,6 +35,15 @@ class SegmentRecogniser(Protocol):
 
     def segments(self, audio: np.ndarray, sample_rate: int) -> list[TranscriptSegment] | None:
         """Parts of the transcript in order; None if this recogniser has no times after all."""
+        ...
+
+
+@runtime_checkable
+class WordRecogniser(Protocol):
+    """A recogniser that tells when each word is spoken."""
+
+    def words(self, audio: np.ndarray, sample_rate: int) -> list[WordTime]:
+        """Words in order, with their times. Raises ValueError if it has none after all."""
         ...
 
 

@@ -20,6 +20,8 @@ from ..activity import activity
 from ..audio.reading import read_audio
 from ..documents import read_json
 from ..errors import one_line
+from ..models.family import architecture_of
+from ..models.voxtral.family import FAMILY
 from ..weights.hub import find_recogniser, recogniser_config
 from .protocols import Likelihood, Recogniser, TranscriptSegment
 from .word_times import WordTime, WordTimer, segments_in, words_in
@@ -57,7 +59,7 @@ def is_voxtral_folder(path_or_repo: str | Path) -> bool:
 
 
 def _is_voxtral(config: Any) -> bool:
-    return isinstance(config, dict) and config.get("model_type") == "voxtral"
+    return isinstance(config, dict) and architecture_of(config).lower() in FAMILY.architectures
 
 
 def load_recogniser(

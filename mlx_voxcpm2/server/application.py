@@ -18,7 +18,8 @@ from .dialogue import DialogueExchange
 from .docs import docs_page
 from .errors import ERROR_RESPONSE, RequestError
 from .exchange import Exchange, Service
-from .transcription import TRANSCRIPTION_SCHEMA, RecogniserThread, TranscriptionExchange
+from .transcription import RecogniserThread, TranscriptionExchange
+from .transcription_request import TRANSCRIPTION_SCHEMA
 from .websocket import Conversation
 
 OPENAI_MODELS = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")

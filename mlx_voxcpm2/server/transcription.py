@@ -1,59 +1,30 @@
-"""POST /v1/audio/transcriptions: the words of a clip, by a recogniser in a thread of its own."""
+"""POST /v1/audio/transcriptions: the words of a clip, by a recogniser in a thread of its own.
+
+A form, as OpenAI's service takes it; the answer is whole, or events with the parts of the text.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from starlette.datastructures import Headers, UploadFile
-from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException
-from starlette.requests import Request
+from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from ..audio.decoding import RECORDING
 from ..audio.reading import read_audio
 from ..layers.device import free_streams_at_thread_end
-from ..long_form.transcript_formats import MEDIA_TYPES, checked_format, formatted, needs_times
 from ..long_form.transcription import RATE, Transcription, transcribe
 from ..recognition.protocols import Recogniser
-from .answer import in_header
+from .answer import event, in_header
 from .connection import Connection
-from .errors import RequestError
-from .exchange import Exchange, Service
-
-if TYPE_CHECKING:
-    from starlette.types import Message
-
-logger = logging.getLogger("mlx_voxcpm2")
-
-FORMATS = ("json", "text", "srt", "vtt", "verbose_json")
-_FIELDS = ("file", "model", "language", "response_format")
-
-TRANSCRIPTION_SCHEMA: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {
-                        "file": {"type": "string", "format": "binary"},
-                        "model": {"type": "string", "description": "any name; there is one"},
-                        "language": {"type": "string", "description": "a code such as de"},
-                        "response_format": {"type": "string", "enum": list(FORMATS)},
-                    },
-                }
-            }
-        },
-    }
-}
+from .exchange import Exchange, Service, refused
+from .transcription_request import TranscriptionRequest, read_form
 
 
 class RecogniserThread:
@@ -64,18 +35,9 @@ class RecogniserThread:
         self._thread = ThreadPoolExecutor(1, "recogniser", free_streams_at_thread_end)
         self._recogniser = self._thread.submit(load).result()
 
-    async def transcribe(
-        self, audio: np.ndarray, language: str | None, has_times: bool
-    ) -> Transcription:
-        """Transcript of audio (samples,) at RATE. Raises what `transcribe` raises."""
-        work = partial(
-            transcribe,
-            (audio, RATE),
-            self._recogniser,
-            language=language,
-            has_times=has_times,
-            name="file",
-        )
+    async def transcribe(self, audio: np.ndarray, **options: Any) -> Transcription:
+        """Transcript of audio (samples,) at RATE. options and errors: see `transcribe`."""
+        work = partial(transcribe, (audio, RATE), self._recogniser, name="file", **options)
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def close(self) -> None:
@@ -91,49 +53,71 @@ class TranscriptionExchange(Exchange):
 
     async def answer(self, headers: Headers, connection: Connection) -> None:
         async with self.service.bodies.read(connection.receive, headers) as body:
-            fields, clip = await _form(headers, body)
+            request, clip = await read_form(headers, body)
             del body
             async with connection.watched():
                 audio = await asyncio.to_thread(read_audio, clip, RATE, "file", RECORDING)
         async with connection.watched():
             self.record.audio_seconds = len(audio) / RATE
-            format_name = fields["response_format"]
-            found = await self.recogniser.transcribe(
-                audio, fields.get("language") or None, needs_times(format_name)
-            )
-            self.record.characters = len(found.text)
-            content, kind = formatted(found, format_name), MEDIA_TYPES[checked_format(format_name)]
-            response = Response(content, media_type=kind)
-            response.headers["X-Request-Id"] = self.record.id
-            if ignored := [name for name in fields if name not in _FIELDS]:
-                response.headers["X-Ignored-Fields"] = in_header(", ".join(ignored))
-            await connection.start(dict(response.headers))
+            answer = {"X-Request-Id": self.record.id}
+            if request.ignored:
+                answer["X-Ignored-Fields"] = in_header(", ".join(request.ignored))
+            if request.is_stream:
+                async with aclosing(self._events(audio, request)) as parts:
+                    async for data in parts:
+                        if not connection.has_begun:
+                            await connection.start({**answer, "Content-Type": "text/event-stream"})
+                        await connection.send(data)
+                await connection.send(b"", is_last=True)
+                return
+            found = await self._transcribed(audio, request)
+            response = Response(request.content(found), media_type=request.media_type)
+            await connection.start({**answer, **response.headers})
             await connection.send(bytes(response.body), is_last=True)
 
+    async def _transcribed(
+        self,
+        audio: np.ndarray,
+        request: TranscriptionRequest,
+        heard: Callable[[str], None] | None = None,
+    ) -> Transcription:
+        found = await self.recogniser.transcribe(
+            audio,
+            language=request.language,
+            has_times=request.has_segments,
+            has_words=request.has_words,
+            heard=heard,
+        )
+        self.record.characters = len(found.text)
+        return found
 
-async def _form(headers: Headers, body: bytes) -> tuple[dict[str, str], bytes]:
-    """Fields of a form, and the content of its file. Raises RequestError or ValueError."""
-    if not headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        raise RequestError(415, "the body is no multipart/form-data; send the clip as its file")
+    async def _events(
+        self, audio: np.ndarray, request: TranscriptionRequest
+    ) -> AsyncIterator[bytes]:
+        """Server-sent events as OpenAI's service sends them: parts of the text, and the whole.
 
-    async def receive() -> Message:
-        return {"type": "http.request", "body": body, "more_body": False}
+        An error is the last event; before the first one it is raised.
+        """
+        loop, parts = asyncio.get_running_loop(), asyncio.Queue[str | None]()
 
-    request = Request({"type": "http", "method": "POST", "headers": headers.raw}, receive)
-    try:
-        async with request.form(max_files=1, max_fields=50) as form:
-            file = form.get("file")
-            clip = await file.read() if isinstance(file, UploadFile) else None
-            fields = {name: value for name, value in form.items() if isinstance(value, str)}
-    except (MultiPartException, HTTPException) as error:
-        detail = getattr(error, "detail", None) or getattr(error, "message", error)
-        raise ValueError(f"the form can't be read ({detail}); send multipart/form-data") from None
-    if clip is None:
-        raise ValueError("file is missing; send the clip as the form's file")
-    fields["response_format"] = (fields.get("response_format") or "json").lower()
-    if fields["response_format"] not in FORMATS:
-        name = fields["response_format"][:100]
-        raise ValueError(f"response_format is {name!r}; it must be one of {', '.join(FORMATS)}")
-    if not clip:
-        raise ValueError("file is empty; send a clip")
-    return fields, clip
+        def put(part: str | None) -> None:
+            loop.call_soon_threadsafe(parts.put_nowait, part)
+
+        task = asyncio.create_task(self._transcribed(audio, request, put))
+        task.add_done_callback(lambda _: put(None))
+        has_begun = False
+        try:
+            while (part := await parts.get()) is not None:
+                has_begun = True
+                yield event({"type": "transcript.text.delta", "delta": part})
+            found = await task
+        except Exception as error:
+            if not has_begun:
+                raise
+            refusal = refused(error)
+            self.record.status = refusal.status
+            yield event({"type": "error", "error": refusal.body})
+            return
+        finally:
+            task.cancel()
+        yield event({"type": "transcript.text.done", "text": found.text})

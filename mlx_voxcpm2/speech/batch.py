@@ -15,6 +15,7 @@ import mlx.core as mx
 from ..models.voxcpm2.flow import Schedule
 from .noise import draw_noise, supplied_noise
 from .options import GenerationOptions
+from .prefill import prefill
 from .prompt import Prompt
 from .results import FinishReason
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 # Upstream's rule: speech of more than six patches per token of text is faulty.
 PATCHES_PER_TOKEN = 6.0
 EXTRA_PATCHES = 10
-
-PREFILL_POSITIONS = 1024
 
 
 @dataclass(frozen=True)
@@ -95,8 +94,8 @@ class Batch:
         keys = {each.options.batch_key for each in requests}
         if len(keys) != 1:
             raise ValueError(
-                f"{len(keys)} combinations of solver and inference_timesteps in one batch; its "
-                "requests need the same ones"
+                f"{len(keys)} combinations of solver, inference_timesteps and fast in one batch; "
+                "its requests need the same ones"
             )
         self.model, shape = model, (model.config.patch_size, model.config.feat_dim)
         self.schedule = Schedule.of(*keys.pop())
@@ -106,33 +105,10 @@ class Batch:
         last = [each.prompt.last_patch for each in requests]
         patches = [silence if patch is None else patch for patch in last]
         self.patches = mx.stack(patches).astype(model.dtype)
-        self._prefill([each.prompt for each in requests])
+        self.cache, self.hidden, self.residual = prefill(model, [each.prompt for each in requests])
         self.is_read = True
         """Whether the hidden states are those after the last patches."""
         self._update_guidance()
-
-    def _prefill(self, prompts: list[Prompt]) -> None:
-        """Fill the caches and store the hidden states (B, H) of both models at the last position.
-
-        Shorter prompts are padded on the left. In chunks, so that a long prompt takes little more
-        memory than a short one.
-        """
-        length = max(len(prompt.tokens) for prompt in prompts)
-        padding = [length - len(prompt.tokens) for prompt in prompts]
-        filled = list(zip(padding, prompts, strict=True))
-        tokens = mx.array([[0] * missing + prompt.tokens for missing, prompt in filled])
-        is_audio = mx.array([[False] * missing + prompt.is_audio for missing, prompt in filled])
-        patches = [prompt.patches for prompt in prompts if prompt.patches is not None]
-        self.cache = self.model.make_cache(padding)
-        embeddings = self.model.embed(
-            tokens, is_audio, mx.concatenate(patches) if patches else None
-        )
-        for start in range(0, length, PREFILL_POSITIONS):
-            chunk = slice(start, start + PREFILL_POSITIONS)
-            part, last = (embeddings[:, chunk], is_audio[:, chunk]), slice(-1, None)
-            hidden, residual = self.model(*part, self.cache, output_positions=last)
-            self.hidden, self.residual = hidden.squeeze(1), residual.squeeze(1)
-            mx.async_eval(self.hidden, self.residual)
 
     def _read_patches(self) -> None:
         if self.is_read:

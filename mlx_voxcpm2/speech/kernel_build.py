@@ -99,7 +99,8 @@ class KernelBuild:
 
     def count_patch(self, model: Network) -> None:
         """Call once for each patch, or frame, that is generated."""
-        if not FUSION.is_postponed() or not self._lock.acquire(blocking=False):
+        is_due = FUSION.is_exact and FUSION.is_postponed()
+        if not is_due or not self._lock.acquire(blocking=False):
             return
         try:
             self._patches += 1

@@ -22,11 +22,12 @@ CONTEXT_PATCHES = 3
 @dataclass(frozen=True)
 class Prompt:
     """Input sequence: tokens and is_audio of T positions; patches (N, P, D) of the N audio
-    positions, or None."""
+    positions, or None; how many positions at the beginning are the reference's."""
 
     tokens: list[int]
     is_audio: list[bool]
     patches: mx.array | None
+    reference_positions: int = 0
 
     @classmethod
     def build(
@@ -50,16 +51,24 @@ class Prompt:
             add([REFERENCE_START])
             add([0] * len(reference), audio=True)
             add([REFERENCE_END])
+        reference_positions = len(tokens)
         add([*text, audio_start])
         if prompt is not None:
             add([0] * len(prompt), audio=True)
         audio = [patches for patches in (reference, prompt) if patches is not None]
-        return cls(tokens, is_audio, mx.concatenate(audio) if audio else None)
+        patches = mx.concatenate(audio) if audio else None
+        return cls(tokens, is_audio, patches, reference_positions)
 
     @staticmethod
     def positions(text: int, reference: int, prompt: int) -> int:
         """Length of the sequence for so many text ids, reference patches and prompt patches."""
         return text + 1 + prompt + (reference + 2 if reference else 0)
+
+    def positions_between(self, first: int, end: int) -> Prompt:
+        """The sequence of some of its positions."""
+        skipped, count = sum(self.is_audio[:first]), sum(self.is_audio[first:end])
+        patches = None if self.patches is None else self.patches[skipped : skipped + count]
+        return Prompt(self.tokens[first:end], self.is_audio[first:end], patches if count else None)
 
     @property
     def continues(self) -> bool:

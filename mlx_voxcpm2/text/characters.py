@@ -107,7 +107,9 @@ def cleaned(text: str) -> str:
 
     Keycap emoji become their digits.
     """
-    text = _KEYCAP.sub(lambda found: f"{found[1]} " if found[1] else "", text)
+    text = _KEYCAP.sub(
+        lambda found: f"{found[1]} " if found[1] else "", text.replace("\U0001f51f", "10 ")
+    )
     text = _DECORATION.sub("", speakable(text))
     text = unicodedata.normalize("NFC", text).translate(_HYPHENS)
     text = _NUMBERED.sub(r" \g<0> ", text)

@@ -6,31 +6,8 @@ import html
 import re
 
 from .characters import says_something, with_line_ends, with_whole_words
+from .tags import Ends, without_block_tags, without_inline_tags
 
-_BLOCK_TAGS = "p div h1 h2 h3 h4 h5 h6 ul ol li dl dt dd table tr thead tbody tfoot caption section"
-_BLOCK_TAGS += " article header footer main nav aside blockquote pre figure figcaption hr form body"
-_BLOCK_TAGS += " html head title address fieldset details summary"
-_INLINE_TAGS = "a abbr acronym audio b bdi bdo big br button canvas cite code col colgroup data del"
-_INLINE_TAGS += " dfn em embed font i iframe img input ins kbd label link mark meta meter object"
-_INLINE_TAGS += " option output picture progress q rp rt ruby s samp select small source span"
-_INLINE_TAGS += " strike strong style sub sup td th time track tt u var video wbr svg script center"
-
-# A tag has nothing but attributes: what stands in `a<b and c>d` is text.
-_ATTRIBUTES = (
-    r"(?:\s+[A-Za-z_:@][\w:.-]*\s*=\s*(?:\"[^\"]*\"|'[^']*'|[^\s\"'<>]+)|\s+(?:disabled|checked"
-    r"|hidden|controls|selected|required|readonly|multiple|autoplay|loop|muted|async|defer|open"
-    r"|nowrap|reversed))*"
-)
-_BLOCK_TAG = re.compile(
-    rf"</?(?:{'|'.join(sorted(_BLOCK_TAGS.split(), key=len, reverse=True))}){_ATTRIBUTES}\s*/?>",
-    re.IGNORECASE,
-)
-_INLINE_TAG = re.compile(
-    rf"<(/?)({'|'.join(sorted(_INLINE_TAGS.split(), key=len, reverse=True))}){_ATTRIBUTES}\s*/?>",
-    re.IGNORECASE,
-)
-_BARE_TAG = re.compile(r"<[a-z]|</[a-z]>", re.I)
-_UNSEEN = re.compile(r"<!--|<(script|style|head)\b[^>]{0,2000}>", re.I)
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _AUTOLINK = re.compile(r"<((?:https?://|mailto:)[^<>\s]+|[\w.+-]+@[\w.-]+\.\w+)>")
 
@@ -77,9 +54,16 @@ _INLINE = [
     (re.compile(r"(?<!\w)(~~|==|\|\|)(?=\S)(.{1,1000}?)(?<=\S)\1"), r"\2"),
     (re.compile(r"(?<!\w)(?:\*{2,3}|_{2,3}|~~)(?=\w)|(?<=[^\s\d])(?:\*{2,3}|_{2,3}|~~)(?!\w)"), ""),
     (re.compile(r"`{2,}"), ""),
+    (re.compile(r"\\[*_~`](?=\w)|(?<=[^\W\d])\\[*_~`]"), ""),
     (re.compile(r"\\([\\`*_{}\[\]()#+\-.!|~>])"), r"\1"),
     (re.compile(r"(?<=\w)\\(?=\s|$)"), ""),
+    # A star that marks nothing: of a footnote, or never closed.
+    (re.compile(r"(?<![\w*])\*(?=[^\W\d_])|(?<=[^\W\d_])\*(?![\w*])"), ""),
 ]
+
+# What begins an item of a list, and numbers that are no sentence's end.
+_ITEM = re.compile(r"[ \t]*(?:>[ \t]?)*(?:[-*+•‣◦▪][ \t]+|(?:\d{1,3}[.)]|[a-z]\))[ \t]+)\S")
+_NUMBER_MARK = re.compile(r"^(\d{1,3}|[a-z])\)\s+")
 
 # A line of prose is longer than a heading, and ends with a mark.
 _LONGEST_HEADING = 60
@@ -98,16 +82,20 @@ def paragraphs(text: str) -> list[str]:
     between fences is left out. Words that a line's end cut are joined.
     """
     text = _without_code(_FRONT_MATTER.sub("", with_line_ends(text)))
-    text = _BLOCK_TAG.sub("\n\n", _without_unseen(text)) if "<" in text else text
+    text = without_block_tags(text, "\n\n")
     blocks: list[list[str]] = [[]]
     lines = with_whole_words(text).split("\n")
-    is_table = False
+    is_table, in_item = False, False
     for line, following in zip(lines, [*lines[1:], ""], strict=True):
         is_rule = _TABLE_RULE.match(line) is not None
         is_table = "|" in line and (is_rule or is_table)
         is_row = is_table or _is_row(line, following)
         words = _cells(line) if is_row else _LINE_MARKS.sub("", _FOOTNOTE.sub("", line)).strip()
-        is_plain = not is_row and line.strip() == words
+        is_item = not is_row and _ITEM.match(line) is not None
+        if in_item and blocks[-1] and (is_item or not line.strip()):
+            blocks[-1][-1] = _ended(blocks[-1][-1])
+        in_item = is_item or (in_item and bool(line.strip()))
+        is_plain = not is_row and not is_item and line.strip() == words
         if _DEFINITION.match(line) or _DIVISION.match(line) or not says_something(words):
             blocks.append([])
         elif _HEADING.match(line):
@@ -115,7 +103,9 @@ def paragraphs(text: str) -> list[str]:
         elif is_plain and not blocks[-1] and _is_heading(words, following.strip()):
             blocks += [[words], []]
         else:
-            blocks[-1].append(words)
+            blocks[-1].append(_NUMBER_MARK.sub(r"\1. ", words) if is_item else words)
+    if in_item and blocks[-1]:
+        blocks[-1][-1] = _ended(blocks[-1][-1])
     return [_on_one_line(block) for block in blocks if block]
 
 
@@ -130,65 +120,23 @@ def without_markup(text: str) -> str:
         text = pattern.sub(replacement, text)
     if "<" in text:
         text = _AUTOLINK.sub(lambda found: found[1].removeprefix("mailto:"), text)
-        text = _BLOCK_TAG.sub(" ", _without_unseen(text))
-        tags = {found.group().lower() for found in _BARE_TAG.finditer(text)}
-        text = _INLINE_TAG.sub(lambda found: _tag(found, tags), text)
+        text = without_inline_tags(without_block_tags(text, " "))
         text = re.sub(r"(?<![\w\s])<([A-Za-z][^<>=]*)>|(?<=\s)<([A-Za-z][^<>=]*)>", r"\1\2", text)
-    return _ENTITY.sub(lambda found: html.unescape(found.group()), text)
-
-
-def _tag(found: re.Match[str], tags: set[str]) -> str:
-    """Nothing for a tag; the comparison itself in `a<b>c`, where nothing is closed.
-
-    tags: `<b` and `</b>` of all tags of one letter.
-    """
-    name, text = found[2].lower(), found.string
-    if len(name) == 1 and found.start() and text[found.start() - 1].isalnum():
-        other = f"<{name}" if found[1] else f"</{name}>"
-        if other not in tags:
-            return found.group()
-    return " " if name in ("br", "td", "th", "img", "wbr") else ""
+    for _ in range(2):  # some programs write &amp;amp;
+        text = _ENTITY.sub(lambda found: html.unescape(found.group()), text)
+    return text
 
 
 def _without_code(text: str) -> str:
     """Text without code between fences; of a fence that is never closed, only its line is left
     out."""
-    kept, start, ends = [], 0, _Ends(text)
+    kept, start, ends = [], 0, Ends(text)
     while fence := _FENCE.search(text, start):
         mark = f"{re.escape(fence[1][0])}{{{len(fence[1])},}}"
         end = ends.after(fence.end(), rf"(?m:^ {{0,3}}{mark}[ \t]*$)")
         kept += [text[start : fence.start()], "\n\n"]
         start = fence.end() if end is None else end
     return "".join(kept) + text[start:]
-
-
-def _without_unseen(text: str) -> str:
-    """Text without comments, scripts and styles; what is opened and never closed stays."""
-    kept, start, place, ends = [], 0, 0, _Ends(text)
-    while found := _UNSEEN.search(text, place):
-        place = found.end()
-        end = ends.after(place, rf"(?i:</{found[1]}\s*>)" if found[1] else "-->")
-        if end is not None:
-            kept.append(text[start : found.start()])
-            start = place = end
-    return "".join(kept) + text[start:]
-
-
-class _Ends:
-    """Ends of what is opened in a text, none of which is searched for twice in vain."""
-
-    def __init__(self, text: str):
-        self.text = text
-        self._missing: set[str] = set()
-
-    def after(self, place: int, pattern: str) -> int | None:
-        """Where the next match of the pattern ends, or None. Call it with rising places."""
-        if pattern in self._missing:
-            return None
-        found = re.compile(pattern).search(self.text, place)
-        if found is None:
-            self._missing.add(pattern)
-        return found and found.end()
 
 
 def _is_row(line: str, following: str) -> bool:
@@ -204,8 +152,14 @@ def _cells(line: str) -> str:
     if _TABLE_RULE.match(line):
         return ""
     cells = [each.strip() for each in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
-    row = ", ".join(filter(None, cells))
-    return row if not row or row[-1] in _MARKS else f"{row}."
+    return _ended(", ".join(filter(None, cells)))
+
+
+def _ended(words: str) -> str:
+    """Words of a row or an item as a sentence."""
+    if not words or words[-1] in _MARKS:
+        return words
+    return words + ("。" if re.search(rf"[{_SPACELESS}]$", words) else ".")
 
 
 def _is_heading(line: str, following: str) -> bool:

@@ -30,6 +30,11 @@ LANGUAGES = {"en": "English", "zh": "Chinese", "ja": "Japanese"}
 # {ni3}, {HH AH0 L OW1}, [pause:0.8], [laughing]: meant for the model or for `segments`.
 MARK = re.compile(r"(\{[^{}\n]*\}|\[\s*[A-Za-z][^\[\]\n]*\])")
 
+# Boxes, shapes, stars and ornaments; not the signs of music and of the sexes.
+_ORNAMENTS = re.compile(
+    "[\u2042\u2500-\u263f\u2641\u2643-\u266c\u2670-\u27bf\u2b00-\u2bff]+(?!\ufe0f)"
+)
+
 _QUOTES = str.maketrans("“”„‟", '""""')
 _WIDE = str.maketrans("％＄＋", "%$+")
 
@@ -117,7 +122,7 @@ def _cleaned(text: str) -> str:
     """One paragraph without markup and emoji."""
     import regex
 
-    text = speakable(without_markup(text))
+    text = _ORNAMENTS.sub(" ", speakable(without_markup(text)))
     emoji = (
         r"(?:\p{Emoji_Presentation}|(?![0-9#*©®™])\p{Emoji}\uFE0F|\p{Regional_Indicator})"
         r"[\p{Emoji_Modifier}\uFE0F\u200D]*"

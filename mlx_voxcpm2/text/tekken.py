@@ -10,14 +10,13 @@ import base64
 import binascii
 import codecs
 import contextlib
-import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..activity import activity
 from ..documents import content_key, read_json
+from ..file_names import cache_folder
 from ..files import atomic_write
 from .byte_pairs import build_tokenizer, check_characters
 
@@ -102,20 +101,11 @@ def _builder(tokens: list[bytes], pattern: str) -> Callable[[], Tokenizer]:
     return build
 
 
-def cache_folder() -> Path:
-    """Folder of prepared tokenizers: the platform's place for caches. It may not exist yet."""
-    if sys.platform == "darwin":
-        cache = Path("~/Library/Caches").expanduser()
-    else:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return cache / "mlx-voxcpm2" / "tokenizers"
-
-
 def _cached(build: Callable[[], Tokenizer], key: str) -> Tokenizer:
     """The tokenizer from the cache, or built and written into it, if that can be written."""
     from tokenizers import Tokenizer
 
-    file = cache_folder() / f"{key}.{_CACHE_VERSION}.json"
+    file = cache_folder() / "tokenizers" / f"{key}.{_CACHE_VERSION}.json"
     with contextlib.suppress(Exception):  # the library raises bare Exception
         return Tokenizer.from_file(str(file))
     tokenizer = build()

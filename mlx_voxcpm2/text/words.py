@@ -35,6 +35,16 @@ _SYLLABLES = (
     r"(?:[\u1000-\u1021](?=[\u1037\u1038]?\u103a)[\u1037\u1038\u103a]+)*"
     r"|\X"
 )
+# What ICU takes for the beginning of a word: signs that repeat, small letters and marks, and what
+# follows the Burmese letter that begins nouns.
+_INSIDE = r".[ๆฯໆៗーゝゞヽヾ々〻ぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮ]$|\u1021[\u1000-\u1021]$"
+# In Japanese: a character, a Katakana or a Latin letter behind anything else.
+_PHRASE = (
+    r"[^\p{Han}々](?=\p{Han})|[^\p{Katakana}ー](?=\p{Katakana})|[\p{P}\s]\p{Hiragana}"
+    r"|[^\p{L}\p{N}](?=[\p{L}\p{N}])"
+)
+_LONGEST_PHRASE = 14
+
 _CLOSING = r"[\p{Pe}\p{Pf}\p{Po}\p{M}ーぁぃぅぇぉっゃゅょァィゥェォッャュョ々]"
 _OPENING = r"[\p{Ps}\p{Pi}]$"
 
@@ -60,7 +70,25 @@ def words_of(text: str) -> list[str]:
     words, lines = ({end for _, end in breaker.segments()} for breaker in breakers)
     index = _index_of_units(text)
     places = [0, *(index[end] for end in sorted(words & lines))]
+    inside = _pattern(_INSIDE)
+    places = [each for each in places if not inside.search(text[max(0, each - 2) : each + 1])]
+    if language == "ja":
+        places = _phrases(text, places)
     return [text[start:end] for start, end in pairwise(places)]
+
+
+def _phrases(text: str, places: list[int]) -> list[int]:
+    """Places where a Japanese phrase begins: ICU parts verbs and particles from their endings.
+
+    A phrase begins with a character or Katakana; in longer runs of Hiragana ICU's places stay.
+    """
+    begins = _pattern(_PHRASE)
+    found = [0]
+    for place, following in pairwise(places[1:]):
+        is_long = following - found[-1] > _LONGEST_PHRASE
+        if is_long or begins.search(text[place - 1 : place + 1]):
+            found.append(place)
+    return [*found, len(text)]
 
 
 def _index_of_units(text: str) -> dict[int, int]:

@@ -131,7 +131,12 @@ def _prepare(
 
 
 def _repays_kernels(model: Network, options: TrainingOptions) -> bool:
-    """Whether the run is long enough to compile a CPU's kernels for it."""
+    """Whether the run is long enough to compile a CPU's kernels for it.
+
+    True where kernels change the last digits: a run that is resumed may be longer than it was.
+    """
+    if not FUSION.is_exact:
+        return True
     sequences = options.max_steps * options.grad_accum_steps * options.batch_size
     parameters = sum(value.size for _, value in tree_flatten(model.parameters()))
     return sequences * parameters >= WORK_BEFORE_KERNELS

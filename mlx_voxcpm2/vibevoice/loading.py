@@ -95,7 +95,7 @@ def _tokenizer(folder: Path, given: str | Path | None) -> Path:
     file = folder / "tokenizer.json"
     if file.is_file():
         return file
-    data = read_object(folder / "preprocessor_config.json")
+    data = read_object(folder / FAMILY.required_file)
     name = data.get("language_model_pretrained_name", _TOKENIZERS[0])
     if name not in _TOKENIZERS:
         raise FileNotFoundError(

@@ -72,8 +72,7 @@ def read_config(folder: Path, expected: Family | None = None) -> tuple[Family, d
     data = read_json(file, "download the file again")
     if not isinstance(data, dict):
         raise ValueError(f"config.json: expected an object; take the file of a {title} release")
-    # The files of VoxCPM 1.x name no architecture.
-    family = find_family(str(data.get("architecture", data.get("model_type", "voxcpm"))))
+    family = find_family(data)
     if expected not in (None, family):
         raise OtherFamilyError(folder, family, title)
     return family, data

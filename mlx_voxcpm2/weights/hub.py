@@ -14,7 +14,7 @@ from ..documents import read_json
 from ..errors import one_line
 from ..file_names import check_file_name
 from ..models.families import all_families, find_family
-from ..models.family import Family
+from ..models.family import Family, architecture_of
 
 _WEIGHT_FILES = (
     "model.safetensors",
@@ -159,7 +159,7 @@ def _check_repository(path: Path, name: str) -> None:
 def _snapshot(repo: str, revision: str | None) -> Path:
     family = _family(repo, _download(repo, revision, ["config.json"]) / "config.json")
     folder = _download(repo, revision, checkpoint_files(family))
-    for file in ("config.json", family.small_files[0]):
+    for file in ("config.json", family.required_file):
         if not (folder / file).is_file():  # offline, an incomplete snapshot is returned
             raise FileNotFoundError(
                 f"{repo}: no {file} in {folder}; if it is a checkpoint, connect and run again"
@@ -177,12 +177,11 @@ def _family(repo: str, config: Path) -> Family:
     data = read_json(config, "download the file again") if config.is_file() else {}
     if not isinstance(data, dict):
         raise ValueError(f"{repo}: config.json: expected an object; is this the right model?")
-    name = str(data.get("architecture", data.get("model_type", "voxcpm")))
-    if name.lower() == "voxcpm" and config.is_file():
+    if architecture_of(data).lower() == "voxcpm" and config.is_file():
         raise ValueError(
             f"{repo}: this is a VoxCPM 1.x checkpoint; take a VoxCPM2 one, such as openbmb/VoxCPM2"
         )
-    return find_family(name)
+    return find_family(data)
 
 
 def _download(repo: str, revision: str | None, files: list[str]) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 from ...errors import shown
 from ...layers.config import TransformerConfig
 from ...schema import require
+from ..family import architecture_of
 from .config import CodecConfig, HeadConfig, VibeVoiceConfig
 
 _REQUIRED = object()
@@ -86,10 +87,10 @@ class Section:
 
 def read_config(data: dict) -> VibeVoiceConfig:
     """config.json of either layout -> the configuration. Raises ValueError."""
-    kind = str(data.get("model_type", "vibevoice")).lower()
+    kind = architecture_of(data).lower()
     if kind.startswith(_OTHER_SYSTEMS):
         raise ValueError(
-            f"config.json: model_type is {kind!r}, which is another system; take "
+            f"config.json is of {kind!r}, which is another system; take "
             "microsoft/VibeVoice-1.5B or its 7B sibling"
         )
     whole = Section(data, "config.json")

@@ -30,13 +30,9 @@ FAMILY = Family(
     embedding="language_model.embed_tokens",
     output_head="lm_head",
     float32=("acoustic_tokenizer.", "semantic_tokenizer.", "speech_"),
-    small_files=(
-        # The first one is in every checkpoint; Microsoft's have no tokenizer.
-        "preprocessor_config.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "generation_config.json",
-    ),
+    required_file="preprocessor_config.json",
+    # Microsoft's checkpoints have no tokenizer.
+    optional_files=("tokenizer.json", "tokenizer_config.json", "generation_config.json"),
     diffusion=("prediction_head.",),
     parts={
         "language_model": "language model",

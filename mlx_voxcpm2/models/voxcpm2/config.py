@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from ...layers.config import TransformerConfig
 from ...schema import MOST_LAYERS, read_dataclass, require, require_positive, require_sizes
+from ..family import architecture_of
 from .stack_configs import DiTConfig, EncoderConfig, LanguageModelConfig
 
 logger = logging.getLogger("mlx_voxcpm2")
@@ -159,7 +160,7 @@ class VoxCPM2Config:
 
         Raises ValueError for another architecture and for any field that cannot be honoured.
         """
-        architecture = str(data.get("architecture", data.get("model_type", "voxcpm"))).lower()
+        architecture = architecture_of(data).lower()
         if architecture == "voxcpm":
             raise ValueError(
                 "config.json: this is a VoxCPM 1.x checkpoint; take a VoxCPM2 one, such as "

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import mlx.core as mx
@@ -41,11 +41,20 @@ class Schedule:
     """
     solver: str = "euler"
     """A name in `SOLVERS`."""
+    reuses_guidance: bool = False
+    """Whether every other step takes the difference between the guided and the conditional velocity
+    of the step before, rather than computing the unconditional one."""
 
     @classmethod
-    def of(cls, solver: str, steps: int) -> Schedule:
+    def of(cls, solver: str, steps: int, reuses_guidance: bool = False) -> Schedule:
         """The grid of a solver: upstream's for Euler's, which is upstream's solver."""
-        return cls.sway(steps) if solver == "euler" else cls.even(steps, solver)
+        grid = cls.sway(steps) if solver == "euler" else cls.even(steps, solver)
+        return replace(grid, reuses_guidance=reuses_guidance)
+
+    def is_guided(self, step: int) -> bool:
+        """Whether a step computes the unconditional velocity; the first two always do."""
+        evaluation = step - self.zero_steps
+        return not self.reuses_guidance or evaluation < 2 or evaluation % 2 == 0
 
     @classmethod
     def sway(cls, steps: int) -> Schedule:
@@ -187,8 +196,16 @@ class FlowMatching(nn.Module):
         )
         steps = mx.split(contexts, len(schedule.times))
 
+        guidance = mx.zeros_like(noise)
+
         def velocity(x: mx.array, step: int) -> mx.array:
-            estimate = partial(self.estimator.velocity, x)
-            return guide(map_rows(estimate, steps[step].squeeze(0)), cfg_value)
+            nonlocal guidance
+            estimate, cases = partial(self.estimator.velocity, x), steps[step].squeeze(0)
+            if not schedule.is_guided(step):
+                return estimate(cases[:1]).squeeze(0) + guidance
+            velocities = map_rows(estimate, cases)
+            guided = guide(velocities, cfg_value)
+            guidance = guided - velocities[0]
+            return guided
 
         return SOLVERS[schedule.solver](velocity, noise, schedule)

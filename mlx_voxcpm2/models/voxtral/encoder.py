@@ -13,6 +13,12 @@ from ...layers import kernels
 from .config import DOWNSAMPLING, AudioConfig, VoxtralConfig
 
 
+class LayerNorm(nn.LayerNorm):
+    def __call__(self, x: mx.array) -> mx.array:
+        """x (..., H) -> (..., H)."""
+        return kernels.layer_norm(x, self.weight, self.bias, self.eps)
+
+
 class Attention(nn.Module):
     """Attention of all positions to all: padding is heard as silence."""
 
@@ -43,10 +49,10 @@ class EncoderLayer(nn.Module):
         super().__init__()
         hidden, inner = config.hidden_size, config.intermediate_size
         self.self_attn = Attention(config)
-        self.self_attn_layer_norm = nn.LayerNorm(hidden, eps=1e-5)
+        self.self_attn_layer_norm = LayerNorm(hidden, eps=1e-5)
         self.fc1 = nn.Linear(hidden, inner)
         self.fc2 = nn.Linear(inner, hidden)
-        self.final_layer_norm = nn.LayerNorm(hidden, eps=1e-5)
+        self.final_layer_norm = LayerNorm(hidden, eps=1e-5)
 
     def __call__(self, x: mx.array) -> mx.array:
         """x (B, T, H) -> (B, T, H)."""
@@ -67,7 +73,7 @@ class Encoder(nn.Module):
         self.conv2 = nn.Conv1d(hidden, hidden, 3, stride=2, padding=1)
         self.embed_positions = nn.Embedding(config.max_source_positions, hidden)
         self.layers = [EncoderLayer(config) for _ in range(config.num_hidden_layers)]
-        self.layer_norm = nn.LayerNorm(hidden, eps=1e-5)
+        self.layer_norm = LayerNorm(hidden, eps=1e-5)
 
     def stem(self, mel: mx.array) -> mx.array:
         """mel (B, frames, bins) -> (B, T, H), T = frames / 2, with the positions added."""

@@ -31,7 +31,8 @@ FAMILY = Family(
     unquantized=("audio_tower.",),
     # Whisper's sinusoids, which transformers adds in float32 too.
     float32=("audio_tower.embed_positions.",),
-    small_files=("tekken.json", "generation_config.json", "preprocessor_config.json"),
+    required_file="tekken.json",
+    optional_files=("generation_config.json", "preprocessor_config.json"),
     parts={
         "audio_tower": "encoder",
         "multi_modal_projector": "projector",

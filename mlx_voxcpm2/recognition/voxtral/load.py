@@ -50,7 +50,7 @@ def load(
     folder = find_checkpoint(path_or_repo, revision)
     with activity(f"loading {path_or_repo}"):
         checkpoint = read_checkpoint(folder, precision, FAMILY)
-        tokenizer = Tekken(folder / "tekken.json", FAMILY.original)
+        tokenizer = Tekken(folder / FAMILY.required_file, FAMILY.original)
         network = load_network(checkpoint, has_free_dtype=dtype is None)
         check_projections(network, folder)
     return Voxtral(network, tokenizer, _end_tokens(folder))

@@ -15,7 +15,16 @@ from ...text.tekken import Tekken
 
 logger = logging.getLogger("mlx_voxcpm2")
 
-LANGUAGES = ("en", "es", "fr", "pt", "hi", "de", "nl", "it")
+LANGUAGES = {
+    "en": "english",
+    "es": "spanish",
+    "fr": "french",
+    "pt": "portuguese",
+    "hi": "hindi",
+    "de": "german",
+    "nl": "dutch",
+    "it": "italian",
+}
 """Languages that the model was trained to transcribe, by its model card."""
 _warned: set[str] = set()
 
@@ -26,9 +35,10 @@ def check_language(language: str | None) -> None:
     if language is None:
         return
     if not isinstance(language, str) or not re.fullmatch("[a-z]{2}", language):
+        named = (code for code, name in LANGUAGES.items() if name == str(language).lower())
         raise ValueError(
-            f"language is {shown(language)}; give two letters of ISO 639-1, such as 'en', or leave "
-            "it out"
+            f"language is {shown(language)}; give two letters of ISO 639-1, such as "
+            f"{next(named, 'en')!r}, or leave it out"
         )
     if language not in LANGUAGES and language not in _warned:
         _warned.add(language)

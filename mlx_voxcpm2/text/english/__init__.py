@@ -15,6 +15,7 @@ from .notations import NOTATIONS
 from .phones import PHONES
 from .quantities import FRACTIONS, NUMBERS, VERSIONS
 from .rules import apply_rules
+from .temperatures import TEMPERATURES
 from .times import TIMES
 from .years import DECADES, YEAR_SPANS, YEARS
 
@@ -35,6 +36,7 @@ _ORDER = (
     *YEAR_SPANS,
     *VERSIONS,
     *FRACTIONS,
+    *TEMPERATURES,
     *MEASURES,
     *ROMAN_NUMERALS,
     *YEARS,

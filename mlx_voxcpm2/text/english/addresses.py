@@ -15,6 +15,9 @@ _SIGNS |= {"~": "tilde"}
 # A bare name is an address only with an ending that no sentence has by mistake.
 _DOMAINS = "com org net edu gov io ai co uk de fr eu info dev app us ca au jp cn ru ch at it es nl"
 
+_FILES = "txt|pdf|py|js|ts|html?|css|json|ya?ml|toml|csv|tsv|xml|md|docx?|xlsx?|pptx?|png|jpe?g|gif"
+_FILES += "|svg|mp[34]|wav|flac|ogg|zip|tar|gz|exe|sh|cpp|rs|epub|log"
+
 _STREETS = {row[1]: row[2] for row in table("abbreviations") if row[0] == "street"}
 _STATES = {row[1]: row[2] for row in table("abbreviations") if row[0] == "state"}
 _SAINTS = one_of(row[2] for row in table("abbreviations") if row[0] == "saint")
@@ -44,7 +47,8 @@ def _house(found: Match[str]) -> str:
     kind = found.group("kind")
     street = _DIRECTION.sub(lambda each: f"{_DIRECTIONS[each['to']]} ", street)
     end = "." if found.group("dot") and _ends_sentence(found) else ""
-    return f"{number} {street}{_STREETS.get(kind, kind)}{end}"
+    behind = f" {_DIRECTIONS[found['behind']]}" if found["behind"] else ""
+    return f"{number} {street}{_STREETS.get(kind, kind)}{end}{behind}"
 
 
 def _ends_sentence(found: Match[str]) -> bool:
@@ -56,7 +60,8 @@ def _street(found: Match[str]) -> str:
     end = "." if found.group("dot") and _ends_sentence(found) else ""
     to = found.group("to")
     direction = f"{_DIRECTIONS[to]} " if to else ""
-    return f"{direction}{found.group('name')} {_STREETS[found.group('kind')]}{end}"
+    behind = f" {_DIRECTIONS[found['behind']]}" if found["behind"] else ""
+    return f"{direction}{found.group('name')} {_STREETS[found.group('kind')]}{end}{behind}"
 
 
 ADDRESSES: list[Rule] = [
@@ -68,12 +73,16 @@ ADDRESSES: list[Rule] = [
         r"(?:/[^\s<>\"]*)?)",
         _web,
     ),
+    # Names of files, and paths to them.
+    rule(rf"(?<![\w@./\\-])(?P<rest>[\w-]+\.(?:{_FILES}))\b(?![./]\w)", _web),
+    rule(r"(?<![\w/.<])(?P<rest>(?:~|\.{1,2})?(?:/[\w.+-]*\w){2,}/?)", _web),
     rule(r"(?<![\w.])(?P<rest>\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?)(?![\w.]*\d)", _web),
 ]
 
 _DIRECTIONS = {"N": "North", "S": "South", "E": "East", "W": "West"}
 _DIRECTIONS |= {"NE": "Northeast", "NW": "Northwest", "SE": "Southeast", "SW": "Southwest"}
 _TO = rf"(?P<to>{one_of(_DIRECTIONS)})\.?"
+_BEHIND = r"(?:,? (?P<behind>NE|NW|SE|SW)\b)?"
 _DIRECTION = re.compile(rf"^{_TO} ")
 
 # Words in capitals that are a state's letters only after a comma.
@@ -85,12 +94,12 @@ _NAME = r"(?:[A-Z][\w'.]*|\d+(?:st|nd|rd|th)) "
 STREETS: list[Rule] = [
     rule(
         rf"(?<![$£€\w.,-]){_NUMBER}(?P<street>(?:{_NAME}){{1,3}}?)"
-        rf"(?P<kind>{one_of([*_STREETS, *_STREET_WORDS])})\b(?P<dot>\.?)",
+        rf"(?P<kind>{one_of([*_STREETS, *_STREET_WORDS])})\b(?P<dot>\.?){_BEHIND}",
         _house,
     ),
     rule(
-        rf"(?:\b{_TO} )?(?P<name>\b[A-Z][a-z]+|\b\d+(?:st|nd|rd|th)) "
-        rf"(?P<kind>{one_of(set(_STREETS) - {'Dr'})})\b(?P<dot>\.?)(?! (?:{_SAINTS})\b)",
+        rf"(?:\b{_TO} )?(?P<name>\b[A-Z][a-z]+(?:['’]s)?|\b\d+(?:st|nd|rd|th)) "
+        rf"(?P<kind>{one_of(set(_STREETS) - {'Dr'})})\b(?P<dot>\.?){_BEHIND}(?! (?:{_SAINTS})\b)",
         _street,
     ),
     rule(

@@ -51,6 +51,11 @@ RANGES: list[Rule] = [
 
 _COUNTED = "dollars|euros|pounds|yen|people|men|women|years|miles|meters|km|kg|m|tons|copies|votes"
 
+# What has a number by which it is called.
+_CALLED = re.compile(
+    r"(?i:call|dial|ring|te?xt|phone|rooms?|pages?|numbers?|flights?|code|or|and) "
+)
+
 # Spaces of any kind and apostrophes between thousands; a plain space only where no other reading
 # is likely.
 THOUSANDS: list[Rule] = [
@@ -58,6 +63,13 @@ THOUSANDS: list[Rule] = [
     rule(r"(?<![\w.,+)-])(?<!\d )\d{1,3}(?: \d{3}){2,}(?! ?\d)(?!\w)", _joined),
     rule(r"(?<![\w.,+)-])(?<!\d )[1-9]\d{0,2}(?: 000)+(?! ?\d)(?!\w)", _joined),
     rule(rf"(?<![\w.,+)-])(?<!\d )[1-9]\d{{0,2}} \d{{3}}(?= (?:{_COUNTED})\b)", _joined),
+    rule(
+        r"\b(?P<before>[A-Za-z][a-z]+ )[1-9]\d{0,2} \d{3}(?= [a-z]{3,}s\b)"
+        r"(?! (?:was|has|does|times|minutes|hours)\b)",
+        lambda found: (
+            found.group() if _CALLED.match(found["before"]) else found["before"] + _joined(found)
+        ),
+    ),
     # Amounts as they are written on the Continent and in India.
     rule(r"(?<![\w.,])(\d+),(\d{1,2})(?= ?€)", r"\1.\2"),
     rule(r"(?<![\w.,])(\d{1,3}(?:\.\d{3})+),(\d\d?)(?![\d,])", _continental),

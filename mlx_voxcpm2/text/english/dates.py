@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from re import Match
 
 from .numbers import ordinal, year
@@ -64,6 +65,32 @@ def _day_first(found: Match[str]) -> str:
 
 
 _WEEKDAY = one_of([*_DAYS, *_DAYS.values()])
+_ABBREVIATIONS = _DAYS | {each: name for each, name in _MONTHS.items() if each != name}
+_SENTENCE_END = re.compile(r"\s*$|\s+[\"'“(]?[A-Z]")
+# Not "sat", "sun", "mar" and "jan" as words and names, which also end sentences.
+_ONLY_SHORT = [each for each in _ABBREVIATIONS if each not in ("Sat", "Sun", "Mar", "Jan")]
+_WHEN = "(?i:on|every|each|by|until|till|next|last|this|since|in|from)"
+
+_MONTH_NAME = rf"(?:{one_of(_ALL_MONTHS)})\b\.?"
+_DAY_NAME = rf"(?:{_WEEKDAY})\b\.?"
+_BETWEEN_DAYS = r"(?:,? (?:and|or|to|through) |, | ?& | ?/ ?)"
+_ABBREVIATED = re.compile(rf"\b(?P<name>{one_of(_ABBREVIATIONS)})\b(?P<dot>\.?)")
+
+
+def _listed(found: Match[str]) -> str:
+    """Days or months one after another, of which the last may end the sentence."""
+    names, text = found.group(), found.string
+    ends = names.endswith(".") and _SENTENCE_END.match(text, found.end())
+    words = _ABBREVIATED.sub(lambda each: _ABBREVIATIONS[each["name"]], names)
+    words = re.sub(r" ?/ ?", " and ", words.removesuffix("."))
+    return words + ("." if ends else "")
+
+
+def _abbreviated(found: Match[str]) -> str:
+    ends = _SENTENCE_END.match(found.string, found.end())
+    name = found["name"] or found["any"] or found["its"]
+    return (found["when"] or "") + _ABBREVIATIONS[name] + ("." if ends else "")
+
 
 _MOMENT = r"[T ](?P<time>\d\d:\d\d)(?::\d\d(?:\.\d+)?)?(?P<zone>Z|[+-]\d\d:?\d\d)"
 
@@ -94,6 +121,14 @@ DATES: list[Rule] = [
         lambda found: (
             f"{_DAYS.get(found['from'], found['from'])} to {_DAYS.get(found['to'], found['to'])}"
         ),
+    ),
+    rule(rf"\b{_DAY_NAME}(?:{_BETWEEN_DAYS}{_DAY_NAME})+", _listed),
+    rule(rf"\b{_MONTH_NAME}(?:{_BETWEEN_DAYS}{_MONTH_NAME})+", _listed),
+    rule(
+        rf"\b(?P<name>{one_of(_ONLY_SHORT)})\.|"
+        rf"(?P<when>\b(?:{_WHEN}) )(?P<its>{one_of(_ABBREVIATIONS)})\.|"
+        rf"\b(?P<any>{one_of(_ABBREVIATIONS)})\.(?=[,;:]|\s[a-z\d])",
+        _abbreviated,
     ),
     rule(
         rf"\b(?P<day>Mon|Tue|Tues|Wed|Thu|Thur|Thurs|Fri)\b(?:\.(?=,)|\.(?=\s\w)|(?=,? \w))"

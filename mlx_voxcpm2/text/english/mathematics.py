@@ -41,7 +41,8 @@ SCIENCE: list[Rule] = [
     rule(rf"{_SIGN}(?<![\w.])(?P<amount>{NUMBER})[eE](?P<power>[-−+]?\d{{1,3}})\b", _scientific),
     rule(rf"(?<![\w.])10{_EXPONENT}(?!\w)", lambda found: f"ten to the {_power(_exponent(found))}"),
     rule(
-        r"(?<!\d )(?<!\d [a-z])(?<!\d[a-z])(?P<base>\b[A-Za-z]|\b\d+|\)|(?<=[a-z])[a-z])"
+        r"(?<!\d )(?<!\d [a-z])(?<!\d[a-z])(?!m(?<=/m)|m(?<=/[cdkm]m)|t(?<=/ft))"
+        r"(?P<base>\b[A-Za-z]|\b\d+|\)|(?<=[a-z])[a-z])"
         rf"{_EXPONENT}(?!\w)",
         _raised,
     ),
@@ -53,18 +54,23 @@ OPERATORS: list[Rule] = [
     rule(r"(?<=[\d)]) ?[x×✕] ?(?=[\d(])|(?<=[\d)]) ?[*·⋅] ?(?=[\d(])", " times "),
     rule(r"(?<=[\d)]) ?[-−–] ?(?=\d+(?:\.\d+)? ?=)|(?<=[\d)]) − (?=\d)", " minus "),
     rule(r"(?<=[\d)]) ?[/:÷] ?(?=\d+(?:\.\d+)? ?=)|(?<=\d) ?÷ ?(?=\d)", " divided by "),
+    rule(r"(?<=[\d)])\s*[≈≅]\s*(?=[\w.])", " is approximately "),
     rule(rf"(?<![\w.])(?={NUMBER}[x×]\b)([\d.,]+)[x×]\b", r"\1 times"),
 ]
 
 SYMBOLS: list[Rule] = [
     rule(r"(?<=meters) x (?=\w)|(?<=inches) x (?=\w)|(?<=feet) x (?=\w)", " by "),
     rule(r" ?± ?", " plus or minus "),
+    rule(r"(?<!\w)\+(?=\w)", "plus "),
+    rule(r"(?<=\b[A-D])-(?=[.,;!?)]|\s*$| (?:grade|student|on|in|average)s?\b)", " minus"),
     rule(r"(?<=\w) *\+ +(?=\w)", " plus "),
     rule(r"(?<=[a-z])\+(?!\w)", " plus"),
     rule(r"\s*[≤⩽]\s*|\s*<=\s*", " less than or equal to "),
     rule(r"\s*[≥⩾]\s*|\s*>=\s*", " greater than or equal to "),
     rule(r"\s*(?:≠|!=)\s*", " is not equal to "),
-    rule(r"\s*[≈≅]\s*", " approximately "),
+    rule(r"(?<=\b\w)\s*[≈≅]\s*", " is approximately "),
+    rule(r"(?<=\w)\s*[≈≅]\s*", " approximately "),
+    rule(r"(?<![^\W\d_])π(?![^\W\d_])", "pi"),
     rule(r"(?<![<>=!])\s*={1,2}(?!>)\s*(?=[\w(√-])", " equals "),
     rule(r"\s*<\s*(?=[\w(])(?!-)", " less than "),
     rule(r"\s*(?<![-=])>\s*(?=[\w(])", " greater than "),
@@ -76,7 +82,7 @@ SYMBOLS: list[Rule] = [
     rule(r"\s*%", " percent"),
     rule(r"(?<!\w)#(?=[^\W\d])", "hashtag "),
     rule(r"§{1,2}\s*", "section "),
-    rule(r"(?<![\w~])[~≈](?=\w)", "about "),
+    rule(r"(?<![\w~])[~≈] ?(?=\w)", "about "),
     rule(r"\s*[™®]", ""),
     rule(r"©\s*", "copyright "),
     rule(r"(?<=\w)_(?=\w)", " underscore "),

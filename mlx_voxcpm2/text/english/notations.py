@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from math import gcd
 from re import Match
 
@@ -78,9 +79,45 @@ def _round(found: Match[str]) -> str:
     return {1: "tens", 2: "hundreds", 3: "thousands"}.get(zeros) or found.group()
 
 
+_ELEMENTS = (
+    "A[lgrsu]|B[aeir]|C[adlorsu]|Fe|G[ae]|H[eg]|Kr|Li|M[gno]|N[aei]|P[bdt]|R[abn]|S[bceinr]|T[il]|"
+    "Xe|Z[nr]|[BCFHIKNOPSUVWY]"
+)
+_CHARGES = {"⁺": "plus", "⁻": "minus", "+": "plus"}
+
+
+def _formula(found: Match[str]) -> str:
+    """A chemical formula, element by element: "C H three C O O H"."""
+    if re.fullmatch(r"[A-Z]{4,}\d+", found.group()):  # SOCKS5
+        return found.group()
+    return " ".join(
+        cardinal(each) if each.isdigit() else each
+        for each in re.findall(rf"{_ELEMENTS}|\d+", found.group())
+    )
+
+
+def _charge(found: Match[str]) -> str:
+    number = found["number"] and f" {cardinal(str('⁰¹²³⁴'.index(found['number'])))}"
+    return f"{number} {_CHARGES[found['sign']]}"
+
+
 _PLACE = r"(?<![\w.,/$£€-])"
 
+# Types of programs: "List<String>" is a list of strings, the innermost first.
+_TYPE = r"\w+(?:(?:::|\.)\w+)*[?&*]?(?:\[\])?(?: of [\w, ]+)?"
+_GENERIC = rule(
+    rf"(?P<name>[A-Za-z]\w*)<(?P<types>{_TYPE}(?:, ?{_TYPE}){{0,5}})>(?!\w)",
+    r"\g<name> of \g<types>",
+)
+
 NOTATIONS: list[Rule] = [
+    *[_GENERIC] * 3,
+    rule(
+        rf"(?<![\w.-])(?=[A-Za-z()]*\d)(?:(?:{_ELEMENTS})\d{{0,3}}|"
+        rf"\((?:(?:{_ELEMENTS})\d{{0,3}}){{1,8}}\)\d{{0,3}}){{2,30}}(?![A-Za-z\d_-])",
+        _formula,
+    ),
+    rule(r"(?<=[A-Za-z\d)])(?P<number>[²³⁴]?)(?P<sign>[⁺⁻])(?![⁰¹²³⁴-⁹])", _charge),
     rule(rf"{_PLACE}(?P<over>\d\d?)/(?P<under>2|4|8|16)(?=[- ](?:{_MUSIC})\b)", _signature),
     rule(rf"{_PLACE}(?P<over>2|4|6|9|12)/(?P<under>4|8)(?![\w/\"″-]|[.,]\d| \w)", _unreduced),
     rule(
@@ -112,6 +149,7 @@ NOTATIONS: list[Rule] = [
         r"(?!10[\^⁰¹²³⁴-⁹⁻])(?![\d.,x×]* ?=)",
         _size,
     ),
+    rule(rf"(?<![\w.,])(?P<number>{NUMBER}) ?[x×] ?(?=[\d.]+ ?(?:m|cm|mm|km|ft|in)\b(?!²))", _size),
     rule(
         r"(?P<before>\b(?:(?:[Uu]nder|[Oo]ver|U)-|the (?:under|over) ))(?P<number>\d\d)s\b", _group
     ),
@@ -135,8 +173,15 @@ NOTATIONS: list[Rule] = [
         ),
     ),
     rule(r"№ ?(?=\d)", "number "),
+    rule(
+        r"(?<![\w.,+−-])(?P<number>\d+) pp\.(?P<end>\s*$|(?=\s+[A-Z]))?",
+        lambda found: f"{found['number']} pages{'' if found['end'] is None else '.'}",
+    ),
     rule(r"\bWW ?(?P<number>II?)\b", lambda found: f"World War {_WARS[found['number']]}"),
     rule(r"\b(?P<letter>[A-G])[#♯](?!\w)", r"\g<letter> sharp"),
     rule(r"\b(?P<letter>[A-G])♭", r"\g<letter> flat"),
-    rule(r"\b(?P<letter>[A-Z])\+\+", r"\g<letter> plus plus"),
+    rule(
+        r"(?<=[A-Za-z])\+\+(?P<more>-?(?=\w))?",
+        lambda found: f" plus plus{' ' if found['more'] is not None else ''}",
+    ),
 ]

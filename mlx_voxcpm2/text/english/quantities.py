@@ -81,6 +81,10 @@ def _version(found: Match[str]) -> str:
     return f"{found['before']}{words} {found['after'] or ''}".rstrip()
 
 
+def _parts(found: Match[str]) -> str:
+    return " " + " point ".join(map(cardinal, found.group().split(".")))
+
+
 def _ordinal(found: Match[str]) -> str:
     return ordinal(int(found["number"].replace(",", "")))
 
@@ -122,7 +126,9 @@ NUMBERS: list[Rule] = [
     ),
     rule(r"(?<=\d),(?=\d)(?!\d{3}(?!\d))", ", "),
     rule(rf"(?<![\w.])(?:{NUMBER})(?!\w)(?!\.\d)", lambda found: cardinal(found.group())),
-    rule(r"(?<=[A-Za-z])\d+", lambda found: f" {cardinal(found.group())} "),
+    rule(r"(?<=[A-Za-z])\d+(?:\.\d+)+(?!\w)", _parts),
+    rule(r"(?<=[A-Za-z])\d+(?=[^\W\d])", lambda found: f" {cardinal(found.group())} "),
+    rule(r"(?<=[A-Za-z])\d+", lambda found: f" {cardinal(found.group())}"),
     rule(r"\d+(?:\.\d+)?(?=\w)", lambda found: f"{cardinal(found.group())} "),
     rule(r"\d+(?:\.\d+)?", lambda found: cardinal(found.group())),
 ]

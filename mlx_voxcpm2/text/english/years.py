@@ -70,6 +70,13 @@ YEARS: list[Rule] = [
         rf"{START}(?P<year>{_YEAR})(?![\w%°/:]|[.,]\d|-\d|\s?[=+*×÷]| {_COUNTED})",
         lambda found: year(found["year"]),
     ),
+    rule(r"(?<=\()(?P<year>1[1-9]\d\d|10[1-9]\d)(?=\))", lambda found: year(found["year"])),
+    # A year begins a sentence; what follows counts nothing.
+    rule(
+        r"(?:(?<=^ )|(?<=[.!?] ))(?P<year>10[1-9]\d)"
+        r"(?= (?:and|was|is|saw|brought|marks?|marked|changed|to|in)\b|[:;]|[.,](?!\d)| ?[–—])",
+        lambda found: year(found["year"]),
+    ),
     rule(
         r"(?P<before>\b(?i:in|since|until|till|by|of|from|before|after|around|circa|c\.|year) )"
         r"(?P<year>(?:1\d|20)\d\d)(?![\w%°/:-]|[.,]\d)",
