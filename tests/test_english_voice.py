@@ -10,6 +10,8 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 import pytest
+from conftest import relative_error
+from mlx.utils import tree_flatten
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks" / "demo_voice"))
 
@@ -17,14 +19,18 @@ import sentences
 import spelling
 from acoustic_latents import LATENTS, Basis
 from acoustics import BANDS, HOP, LATENT, POINTS, SAMPLE_RATE, Acoustics, synthesize
+from evaluate_vae import fill
 from labels import PATCH, PHONEMES, SILENCE, SPACE, Reading, reading
 from reader import Batch, Reader
 from sizes import SPEECH_VAE, speech_config
+from speech_corpus import LEVEL, TRAINED
 from train_reader import edits, read_aloud
 from train_voice import CONTEXT_NOISE, Speaker, batch_of, loss_of
 from whole_cycles import cycles_of, phase_of
 
-from mlx_voxcpm2.models.voxcpm2.config import VoxCPM2Config
+from mlx_voxcpm2.models.voxcpm2.audio_vae import AudioVAE
+from mlx_voxcpm2.models.voxcpm2.config import AudioVAEConfig, VoxCPM2Config
+from mlx_voxcpm2.schema import read_dataclass
 from mlx_voxcpm2.text.tokenizer import Tokenizer
 from mlx_voxcpm2.training.losses import losses
 from mlx_voxcpm2.training.sequences import Example
@@ -274,3 +280,22 @@ def test_the_exported_audio_vae_computes_what_pytorch_computed(tmp_path):
     assert np.array(vae.encode(mx.array(audio[:, 0].numpy()))) == pytest.approx(
         encoded.numpy().swapaxes(1, 2), abs=1e-5
     )
+
+
+def test_the_stored_decoder_makes_the_audio_that_its_latents_define():
+    """On latents near those of speech; with random weights it is as far off as silence, 1."""
+    vae = AudioVAE(read_dataclass(AudioVAEConfig, SPEECH_VAE, []))
+    condition = {
+        name: mx.ones_like(value) if "scale" in name else mx.zeros_like(value)
+        for name, value in tree_flatten(vae.decoder.parameters())
+        if name.startswith("sr_cond_model.")
+    }
+    stored = mx.load(str(TRAINED / "decoder.safetensors"))
+    stored = {name: value.astype(mx.float32) for name, value in stored.items()}
+    boundaries = {"sr_bin_boundaries": vae.decoder.sr_bin_boundaries}
+    fill(vae.decoder, stored | condition | boundaries)
+    basis, random = Basis.load(TRAINED / "basis.npz"), np.random.default_rng(0)
+    latents = np.cumsum(0.3 * random.standard_normal((40, LATENTS)), axis=0).astype(np.float32)
+    latents[:, :2] = 0
+    wanted = LEVEL * basis.audio(latents)
+    assert relative_error(vae.decode(mx.array(latents[None]))[0], wanted) < 0.5

@@ -16,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 from acoustics import LATENT
 from sizes import SPEECH_VAE
@@ -33,14 +34,19 @@ WORST = 0.05
 
 def load(path: Path) -> AudioVAE:
     """Loads the file that vae_torch.py wrote."""
-    vae, weights = AudioVAE(read_dataclass(AudioVAEConfig, SPEECH_VAE, [])), mx.load(str(path))
-    for name, module in vae.named_modules():
-        if isinstance(module, (CausalConv1d, CausalTransposeConv1d)):
-            weights[f"{name}.weight"] = module.from_torch(weights[f"{name}.weight"])
-        elif isinstance(module, Snake1d):
-            weights[f"{name}.alpha"] = weights[f"{name}.alpha"].reshape(-1)
-    vae.load_weights(list(weights.items()))
+    vae = AudioVAE(read_dataclass(AudioVAEConfig, SPEECH_VAE, []))
+    fill(vae, mx.load(str(path)))
     return vae
+
+
+def fill(module: nn.Module, weights: dict[str, mx.array]) -> None:
+    """Loads PyTorch's weights, all or raises ValueError."""
+    for name, part in module.named_modules():
+        if isinstance(part, (CausalConv1d, CausalTransposeConv1d)):
+            weights[f"{name}.weight"] = part.from_torch(weights[f"{name}.weight"])
+        elif isinstance(part, Snake1d):
+            weights[f"{name}.alpha"] = weights[f"{name}.alpha"].reshape(-1)
+    module.load_weights(list(weights.items()))
 
 
 def export_halves(folder: Path) -> Path:

@@ -27,7 +27,7 @@ HELD = "held"
 TRAINED = Path(__file__).parent / "trained"
 """Folder of the basis, and of the weights of each stage whose gate is passed, at 16 bits."""
 _BASIS_PARTS = 3
-_LEVEL = 1.6
+LEVEL = 1.6
 """Gain, since the teacher's speech is quiet."""
 
 
@@ -103,7 +103,7 @@ def latents_and_audio(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray, 
         path.parent.mkdir(exist_ok=True)
         basis = basis_of(folder)
         latents = [basis.latents(each, cycles_of(each.pitch)) for each in spoken(folder, name)]
-        audio = np.concatenate([basis.audio(each) for each in latents]) * _LEVEL
+        audio = np.concatenate([basis.audio(each) for each in latents]) * LEVEL
         save(
             path,
             latents=np.concatenate(latents),
