@@ -204,7 +204,7 @@ def test_python_takes_what_the_command_takes(exchange, tmp_path):
     )
     known = inspect.signature(convert).parameters
     settings = {action.dest for action in command.build_parser("x")._actions}
-    assert settings - {"help", "version", "cache_dir", "local_files_only"} <= {
+    assert settings - {"help", "help_all", "version", "cache_dir", "local_files_only"} <= {
         *known,
         "==SUPPRESS==",
     }

@@ -50,7 +50,7 @@ def test_chunks_of_a_stream_are_the_whole(dialogue, cuts):
         for count in cuts:
             start, end = end, end + count * size
             chunks.append(code(x[:, start:end], state))
-        assert close(mx.concatenate(chunks, axis=1), code(x), 2e-6)
+        assert close(mx.concatenate(chunks, axis=1), code(x), 5e-6)
 
 
 def test_latents_are_drawn_with_one_spread_per_clip(dialogue):
