@@ -36,7 +36,7 @@ def test_custom_kernels_leave_less_than_twelve_hundred_kernels_of_a_patch():
     counts = count_graph("bfloat16", custom=True)
     assert counts["weight_casts"] == [] and counts["syncs"] == {"reads": 1, "waits": 1}
     assert counts["total"]["casts"] <= 2
-    assert counts["total"]["kernels"] <= 1163
+    assert_kernels(counts["total"], 1163)
     # Attention, three products and the gated one, where there were nine.
     assert counts["parts"]["DiT solve"]["kernels"] <= 612
 
