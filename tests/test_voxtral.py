@@ -208,13 +208,16 @@ def test_tokens_are_drawn_from_the_nucleus_at_the_temperature(temperature, top_p
     assert {int(sampler(logits)) for _ in range(60)} == drawn
 
 
-def test_several_sounds_are_heard_in_their_order(stt):
+def test_several_sounds_are_heard_in_their_order_before_the_question(stt, monkeypatch):
+    asked, ask_prompt = [], stt.ask_prompt
+    monkeypatch.setattr(stt, "ask_prompt", lambda parts: asked.append(parts) or ask_prompt(parts))
     options = {"max_tokens": 4, "temperature": 0.0}
     other = (made.sound(2.0, "other"), made.RATE)
     one, two = stt.log_mel(SOUND), stt.log_mel(other)
     answer = stt.ask("Same?", SOUND, other, **options)
     logits = stt.logits(stt.ask_prompt([3, 2, "Same?"]), np.concatenate([one, two]))[-1]
     assert answer.tokens[0] == int(mx.argmax(logits))
+    assert asked[0] == asked[1] == [3, 2, "Same?"]
 
 
 def test_a_loaded_model_in_bfloat16_is_near_the_one_in_float32(folders, stt):
