@@ -23,7 +23,8 @@ def picture(text: str) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide}" height="{high}">\n'
         '<rect width="100%" height="100%" rx="6" fill="#1e1e1e"/>\n'
-        '<g font-family="monospace" font-size="13" fill="#dddddd" style="white-space:pre">\n'
+        '<g font-family="monospace" font-size="13" fill="#dddddd" xml:space="preserve" '
+        'style="white-space:pre">\n'
         f"{rows}\n</g>\n</svg>\n"
     )
 

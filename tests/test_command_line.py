@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import module_command, without_hints
 from help_picture import FILE, picture
 
 from mlx_voxcpm2 import __version__, cli
@@ -256,3 +257,18 @@ def test_a_shell_completes_commands_and_flags(tmp_path):
     found = completed("mlx-voxcpm2 generate Hello. --ref", tmp_path)
     assert found == {"--ref_audio", "--ref-audio"} or "--ref_audio" in found
     assert "--ref_text" not in found
+
+
+def test_a_temporary_folder_that_is_missing_is_a_line(tmp_path):
+    """MLX asks for it when a file of weights is read."""
+    command = module_command("generate", "--model", "demo", "--text", "hello")
+    found = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=os.environ | {"TMPDIR": str(tmp_path / "none")},
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 2 and not any(tmp_path.iterdir())
+    (line,) = without_hints(found.stderr).splitlines()
+    assert line.endswith(f"TMPDIR is {tmp_path / 'none'}, no usable folder; set it to one")

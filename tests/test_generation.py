@@ -396,3 +396,13 @@ def test_other_entry_points_check_their_input_too(endless_model):
         endless_model.encode_audio((np.zeros(10), 16000), pad="both")
     with pytest.raises(ValueError, match="latents have shape"):
         endless_model.decode_latents(mx.zeros((3, 16)))
+
+
+def test_fast_takes_the_place_of_default_solver_settings_and_refuses_others():
+    chosen = GenerationOptions(fast=True)
+    for same in ({"solver": "adams"}, {"inference_timesteps": 7}):
+        assert GenerationOptions(fast=True, **same).batch_key == chosen.batch_key
+        assert GenerationOptions(fast=True, **same).fingerprint_values == chosen.fingerprint_values
+    with pytest.raises(ValueError, match="fast has the inference_timesteps 7, not 12"):
+        GenerationOptions(fast=True, inference_timesteps=12)
+    assert "fast" not in GenerationOptions().fingerprint_values

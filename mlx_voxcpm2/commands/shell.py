@@ -131,6 +131,12 @@ def _run(prog: str, command: Callable[[argparse.Namespace], None], args: argpars
     except (ValueError, OSError) as error:
         print(f"{prog}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except RuntimeError as error:  # MLX's
+        if "temp_directory_path" not in str(error):
+            raise
+        place = os.environ.get("TMPDIR", "/tmp")
+        print(f"{prog}: TMPDIR is {place}, no usable folder; set it to one", file=sys.stderr)
+        return 2
 
 
 def _open_standard_streams() -> None:

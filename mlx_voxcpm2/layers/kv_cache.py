@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
@@ -214,19 +215,25 @@ class Prefixes:
         """limit: most positions in all, which bounds the memory."""
         self.limit = limit
         self._caches: dict[Hashable, Any] = {}
+        self._lock = threading.Lock()
 
     def get(self, key: Hashable, read: Callable[[], Stacks]) -> Stacks:
         """The caches of each stack's layers, of one row; `read` makes those that are not there."""
-        found = self._caches.pop(key, None) or read()
+        with self._lock:
+            found = self._caches.get(key)
+        found = found or read()
         if found[0][0].offset > self.limit:
             return found
-        self._caches[key] = found
-        while sum(caches[0][0].offset for caches in self._caches.values()) > self.limit:
-            del self._caches[next(iter(self._caches))]
+        with self._lock:
+            self._caches.pop(key, None)
+            self._caches[key] = found
+            while sum(caches[0][0].offset for caches in self._caches.values()) > self.limit:
+                del self._caches[next(iter(self._caches))]
         return found
 
     def clear(self) -> None:
-        self._caches = {}
+        with self._lock:
+            self._caches = {}
 
 
 def _none_if_zero(padding: Sequence[int]) -> tuple[int, ...]:

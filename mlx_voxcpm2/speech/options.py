@@ -15,8 +15,8 @@ Solver = Literal["euler", "adams"]
 
 SAMPLING, SOUND, GUARDS = "sampling", "sound", "guards"
 _SOLVERS = tuple(SOLVERS)
-FAST: tuple[Solver, int] = ("adams", 7)
-"""Solver and steps of the option `fast`."""
+FAST: dict[str, Any] = {"solver": "adams", "inference_timesteps": 7}
+"""Options that `fast` puts in the place of their defaults."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class GenerationOptions:
     listeners yet.
     fast: "adams" with 7 steps, of which two reuse the guidance of the step before: 10 rows of the
     diffusion transformer instead of 18. On the demo voice that ends as near to 100 steps as 10
-    Euler steps. Raises ValueError beside another solver or number of steps.
+    Euler steps. It takes the place of the default `solver` and `inference_timesteps`; other values
+    of them are refused beside it.
     normalize: write numbers, dates and units in words, see `normalization.normalized`; True, or the
     text's language ("en", "zh", "ja") where its script does not tell. Needs the extra `normalize`.
 
@@ -153,17 +154,19 @@ class GenerationOptions:
         check_settings(self)
         check_normalize(self.normalize)
         check_speed(self.speed)
-        defaults = GenerationOptions.solver, GenerationOptions.inference_timesteps
-        if self.fast and (self.solver, self.inference_timesteps) not in (defaults, FAST):
-            raise ValueError(
-                f"fast is {FAST[0]} with {FAST[1]} steps, and solver or inference_timesteps say "
-                "otherwise; leave them out, or fast"
-            )
+        for name, own in FAST.items():
+            given = getattr(self, name)
+            if self.fast and given not in (own, getattr(GenerationOptions, name)):
+                raise ValueError(
+                    f"fast has the {name} {own}, not {given}; leave out one of the two"
+                )
 
     @property
     def batch_key(self) -> tuple[str, int, bool]:
         """Arguments of `Schedule.of`: requests in one batch must have the same ones."""
-        return (*FAST, True) if self.fast else (self.solver, self.inference_timesteps, False)
+        if self.fast:
+            return FAST["solver"], FAST["inference_timesteps"], True
+        return self.solver, self.inference_timesteps, False
 
     @property
     def language(self) -> str | None:
@@ -173,7 +176,7 @@ class GenerationOptions:
     @property
     def fingerprint_values(self) -> dict[str, Any]:
         """Values by name, for fingerprints of the sound; of some only where they change it."""
-        values = asdict(self)
+        values = asdict(self) | (FAST if self.fast else {})
         for name in ("speed", "fast"):
             if values[name] == getattr(GenerationOptions, name):
                 del values[name]

@@ -91,8 +91,8 @@ def _read(
     embeddings = model.embed(tokens, is_audio, mx.concatenate(patches) if patches else None)
 
     def read(chunk: slice) -> tuple[mx.array, mx.array]:
-        part, last = (embeddings[:, chunk], is_audio[:, chunk]), slice(-1, None)
-        hidden, residual = model(*part, cache, output_positions=last)
+        part = embeddings[:, chunk], is_audio[:, chunk]
+        hidden, residual = model(*part, cache, output_positions=slice(-1, None))
         hidden, residual = hidden.squeeze(1), residual.squeeze(1)
         mx.async_eval(hidden, residual)
         return hidden, residual
