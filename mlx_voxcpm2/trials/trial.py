@@ -35,7 +35,7 @@ class Verdict:
     fault: str = ""
     """Why no variant was right, in one line."""
     is_final: bool = True
-    """Whether another trial would find the same: not after lack of memory or trouble of a driver."""
+    """Whether another trial would find the same: not after lack of memory or a driver's trouble."""
 
 
 class Trial:
