@@ -293,6 +293,16 @@ def test_modules_in_training_take_the_plain_graph_which_has_gradients(monkeypatc
     assert asked == set()
 
 
+def test_a_table_of_one_row_needs_no_rotation(monkeypatch):
+    """Position 0 has none, and the table no second row to read the frequencies from."""
+    operation = next(each for each in ATTENTION if each.tokens == 1)
+    arrays = operation.example()
+    monkeypatch.setattr(rope_attention.kernels, "rope", None)
+    [found] = operation.plain(*arrays)
+    values = arrays[0][:, -operation.size :]
+    assert found.tolist() == mx.concatenate([values] * operation.heads, axis=1).tolist()
+
+
 def test_heads_that_do_not_divide_take_the_plain_graph(monkeypatch):
     with all_won(monkeypatch):
         settings = 0.1, slice(0, 5), None
