@@ -35,6 +35,7 @@ ATTENTION = [
         (2, 11, 7, 4, 4, 1, 64, 0.3, True, F16),
         (5, 5, 0, 1, 2, 2, 64, 0.5, False, F32),
         (1, 32, 3, 17, 1, 1, 64, 0.1, True, F32),
+        (2, 1, 0, 1, 2, 1, 64, 0.3, True, F32),  # a table of one row
     )
 ]
 # rows, inputs, outputs, dtype, eps, gated, scale
@@ -290,6 +291,23 @@ def test_modules_in_training_take_the_plain_graph_which_has_gradients(monkeypatc
         stack_output(training=True)
         stack_output(is_quantised=True, training=True)
     assert asked == set()
+
+
+def test_a_table_of_one_row_needs_no_rotation(monkeypatch):
+    """Position 0 has none, and the table no second row to read the frequencies from."""
+    operation = next(each for each in ATTENTION if each.tokens == 1)
+    arrays = operation.example()
+    monkeypatch.setattr(rope_attention.kernels, "rope", None)
+    [found] = operation.plain(*arrays)
+    values = arrays[0][:, -operation.size :]
+    assert found.tolist() == mx.concatenate([values] * operation.heads, axis=1).tolist()
+
+
+def test_heads_that_do_not_divide_take_the_plain_graph(monkeypatch):
+    with all_won(monkeypatch):
+        settings = 0.1, slice(0, 5), None
+        assert rope_attention.rope_attention(mx.zeros((5, 7 * 64)), 1, 3, 2, *settings) is None
+        assert rope_attention.rope_attention(mx.zeros((5, 4 * 64 + 1)), 1, 2, 1, *settings) is None
 
 
 @pytest.mark.parametrize("has_masks", [False, True])

@@ -2,13 +2,14 @@
 
 import json
 import logging
+import sys
 from dataclasses import dataclass, field
 
 import mlx.core as mx
 import pytest
 
 from mlx_voxcpm2.commands import doctor
-from mlx_voxcpm2.layers import device
+from mlx_voxcpm2.layers import device, kernels
 from mlx_voxcpm2.layers.compiled import FUSION
 from mlx_voxcpm2.layers.custom.kernel import CHOICES, CustomKernel
 from mlx_voxcpm2.layers.custom.snake_conv import SnakeConv
@@ -44,6 +45,7 @@ class Doubling:
     error: float = 0.0
     fault: str = ""
     lacks_memory: bool = False
+    plain_factor: float = 2.0
     fails_only: object = None
     """The variant that has the fault, None for all."""
     dtype: mx.Dtype = mx.bfloat16
@@ -58,7 +60,7 @@ class Doubling:
 
     def plain(self, x: mx.array) -> list[mx.array]:
         CLOCK.queue.append(1.0)
-        return [2 * x]
+        return [self.plain_factor * x]
 
     def custom(self, variant, x: mx.array) -> list[mx.array]:
         self.tried.append(variant)
@@ -75,6 +77,7 @@ def gpu(monkeypatch, tmp_path):
     monkeypatch.setattr(verdicts, "cache_folder", lambda: tmp_path / "cache")
     monkeypatch.delenv(proving.SWITCH, raising=False)
     monkeypatch.setattr(CHOICES, "variants", {})
+    monkeypatch.setattr(verdicts, "_of_this_process", {})
 
 
 @pytest.fixture
@@ -107,6 +110,7 @@ def test_a_right_and_fast_kernel_is_used_in_its_fastest_variant(load):
         Doubling(seconds=1.5),
         Doubling(fault="no such function\nin line 3"),
         Doubling(lacks_memory=True),
+        Doubling(plain_factor=float("nan")),
     ],
 )
 def test_a_wrong_slow_or_failing_kernel_is_not_used(load, operation):
@@ -149,7 +153,51 @@ def test_a_second_load_reads_the_verdicts_of_the_first(load):
     assert all(each.tried == [] for each in operations)
 
 
-@pytest.mark.parametrize("change", ["MLX", "device", "source"])
+REFUSALS = (
+    "[metal::Device] Unable to build metal library from source\nline 3: no such function",
+    "Failed to compile kernel: line 3: no such function",
+)
+
+
+@pytest.mark.parametrize(
+    ("operation", "is_stored"),
+    [
+        (Doubling(error=0.1), True),
+        (Doubling(seconds=2), True),
+        *((Doubling(fault=each), True) for each in REFUSALS),
+        (Doubling(fault="[METAL] Command buffer execution failed: Insufficient Memory"), False),
+        (Doubling(seconds=2, fault="driver", fails_only=(("WARPS", 4),)), False),
+        (Doubling(seconds=0.5, fault="driver", fails_only=(("WARPS", 4),)), True),
+        (Doubling(lacks_memory=True), False),
+        (Doubling(plain_factor=float("nan")), False),
+    ],
+)
+def test_only_what_would_happen_again_is_kept_for_the_next_process(load, operation, is_stored):
+    first = load(operation)
+    assert verdicts.Verdicts().find(operation)  # in this process all are
+    operation.tried.clear()
+    assert load(operation) == first and operation.tried == []
+    verdicts._of_this_process.clear()  # as in a new process
+    assert (verdicts.Verdicts().find(operation) is not None) == is_stored
+
+
+@pytest.mark.parametrize("mlx", ["0.1", mx.__version__])
+def test_verdicts_on_older_sources_go_when_new_ones_are_written(load, mlx):
+    device, entry = verdicts.device_name(), {"variant": None, "ratio": 2.0, "fault": ""}
+    old = {"doubling 0123456789ab old": entry, "other 0123456789ab old": entry}
+    machines = {f"{device}, MLX {mlx}": old, "Apple M9, MLX 0.1": old}
+    file = verdicts.verdict_file()
+    file.parent.mkdir()
+    file.write_text(json.dumps({"version": 2, "machines": machines}))
+    load(Doubling())
+    found = json.loads(file.read_text())["machines"]
+    assert found["Apple M9, MLX 0.1"] == old
+    assert "other 0123456789ab old" in found[f"{device}, MLX {mlx}"]
+    assert "doubling 0123456789ab old" not in found[f"{device}, MLX {mlx}"]
+    assert verdicts.Verdicts().find(Doubling())
+
+
+@pytest.mark.parametrize("change", ["MLX", "device", "source", "launch", "plain graph"])
 def test_another_version_device_or_source_is_tried_again(load, monkeypatch, change):
     operation = Doubling()
     load(operation)
@@ -158,11 +206,55 @@ def test_another_version_device_or_source_is_tried_again(load, monkeypatch, chan
         monkeypatch.setattr(mx, "__version__", "99.0")
     elif change == "device":
         monkeypatch.setattr(mx, "device_info", lambda: {"device_name": "Apple M9"})
+    elif change != "source":
+        changed = sys.modules[__name__] if change == "launch" else kernels
+        text = verdicts._module_source
+        monkeypatch.setattr(verdicts, "_module_source", lambda each: text(each) * (each != changed))
     else:
         other = CustomKernel("doubling", ("x",), ("y",), "y[0] = x[0] + x[0];")
         monkeypatch.setattr(Doubling, "kernel", other)
     assert load(operation) and operation.tried
     monkeypatch.undo()
+
+
+def test_what_fails_before_a_trial_does_not_keep_a_model_from_loading(monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "mlx_voxcpm2")
+
+    def fail(model):
+        raise RuntimeError("no graph\nof this")
+
+    monkeypatch.setattr(proving, "operations_of", fail)
+    proving.prove(None, Trial(CLOCK, CLOCK.evaluate))
+    assert caplog.messages == ["custom kernels could not be tried: no graph of this"]
+    assert CHOICES.variants == {}
+
+
+def test_a_patch_that_cannot_be_built_leaves_no_traces(released, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError
+
+    monkeypatch.setattr(FUSION, "is_on", True)
+    monkeypatch.setattr(released.model.audio_vae, "decode", fail)
+    with pytest.raises(RuntimeError):
+        proving.operations_of(released.model)
+    assert CHOICES.noted is None
+    assert released.model.feat_decoder.compiled._functions == {}
+
+
+def test_a_model_on_the_cpu_leaves_the_kernels_of_one_on_the_gpu(load, monkeypatch):
+    used = load(Doubling())
+    monkeypatch.setattr(device, "on_cpu", lambda: True)
+    proving.prove(None)
+    assert used == CHOICES.variants != {}
+
+
+@pytest.mark.parametrize("value", ["0", "off", "OFF", "no", "False", " 0 "])
+def test_the_switch_takes_the_usual_words(monkeypatch, value):
+    monkeypatch.setenv(proving.SWITCH, value)
+    assert proving.are_switched_off()
+    for other in ("1", "", "on"):
+        monkeypatch.setenv(proving.SWITCH, other)
+        assert not proving.are_switched_off()
 
 
 @pytest.mark.parametrize("how", ["switch", "CPU"])
@@ -181,9 +273,9 @@ DAMAGED = [
     b"",
     b"\xff",
     b"[]",
-    b'{"version": 1}',
-    b'{"version": 1, "machines": 3}',
-    b'{"version": 1, "machines": {"a": 3}}',
+    b'{"version": 2}',
+    b'{"version": 2, "machines": 3}',
+    b'{"version": 2, "machines": {"a": 3}}',
     b'{"version": 0, "machines": {}}',
     b"{" * 100_000,
 ]
@@ -196,7 +288,7 @@ def test_a_damaged_file_costs_trials_and_is_replaced(load, content):
     file.write_bytes(content)
     operation = Doubling()
     assert load(operation)
-    assert json.loads(file.read_text())["version"] == 1
+    assert json.loads(file.read_text())["version"] == 2
 
 
 @pytest.mark.parametrize(
@@ -209,6 +301,8 @@ def test_a_damaged_file_costs_trials_and_is_replaced(load, content):
         {"variant": {"WARPS": 8}, "ratio": "x", "fault": ""},
         {"variant": {"WARPS": [8]}, "ratio": 0.5, "fault": ""},
         {"variant": {"WARPS": 8}},
+        {"variant": None, "ratio": "x", "fault": ""},
+        {"variant": None, "ratio": 1, "fault": None},
     ],
 )
 def test_a_damaged_verdict_is_tried_again(load, entry):
@@ -222,7 +316,15 @@ def test_a_damaged_verdict_is_tried_again(load, entry):
     file.write_text(json.dumps(content))
     operation.tried.clear()
     assert load(operation) and operation.tried
-    verdicts.summary()
+    assert [len(each) for each in verdicts.summary().values()] == [1]
+
+
+def test_the_doctor_survives_a_damaged_verdict(load):
+    load(Doubling(seconds=0.1))
+    file = verdicts.verdict_file()
+    file.write_text(file.read_text().replace('"ratio": 0.', '"ratio": "x", "rest": 0.'))
+    assert '"x"' in file.read_text()
+    assert "not tried yet" in next(doctor._kernels()).value
 
 
 def test_a_cache_that_cannot_be_written_costs_trials_only(load, tmp_path, monkeypatch):
@@ -253,12 +355,12 @@ def test_the_doctor_shows_the_verdicts(load, monkeypatch):
     assert [each.value for each in doctor._kernels()] == [
         "not tried yet: loading a model of 16 bits does"
     ]
-    load(Doubling(), Doubling(seconds=2), Doubling(fault="no such function"))
+    load(Doubling(), Doubling(seconds=2), Doubling(fault=REFUSALS[1]))
     [found] = doctor._kernels()
     assert found.name == "kernel doubling"
     assert found.value == (
         "used for 1 of 3 shapes, in 0.50 to 0.50 of the plain graph's time; 1 not faster; "
-        "1 failed: no such function"
+        "1 failed: Failed to compile kernel: line 3: no such function"
     )
     monkeypatch.setenv(proving.SWITCH, "0")
     assert "switched off" in next(doctor._kernels()).value

@@ -108,7 +108,7 @@ def _kernels() -> Iterator[Finding]:
     if device.on_cpu():
         return (yield Finding(name, "none for a CPU"))
     if are_switched_off():
-        return (yield Finding(name, f"switched off ({SWITCH}=0)", f"unset {SWITCH} to use them"))
+        return (yield Finding(name, f"switched off by {SWITCH}", f"unset {SWITCH} to use them"))
     found = summary()
     if not found:
         return (yield Finding(name, "not tried yet: loading a model of 16 bits does"))

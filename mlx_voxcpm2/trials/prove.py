@@ -8,6 +8,7 @@ import os
 import mlx.core as mx
 
 from ..activity import activity
+from ..errors import one_line
 from ..layers import device
 from ..layers.custom.few_rows import FewRows
 from ..layers.custom.kernel import CHOICES, Operation
@@ -19,7 +20,7 @@ from .verdicts import Verdicts
 logger = logging.getLogger("mlx_voxcpm2")
 
 SWITCH = "MLX_VOXCPM2_KERNELS"
-"""Environment variable: 0 for no custom kernels."""
+"""Environment variable: 0, off, no or false for no custom kernels."""
 
 # Numbers of texts at once. Most kernels are the same for all, and have only to be timed; those of
 # products are compiled for a number of rows, which in a batch are soon too many for them.
@@ -28,18 +29,29 @@ _BATCHES = (1, 2, 4, 8, 16)
 
 def are_switched_off() -> bool:
     """Whether the user wants no custom kernels."""
-    return os.environ.get(SWITCH) == "0"
+    return os.environ.get(SWITCH, "").strip().lower() in ("0", "off", "no", "false")
 
 
 def prove(model: VoxCPM2Model, trial: Trial | None = None) -> None:
     """Tries the model's operations where no verdict is known, and has the winners used.
 
-    On a CPU there are no custom kernels. Costs some seconds at the first load on a machine.
+    On a CPU there are no custom kernels. Costs some seconds at the first load on a machine. The
+    kernels are optional: if something fails here, the plain graph is used.
     """
-    if device.on_cpu() or are_switched_off():
+    if device.on_cpu():  # where none is asked for; a model on the GPU keeps its own
+        return
+    if are_switched_off():
+        # Choices are the process's, not a model's: those of a model loaded before end, too.
         CHOICES.variants.clear()
         return
-    trial, known = trial or Trial(), Verdicts()
+    try:
+        _prove(model, trial or Trial())
+    except Exception as error:
+        logger.info("custom kernels could not be tried: %s", one_line(error))
+
+
+def _prove(model: VoxCPM2Model, trial: Trial) -> None:
+    known = Verdicts()
     faults: dict[str, str] = {}
     used = 0
     operations = sorted(operations_of(model), key=repr)
@@ -74,6 +86,8 @@ def operations_of(model: VoxCPM2Model) -> set[Operation]:
             noted = CHOICES.noted
         finally:
             CHOICES.noted = before
+            for part in (model.feat_encoder, model.feat_decoder, model.audio_vae):
+                part.compiled.clear()  # traces without the kernels
         found |= {each for each in noted if texts == 1 or not isinstance(each, FewRows)}
     return found
 
@@ -90,5 +104,3 @@ def _build_patch(model: VoxCPM2Model, texts: int) -> None:
     stream = model.audio_vae.make_cache()
     for _ in range(2):
         model.audio_vae.decode(patch, cache=stream)
-    for part in (model.feat_encoder, model.feat_decoder, model.audio_vae):
-        part.compiled.clear()  # traces without the kernels

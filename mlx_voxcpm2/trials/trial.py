@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from typing import Any
 
@@ -20,6 +20,8 @@ WORTHWHILE = 0.97
 _CALLS, _ROUNDS = 20, 5
 # Bytes from which an array is a matrix, which a patch reads from memory; and of the largest caches.
 _LARGE, _CACHES = 2**20, 2**27
+# In MLX's messages when Metal's or CUDA's compiler refuses a source, as it will do each time.
+_REFUSALS = "unable to build metal library from source", "failed to compile kernel"
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Verdict:
     """The fastest variant's time over the plain graph's; None if none was right."""
     fault: str = ""
     """Why no variant was right, in one line."""
+    is_final: bool = True
+    """Whether another trial would find the same: not after lack of memory or a driver's trouble."""
 
 
 class Trial:
@@ -49,14 +53,17 @@ class Trial:
         try:
             return self._verdict(operation)
         except Exception as error:  # such as too little memory
-            return Verdict(None, None, one_line(error))
+            return Verdict(None, None, one_line(error), is_final=False)
 
     def _verdict(self, operation: Operation) -> Verdict:
         arrays = operation.example()
         plain, truth = operation.plain(*arrays), reference(operation, arrays)
         self.evaluate(arrays, plain, truth)
+        if not all(mx.all(mx.isfinite(each)).item() for each in (*plain, *truth)):
+            # Not the kernel's fault: nothing can be compared with that.
+            return Verdict(None, None, "the plain graph's result is not finite", is_final=False)
         ratios: dict[Variant, float] = {}
-        fault = ""
+        fault, is_final = "", True
         for variant in operation.variants:
             try:
                 found = operation.custom(variant, *arrays)
@@ -67,11 +74,14 @@ class Trial:
                 ratios[variant] = self._ratio(operation, variant, arrays)
             except Exception as error:  # whatever a compiler or a driver says
                 fault = fault or one_line(error)
+                is_final &= any(each in str(error).lower() for each in _REFUSALS)
         if not ratios:
-            return Verdict(None, None, fault)
+            return Verdict(None, None, fault, is_final)
         best = min(ratios, key=lambda variant: ratios[variant])
         ratio = ratios[best]
-        return Verdict(best if ratio < WORTHWHILE else None, ratio)
+        if ratio < WORTHWHILE:
+            return Verdict(best, ratio)
+        return Verdict(None, ratio, is_final=is_final)
 
     def _ratio(self, operation: Operation, variant: Variant, arrays: list[mx.array]) -> float:
         """Median over rounds of the custom kernel's time over the plain graph's."""
@@ -119,7 +129,7 @@ def reference(operation: Operation, arrays: Sequence[mx.array]) -> list[mx.array
     """The plain graph's result with all computed in float32."""
     wide = [a.astype(mx.float32) if mx.issubdtype(a.dtype, mx.floating) else a for a in arrays]
     settings: Any = operation
-    if is_dataclass(settings) and hasattr(settings, "dtype"):
+    if hasattr(settings, "dtype"):
         settings = replace(settings, dtype=mx.float32)
     return settings.plain(*wide)
 

@@ -62,6 +62,11 @@ def uses_metal() -> bool:
     return mx.metal.is_available()
 
 
+def shared_bytes() -> int:
+    """Most shared memory that a thread group may declare; CUDA's compiler refuses more."""
+    return (32 if uses_metal() else 48) * 1024
+
+
 @dataclass(frozen=True)
 class CustomKernel:
     """The source of a kernel, compiled by MLX at its first launch.

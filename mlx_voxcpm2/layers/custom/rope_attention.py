@@ -121,7 +121,7 @@ class RopeAttention:
     def is_supported(self) -> bool:
         """Whether a lane per key, pairs of numbers in one lane, and shared memory are enough."""
         fits = self.tokens <= 32 and self.size % 64 == 0 and self.tokens * self.size <= 3584
-        return fits and self.outputs > 0 and self.dtype in TYPES
+        return fits and self.heads % self.kv_heads == 0 and self.outputs > 0 and self.dtype in TYPES
 
     def example(self) -> list[mx.array]:
         """qkv (B * L, (heads + 2 kv_heads) * size), cosines, sines (positions, size / 2), (B,)."""
@@ -134,13 +134,14 @@ class RopeAttention:
     def plain(self, *arrays: mx.array) -> list[mx.array]:
         """-> (B * R, heads * size); the rotation by `mx.fast.rope`, as at 16 bits on a GPU."""
         qkv, cosines, sines, starts = arrays
-        angle = mx.arctan2(sines[1], cosines[1])  # of position 1
+        rotates = self.rotates and len(sines) > 1  # a single row is of position 0: no rotation
 
         def rope(x: mx.array) -> mx.array:
+            angle = mx.arctan2(sines[1], cosines[1])  # of position 1
             return kernels.rope(x, starts, 1 / angle, (cosines, sines))
 
         sizes = len(starts), self.heads, self.kv_heads
-        queries, keys, values = kernels.split_heads(qkv, *sizes, rope if self.rotates else None)
+        queries, keys, values = kernels.split_heads(qkv, *sizes, rope if rotates else None)
         queries = queries[:, :, self.first : self.first + self.outputs]
         return [kernels.attend(queries, keys, values, self.scale)]
 
@@ -176,7 +177,9 @@ def rope_attention(
         return None
     tokens, width = len(qkv) // batch, qkv.shape[1]
     first, last, _ = outputs.indices(tokens)
-    size = width // (heads + 2 * kv_heads)
+    size, rest = divmod(width, heads + 2 * kv_heads)
+    if rest:
+        return None
     sizes = size_class(batch), tokens, first, last - first, heads, kv_heads, size
     operation = RopeAttention(*sizes, scale, table is not None, qkv.dtype)
     if not operation.is_supported:
