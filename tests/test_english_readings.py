@@ -147,3 +147,59 @@ def test_a_wrong_reading_is_not_accepted():
 )
 def test_likely_confusions_are_read_by_what_surrounds_them(text, spoken):
     assert normalized(text, "en") == spoken
+
+
+@pytest.mark.parametrize(
+    ("text", "spoken"),
+    [
+        ("10,000 BCE", "ten thousand B C E"),
+        ("It began about 10,000 B.C. in Asia.", "It began about ten thousand B C in Asia."),
+        ("It began about 10,000 B.C.", "It began about ten thousand B C."),
+        ("1,234 BC", "one thousand two hundred and thirty four B C"),
+        ("12,000–10,000 BC, 44 BC", "twelve thousand to ten thousand B C, forty four B C"),
+        ("A 1:10,000 map at 1:30.", "A one to ten thousand map at one thirty."),
+    ],
+)
+def test_thousands_are_read_in_years_before_christ_and_in_ratios(text, spoken):
+    assert normalized(text) == spoken
+
+
+@pytest.mark.parametrize(
+    ("text", "spoken"),
+    [
+        ("It weighs 2,5 kg.", "It weighs two point five kilograms."),
+        ("2,500 kg of 10,5 %", "two thousand five hundred kilograms of ten point five percent"),
+        ("0,5 l at 36,6 °C", "zero point five liters at thirty six point six degrees Celsius"),
+        ("12,50 EUR or €12,50", " or ".join(["twelve euros and fifty cents"] * 2)),
+        ("10.000 € or €10.000.", "ten thousand euros or ten thousand euros."),
+        ("R$ 1.000, 1.000.000 people", "one thousand reais, one million people"),
+        ("€1.599 per liter", "one point five nine nine euros per liter"),
+        ("Rooms 2,5 and 7.", "Rooms two, five and seven."),
+    ],
+)
+def test_amounts_of_the_continent_are_known_by_their_units(text, spoken):
+    assert normalized(text) == spoken
+
+
+@pytest.mark.parametrize(
+    ("text", "spoken"),
+    [
+        ("$5 USD and $20 CAD", "five US dollars and twenty Canadian dollars"),
+        ("$5 million USD", "five million US dollars"),
+        ("$-5, -$5", "minus five dollars, minus five dollars"),
+        ("¢5, 5¢, ¢1", "five cents, five cents, one cent"),
+        ("₹2,00,000 rupees", "two hundred thousand rupees"),
+        ("$5.50 dollars, £5 pounds", "five dollars and fifty cents, five pounds"),
+        ("a $5 pound cake", "a five dollar pound cake"),
+        (
+            "$10/person, $5/mo, $20/night",
+            "ten dollars per person, five dollars per month, twenty dollars per night",
+        ),
+        ("$7.50/share, €5/kg", "seven dollars and fifty cents per share, five euros per kilogram"),
+        ("3M Company, 3M's tape", "three M Company, three M's tape"),
+        ("Use 3M tape. I work for 3M.", "Use three M tape. I work for three M."),
+        ("$3M, 3M users", "three million dollars, three million users"),
+    ],
+)
+def test_money_is_named_once_and_a_company_is_no_million(text, spoken):
+    assert normalized(text) == spoken

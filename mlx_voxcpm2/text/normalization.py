@@ -75,9 +75,9 @@ def normalized(text: str, language: str | None = None) -> str:
 
     Paragraphs stay, divided by empty lines, and `{…}`, `[pause:…]` and the like, and an instruction
     in parentheses at the beginning, are left alone. language: a code such as "en"; None detects
-    English, Chinese and Japanese by the script of most letters, with Latin ones as English. Numbers of
-    languages that are neither named nor known are left unchanged, with a warning. Raises ValueError
-    if the libraries are missing.
+    English, Chinese and Japanese by the script of most letters, with Latin ones as English. Numbers
+    of languages that are neither named nor known are left unchanged, with a warning. Raises
+    ValueError if the libraries are missing.
     """
     check_normalize(True)
     match = INSTRUCTION.match(text)

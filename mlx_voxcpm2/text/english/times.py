@@ -86,7 +86,7 @@ TIMES: list[Rule] = [
         _start,
     ),
     rule(
-        r"(?<![\w:.])(?P<hour>\d{1,2}):(?P<minute>[0-5]\d)(?::(?P<second>\d\d))?(?![\d:])"
+        r"(?<![\w:.])(?P<hour>\d{1,2}):(?P<minute>[0-5]\d)(?::(?P<second>\d\d))?(?![\d:]|,\d)"
         rf"(?:{_HALF})?",
         _clock,
     ),
