@@ -203,3 +203,51 @@ def test_amounts_of_the_continent_are_known_by_their_units(text, spoken):
 )
 def test_money_is_named_once_and_a_company_is_no_million(text, spoken):
     assert normalized(text) == spoken
+
+
+@pytest.mark.parametrize(
+    ("text", "spoken"),
+    [
+        ("5:00 o'clock", "five o'clock"),
+        ("From 00:00 to 24:00, at 00:30.", "From midnight to midnight, at zero thirty."),
+        ("12:00 AM and 13:00", "twelve AM and thirteen hundred"),
+        ("1-800-FLOWERS", "one eight hundred, flowers"),
+        ("Call 1-888-GOT-JUNK now.", "Call one eight eight eight, got junk now."),
+        ("911.", "nine one one."),
+        ("A 911 call, a Porsche 911.", "A nine one one call, a Porsche nine eleven."),
+        ("911 people", "nine hundred and eleven people"),
+        ("90210-1234", "nine zero two one zero one two three four"),
+        (
+            "Beverly Hills, CA 90210-1234",
+            "Beverly Hills, California nine zero two one zero one two three four",
+        ),
+        ("6/1–6/5", "June first to June fifth"),
+        ("12/1 - 12/24", "December first to December twenty fourth"),
+        ("Use 1/4–3/4 in.", "Use one quarter to three quarters of an inch."),
+    ],
+)
+def test_clocks_phones_and_dates_have_their_own_readings(text, spoken):
+    assert normalized(text) == spoken
+
+
+@pytest.mark.parametrize(
+    ("text", "spoken"),
+    [
+        ("Turn 180 deg.", "Turn one hundred and eighty degrees."),
+        ("5 deg C", "five degrees Celsius"),
+        (
+            "It's 20C. High 72F.",
+            "It's twenty degrees Celsius. High seventy two degrees Fahrenheit.",
+        ),
+        ("20C", "twenty C"),
+        ("3 Å, 5 N·m", "three angstroms, five newton meters"),
+        ("10 µF", "ten microfarads"),
+        ("44.1/96 kHz", "forty four point one or ninety six kilohertz"),
+        ("24-bit/96 kHz", "twenty four-bit, ninety six kilohertz"),
+        ("16 oz/473 ml", "sixteen ounces, four hundred and seventy three milliliters"),
+        ("0.5 in, 0°C", "zero point five inches, zero degrees Celsius"),
+        ("It is 0.5 in. Put 5 in, 5 out.", "It is zero point five inches. Put five in, five out."),
+    ],
+)
+def test_units_are_known_where_they_are_clear(text, spoken):
+    assert normalized(text) == spoken

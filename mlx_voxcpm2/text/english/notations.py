@@ -126,6 +126,7 @@ NOTATIONS: list[Rule] = [
         _formula,
     ),
     rule(r"(?<=[A-Za-z\d)])(?P<number>[²³⁴]?)(?P<sign>[⁺⁻])(?![⁰¹²³⁴-⁹])", _charge),
+    rule(r"(?<![\w./])(\d{2,}(?:\.\d+)?)/(?=\d{2,}(?:\.\d+)? ?[kMG]?Hz\b)", r"\1 or "),
     rule(rf"{_PLACE}(?P<over>\d\d?)/(?P<under>2|4|8|16)(?=[- ](?:{_MUSIC})\b)", _signature),
     rule(rf"{_PLACE}(?P<over>2|4|6|9|12)/(?P<under>4|8)(?![\w/\"″-]|[.,]\d| \w)", _unreduced),
     rule(

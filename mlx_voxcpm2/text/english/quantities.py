@@ -56,6 +56,7 @@ FRACTIONS: list[Rule] = [
         r"(?<![\w./])24/7(?P<all>/365)?(?![\w/])",
         lambda found: f"twenty four seven{' three sixty five' if found['all'] else ''}",
     ),
+    rule(r"(?:(?<=\d/\d)|(?<=\d/\d\d))\s?[-–—]\s?(?=\d{1,2}/\d)", " to "),
     rule(r"(?<![\w./-])9/11(?![\w/])", "nine eleven"),
     rule(rf"(?<![\w.])(?:(?P<whole>\d+)[ -]?)?(?P<sign>[¼-¾⅐-⅞]){_UNIT}", _vulgar),
     rule(
