@@ -251,3 +251,25 @@ def test_clocks_phones_and_dates_have_their_own_readings(text, spoken):
 )
 def test_units_are_known_where_they_are_clear(text, spoken):
     assert normalized(text) == spoken
+
+
+@pytest.mark.parametrize(
+    ("text", "spoken"),
+    [
+        ("x = 4 * 2 - 1", "x equals four times two minus one"),
+        ("8 - 3 * 2", "eight minus three times two"),
+        ("8 / 2 + 1 = 5", "eight divided by two plus one equals five"),
+        ("It ended 8 - 3.", "It ended eight to three."),
+        ("α = 0.05", "alpha equals zero point zero five"),
+        ("The α-helix, Δx, λ1 and 2π.", "The alpha-helix, delta x, lambda one and two pi."),
+        ("Ω, 5 Ω", "omega, five ohms"),
+        ("The word λόγος is 5 letters.", "The word λόγος is five letters."),
+        ("√16, 7 ÷ 2, to ∞", "square root of sixteen, seven divided by two, to infinity"),
+        ("v1.2.3-rc1", "version one point two point three R C one"),
+        ("Ver. 1.0-beta2", "version one point zero beta two"),
+        ("Python 3.13rc2", "Python three point thirteen R C two"),
+        ("i7-12700K, i5-9600K", "i seven twelve seven hundred K, i five-ninety six hundred K"),
+    ],
+)
+def test_formulas_and_versions_are_read_in_full(text, spoken):
+    assert normalized(text) == spoken
