@@ -122,7 +122,7 @@ NUMBERS: list[Rule] = [
         rf"(?P<before>\b(?i:{_SCORES})(?: \w+){{0,4}}? )(?P<a>\d+)\s?[-–—:]\s?(?P<b>\d+)(?![\w-])",
         _pair,
     ),
-    rule(rf"(?P<before>)(?<![\w.,:-])(?P<a>{NUMBER}):(?P<b>{NUMBER})(?![\w:]|,\d)", _pair),
+    rule(rf"(?P<before>)(?<![\w.,:-])(?P<a>{NUMBER}):(?P<b>{NUMBER})(?![\w:]|,\d{{3}}\b)", _pair),
     rule(
         rf"(?P<before>)(?<![\w.,-])(?P<a>{NUMBER})\s?[-–—]\s?(?P<b>{NUMBER})(?![\w-]|,?\d)", _pair
     ),

@@ -89,7 +89,7 @@ TIMES: list[Rule] = [
         _start,
     ),
     rule(
-        r"(?<![\w:.])(?P<hour>\d{1,2}):(?P<minute>[0-5]\d)(?::(?P<second>\d\d))?(?![\d:]|,\d)"
+        r"(?<![\w:.])(?P<hour>\d{1,2}):(?P<minute>[0-5]\d)(?::(?P<second>\d\d))?(?![\d:]|,\d{3}\b)"
         rf"(?:{_HALF})?",
         _clock,
     ),
