@@ -81,6 +81,7 @@ def test_money_is_named_once_and_a_company_is_no_million(text, spoken):
         ("6/1–6/5", "June first to June fifth"),
         ("12/1 - 12/24", "December first to December twenty fourth"),
         ("Use 1/4–3/4 in.", "Use one quarter to three quarters of an inch."),
+        ("1/3–2/5 of them", "one third to two fifths of them"),
     ],
 )
 def test_clocks_phones_and_dates_have_their_own_readings(text, spoken):
