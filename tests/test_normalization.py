@@ -79,6 +79,37 @@ def test_japanese_is_read_as_japanese():
     assert language_of("Ünïcode 5") == "en" and language_of("5") == "en"
 
 
+@pytest.mark.parametrize(
+    ("text", "spoken"),
+    [
+        (
+            "Beijing (北京) has 21 million people.",
+            "Beijing (北京) has twenty one million people.",
+        ),
+        (
+            "Tokyo (東京) has 14 million people and 3 km of walls.",
+            "Tokyo (東京) has fourteen million people and three kilometers of walls.",
+        ),
+        ("The 漢字 costs $5.", "The 漢字 costs five dollars."),
+        ("My friend 小明 is 5 ft tall.", "My friend 小明 is five feet tall."),
+        ("I like ラーメン, 2 bowls for $15.", "I like ラーメン, two bowls for fifteen dollars."),
+        ("Seoul (서울) has 9 million people.", "Seoul (서울) has nine million people."),
+        ("我用iPhone 15看3个视频", "我用iPhone十五看三个视频"),
+        ("他在Google工作了5年", "他在Google工作了五年"),
+        ("R = 5 Ω", "R equals five ohms"),
+    ],
+)
+def test_the_language_is_that_of_most_letters(text, spoken):
+    assert normalized(text) == spoken
+
+
+def test_a_letter_of_another_script_does_not_decide_the_language():
+    assert language_of("hi :-) <3 :D (ツ)") == "en"
+    assert language_of("コーヒーを飲む") == language_of("iPadを3台買う") == "ja"
+    assert language_of("서울 2호선 KTX") is language_of("Η Αθήνα") is None
+    assert normalized("The 漢字 costs 5.", "zh") == "The漢字costs五."
+
+
 def test_other_languages_keep_their_numbers_with_a_warning(caplog):
     with caplog.at_level(logging.WARNING, "mlx_voxcpm2"):
         assert normalized("Он платит **5** рублей") == "Он платит 5 рублей"

@@ -11,6 +11,7 @@ import importlib.util
 import logging
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable
 from functools import cache
 
@@ -34,6 +35,10 @@ MARK = re.compile(r"(\{[^{}\n]*\}|\[\s*[A-Za-z][^\[\]\n]*\])")
 _ORNAMENTS = re.compile(
     "[\u2042\u2500-\u263f\u2641\u2643-\u266c\u2670-\u27bf\u2b00-\u2bff]+(?!\ufe0f)"
 )
+
+# Letters that stand for a quantity or a unit, in texts of any language: α = 0.05, 5 Ω.
+_GREEK = "\u0370-\u03ff\u1f00-\u1fff"
+_SYMBOLS = re.compile(f"(?<![{_GREEK}])[{_GREEK}](?![{_GREEK}])|[ªµº\u2126]")
 
 _QUOTES = str.maketrans("“”„‟", '""""')
 _WIDE = str.maketrans("％＄＋", "%$+")
@@ -70,9 +75,9 @@ def normalized(text: str, language: str | None = None) -> str:
 
     Paragraphs stay, divided by empty lines, and `{…}`, `[pause:…]` and the like, and an instruction
     in parentheses at the beginning, are left alone. language: a code such as "en"; None detects
-    English, Chinese and Japanese by the script, with Latin letters as English. Numbers of languages
-    that are neither named nor known are left unchanged, with a warning. Raises ValueError if the
-    libraries are missing.
+    English, Chinese and Japanese by the script of most letters, with Latin ones as English. Numbers
+    of languages that are neither named nor known are left unchanged, with a warning. Raises
+    ValueError if the libraries are missing.
     """
     check_normalize(True)
     match = INSTRUCTION.match(text)
@@ -100,17 +105,18 @@ def _code(language: str) -> str:
 
 
 def language_of(text: str) -> str | None:
-    """Language by the script of the letters: "en", "zh", "ja", or None for other scripts."""
-    letters = [each for each in text[:5000] if each.isalpha()]
-    scripts = [unicodedata.name(each, "?").split()[0] for each in letters]
-    han = scripts.count("CJK")
-    kana = scripts.count("HIRAGANA") + scripts.count("KATAKANA")
-    others = len(scripts) - han - kana - scripts.count("LATIN") - scripts.count("FULLWIDTH")
-    if others * 2 > len(scripts):
+    """Language by the script of most letters: "en", "zh", "ja", or None for other scripts."""
+    letters = [each for each in _SYMBOLS.sub("", text[:5000]) if each.isalpha()]
+    scripts = Counter(re.split("[ -]", unicodedata.name(each, "?"))[0] for each in letters)
+    han, kana = scripts["CJK"], scripts["HIRAGANA"] + scripts["KATAKANA"] + scripts["HALFWIDTH"]
+    latin = scripts["LATIN"] + scripts["FULLWIDTH"]
+    others = scripts.total() - han - kana - latin + scripts["HANGUL"]
+    wide = 2 * (han + kana)  # one character stands for about two Latin letters
+    if others > latin + wide:
         return None
-    if kana * 4 > han:  # a Chinese text may have a の
-        return "ja"
-    return "zh" if han else "en"
+    if not wide or wide < latin:
+        return "en"
+    return "ja" if kana * 4 > han else "zh"  # a Chinese text may have a の
 
 
 def _usual(text: str) -> str:

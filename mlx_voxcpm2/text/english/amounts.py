@@ -6,7 +6,7 @@ import re
 from re import Match
 
 from .numbers import NUMBER, cardinal
-from .rules import Rule, rule
+from .rules import Rule, one_of, rule, table
 
 GAP = "[ \u00a0\u2009\u202f]"
 SIGN = r"(?P<sign>(?<![\w)])[-−+±])?"
@@ -56,6 +56,14 @@ _CALLED = re.compile(
     r"(?i:call|dial|ring|te?xt|phone|rooms?|pages?|numbers?|flights?|code|or|and) "
 )
 
+_CURRENCIES = [row[0] for row in table("currencies")]
+_COMMA_NAMES = one_of(
+    [*_CURRENCIES, *(row[0] for row in table("units")), "%", "‰", "°", "℃", "million", "billion"]
+)
+# Prices with points between thousands are of these; a dollar's third decimal is that of petrol.
+_POINTED = one_of("€ EUR kr DKK SEK NOK zł PLN Kč CZK HUF R$ BRL ₺ TRY ₫ VND IDR ₽ RUB".split())
+_PER = r"(?! ?(?:/|per\b|an?\b))"
+
 # Spaces of any kind and apostrophes between thousands; a plain space only where no other reading
 # is likely.
 THOUSANDS: list[Rule] = [
@@ -71,7 +79,21 @@ THOUSANDS: list[Rule] = [
         ),
     ),
     # Amounts as they are written on the Continent and in India.
-    rule(r"(?<![\w.,])(\d+),(\d{1,2})(?= ?€)", r"\1.\2"),
+    rule(rf"(?<![\w.,])(\d+),(\d{{1,2}})(?={GAP}?(?:{_COMMA_NAMES})(?!\w)|{GAP}?°[CF])", r"\1.\2"),
+    rule(
+        rf"(?P<unit>[$£€]{GAP}?)(?P<whole>\d+),(?P<part>\d\d)(?![\d,])",
+        r"\g<unit>\g<whole>.\g<part>",
+    ),
+    rule(rf"(?<![\w.,])[1-9]\d{{0,2}}(?:\.\d{{3}})+(?={GAP}?(?:{_POINTED})(?!\w){_PER})", _joined),
+    rule(
+        rf"(?<![\w.,])(?P<unit>(?:{_POINTED}){GAP}?)(?P<number>[1-9]\d{{0,2}}(?:\.\d{{3}})+)"
+        rf"(?!\w|[.,]\d){_PER}",
+        lambda found: found["unit"] + found["number"].replace(".", ""),
+    ),
+    rule(
+        rf"(?<![\w.,])[1-9]\d{{0,2}}(?:\.\d{{3}}){{2,}}(?={GAP}?(?:{_COMMA_NAMES}|{_COUNTED})(?!\w))",
+        _joined,
+    ),
     rule(r"(?<![\w.,])(\d{1,3}(?:\.\d{3})+),(\d\d?)(?![\d,])", _continental),
     rule(r"(?<![\w.,])\d{1,2}(?:,\d\d)+,\d{3}(?![\d,])", _joined),
     rule("[\u00a0\u2000-\u200a\u202f\u205f\u3000]", " "),

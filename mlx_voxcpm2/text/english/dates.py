@@ -36,6 +36,16 @@ def _numeric(found: Match[str]) -> str:
     return _words(_NUMBERED[month - 1], day, text)
 
 
+def _days(found: Match[str]) -> str:
+    """From one day to another, "6/1–6/5"; two fractions, "1/4–1/2", are left alone."""
+    month, day, last_month, last = map(int, found.groups())
+    is_increasing = (month, day) < (last_month, last) and max(day, last) <= 31
+    is_fraction = month < day and last_month < last and month != last_month
+    if not is_increasing or is_fraction or {day, last} <= {0, 2, 3, 4, 8, 16}:
+        return found.group()
+    return f"{_words(_NUMBERED[month - 1], day)} to {_words(_NUMBERED[last_month - 1], last)}"
+
+
 def _iso(found: Match[str]) -> str:
     month, day = int(found["month"]), int(found["day"])
     if not (1 <= month <= 12 and 1 <= day <= 31):
@@ -94,7 +104,10 @@ def _abbreviated(found: Match[str]) -> str:
 
 _MOMENT = r"[T ](?P<time>\d\d:\d\d)(?::\d\d(?:\.\d+)?)?(?P<zone>Z|[+-]\d\d:?\d\d)"
 
+_NUMBERS = r"(0?[1-9]|1[0-2])/(\d{1,2})"
+
 DATES: list[Rule] = [
+    rule(rf"(?<![\w.,/$£€-]){_NUMBERS}\s?[-–—]\s?{_NUMBERS}(?![\w/-]|[.,]\d)", _days),
     rule(
         r"(?<![\w.-])(?P<year>[12]\d{3})(?P<separator>[-/.])(?P<month>\d\d)(?P=separator)"
         rf"(?P<day>\d\d)(?:{_MOMENT}(?!\w)|T(?P<t>(?=\d\d:))|(?![\w-]))",

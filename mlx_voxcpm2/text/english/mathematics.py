@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from re import Match
 
 from .numbers import NUMBER, cardinal, ordinal
@@ -36,7 +38,23 @@ def _raised(found: Match[str]) -> str:
 _EXPONENT = rf"(?:(?P<raised>[{_SUPERSCRIPTS}]+)|\^\(?(?P<caret>[-−+]?\d+)\)?)"
 _SIGN = r"(?P<sign>(?<![\w)])[-−])?"
 
+_TERM = r"(?:\d+(?:\.\d+)?|[a-z])"
+_SPOKEN_SIGNS = {"-": "minus", "−": "minus", "–": "minus", "/": "divided by", "*": "times"}
+
+
+def _calculation(found: Match[str]) -> str:
+    """A calculation with its signs in words; 8 - 3 alone may be a range or a score."""
+    text = found.group()
+    if not re.search(r"[=*+÷]", text):
+        return text
+    return re.sub(r" ([-−–/*]) ", lambda sign: f" {_SPOKEN_SIGNS[sign[1]]} ", text)
+
+
 SCIENCE: list[Rule] = [
+    rule(
+        rf"(?:(?<=[ (])|(?<== )){_TERM}(?: [-−–+*/÷=] {_TERM}){{2,20}}(?![\w:/$€£%-]|[.,]\d)",
+        _calculation,
+    ),
     rule(rf"{_SIGN}(?<![\w.])(?P<amount>{NUMBER}) ?[×xX*·⋅] ?10{_EXPONENT}", _scientific),
     rule(rf"{_SIGN}(?<![\w.])(?P<amount>{NUMBER})[eE](?P<power>[-−+]?\d{{1,3}})\b", _scientific),
     rule(rf"(?<![\w.])10{_EXPONENT}(?!\w)", lambda found: f"ten to the {_power(_exponent(found))}"),
@@ -48,6 +66,15 @@ SCIENCE: list[Rule] = [
     ),
 ]
 
+
+def _greek(found: Match[str]) -> str:
+    """Name of a Greek letter, alone or before another letter: "delta x"."""
+    letter = found["letter"]
+    name = "mu" if letter == "µ" else unicodedata.name(letter).split()[-1].lower()
+    following = found.string[found.end() : found.end() + 1]
+    return name.replace("lamda", "lambda") + (" " if following.isalnum() else "")
+
+
 # Signs between numbers, before the numbers are put into words.
 OPERATORS: list[Rule] = [
     rule(r"(?<=[\d)]) ?\+ ?(?=[\d(])", " plus "),
@@ -56,7 +83,9 @@ OPERATORS: list[Rule] = [
     rule(r"(?<=[\d)]) ?[/:÷] ?(?=\d+(?:\.\d+)? ?=)|(?<=\d) ?÷ ?(?=\d)", " divided by "),
     rule(r"(?<=[\d)])\s*[≈≅]\s*(?=[\w.])", " is approximately "),
     rule(rf"(?<![\w.])(?={NUMBER}[x×]\b)([\d.,]+)[x×]\b", r"\1 times"),
+    rule(r"(?<![^\W\d_])(?P<letter>[Α-Ωα-ωµ])(?![^\W\d_]{2}|[Α-Ωα-ω])", _greek),
 ]
+
 
 SYMBOLS: list[Rule] = [
     rule(r"(?<=meters) x (?=\w)|(?<=inches) x (?=\w)|(?<=feet) x (?=\w)", " by "),
@@ -70,7 +99,6 @@ SYMBOLS: list[Rule] = [
     rule(r"\s*(?:≠|!=)\s*", " is not equal to "),
     rule(r"(?<=\b\w)\s*[≈≅]\s*", " is approximately "),
     rule(r"(?<=\w)\s*[≈≅]\s*", " approximately "),
-    rule(r"(?<![^\W\d_])π(?![^\W\d_])", "pi"),
     rule(r"(?<=\w)\s*=\s*(?=\?)", " equals what"),
     rule(r"(?<![<>=!])\s*={1,2}(?!>)\s*(?=[\w(√-])", " equals "),
     rule(r"\s*<\s*(?=[\w(])(?!-)", " less than "),

@@ -136,6 +136,8 @@ MEASURES: list[Rule] = [
         rf" in\.?(?= {_MEASURABLE}\b)| in\.(?=\s(?:of|x|by|[a-z])))",
         _inches,
     ),
+    # No preposition stands between a decimal and the end of a clause.
+    rule(rf"(?<![\w./])(?=\d*\.\d){AMOUNT} in(?=[,;)]|\.?\s*$|\.\s+[A-Z])", _inches),
     # 6' and 12", but no number at the end of a quotation.
     rule(
         rf"(?:(?<![\w.'’])|(?<=[\d ]['’\"]x)|(?<=['’\"] x )){AMOUNT}"
@@ -152,6 +154,8 @@ MEASURES: list[Rule] = [
         rf"{RANGE} ?[lL]/100 ?km\b",
         lambda found: f"{range_words(found)} liters per hundred kilometers",
     ),
+    # One measure beside another: 24-bit/96 kHz, 16 oz/473 ml.
+    rule(rf"(?<=[a-z])/(?=\d+(?:\.\d+)? ?(?:{_NAMES})\b(?![/²³]))", ", "),
     rule(rf"{RANGE}{GAP}?(?P<mark>[%‰％])", _percent),
     rule(
         r"(?<![\w.])(?P<hours>\d{1,2})h(?P<minutes>[0-5]\d)\b",

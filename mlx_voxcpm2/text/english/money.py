@@ -83,7 +83,31 @@ def _cents(found: Match[str]) -> str:
     return f"{cardinal(found['amount'])} {one if is_one(found['amount']) else several}"
 
 
+def _without_name(found: Match[str]) -> str:
+    """An amount without the name that its symbol says too: "$5 dollars"."""
+    one, several, *_ = _CURRENCIES[found["unit"]]
+    is_name = found["name"].lower() in (one.split()[-1], several.split()[-1])
+    return found["kept"] if is_name else found.group()
+
+
+def _per(found: Match[str]) -> str:
+    return f"{found['money']} per {_SHORT.get(found['per'], found['per'])}"
+
+
+_NAMES = one_of({word.split()[-1] for row in _CURRENCIES.values() for word in row if word})
+_SHORT = {"mo": "month", "mos": "month", "wk": "week", "yr": "year", "hr": "hour", "pp": "person"}
+_UNITS = one_of(row[0] for row in table("units") if row[0] not in _SHORT)
+_ISO = one_of(each for each in _CURRENCIES if len(each) == 3 and each.isupper())
+
 MONEY: list[Rule] = [
+    # "$5 USD" has its currency twice; the code is the one that says which dollar it is.
+    rule(rf"(?:{_SYMBOLS}){GAP}?(?P<kept>(?:{NUMBER}){_LARGE})(?= ?(?:{_ISO})\b)", r"\g<kept>"),
+    rule(
+        rf"(?P<kept>(?P<unit>{_SYMBOLS}){GAP}?(?:{NUMBER}){_LARGE}) (?P<name>[A-Za-z]+)\b",
+        _without_name,
+    ),
+    rule(rf"(?<![\w)-])(?P<unit>{_SYMBOLS}){GAP}?(?P<sign>[-−])(?=\.?\d)", r"\g<sign>\g<unit>"),
+    rule(rf"(?<!\w)(?P<mark>¢){GAP}?{AMOUNT}", _cents),
     # Round amounts: 20.- and €5,–
     rule(r"(?<=\d)[.,][-–—](?=[\s.,;:!?)]|$)", ""),
     rule(r"\b(?P<land>US|CA|AU|NZ|HK) \$(?= ?\d)", r"\g<land>$"),
@@ -101,4 +125,5 @@ MONEY: list[Rule] = [
     rule(rf"{SIGN}(?<![\w.]){AMOUNT}{_UNTIL}{_LARGE}{GAP}?(?P<unit>{_SYMBOLS})(?!\d)", _money),
     rule(rf"(?<![\w.]){AMOUNT}{GAP}?(?P<mark>¢)", _cents),
     rule(r"(?<![\w.])(?P<amount>\d{1,2})(?P<mark>p)(?!\w|\.\w)", _cents),
+    rule(rf"(?P<money>\b(?:{_NAMES})) ?/ ?(?!(?:{_UNITS})\b)(?P<per>[a-z]*[a-rt-z]|mos)\b", _per),
 ]

@@ -115,6 +115,11 @@ def _code(found: Match[str]) -> str:
 _SAID = {"SARS", "COVID", "NATO", "LED", "RAM", "SAT", "GAP"}
 
 
+def _model(text: str) -> str:
+    """Last three digits of a processor's number: "seven hundred", "oh fifty"."""
+    return paired(text) if text[0] != "0" else digits(text, "oh")
+
+
 def _aircraft(found: Match[str]) -> str:
     """The model and its series: "seven thirty seven eight hundred"."""
     model, series = found["model"] or found["jet"], found["series"] or found["type"]
@@ -128,6 +133,13 @@ _FLOWN = "MAX|Max|jets?|aircraft|planes?|pilots?|flights?|Dreamliner|cargo|freig
 _FLOWN += "|crash|crew|wings?|engines?|fleet|landed|took|flew"
 
 CODES: list[Rule] = [
+    rule(
+        r"\b(?P<series>i[3579])-(?P<first>1\d)(?P<last>\d{3})(?P<letters>[A-Z]{0,2})\b",
+        lambda found: (
+            f"i {cardinal(found['series'][1])} {cardinal(found['first'])} "
+            f"{_model(found['last'])} {' '.join(found['letters'])}".rstrip()
+        ),
+    ),
     # 737-800 and 777-300ER are no ranges.
     rule(
         rf"(?:(?P<maker>\b(?:{one_of(_PLANES.split())}) )(?P<model>\d{{1,3}})-"

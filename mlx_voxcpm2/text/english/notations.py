@@ -101,6 +101,14 @@ def _charge(found: Match[str]) -> str:
     return f"{number} {_CHARGES[found['sign']]}"
 
 
+_OF_COMPANY = (
+    "Company|Co|Corp|Corporation|Post-it|Scotch|Command|tape|mask|respirator|adhesive|film"
+)
+_OF_COMPANY += (
+    "|stock|brand|product|plant|glue|filter|sandpaper|is|was|has|had|says?|said|announced"
+)
+_OF_COMPANY += "|makes?|made|will|sells?|sold|reported"
+
 _PLACE = r"(?<![\w.,/$£€-])"
 
 # Types of programs: "List<String>" is a list of strings, the innermost first.
@@ -118,6 +126,7 @@ NOTATIONS: list[Rule] = [
         _formula,
     ),
     rule(r"(?<=[A-Za-z\d)])(?P<number>[²³⁴]?)(?P<sign>[⁺⁻])(?![⁰¹²³⁴-⁹])", _charge),
+    rule(r"(?<![\w./])(\d{2,}(?:\.\d+)?)/(?=\d{2,}(?:\.\d+)? ?[kMG]?Hz\b)", r"\1 or "),
     rule(rf"{_PLACE}(?P<over>\d\d?)/(?P<under>2|4|8|16)(?=[- ](?:{_MUSIC})\b)", _signature),
     rule(rf"{_PLACE}(?P<over>2|4|6|9|12)/(?P<under>4|8)(?![\w/\"″-]|[.,]\d| \w)", _unreduced),
     rule(
@@ -179,6 +188,9 @@ NOTATIONS: list[Rule] = [
         r"(?<![\w.,+−-])(?P<number>\d+) pp\.(?P<end>\s*$|(?=\s+[A-Z]))?",
         lambda found: f"{found['number']} pages{'' if found['end'] is None else '.'}",
     ),
+    # The company, not three million.
+    rule(rf"(?<![\w.,$£€¥-])3M(?='s\b|’s\b| (?:{_OF_COMPANY})\b)", "three M"),
+    rule(r"(?<=\b[Ww]ork for )3M\b|(?<=\b[Ww]ork at )3M\b", "three M"),
     rule(r"\bWW ?(?P<number>II?)\b", lambda found: f"World War {_WARS[found['number']]}"),
     rule(r"\b(?P<letter>[A-G])[#♯](?!\w)", r"\g<letter> sharp"),
     rule(r"\b(?P<letter>[A-G])♭", r"\g<letter> flat"),

@@ -23,6 +23,11 @@ def _group(text: str) -> str:
     return cardinal(text) if is_hundreds else digits(text)
 
 
+def _in_letters(found: Match[str]) -> str:
+    """A number whose last digits are those below the letters of a word: 1-800-FLOWERS."""
+    return f"{_phone(found)}, {found['word'].lower().replace('-', ' ')}"
+
+
 def _others(text: str) -> str:
     """Further numbers to call: " or 112"."""
     return re.sub(r"\d+", lambda found: digits(found.group()), text)
@@ -39,6 +44,20 @@ _IDENTIFIER = (
 )
 
 PHONES: list[Rule] = [
+    # Numbers of America that end in a word, the number for emergencies, and long ZIP codes.
+    rule(
+        rf"{_START}(?P<number>(?:1-)?(?:8\d\d|900))-(?P<word>[A-Z]{{2,}}(?:-[A-Z]+)*)(?![\w-])",
+        _in_letters,
+    ),
+    rule(
+        r"(?<=^ )911(?=[.!?]* *$)|(?<![\w.,$£€-])911"
+        r"(?= (?:calls?|operators?|dispatch\w*|emergency)\b)",
+        "nine one one",
+    ),
+    rule(
+        rf"(?<!\b[A-Z][A-Z] ){_START}\d{{5}}-\d{{4}}(?![\w/-]|[.,]\d)",
+        lambda found: digits(found.group()),
+    ),
     rule(
         r"(?P<before>\b[Ee]nding (?:in |with )?)(?P<number>(?!19|20)\d{4})(?![\w/-]|[.,]\d)",
         lambda found: found["before"] + digits(found["number"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from re import Match
 
@@ -56,6 +57,7 @@ FRACTIONS: list[Rule] = [
         r"(?<![\w./])24/7(?P<all>/365)?(?![\w/])",
         lambda found: f"twenty four seven{' three sixty five' if found['all'] else ''}",
     ),
+    rule(r"(?:(?<=\d/\d)|(?<=\d/\d\d))\s?[-–—]\s?(?=\d{1,2}/\d)", " to "),
     rule(r"(?<![\w./-])9/11(?![\w/])", "nine eleven"),
     rule(rf"(?<![\w.])(?:(?P<whole>\d+)[ -]?)?(?P<sign>[¼-¾⅐-⅞]){_UNIT}", _vulgar),
     rule(
@@ -70,6 +72,8 @@ _SOFTWARE = one_of(
     "Firefox Chrome Safari Bluetooth HTTP USB HDMI Version version release Release Section "
     "section Chapter chapter Figure figure Table table Article Build build".split()
 )
+# What comes before a release.
+_AFTER = r"-?(?:alpha|beta|rc|dev|preview)[.-]?\d*\b"
 _SCORES = one_of(
     "won win wins lost lose loses beat beats score scored result defeated defeat draw drew tied "
     "led lead leads leading trailed victory ahead down final".split()
@@ -78,7 +82,8 @@ _SCORES = one_of(
 
 def _version(found: Match[str]) -> str:
     words = " point ".join(cardinal(each) for each in found["number"].split("."))
-    return f"{found['before']}{words} {found['after'] or ''}".rstrip()
+    after = re.sub(r"^-|\brc", lambda each: "R C" if each[0] == "rc" else "", found["after"] or "")
+    return f"{found['before']}{words} {after}".rstrip()
 
 
 def _parts(found: Match[str]) -> str:
@@ -96,11 +101,12 @@ def _pair(found: Match[str]) -> str:
 VERSIONS: list[Rule] = [
     rule(
         rf"(?P<before>\b(?:{_SOFTWARE})s? (?:version )?)v?(?P<number>\d+(?:\.\d+)+)"
-        r"(?P<after>(?:[a-z]|alpha|beta|rc)\d*\b)?",
+        rf"(?P<after>{_AFTER}|[a-z]\d*\b)?",
         _version,
     ),
     rule(
-        r"(?P<before>)\b[vV](?:er)?(?:\.? ?)(?P<number>\d+(?:\.\d+)*)(?P<after>[a-z]\d*\b)?(?!\w)",
+        r"(?P<before>)\b[vV](?:er)?(?:\.? ?)(?P<number>\d+(?:\.\d+)*)"
+        rf"(?P<after>{_AFTER}|[a-z]\d*\b)?(?!\w)",
         lambda found: f"version {_version(found)}",
     ),
     rule(
@@ -116,7 +122,7 @@ NUMBERS: list[Rule] = [
         rf"(?P<before>\b(?i:{_SCORES})(?: \w+){{0,4}}? )(?P<a>\d+)\s?[-–—:]\s?(?P<b>\d+)(?![\w-])",
         _pair,
     ),
-    rule(r"(?P<before>)(?<![\w.,:-])(?P<a>\d+(?:\.\d+)?):(?P<b>\d+(?:\.\d+)?)(?![\w:])", _pair),
+    rule(rf"(?P<before>)(?<![\w.,:-])(?P<a>{NUMBER}):(?P<b>{NUMBER})(?![\w:]|,\d{{3}}\b)", _pair),
     rule(
         rf"(?P<before>)(?<![\w.,-])(?P<a>{NUMBER})\s?[-–—]\s?(?P<b>{NUMBER})(?![\w-]|,?\d)", _pair
     ),

@@ -13,6 +13,7 @@ _COMPASS = {"N": "north", "S": "south", "E": "east", "W": "west"}
 
 # "30C" is a temperature behind or before these, else perhaps a seat.
 _WARM = "to|at|of|is|was|between|below|above|under|over|about|around|reached|hit|heated|cooled"
+_WARM += "|it['’]s|temperature|temp|highs?|lows?|high:|low:|temperature:|temp:"
 _COLD = "below|above|under|over|reached|between"
 _WEATHER = "outside|inside|today|tonight|weather|water|heat|oven|furnace|day|days|degrees"
 _SEATS = re.compile(r"(?i:seat|row|gate|room|flat|apartment|unit|class|classe|grade|page)s? $")
@@ -49,6 +50,7 @@ _CHAINED = rule(
 )
 
 TEMPERATURES: list[Rule] = [
+    rule(r"(?<=\d) ?deg\.? ?(?=[CF]\b)", "°"),
     rule(
         r"(?P<degrees>\b\d+)°\s?(?P<minutes>\d+)['′](?:\s?(?P<seconds>\d+(?:\.\d+)?)[\"″])?",
         _coordinate,

@@ -15,11 +15,13 @@ def _half(text: str | None) -> str:
 def _time(hour: str, minute: str, is_bare: bool) -> str:
     """Hour and minute; a bare full hour is "twelve o'clock" or "fifteen hundred"."""
     words = cardinal(str(int(hour)))
+    if is_bare and hour in ("00", "24") and minute == "00":
+        return "midnight"
     if minute != "00":
         return f"{words} {two_digits(minute)}"
     if not is_bare:
         return words
-    return f"{words} hundred" if int(hour) > 12 or hour == "00" else f"{words} o'clock"
+    return f"{words} hundred" if int(hour) > 12 else f"{words} o'clock"
 
 
 def _clock(found: Match[str]) -> str:
@@ -67,6 +69,7 @@ _HALF = r"\s?(?:(?P<dotted>[AaPp])\.\s?[Mm]\.(?=\s+[a-z(\d]|[,;:?!)])|(?P<half>[
 _SECOND_TIME = r"(?=\d{1,2}(?::[0-5]\d\b|(?::[0-5]\d)?\s?[AaPp]\.?[Mm]\b))"
 
 TIMES: list[Rule] = [
+    rule(r"(?<![\w:.])(?P<hour>\d{1,2}):00 ?(?=o['’]clock\b)", r"\g<hour> "),
     # 1h30m and 5m 30s, but not 5m alone, which is a distance.
     rule(
         r"(?<![\w.,])(?P<hours>\d{1,2}) ?h ?(?P<minutes>\d{1,2}) ?m"
@@ -86,7 +89,7 @@ TIMES: list[Rule] = [
         _start,
     ),
     rule(
-        r"(?<![\w:.])(?P<hour>\d{1,2}):(?P<minute>[0-5]\d)(?::(?P<second>\d\d))?(?![\d:])"
+        r"(?<![\w:.])(?P<hour>\d{1,2}):(?P<minute>[0-5]\d)(?::(?P<second>\d\d))?(?![\d:]|,\d{3}\b)"
         rf"(?:{_HALF})?",
         _clock,
     ),

@@ -31,6 +31,7 @@ DECADES: list[Rule] = [
 ]
 
 _YEAR = r"(?:1[1-9]|20)\d\d"
+_ERA_YEAR = r"(?:\d{1,3}(?:,\d{3})+|\d{1,6})"
 _ERA = r"(?P<era>(?:B\.?C\.?E|B\.?C|A\.?D|C\.?E)\b\.?)"
 
 # A number before these counts them: "1500 people".
@@ -49,9 +50,14 @@ def _with_era(found: Match[str]) -> str:
     era = found["era"]
     letters = " ".join(era.replace(".", ""))
     is_end = re.match(r"\s*$|\s+[A-Z]", found.string[found.end() :])
-    last = f" to {year(found['last'])}" if found["last"] else ""
+    last = f" to {_of_era(found['last'])}" if found["last"] else ""
     end = "." if era.endswith(".") and is_end else ""
-    return f"{year(found['first'])}{last} {letters}{end}"
+    return f"{_of_era(found['first'])}{last} {letters}{end}"
+
+
+def _of_era(text: str) -> str:
+    """A year before or after Christ: those with thousands are counted, not read in pairs."""
+    return cardinal(text) if "," in text or len(text) > 4 else year(text)
 
 
 YEAR_SPANS: list[Rule] = [
@@ -63,7 +69,10 @@ YEAR_SPANS: list[Rule] = [
 
 YEARS: list[Rule] = [
     rule(r"(?<!\w)['’‘](?P<last>\d\d)\b(?!['’])", lambda found: two_digits(found["last"])),
-    rule(rf"\b(?P<first>\d{{1,4}})(?:\s?[-–—]\s?(?P<last>\d{{1,4}}))? ?{_ERA}", _with_era),
+    rule(
+        rf"(?<![\d][.,])\b(?P<first>{_ERA_YEAR})(?:\s?[-–—]\s?(?P<last>{_ERA_YEAR}))? ?{_ERA}",
+        _with_era,
+    ),
     rule(r"(?<=\b[AB] [CD])\s?[-–—]\s?(?=\w)", " to "),
     rule(r"\b(?:AD|A\.D\.) ?(?P<year>\d{1,4})\b", lambda found: f"A D {year(found['year'])}"),
     rule(
