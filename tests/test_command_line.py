@@ -212,6 +212,13 @@ def test_audio_is_not_written_to_a_terminal(main, monkeypatch):
     assert err.count("\n") == 1
 
 
+def test_an_empty_output_is_refused(main):
+    status, out, err = main("generate", "Hello.", "--output", "")
+    assert (
+        status == 2 and out == "" and "--output is empty" in err and not Path("speech.wav").exists()
+    )
+
+
 def test_ctrl_c_during_the_imports_is_one_line_and_status_130(tmp_path):
     """numpy is imported early; here it is a file that presses Ctrl-C."""
     (tmp_path / "numpy.py").write_text(

@@ -282,6 +282,8 @@ def test_a_missing_path_is_not_looked_up_on_the_hub(tmp_path):
             load_model(path)
     with pytest.raises(ValueError, match="name is empty"):  # not the working directory
         load_model("")
+    with pytest.raises(TypeError, match="the checkpoint is NoneType; give a folder"):
+        load_model(None)
     with pytest.raises(ValueError, match="no revision 'main'"):
         load_model(tmp_path, revision="main")
     file = tmp_path / "file"

@@ -147,7 +147,7 @@ def _report(results: list[GenerationResult], name: str, first: float | None) -> 
     if last.finish_reason == "length":
         logger.warning(
             "the speech was cut after %.2f s, its limit, and may be incomplete; try another "
-            "--seed, or shorter text",
+            "--seed, shorter text, or a higher --max_tokens if it was given",
             speech,
         )
 

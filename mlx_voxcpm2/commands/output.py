@@ -56,6 +56,8 @@ class OutputTargets:
         from ..voices.folder import check_new_voice
 
         check_settings(self)
+        if self.output == "":
+            raise ValueError("--output is empty; give a file's name, or - for standard output")
         if self.stream and self.path is None:
             raise ValueError("--stream writes a file during generation; give --output (or - )")
         if self.path == STANDARD_OUTPUT and sys.stdout is None:

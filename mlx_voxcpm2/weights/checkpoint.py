@@ -126,7 +126,7 @@ def read_checkpoint(
 def _default_dtype(original: str) -> mx.Dtype:
     """bfloat16; the log says so if config.json names another type."""
     if DTYPES.get(original, mx.bfloat16) != mx.bfloat16:
-        hint = f"loading bfloat16 (dtype={original!r} keeps it)"
+        hint = f"loading bfloat16 (dtype {original} keeps it)"
         logger.warning("config.json asks for %s; %s", original, hint)
     return mx.bfloat16
 

@@ -56,6 +56,10 @@ def find_checkpoint(path_or_repo: str | Path, revision: str | None = None) -> Pa
     refused before gigabytes of it. Of a repository that holds weights twice, only one is taken.
     "demo" is the small voice that comes with the package. Raises FileNotFoundError or ValueError.
     """
+    if not isinstance(path_or_repo, str | os.PathLike):
+        raise TypeError(
+            f"the checkpoint is {type(path_or_repo).__name__}; give a folder or a hub repository"
+        )
     if path_or_repo == "":  # to Path it would be the folder we are in
         raise ValueError("the checkpoint's name is empty; give a folder or a hub repository")
     if path_or_repo == DEMO:
