@@ -88,10 +88,8 @@ def recorded_products(model: VoxCPM2, found: list[list[Product]]) -> Iterator[No
     kernels.linear, kernels.add_linear = recorded_linear, recorded_add
     model.sample_patch = recorded_sample
     FUSION.is_on = False  # a compiled function calls nothing
-    model.prepare(mx.eval)  # the fused projections hold the function
     try:
         yield
     finally:
         kernels.linear, kernels.add_linear, FUSION.is_on = linear, add_linear, fused
         del model.sample_patch
-        model.prepare(mx.eval)

@@ -120,9 +120,10 @@ def fast(model: VoxCPM2, rounds: int) -> None:
 
 def length(model: VoxCPM2, rounds: int) -> None:
     patches = model.config.context_length - len(model.tokenize(TEXT)) - BLOCK
-    wanted = replace(request(model, 1), limit=patches, text_tokens=patches)
+    short = request(model, 1)
+    options = replace(short.options, min_tokens=patches)
+    wanted = replace(short, options=options, limit=patches, text_tokens=patches)
     times, begin = [], clock()
-    wanted = replace(wanted, options=replace(wanted.options, min_tokens=patches))
     for chunks in stream_audio(model, [wanted]):
         mx.eval([chunk.audio for chunk in chunks])
         times.append(1000 * (clock() - begin))

@@ -1,6 +1,7 @@
 """Commands killed at any change of a file end, run again, as if they had never been killed."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import mlx.core as mx
@@ -18,6 +19,22 @@ slow = pytest.mark.slow
 SCRIPT = "Anna: Hello there.\nBen (sad): Hi. [pause:0.8]\n"
 
 
+def assert_the_next_run_repairs(
+    place: Path,
+    run: Callable[[], int],
+    least: int,
+    prepare: Callable[[], None] | None = None,
+) -> None:
+    """A run killed at any change of a file, and run again, leaves what one not killed does."""
+    prepare = prepare or (lambda: cleared(place))
+    prepare()
+    assert run() == 0
+    whole = contents(place)
+    for _ in kill_at_each_change(place, prepare, run, least):
+        assert run() == 0
+        assert contents(place) == whole
+
+
 @pytest.fixture
 def loaded(released, monkeypatch):
     for module in (generate, batch):
@@ -26,18 +43,13 @@ def loaded(released, monkeypatch):
 
 
 def test_a_killed_book_becomes_the_same_file(place, loaded):
-    Path("book.txt").write_text("One here.\n\nTwo there.")
     book = [*loaded, "--text_file", "book.txt", "--output", "book.wav", "--subtitles", "book.srt"]
-    assert generate.main(book) == 0
-    whole = contents(place)
 
     def prepare() -> None:
         cleared(place)
         Path("book.txt").write_text("One here.\n\nTwo there.")
 
-    for _ in kill_at_each_change(place, prepare, lambda: generate.main(book), 15):
-        assert generate.main(book) == 0
-        assert contents(place) == whole
+    assert_the_next_run_repairs(place, lambda: generate.main(book), 15, prepare)
 
 
 def test_a_killed_batch_becomes_the_same_folder(place, loaded):
@@ -102,12 +114,7 @@ def test_a_killed_sentence_becomes_the_same_file(place, loaded, name):
 @pytest.mark.parametrize("flags", [[], ["--stream"]])
 def test_a_killed_output_without_subtitles_becomes_the_same_file(place, loaded, flags):
     command = [*loaded, "--text", "One here.", *flags, "--output", "a.wav"]
-    assert generate.main(command) == 0
-    whole = contents(place)
-    run = lambda: generate.main(command)  # noqa: E731
-    for _ in kill_at_each_change(place, lambda: cleared(place), run, 3):
-        assert generate.main(command) == 0
-        assert contents(place) == whole
+    assert_the_next_run_repairs(place, lambda: generate.main(command), 3)
 
 
 def test_a_killed_voice_add_leaves_the_voice_or_none(place, released, monkeypatch, tmp_path):
@@ -137,12 +144,7 @@ def speakers(released, monkeypatch, place, tmp_path):
 
 def test_a_killed_dialogue_becomes_the_same_file(place, speakers):
     command = [*speakers, "--output", "a.wav", "--subtitles", "a.vtt"]
-    assert dialogue.main(command) == 0
-    whole = contents(place)
-    run = lambda: dialogue.main(command)  # noqa: E731
-    for _ in kill_at_each_change(place, lambda: cleared(place), run, 15):
-        assert dialogue.main(command) == 0
-        assert contents(place) == whole
+    assert_the_next_run_repairs(place, lambda: dialogue.main(command), 15)
 
 
 def test_a_killed_dialogue_of_vibevoice_becomes_the_same_file(
@@ -154,12 +156,7 @@ def test_a_killed_dialogue_of_vibevoice_becomes_the_same_file(
     command = [str(tmp_path / "script.txt"), "--engine", "vibevoice", "--model", str(tiny.folder)]
     command += ["--max_tokens", "12", "--seed", "3", "--inference_timesteps", "1"]
     command += ["--output", "a.wav", "--subtitles", "a.vtt"]
-    assert dialogue.main(command) == 0
-    whole = contents(place)
-    run = lambda: dialogue.main(command)  # noqa: E731
-    for _ in kill_at_each_change(place, lambda: cleared(place), run, 8):
-        assert dialogue.main(command) == 0
-        assert contents(place) == whole
+    assert_the_next_run_repairs(place, lambda: dialogue.main(command), 8)
 
 
 def test_files_of_others_are_never_deleted(place, loaded):

@@ -99,7 +99,7 @@ def _device() -> Iterator[Finding]:
 
 
 def _kernels() -> Iterator[Finding]:
-    """What trials on this machine found, which loading a model makes."""
+    """Findings of the trials on this machine, which loading a model makes."""
     from ..layers import device
     from ..trials.prove import SWITCH, are_switched_off
     from ..trials.verdicts import summary
@@ -117,7 +117,7 @@ def _kernels() -> Iterator[Finding]:
 
 
 def describe_verdicts(verdicts: Sequence[Verdict]) -> str:
-    """For how many shapes a kernel is used, how fast it is there, and why it is not elsewhere."""
+    """Numbers of shapes for which a kernel is used or not, its speed there, and the first fault."""
     used = [each.ratio for each in verdicts if each.variant is not None and each.ratio]
     text = f"used for {len(used)} of {len(verdicts)} shapes"
     if used:

@@ -41,7 +41,6 @@ def prefill(model: VoxCPM2Model, prompts: Sequence[Prompt]) -> tuple[Caches, mx.
         for prompt, count, length in zip(prompts, stored, lengths, strict=True)
     ]
     padding = [max(lengths) - length for length in lengths]
-    empty = model.make_cache()
     base, residual = (
         [
             KVCache.after(
@@ -51,9 +50,9 @@ def prefill(model: VoxCPM2Model, prompts: Sequence[Prompt]) -> tuple[Caches, mx.
                 ],
                 padding,
             )
-            for layer in range(len(empty[stack]))
+            for layer in range(len(lm.layers))
         ]
-        for stack in range(2)
+        for stack, lm in enumerate((model.base_lm, model.residual_lm))
     )
     cache = base, residual
     return cache, *_read(model, rest, cache)

@@ -25,10 +25,10 @@ class FewRows:
     rows: int
     inputs: int
     outputs: int
-    """Of the result: the matrix has twice as many rows if the layer is gated."""
+    """Columns of the result; the matrix has twice as many rows if the layer is gated."""
     dtype: mx.Dtype
     eps: float | None = None
-    """Of the RMSNorm before it, None if there is none."""
+    """Epsilon of the RMSNorm before it, None if there is none."""
     gated: bool = False
     """Whether the result is SwiGLU of the product's two halves."""
     scale: float | None = None
