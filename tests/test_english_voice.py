@@ -1,6 +1,6 @@
 """Training data and losses of the voice for any English text (benchmarks/demo_voice).
 
-No test needs the teacher, WordNet or Whisper; one needs PyTorch and is skipped without it.
+None needs the teacher, WordNet or Whisper. test_english_voice_training.py has what needs PyTorch.
 """
 
 import sys
@@ -18,22 +18,18 @@ sys.path.append(str(Path(__file__).parent.parent / "benchmarks" / "demo_voice"))
 import sentences
 import spelling
 from acoustic_latents import LATENTS, Basis
-from acoustics import BANDS, HOP, LATENT, POINTS, SAMPLE_RATE, Acoustics, synthesize
+from acoustics import BANDS, HOP, LATENT, POINTS, SAMPLE_RATE, Acoustics, centres, synthesize
 from evaluate_vae import fill
-from labels import PATCH, PHONEMES, SILENCE, SPACE, Reading, reading
-from reader import Batch, Reader
-from sizes import SPEECH_VAE, speech_config
+from labels import PATCH, SILENCE, SPACE, reading
+from sizes import SPEECH_VAE
 from speech_corpus import LEVEL, TRAINED
-from train_reader import edits, read_aloud
-from train_voice import CONTEXT_NOISE, Speaker, batch_of, loss_of
+from voices import TEACHER, VOICES, Voice, in_voice
 from whole_cycles import cycles_of, phase_of
 
 from mlx_voxcpm2.models.voxcpm2.audio_vae import AudioVAE
-from mlx_voxcpm2.models.voxcpm2.config import AudioVAEConfig, VoxCPM2Config
+from mlx_voxcpm2.models.voxcpm2.config import AudioVAEConfig
 from mlx_voxcpm2.schema import read_dataclass
 from mlx_voxcpm2.text.tokenizer import Tokenizer
-from mlx_voxcpm2.training.losses import losses
-from mlx_voxcpm2.training.sequences import Example
 
 
 def vowel(latents: int, level: float = -6.0) -> Acoustics:
@@ -83,10 +79,35 @@ class TestText:
         assert sorted(known) == sorted(common)
 
 
-def test_each_character_is_a_token_of_its_own(tmp_path):
-    spelling.write_tokenizer(tmp_path)
-    text = 'Anna said: "No, that\'s 42!"'
-    assert Tokenizer(tmp_path / "tokenizer.json")(text) == spelling.spell(text)
+class TestSpelling:
+    @pytest.fixture
+    def folder(self, tmp_path):
+        pairs = spelling.learn_pairs(["Anna said no."] * 9 + ["Nobody said so."] * 9, 12)
+        spelling.write_tokenizer(tmp_path, pairs)
+        return tmp_path
+
+    def test_the_package_spells_alike(self, folder):
+        text = 'Anna said: "No, that\'s 42!"'
+        assert Tokenizer(folder / "tokenizer.json")(text) == spelling.Speller(folder)(text)[0]
+
+    def test_a_common_word_is_one_token_and_any_other_is_spelt(self, folder):
+        speller = spelling.Speller(folder)
+        ids, places = speller("said sad")
+        assert ids[0] == speller.words["said"]
+        assert places[:2] == [(0, 4), (4, 5)] and len(places) > 3
+        assert max(ids) < spelling.VOCABULARY
+
+    def test_no_token_goes_beyond_a_word(self, folder):
+        pairs = spelling.learn_pairs(["so, so"] * 9, 9)
+        assert all((first + second).isalpha() for first, second in pairs)
+
+    def test_a_varied_spelling_has_the_same_letters(self, folder):
+        speller, lengths = spelling.Speller(folder), set()
+        for _ in range(200):
+            _, places = speller("Anna said no.", varied=True)
+            assert [begin for begin, _ in places] == [0, *(end for _, end in places[:-1])]
+            lengths.add(len(places))
+        assert len(lengths) > 1
 
 
 class TestCycles:
@@ -202,86 +223,6 @@ def test_a_latent_is_whole_points():
     assert POINTS * HOP == LATENT
 
 
-@pytest.fixture(scope="module")
-def small_config() -> VoxCPM2Config:
-    """The voice's configuration with fewer layers."""
-    settings = speech_config(spelling.VOCABULARY)
-    settings["lm_config"]["num_hidden_layers"] = 3
-    return VoxCPM2Config.from_dict(settings)
-
-
-class TestReader:
-    def test_reading_alone_begins_like_the_trained_prediction(self, small_config):
-        """The cached pass and the training batch agree on the first patch."""
-        mx.random.seed(0)
-        reader = Reader(small_config)
-        random = np.random.default_rng(0)
-        texts = ["No go.", "Anna said it again."]
-        shape = (3, PATCH)
-        readings = [Reading(text, random.integers(PHONEMES, size=shape), None) for text in texts]
-        logits, attention = reader(*Batch(readings).inputs)
-        assert attention.shape == (2, logits.shape[1], logits.shape[1])
-        for row, each in enumerate(readings):
-            expected = logits[row, len(each.text)].argmax(-1).tolist()
-            assert read_aloud(reader, each)[0].tolist() == expected
-
-    @pytest.mark.parametrize(
-        ("wanted", "got", "count"),
-        [("abc", "abc", 0), ("abc", "axc", 1), ("abc", "bcd", 2), ("", "ab", 2)],
-    )
-    def test_edits_count_insertions_deletions_and_substitutions(self, wanted, got, count):
-        assert edits(wanted, got) == count
-
-
-class TestSpeaker:
-    @pytest.fixture
-    def spoken_rows(self):
-        random = np.random.default_rng(0)
-        rows = []
-        for text, patches in (("No go.", 3), ("Anna said it.", 5)):
-            latents = random.standard_normal((patches, PATCH, LATENTS)).astype(np.float32)
-            phonemes = random.integers(PHONEMES, size=(patches, PATCH))
-            rows.append((Example(spelling.spell(text), latents), phonemes))
-        return rows
-
-    def test_flow_and_stop_losses_are_those_of_fine_tuning(self, small_config, spoken_rows):
-        mx.random.seed(0)
-        speaker = Speaker(small_config)
-        batch = batch_of(spoken_rows, np.random.default_rng(1), noise=0)
-        _, parts = loss_of(speaker, *batch)
-        _, sequences, _, draws = batch
-        expected = losses(speaker.network, sequences, draws)
-        assert parts[:2].tolist() == pytest.approx([each.item() for each in expected], rel=1e-5)
-
-    def test_noise_is_added_to_the_context_and_not_to_the_targets(self, spoken_rows):
-        context, sequences, phonemes, _ = batch_of(spoken_rows, np.random.default_rng(1))
-        assert sequences.patches[:3].tolist() == spoken_rows[0][0].patches.tolist()
-        noise = np.array(context.patches - sequences.patches)
-        assert noise.std() == pytest.approx(CONTEXT_NOISE, rel=0.1)
-        assert phonemes[3:8].tolist() == spoken_rows[1][1].tolist()
-
-
-def test_the_exported_audio_vae_computes_what_pytorch_computed(tmp_path):
-    torch = pytest.importorskip("torch")
-    from evaluate_vae import load
-    from vae_torch import Decoder, Encoder, export
-
-    torch.manual_seed(0)
-    encoder, decoder = Encoder(SPEECH_VAE), Decoder(SPEECH_VAE)
-    export(encoder, decoder, SPEECH_VAE, tmp_path / "audiovae.safetensors")
-    vae = load(tmp_path / "audiovae.safetensors")
-    latents = torch.randn(1, LATENTS, 5)
-    with torch.no_grad():
-        audio = decoder(latents)
-        encoded = encoder(audio)
-    assert np.array(vae.decode(mx.array(latents.numpy().swapaxes(1, 2)))) == pytest.approx(
-        audio[:, 0].numpy(), abs=1e-5
-    )
-    assert np.array(vae.encode(mx.array(audio[:, 0].numpy()))) == pytest.approx(
-        encoded.numpy().swapaxes(1, 2), abs=1e-5
-    )
-
-
 def test_the_stored_decoder_makes_the_audio_that_its_latents_define():
     """On latents near those of speech; with random weights it is as far off as silence, 1."""
     vae = AudioVAE(read_dataclass(AudioVAEConfig, SPEECH_VAE, []))
@@ -299,3 +240,21 @@ def test_the_stored_decoder_makes_the_audio_that_its_latents_define():
     latents[:, :2] = 0
     wanted = LEVEL * basis.audio(latents)
     assert relative_error(vae.decode(mx.array(latents[None]))[0], wanted) < 0.5
+
+
+class TestVoices:
+    def test_a_peak_of_the_envelope_moves_with_the_formants(self):
+        envelope = np.full((4, BANDS), -9.0)
+        envelope[:, 16] = 0
+        said = Acoustics(envelope, np.zeros((4, 6)), np.full(4, 200.0))
+        moved = in_voice(said, Voice(0.5, 0.8, (), 0.0))
+        place = centres()[moved.envelope[0].argmax()]
+        assert place == pytest.approx(0.8 * centres()[16], rel=0.07)
+        assert moved.pitch.tolist() == [100.0] * 4
+
+    def test_the_teachers_own_is_as_it_is(self):
+        said = vowel(2)
+        assert in_voice(said, VOICES[TEACHER]) is said
+
+    def test_their_shares_are_the_whole(self):
+        assert sum(each.share for each in VOICES.values()) == pytest.approx(1)

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import mlx.core as mx
 from evaluate_vae import export_halves
+from safetensors.torch import save_file
 from sizes import speech_config
-from spelling import VOCABULARY, write_tokenizer
+from spelling import VOCABULARY
+from train_voice import load_voice
 
-_OURS = "speaker.network."
 LARGEST = 40_000_000
 """Largest size of the checkpoint in bytes."""
 
@@ -30,12 +31,12 @@ def export(folder: Path, checkpoint: Path) -> None:
     new.mkdir(parents=True)
     settings = speech_config(VOCABULARY)
     (new / "config.json").write_text(json.dumps(settings, indent=1) + "\n")
-    write_tokenizer(new)
-    held = mx.load(str(folder / "voice.safetensors"))
-    weights = {
-        name.removeprefix(_OURS): value for name, value in held.items() if name.startswith(_OURS)
-    }
-    mx.save_safetensors(str(new / "model.safetensors"), at_16_bits(weights))
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(folder / name, new)
+    save_file(
+        {name: value.half() for name, value in load_voice(folder).state_dict().items()},
+        new / "model.safetensors",
+    )
     vae = mx.load(str(export_halves(folder)))
     mx.save_safetensors(str(new / "audiovae.safetensors"), at_16_bits(vae))
     shutil.rmtree(checkpoint, ignore_errors=True)

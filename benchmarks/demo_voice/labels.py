@@ -5,7 +5,8 @@
 The teacher gives phonemes and durations of each text; from these come the phoneme of each latent
 (40 ms), and the characters that are read during each patch (four latents). Writes FOLDER/labels/
 held.json, sentences.json and words.json; the last has sequences of the teacher's lexicon's words,
-for spellings that no sentence has, without the held-out words.
+for spellings that no sentence has, without the held-out words. Also FOLDER/tokenizer.json, and the
+phonemes of its words, labels/pieces.json.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ import json
 import random
 import re
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from sentences import held_out, training_sentences, wordnet_words, words_of
+from spelling import Speller, learn_pairs, write_tokenizer
 from teacher import UNIT, Teacher
 
 LATENT, PATCH = 1.6, 4
@@ -31,6 +34,8 @@ AHEAD = 0.05
 SILENCE, SPACE = 0, 16
 PUNCTUATION = frozenset((1, 2, 3, 4, 5, 6, 9, 10, 11, 12, 13, 14, 15))
 STRESS = frozenset((156, 157, 158))
+WEIGHT = 4
+"""Number of times that the tokenizer reads the sentences; it reads the lexicon once."""
 PHONEMES = 180
 """Upper limit of the phonemes' ids."""
 _LEAD, _TAIL = 2, 4
@@ -155,25 +160,59 @@ def word_sequences(words: list[str], seed: int = 11) -> list[str]:
 
 
 def write_labels(folder: Path) -> None:
-    teacher, (known, unknown) = Teacher(folder), held_out()
+    known, unknown = held_out()
     sentences = training_sentences()
     seen = {word for text in sentences for word in words_of(text)}
     forbidden = {word for text in unknown for word in words_of(text)} - seen
+    words = lexicon(forbidden)
+    if not (folder / "tokenizer.json").exists():
+        write_tokenizer(folder, learn_pairs([*sentences * WEIGHT, *words]))
     texts = {
         "held": [*known, *unknown],
         "sentences": sentences,
-        "words": word_sequences(lexicon(forbidden)),
+        "pieces": sorted(Speller(folder).words),
+        "words": word_sequences(words),
     }
     (folder / "labels").mkdir(parents=True, exist_ok=True)
-    for name, wanted in texts.items():
-        path = folder / "labels" / f"{name}.json"
-        if path.exists():
-            continue
-        spelt = [(text, teacher.phonemes(text)) for text in wanted]
-        rows = [(text, ids, teacher.durations(ids)) for text, ids in spelt if ids]
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(rows), encoding="utf-8")
-        part.rename(path)
+    with ProcessPoolExecutor(initializer=_begin, initargs=(folder,)) as processes:
+        for name, wanted in texts.items():
+            path = folder / "labels" / f"{name}.json"
+            if path.exists():
+                continue
+            rows = list(filter(None, processes.map(_label, wanted, chunksize=200)))
+            part = path.with_suffix(".part")
+            part.write_text(json.dumps(rows), encoding="utf-8")
+            part.rename(path)
+
+
+_teacher: Teacher | None = None
+"""A process's own."""
+
+
+def _begin(folder: Path) -> None:
+    global _teacher
+    _teacher = Teacher(folder)
+
+
+def _label(text: str) -> tuple[str, list[int], list[int]] | None:
+    """Text, phonemes and durations; None if the text is not a single sentence."""
+    ids = _teacher.phonemes(text)
+    return (text, ids, _teacher.durations(ids)) if ids else None
+
+
+def pronunciations(folder: Path, speller: Speller) -> dict[int, list[int]]:
+    """Phonemes of each token of two letters and more, without stress."""
+    path = folder / "labels" / "pieces.json"
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    words = speller.words
+    return {words[text]: phonemes_of(np.array(ids)) for text, ids, _ in rows}
+
+
+def phonemes_of(phonemes: np.ndarray) -> list[int]:
+    """Phonemes without silence, marks and repetitions."""
+    flat = phonemes.ravel().tolist()
+    runs = [each for index, each in enumerate(flat) if index == 0 or flat[index - 1] != each]
+    return [each for each in runs if each not in {SILENCE, SPACE} | PUNCTUATION | STRESS]
 
 
 def read_labels(folder: Path, name: str) -> list[Reading]:

@@ -1,33 +1,33 @@
-"""A language model that reads: characters -> the phonemes of the next patch.
+"""A language model that reads: text -> the phonemes of the next patch.
 
 At each patch its input is an embedding of the previous patch's phonemes, in place of the local
-encoder's. One head of one layer is trained to attend to the characters that are read during the
-next patch (guided attention: Tachibana et al. 2017, arXiv 1710.08969).
+encoder's. One head of one layer is trained to attend to the tokens that are read during the next
+patch (guided attention: Tachibana et al. 2017, arXiv 1710.08969).
 """
 
 from __future__ import annotations
 
-import mlx_voxcpm2  # noqa: F401  # before MLX, so that it finds a fast BLAS on Linux  # isort: skip
+from collections.abc import Mapping, Sequence
 
-import math
-from collections.abc import Sequence
-
-import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
-from labels import PATCH, PHONEMES, Reading
-from mlx.utils import tree_flatten, tree_unflatten
-from spelling import AUDIO_START, spell
+import torch
+from labels import PATCH, PHONEMES, Reading, phonemes_of
+from spelling import Speller
+from torch import Tensor, nn
+from torch.nn import functional
+from voice_torch import Transformer, draw_weights
 
-from mlx_voxcpm2.layers.kv_cache import KVCache
-from mlx_voxcpm2.layers.transformer import ALL, DecoderLayer, Positions, Transformer
 from mlx_voxcpm2.models.voxcpm2.config import VoxCPM2Config
+from mlx_voxcpm2.text.tokenizer import AUDIO_START
 
 GUIDED_LAYER, GUIDE_WEIGHT = 2, 0.5
 REPLACED = 0.15
 """Fraction of input patches replaced at random, so that the text is not ignored."""
-CASES = {"lower": 0.15, "upper": 0.05, "title": 0.05}
-_FAR = -1e9
+CASES = {"lower": 0.15, "upper": 0.03, "title": 0.05}
+VARIED = 0.25
+"""Fraction of texts whose words are spelt in smaller parts."""
+LONGEST, CODE = 12, 20
+"""Phonemes of a word that its embedding begins with, and numbers per phoneme."""
 
 
 class Reader(nn.Module):
@@ -37,107 +37,148 @@ class Reader(nn.Module):
         self.base_lm = Transformer(config.base_config, config.context_length)
         self.sounds = nn.Embedding(PATCH * PHONEMES, hidden)
         self.head = nn.Linear(hidden, PATCH * PHONEMES)
-        self.update(tree_unflatten(list(_drawn(self).items())))
+        draw_weights(self)
+        with torch.no_grad():
+            self.sounds.weight.mul_(PATCH**-0.5)
 
-    def embed_phonemes(self, phonemes: mx.array) -> mx.array:
+    @torch.no_grad()
+    def pronounce(self, words: Mapping[int, Sequence[int]]) -> None:
+        """Begins the embeddings of tokens with their phonemes, each in a place of its own.
+
+        Without that, each word's pronunciation has to be learnt from sentences that contain it.
+        """
+        codes = torch.randn(PHONEMES, CODE, generator=torch.Generator().manual_seed(0))
+        for token, phonemes in words.items():
+            code = codes[torch.tensor(phonemes[:LONGEST], dtype=torch.long)].flatten()
+            self.base_lm.embed_tokens.weight[token, : len(code)] = code
+            self.base_lm.embed_tokens.weight[token, len(code) : LONGEST * CODE] = 0
+
+    def embed_phonemes(self, phonemes: Tensor) -> Tensor:
         """Embeds phonemes (..., PATCH) -> (..., H)."""
-        return self.sounds(phonemes + PHONEMES * mx.arange(PATCH)).sum(-2)
+        return self.sounds(phonemes + PHONEMES * torch.arange(PATCH)).sum(-2)
 
-    def __call__(
-        self, tokens: mx.array, is_audio: mx.array, previous: mx.array
-    ) -> tuple[mx.array, mx.array]:
+    def forward(self, tokens: Tensor, is_audio: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, T, PATCH, PHONEMES), and the guided head's attention scores (B, T, T).
 
-        tokens (B, T), is_audio (B, T), previous (B, T, PATCH): phonemes of audio positions.
+        tokens, is_audio (B, T), previous (B, T, PATCH): phonemes of audio positions.
         """
         lm = self.base_lm
-        x = mx.where(is_audio[..., None], self.embed_phonemes(previous), lm.embed(tokens))
-        batch, length, hidden = x.shape
-        positions = Positions(batch, 0, KVCache().mask(length), ALL)
-        x, attention = x.reshape(-1, hidden), None
+        x = lm.embed_tokens(tokens)
+        x = torch.where(is_audio[..., None], self.embed_phonemes(previous), x)
         for index, layer in enumerate(lm.layers):
             if index == GUIDED_LAYER:
-                attention = self._attention(layer, x, batch)
-            x = layer(x, positions, lm.rope, None)
+                scores = layer.self_attn.scores(layer.input_layernorm(x), lm.rope)
+            x = layer(x, lm.rope, causal=True)
         logits = self.head(lm.norm(x))
-        return logits.reshape(batch, length, PATCH, PHONEMES), attention
+        return logits.unflatten(-1, (PATCH, PHONEMES)), scores
 
-    def _attention(self, layer: DecoderLayer, x: mx.array, batch: int) -> mx.array:
-        """Attention scores of the first head, as `Attention` computes them."""
-        own = layer.self_attn
-        size = own.q_proj.weight.shape[0] // own.heads
-        x = layer.input_layernorm(x)
-        queries, keys = (
-            self.base_lm.rope((x @ projection.weight[:size].T).reshape(batch, 1, -1, size), 0)
-            for projection in (own.q_proj, own.k_proj)
-        )
-        found = (queries @ keys.swapaxes(-1, -2))[:, 0] * own.scale
-        return found + mx.triu(mx.full(found.shape[1:], _FAR), 1)
-
-
-def _drawn(reader: Reader) -> dict[str, mx.array]:
-    """Random weights of unit gain; those that add to the residual stream are smaller."""
-    drawn = {}
-    depth = 2 * len(reader.base_lm.layers)
-    for name, weight in tree_flatten(reader.trainable_parameters()):
-        if weight.ndim < 2:
-            continue
-        size = weight.shape[1] ** -0.5
-        if "embed_tokens" in name:
-            size = 1.0
-        elif name.startswith("sounds."):
-            size = PATCH**-0.5
-        elif "o_proj" in name or "down_proj" in name:
-            size /= math.sqrt(depth)
-        drawn[name] = mx.random.normal(weight.shape) * size
-    return drawn
+    @torch.no_grad()
+    def read_aloud(
+        self, texts: Sequence[Sequence[int]], patches: Sequence[int]
+    ) -> list[np.ndarray]:
+        """Greedy phonemes (N, PATCH) of each text's tokens, N of `patches`."""
+        ends = torch.tensor([len(text) for text in texts])
+        length = int(max(ends)) + 1 + max(patches)
+        tokens = torch.zeros(len(texts), length, dtype=torch.long)
+        for row, text in enumerate(texts):
+            tokens[row, : len(text) + 1] = torch.tensor([*text, AUDIO_START])
+        is_audio = torch.arange(length)[None] > ends[:, None]
+        found = torch.zeros(len(texts), length, PATCH, dtype=torch.long)
+        rows = torch.arange(len(texts))
+        for patch in range(max(patches)):
+            upto = int(max(ends)) + 1 + patch
+            logits, _ = self(tokens[:, :upto], is_audio[:, :upto], found[:, :upto])
+            found[rows, ends + 1 + patch] = logits[rows, ends + patch].argmax(-1)
+        return [
+            found[row, ends[row] + 1 : ends[row] + 1 + count].numpy()
+            for row, count in enumerate(patches)
+        ]
 
 
 class Batch:
     """Batch of readings, padded on the right."""
 
-    def __init__(self, readings: Sequence[Reading], random: np.random.Generator | None = None):
-        """random: for training; varies the case and replaces some of the input phonemes."""
-        longest = max(len(each.text) + 1 + len(each.phonemes) for each in readings)
-        shape = (len(readings), longest + -longest % 8)
-        tokens, is_audio = np.zeros(shape, np.int32), np.zeros(shape, bool)
-        previous, wanted = np.zeros((*shape, PATCH), np.int32), np.zeros((*shape, PATCH), np.int32)
+    def __init__(
+        self,
+        readings: Sequence[Reading],
+        speller: Speller,
+        random: np.random.Generator | None = None,
+    ):
+        """random: for training; varies case and spelling, and replaces some input phonemes."""
+        spelt = [_spelt(each.text, speller, random) for each in readings]
+        longest = max(
+            len(ids) + 1 + len(each.phonemes)
+            for (ids, _), each in zip(spelt, readings, strict=True)
+        )
+        shape = (len(readings), longest)
+        tokens, is_audio = np.zeros(shape, np.int64), np.zeros(shape, bool)
+        previous, wanted = np.zeros((*shape, PATCH), np.int64), np.zeros((*shape, PATCH), np.int64)
         weights, guided = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-        read = np.zeros((*shape, shape[1]), bool)
-        for row, each in enumerate(readings):
-            text = each.text if random is None else _recased(each.text, random)
-            letters, end = len(text), len(text) + len(each.phonemes)
-            tokens[row, : letters + 1] = [*spell(text), AUDIO_START]
-            is_audio[row, letters + 1 : end + 1] = True
-            previous[row, letters + 1 : end + 1] = each.phonemes
-            wanted[row, letters:end], weights[row, letters:end] = each.phonemes, 1
+        read = np.zeros((*shape, longest), bool)
+        for row, ((ids, places), each) in enumerate(zip(spelt, readings, strict=True)):
+            text, end = len(ids), len(ids) + len(each.phonemes)
+            tokens[row, : text + 1] = [*ids, AUDIO_START]
+            is_audio[row, text + 1 : end + 1] = True
+            previous[row, text + 1 : end + 1] = each.phonemes
+            wanted[row, text:end], weights[row, text:end] = each.phonemes, 1
             if each.read is not None:
-                guided[row, letters:end] = 1
-                place, (first, behind) = np.arange(letters), each.read.T[..., None]
-                read[row, letters:end, :letters] = (place >= first) & (place < behind)
+                guided[row, text:end] = 1
+                (begins, ends), (first, behind) = np.array(places).T, each.read.T[..., None]
+                read[row, text:end, :text] = (ends > first) & (begins < behind)
         if random is not None:
             replaced = random.random(shape) < REPLACED
             previous[replaced] = random.integers(PHONEMES, size=previous[replaced].shape)
-        self.inputs = mx.array(tokens), mx.array(is_audio), mx.array(previous)
-        self.wanted, self.weights = mx.array(wanted), mx.array(weights)
-        self.read, self.guided = mx.array(read), mx.array(guided)
+        self.inputs = tuple(map(torch.from_numpy, (tokens, is_audio, previous)))
+        self.wanted, self.weights = torch.from_numpy(wanted), torch.from_numpy(weights)
+        self.read, self.guided = torch.from_numpy(read), torch.from_numpy(guided)
 
 
-def _recased(text: str, random: np.random.Generator) -> str:
+def _spelt(text: str, speller: Speller, random: np.random.Generator | None):
+    if random is None:
+        return speller(text)
     names = [*CASES, "as it is"]
     name = random.choice(names, p=[*CASES.values(), 1 - sum(CASES.values())])
-    return text if name == names[-1] else getattr(text, name)()
+    text = text if name == names[-1] else getattr(text, name)()
+    return speller(text, varied=random.random() < VARIED)
 
 
-def loss_of(reader: Reader, batch: Batch) -> tuple[mx.array, mx.array]:
+def loss_of(reader: Reader, batch: Batch) -> tuple[Tensor, Tensor]:
     """Loss, and its parts: of the phonemes, of the guided head, and the phonemes' accuracy."""
-    logits, attention = reader(*batch.inputs)
+    logits, scores = reader(*batch.inputs)
 
-    def mean(values: mx.array, weights: mx.array) -> mx.array:
-        return mx.sum(values * weights) / mx.maximum(mx.sum(weights), 1)
+    def mean(values: Tensor, weights: Tensor) -> Tensor:
+        return (values * weights).sum() / weights.sum().clamp(min=1)
 
-    phonemes = mean(nn.losses.cross_entropy(logits, batch.wanted).mean(-1), batch.weights)
-    right = mean((logits.argmax(-1) == batch.wanted).mean(-1), batch.weights)
-    mass = mx.logsumexp(mx.where(batch.read, attention, _FAR), -1) - mx.logsumexp(attention, -1)
-    guide = mean(mx.minimum(-mass, 20), batch.guided)
-    return phonemes + GUIDE_WEIGHT * guide, mx.stack([phonemes, guide, right])
+    error = functional.cross_entropy(logits.movedim(-1, 1), batch.wanted, reduction="none")
+    phonemes = mean(error.mean(-1), batch.weights)
+    right = mean((logits.argmax(-1) == batch.wanted).float().mean(-1), batch.weights)
+    mass = guide_error(scores, batch.read)
+    guide = mean(mass, batch.guided)
+    return phonemes + GUIDE_WEIGHT * guide, torch.stack([phonemes, guide, right]).detach()
+
+
+def guide_error(scores: Tensor, read: Tensor) -> Tensor:
+    """Negative logarithm of the attention (B, T) on the tokens that are read, at most 20."""
+    wanted = scores.masked_fill(~read, -1e9).logsumexp(-1)
+    return (scores.logsumexp(-1) - wanted).clamp(max=20)
+
+
+def phoneme_error_rate(reader: Reader, speller: Speller, readings: Sequence[Reading]) -> float:
+    """Phoneme error rate of free-running reading."""
+    texts = [speller(each.text)[0] for each in readings]
+    read = reader.read_aloud(texts, [len(each.phonemes) for each in readings])
+    pairs = [
+        (phonemes_of(each.phonemes), phonemes_of(found))
+        for each, found in zip(readings, read, strict=True)
+    ]
+    return sum(edits(*pair) for pair in pairs) / sum(len(wanted) for wanted, _ in pairs)
+
+
+def edits(wanted: Sequence[int], got: Sequence[int]) -> int:
+    """Edit distance (Levenshtein 1966)."""
+    row = list(range(len(got) + 1))
+    for number, one in enumerate(wanted, 1):
+        above, row = row, [number]
+        for index, other in enumerate(got):
+            row.append(min(above[index] + (one != other), above[index + 1] + 1, row[-1] + 1))
+    return row[-1]

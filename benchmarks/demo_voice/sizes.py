@@ -105,6 +105,6 @@ def speech_config(vocabulary: int) -> dict:
     }
     # The local stacks' heads are divided among the language model's number of key-value heads.
     settings["encoder_config"] |= {"hidden_dim": 192, "ffn_dim": 512, "num_heads": 4}
-    sizes = {"hidden_dim": 256, "ffn_dim": 704, "num_heads": 4, "num_layers": 4}
+    sizes = {"hidden_dim": 256, "ffn_dim": 704, "num_heads": 4, "num_layers": 3}
     settings["dit_config"] |= sizes
     return settings | {"feat_dim": SPEECH_VAE["latent_dim"], "audio_vae_config": SPEECH_VAE}

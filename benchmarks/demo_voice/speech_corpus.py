@@ -1,4 +1,4 @@
-"""Writes the teacher's speech as acoustics, and as latents with their audio.
+"""Writes the teacher's speech as acoustics and as latents; the latents' audio when it is needed.
 
   python benchmarks/demo_voice/speech_corpus.py FOLDER [--parts N]
 
@@ -19,6 +19,7 @@ import numpy as np
 from acoustic_latents import Basis
 from acoustics import LATENT, POINTS, Acoustics
 from sentences import held_out, training_sentences
+from voices import TEACHER, VOICES, in_voice
 from whole_cycles import cycles_of
 
 SENTENCES = 200
@@ -96,22 +97,33 @@ def basis_of(folder: Path) -> Basis:
     return Basis.load(path)
 
 
-def latents_and_audio(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Latents (L, D) float32, audio (L * LATENT,) int16, and the utterances' ends in latents."""
-    path = folder / "sound" / f"{name}.npz"
+def latents_of(folder: Path, name: str, voice: str = TEACHER) -> tuple[np.ndarray, np.ndarray]:
+    """Latents (L, D) float32 in a voice, and the utterances' ends in latents."""
+    path = folder / "latents" / voice / f"{name}.npz"
     if not path.exists():
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         basis = basis_of(folder)
-        latents = [basis.latents(each, cycles_of(each.pitch)) for each in spoken(folder, name)]
-        audio = np.concatenate([basis.audio(each) for each in latents]) * LEVEL
-        save(
-            path,
-            latents=np.concatenate(latents),
-            sound=(audio.clip(-1, 1) * 32767).astype(np.int16),
-            ends=np.cumsum([len(each) for each in latents]),
-        )
+        said = [in_voice(each, VOICES[voice]) for each in spoken(folder, name)]
+        latents = [basis.latents(each, cycles_of(each.pitch)) for each in said]
+        ends = np.cumsum([len(each) for each in latents])
+        save(path, latents=np.concatenate(latents), ends=ends)
     file = np.load(path)
-    return file["latents"], file["sound"], file["ends"]
+    return file["latents"], file["ends"]
+
+
+def latents_and_audio(
+    folder: Path, name: str, voice: str = TEACHER
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Latents (L, D) float32, audio (L * LATENT,) int16, and the utterances' ends in latents."""
+    latents, ends = latents_of(folder, name, voice)
+    path = folder / "sound" / voice / f"{name}.npz"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        basis, spans = basis_of(folder), pairwise([0, *ends])
+        audio = [basis.audio(latents[begin:end]) * LEVEL for begin, end in spans]
+        audio = (np.concatenate(audio).clip(-1, 1) * 32767).astype(np.int16)
+        save(path, sound=audio)
+    return latents, np.load(path)["sound"], ends
 
 
 def main() -> None:
@@ -121,7 +133,7 @@ def main() -> None:
     arguments = parser.parse_args()
     write_acoustics(arguments.folder, arguments.parts)
     for name in (HELD, *part_names(arguments.folder)):
-        latents_and_audio(arguments.folder, name)
+        latents_of(arguments.folder, name)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,8 @@ class Teacher:
         """folder: where the network is stored with its durations as another output."""
         import hibari
         import onnx
+        from onnx.utils import Extractor
+        from onnxruntime import InferenceSession, SessionOptions
 
         source = Path(hibari.__file__).parent / "assets" / "hibari.onnx"
         network = folder / "hibari_durations.onnx"
@@ -50,6 +52,12 @@ class Teacher:
             folder.mkdir(parents=True, exist_ok=True)
             network.write_bytes(graph.SerializeToString())
         self.voice = hibari.Hibari(model=str(network))
+        # onnxruntime computes the whole network whatever outputs are asked for.
+        inputs = [each.name for each in self.voice.sess.get_inputs()]
+        part = Extractor(onnx.load(network)).extract_model(inputs, [_DURATIONS])
+        options = SessionOptions()
+        options.intra_op_num_threads = 1
+        self._durations = InferenceSession(part.SerializeToString(), options)
 
     def phonemes(self, text: str) -> list[int] | None:
         """Phoneme ids with 0 around them; None if the text is not a single sentence."""
@@ -57,9 +65,9 @@ class Teacher:
         return self.voice.ids(normalised[0]) if len(normalised) == 1 else None
 
     def durations(self, phonemes: list[int]) -> list[int]:
-        """Durations alone, some thousand times faster than speech."""
+        """Durations alone, which take a tenth of the time of speech."""
         given = {"ids": np.array([phonemes], np.int64), "speed": np.ones(1, np.float32)}
-        return self.voice.sess.run([_DURATIONS], given)[0].reshape(-1).astype(int).tolist()
+        return self._durations.run([_DURATIONS], given)[0].reshape(-1).astype(int).tolist()
 
     def speak(self, text: str, seed: int = 0) -> Utterance | None:
         """Speech of the text; None if it is not a single sentence, or the audio is silent."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -29,6 +28,7 @@ from sizes import SPEECH_VAE
 from speech_corpus import HELD, TRAINED, latents_and_audio, part_names
 from torch import Tensor, nn
 from torch.nn import functional
+from training_torch import Run, fill
 from vae_torch import Decoder, Encoder
 
 # Window lengths in samples, and how many mel bands of each are compared.
@@ -39,8 +39,6 @@ CLIP, CONTEXT = 32, 3
 """Latents of a clip, and how many at its beginning lack context and have no loss."""
 NOISE = 0.03
 """Standard deviation of the noise added to the decoder's latents."""
-AVERAGED = 0.999
-"""Decay of the weights' moving average, which is what is exported."""
 EVERY = 100
 
 
@@ -121,64 +119,12 @@ HALVES: dict[str, tuple[type[nn.Module], Callable]] = {
 }
 
 
-class Run:
-    """Training state: weights, their average, the optimizer and the step."""
-
-    def __init__(self, module: nn.Module, state: Path, rate: float, steps: int):
-        self.module, self.state, self.rate, self.steps = module, state, rate, steps
-        self.average = [weight.detach().clone() for weight in module.parameters()]
-        self.optimizer = torch.optim.AdamW(module.parameters(), lr=rate, betas=(0.8, 0.99))
-        self.step = 0
-        if state.exists():
-            stored = torch.load(state)
-            module.load_state_dict(stored["module"])
-            self.optimizer.load_state_dict(stored["optimizer"])
-            self.average, self.step = stored["average"], stored["step"]
-
-    def learn(self, loss: Tensor) -> None:
-        progress = min(1.0, self.step / self.steps)
-        decay = 0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate * min(1, (self.step + 1) / 100) * decay
-        self.optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
-        self.optimizer.step()
-        self.step += 1
-        momentum = min(AVERAGED, (self.step + 1) / (self.step + 10))
-        weights = [weight.detach() for weight in self.module.parameters()]
-        torch._foreach_lerp_(self.average, weights, 1 - momentum)
-
-    @torch.no_grad()
-    def averaged(self, function: Callable[[nn.Module], Tensor]) -> Tensor:
-        """Value of a function at the averaged weights."""
-        weights = [weight.detach().clone() for weight in self.module.parameters()]
-        _fill(self.module, self.average)
-        self.module.eval()
-        found = function(self.module)
-        self.module.train()
-        _fill(self.module, weights)
-        return found
-
-    def save(self) -> None:
-        part = self.state.with_suffix(".part")
-        stored = {"module": self.module.state_dict(), "optimizer": self.optimizer.state_dict()}
-        torch.save(stored | {"average": self.average, "step": self.step}, part)
-        os.replace(part, self.state)
-
-
-@torch.no_grad()
-def _fill(module: nn.Module, values: Sequence[Tensor]) -> None:
-    for weight, value in zip(module.parameters(), values, strict=True):
-        weight.copy_(value)
-
-
 def load_half(half: str, folder: Path) -> nn.Module | None:
     """Encoder or decoder with its averaged weights of FOLDER, or else the stored one, if any."""
     module = HALVES[half][0](SPEECH_VAE).eval()
     state, stored = folder / f"{half}.state", TRAINED / f"{half}.safetensors"
     if state.exists():
-        _fill(module, torch.load(state)["average"])
+        fill(module, torch.load(state)["average"])
     elif stored.exists():
         module.load_state_dict(load_file(stored))
     else:
@@ -203,7 +149,9 @@ def store_half(half: str, folder: Path) -> Path:
 def train(half: str, folder: Path, steps: int, batch: int, rate: float) -> None:
     torch.manual_seed(0)
     network, losses = HALVES[half]
-    run = Run(network(SPEECH_VAE), folder / f"{half}.state", rate, steps)
+    module = network(SPEECH_VAE)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=rate, betas=(0.8, 0.99))
+    run = Run(module, folder / f"{half}.state", [optimizer], steps)
     checked = Clips([latents_and_audio(folder, HELD)]).batch(16, np.random.default_rng(0))
     names, found, began = part_names(folder), [], time.time()
     clips = Clips([latents_and_audio(folder, name) for name in names])

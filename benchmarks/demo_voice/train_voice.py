@@ -1,196 +1,340 @@
 """Trains the whole network except the AudioVAE.
 
-  python benchmarks/demo_voice/train_voice.py FOLDER [--steps N]
+  python benchmarks/demo_voice/train_voice.py FOLDER [--steps N] [--batch N] [--voices]
 
 FOLDER has speech_corpus.py's speech and train_reader.py's reader, whose language model is the
-initial one. FOLDER/voice.safetensors is written every 250 steps; the same command resumes from it.
-The loss is that of the flow, of the stop head and of labels: the phonemes of the next patch,
-predicted by a discarded layer from the diffusion transformer's condition.
+initial one. FOLDER/voice.state is written every 100 steps; the same command resumes from it.
+
+First the local encoder alone learns to embed a patch of speech as the reader embeds its phonemes.
+Then the whole network learns the flow and the stop head, and from labels: two discarded layers
+predict the phonemes and the mean of the next patch from the diffusion transformer's condition, and
+the language model goes on reading aloud without sound.
 """
 
 from __future__ import annotations
 
-import mlx_voxcpm2  # noqa: F401  # before MLX, so that it finds a fast BLAS on Linux  # isort: skip
-
 import argparse
 import json
-import math
-import os
 import time
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-import mlx.core as mx
-import mlx.nn as nn
-import mlx.optimizers as optim
 import numpy as np
-from labels import PATCH, PHONEMES, reading_of_speech
-from mlx.utils import tree_flatten, tree_unflatten
+import torch
+from labels import PATCH, PHONEMES, Reading, read_labels, reading_of_speech
+from reader import Batch, Reader, loss_of
 from sizes import speech_config
-from speech_corpus import HELD, facts_of, latents_and_audio, part_names
-from spelling import VOCABULARY, is_spellable, spell
-from train_reader import optimizer_of
+from speech_corpus import HELD, facts_of, latents_of, part_names
+from spelling import VOCABULARY, Speller, is_spellable
+from torch import Tensor, nn
+from torch.nn import functional
+from train_reader import load_reader
+from training_torch import Run, fill, optimizers_of
+from voice_torch import Network, draw_weights
+from voices import TEACHER, VOICES
 
 from mlx_voxcpm2.models.voxcpm2.config import VoxCPM2Config
-from mlx_voxcpm2.models.voxcpm2.network import VoxCPM2Model
-from mlx_voxcpm2.training.losses import Draws, states_before_targets, velocity_error
-from mlx_voxcpm2.training.sequences import Example, Sequences
+from mlx_voxcpm2.text.tokenizer import AUDIO_END, AUDIO_START, REFERENCE_END, REFERENCE_START
 
-LABEL_WEIGHT, STOP_WEIGHT = 0.5, 0.1
-CONTEXT_NOISE = 0.15
-"""Standard deviation of noise added to the context's latents, so that the text is not ignored."""
-EVERY, LOGGED = 250, 25
-Spoken = tuple[Example, np.ndarray]
-"""An example, and the phonemes of its patches (N, PATCH)."""
+LABEL_WEIGHT, MEAN_WEIGHT, STOP_WEIGHT = 0.3, 0.3, 0.1
+LISTENING = 300
+"""Steps in which only the local encoder learns."""
+READING = 0.2
+"""Fraction of steps that also have a batch without sound."""
+CONTEXT_NOISE = 0.2
+"""Noise added to the context, per standard deviation of a channel, so that the text is not ignored
+and the network corrects its own errors."""
+UNCONDITIONAL = 0.1
+REFERRED, DESCRIBED = 0.4, 0.4
+"""Fractions of examples with a reference, and of the teacher's others with a description."""
+SHORTEST, LONGEST = 8, 24
+"""Patches of a reference."""
+RATE, READER_RATE, WARM_UP = 0.02, 0.3, 100
+EVERY, LOGGED = 100, 25
 
 
-def spoken_examples(folder: Path, name: str) -> list[Spoken]:
-    latents, _, ends = latents_and_audio(folder, name)
-    found = []
-    spans = pairwise([0, *ends])
-    for facts, (begin, end) in zip(facts_of(folder, name), spans, strict=True):
-        if not is_spellable(facts["text"]):
-            continue
-        own = latents[begin:end]
-        aligned = reading_of_speech(**facts, latents=len(own))
-        own = np.pad(own, ((0, -len(own) % PATCH), (0, 0)), mode="edge")
-        patches = own.reshape(-1, PATCH, own.shape[1])
-        found.append((Example(spell(facts["text"]), patches), aligned.phonemes))
-    return sorted(found, key=lambda each: each[0].positions)
+@dataclass(frozen=True)
+class Spoken:
+    """A text and its speech."""
+
+    tokens: list[int]
+    patches: np.ndarray
+    """Latents (N, PATCH, D)."""
+    phonemes: np.ndarray
+    """(N, PATCH)."""
+    reference: np.ndarray | None = None
+    """Latents of a clip in the same voice (R, PATCH, D)."""
+
+    @property
+    def positions(self) -> int:
+        reference = 0 if self.reference is None else len(self.reference) + 2
+        return reference + len(self.tokens) + 1 + len(self.patches) + 1
+
+
+class SpokenBatch:
+    """Batch of texts and speech, padded on the right.
+
+    A row is [reference start, reference, reference end]? text, audio start, speech, audio end. N is
+    the number of patches, M that of patches to be spoken.
+    """
+
+    def __init__(self, chosen: Sequence[Spoken]):
+        shape = (len(chosen), max(each.positions for each in chosen))
+        tokens = np.zeros(shape, np.int64)
+        is_audio, is_target = np.zeros(shape, bool), np.zeros(shape, bool)
+        patches = []
+        for row, each in enumerate(chosen):
+            begin = 0
+            if each.reference is not None:
+                begin = len(each.reference) + 2
+                tokens[row, 0], tokens[row, begin - 1] = REFERENCE_START, REFERENCE_END
+                is_audio[row, 1 : begin - 1] = True
+                patches.append(each.reference)
+            text, end = begin + len(each.tokens) + 1, each.positions - 1
+            tokens[row, begin:text], tokens[row, end] = [*each.tokens, AUDIO_START], AUDIO_END
+            is_audio[row, text:end] = is_target[row, text:end] = True
+            patches.append(each.patches)
+        numbers = np.cumsum(is_audio).reshape(shape) - 1
+        is_first, is_last = is_target.copy(), is_target.copy()
+        is_first[:, 1:] &= ~is_target[:, :-1]
+        is_last[:, :-1] &= ~is_target[:, 1:]
+        self.tokens, self.is_audio = torch.from_numpy(tokens), torch.from_numpy(is_audio)
+        self.patches = torch.from_numpy(np.concatenate(patches).astype(np.float32))
+        """(N, PATCH, D)."""
+        self.targets = torch.from_numpy(numbers[is_target])
+        """Which of the N patches are to be spoken (M,)."""
+        self.before = torch.from_numpy(np.flatnonzero(is_target) - 1)
+        """Index among all positions of the one before each of them (M,)."""
+        self.is_first = torch.from_numpy(is_first[is_target])
+        """Whether it follows text, so that no patch is before it (M,)."""
+        self.is_last = torch.from_numpy(is_last[is_target])
+        self.phonemes = torch.from_numpy(np.concatenate([each.phonemes for each in chosen])).long()
+        """(M, PATCH)."""
+
+
+class Corpus:
+    """The teacher's sentences in all voices, from the parts of the corpus that exist."""
+
+    def __init__(self, folder: Path, names: Sequence[str], speller: Speller):
+        self.speller, self.names = speller, list(names)
+        self.facts = [facts for name in names for facts in facts_of(folder, name)]
+        self.latents: dict[str, list[np.ndarray]] = {}
+        for voice in VOICES:
+            self.latents[voice] = []
+            for name in names:
+                latents, ends = latents_of(folder, name, voice)
+                self.latents[voice] += [latents[slice(*span)] for span in pairwise([0, *ends])]
+        self.phonemes = [
+            reading_of_speech(**facts, latents=len(latents)).phonemes
+            for facts, latents in zip(self.facts, self.latents[TEACHER], strict=True)
+        ]
+        self.order = sorted(
+            (
+                index
+                for index, facts in enumerate(self.facts)
+                if is_spellable(facts["text"]) and len(self.latents[TEACHER][index])
+            ),
+            key=lambda index: len(self.latents[TEACHER][index]),
+        )
+        """Sentences by their length."""
+
+    def patches(self, index: int, voice: str = TEACHER) -> np.ndarray:
+        """Latents of a sentence (N, PATCH, D); the last patch is filled up with its last latent."""
+        latents = self.latents[voice][index]
+        latents = np.pad(latents, ((0, -len(latents) % PATCH), (0, 0)), mode="edge")
+        return latents.reshape(-1, PATCH, latents.shape[1])
+
+    def plain(self, index: int) -> Spoken:
+        """A sentence in the teacher's voice."""
+        ids, _ = self.speller(self.facts[index]["text"])
+        return Spoken(ids, self.patches(index), self.phonemes[index])
+
+    def varied(self, index: int, random: np.random.Generator) -> Spoken:
+        """A sentence in any voice: alone in the teacher's, described, or with a reference."""
+        names = list(VOICES)
+        voice = names[random.choice(len(names), p=[VOICES[name].share for name in names])]
+        text, reference = self.facts[index]["text"], None
+        if random.random() < REFERRED:
+            other = self.patches(int(random.choice(self.order)), voice)
+            begin = random.integers(max(1, len(other) - SHORTEST + 1))
+            reference = other[begin : begin + random.integers(SHORTEST, LONGEST + 1)]
+        elif voice != TEACHER or random.random() < DESCRIBED:
+            text = f"({random.choice(VOICES[voice].descriptions)}){text}"
+        patches = self.patches(index, voice)
+        return Spoken(self.speller(text)[0], patches, self.phonemes[index], reference)
+
+    def scale(self) -> np.ndarray:
+        """Standard deviation of each channel (D,)."""
+        return np.concatenate(self.latents[TEACHER][::10]).std(0)
 
 
 class Speaker(nn.Module):
-    """The network, and a layer that predicts phonemes from its condition."""
+    """The network, the reader of the same language model, and two layers for the labels."""
 
     def __init__(self, config: VoxCPM2Config):
         super().__init__()
-        self.network = VoxCPM2Model(config)
-        token = self.network.feat_encoder.special_token
-        self.network.feat_encoder.special_token = mx.random.normal(token.shape)
-        self.network.audio_vae.freeze()
-        self.names = nn.Linear(2 * config.dit_config.hidden_dim, PATCH * PHONEMES)
-
-    def begin_with(self, reader: Path) -> None:
-        """Loads the language model of train_reader.py."""
-        stored, prefix = mx.load(str(reader)), "reader.base_lm."
-        weights = {
-            name.removeprefix(prefix): value
-            for name, value in stored.items()
-            if name.startswith(prefix)
-        }
-        self.network.base_lm.load_weights(list(weights.items()))
+        condition = 2 * config.dit_config.hidden_dim
+        self.network = Network(config)
+        self.reader = Reader(config)
+        self.names = nn.Linear(condition, PATCH * PHONEMES)
+        self.means = nn.Linear(condition, PATCH * config.feat_dim)
+        self.reader.base_lm = self.network.base_lm
+        draw_weights(self)
 
 
-def loss_of(
-    speaker: Speaker, context: Sequences, sequences: Sequences, phonemes: mx.array, draws: Draws
-) -> tuple[mx.array, mx.array]:
-    """Loss, and its parts: flow, stop head, labels, and the accuracy of the phonemes (M, PATCH)."""
-    network, weights = speaker.network, sequences.weights
-    hidden, residual = states_before_targets(network, context)
-
-    def mean(values: mx.array) -> mx.array:
-        return mx.sum(values * weights) / mx.maximum(mx.sum(weights), 1)
-
-    error = velocity_error(network, hidden, residual, sequences, draws)
-    flow = mean(mx.square(error).mean((1, 2)))
-    stop = mean(nn.losses.cross_entropy(network.stop_logits(hidden), sequences.is_last))
-    conditions = [network.lm_to_dit_proj(hidden), network.res_to_dit_proj(residual)]
-    logits = speaker.names(mx.concatenate(conditions, axis=-1)).reshape(-1, PATCH, PHONEMES)
-    labels = mean(nn.losses.cross_entropy(logits, phonemes).mean(-1))
-    right = mean((logits.argmax(-1) == phonemes).mean(-1))
-    total = flow + STOP_WEIGHT * stop + LABEL_WEIGHT * labels
-    return total, mx.stack([flow, stop, labels, right])
+def listening_loss(speaker: Speaker, batch: SpokenBatch, noise: Tensor) -> Tensor:
+    """Relative error of the embeddings of speech, for those of its phonemes."""
+    wanted = speaker.reader.embed_phonemes(batch.phonemes).detach()
+    found = speaker.network.embed_patches((batch.patches + noise)[batch.targets])
+    return (found - wanted).square().mean() / wanted.square().mean()
 
 
-def batch_of(
-    chosen: list[Spoken], random: np.random.Generator, noise: float = CONTEXT_NOISE
-) -> tuple[Sequences, Sequences, mx.array, Draws]:
-    """Noisy context, targets, their phonemes (M, PATCH) and the random numbers of the losses."""
-    sequences = Sequences.of([example for example, _ in chosen], 8)
-    drawn = random.standard_normal(sequences.patches.shape).astype(np.float32)
-    context = replace(sequences, patches=sequences.patches + noise * mx.array(drawn))
-    phonemes = np.concatenate([phonemes for _, phonemes in chosen])
-    room = len(sequences.targets)
-    phonemes = np.pad(phonemes, ((0, room - len(phonemes)), (0, 0))).astype(np.int32)
-    counts = [example.targets for example, _ in chosen]
-    shape = sequences.patches.shape[1:]
-    draws = Draws.random([random] * len(chosen), counts, shape, padded_length=room)
-    return context, sequences, mx.array(phonemes), draws
+@dataclass(frozen=True)
+class Draws:
+    """Random numbers of a loss."""
+
+    times: Tensor
+    """(M,) times of the flow, from 0, the patch, to 1, noise."""
+    noise: Tensor
+    """(M, PATCH, D)."""
+    keep: Tensor
+    """(M,) 1 or 0: whether the condition is kept; guidance needs the velocity without it."""
+    context_noise: Tensor
+    """(N, PATCH, D)."""
+
+    @classmethod
+    def random(cls, batch: SpokenBatch, seed: int, scale: Tensor) -> Draws:
+        """scale: standard deviation of the context's noise, per channel (D,)."""
+        random = torch.Generator().manual_seed(seed)
+        count = len(batch.targets)
+        return cls(
+            torch.sigmoid(1.2 * torch.randn(count, generator=random)),
+            torch.randn((count, *batch.patches.shape[1:]), generator=random),
+            (torch.rand(count, generator=random) >= UNCONDITIONAL).float(),
+            torch.randn(batch.patches.shape, generator=random) * scale,
+        )
 
 
-class Run:
-    """Training state of a speaker, saved and resumed."""
+def speech_loss(speaker: Speaker, batch: SpokenBatch, draws: Draws) -> tuple[Tensor, Tensor]:
+    """Loss, and its parts: flow, stop head, phonemes, means, and the phonemes' accuracy."""
+    network, patches = speaker.network, batch.patches[batch.targets]
+    context = batch.patches + draws.context_noise
+    hidden, residual = (
+        states.flatten(0, 1)[batch.before]
+        for states in network(batch.tokens, batch.is_audio, context)
+    )
+    mu = network.conditions(hidden, residual)
+    cond = torch.where(batch.is_first[:, None, None], 0, context[batch.targets - 1])
+    t = draws.times[:, None, None]
+    noisy = (1 - t) * patches + t * draws.noise
+    found = network.velocity(noisy, mu * draws.keep[:, None, None], draws.times, cond)
+    flow = (found - (draws.noise - patches)).square().mean()
+    stop = functional.cross_entropy(network.stop_logits(hidden), batch.is_last.long())
+    condition = mu.flatten(1)
+    logits = speaker.names(condition).unflatten(-1, (PATCH, PHONEMES)).flatten(0, 1)
+    phonemes = functional.cross_entropy(logits, batch.phonemes.flatten())
+    right = (logits.argmax(-1) == batch.phonemes.flatten()).float().mean()
+    means = (speaker.means(condition).view_as(patches) - patches).square().mean()
+    total = flow + STOP_WEIGHT * stop + LABEL_WEIGHT * phonemes + MEAN_WEIGHT * means
+    return total, torch.stack([flow, stop, phonemes, means, right]).detach()
 
+
+def slow(name: str) -> float:
+    """Factor on the rate of the weights that the reader has learnt."""
+    return READER_RATE if "reader." in name or "base_lm." in name else 1.0
+
+
+class Training:
     def __init__(self, folder: Path, steps: int):
-        mx.random.seed(0)
-        self.path, self.step = folder / "voice.safetensors", 0
+        torch.manual_seed(0)
+        self.folder, self.speller = folder, Speller(folder)
         self.speaker = Speaker(VoxCPM2Config.from_dict(speech_config(VOCABULARY)))
-        self.optimizer = optimizer_of(steps)
-        self.optimizer.init(self.speaker.trainable_parameters())
-        if not self.path.exists():
-            self.speaker.begin_with(folder / "reader.safetensors")
-            return
-        stored = mx.load(str(self.path))
-        self.step = int(stored.pop("step"))
-        weights, state = {}, {}
-        for name, value in stored.items():
-            part, _, rest = name.partition(".")
-            (weights if part == "speaker" else state)[rest] = value
-        self.speaker.load_weights(list(weights.items()), strict=False)
-        self.optimizer.state = tree_unflatten(list(state.items()))
+        if not (folder / "voice.state").exists():
+            self.speaker.reader.load_state_dict(load_reader(folder).state_dict())
+        rates = optimizers_of(self.speaker, RATE, slow)
+        self.run = Run(self.speaker, folder / "voice.state", rates, steps, WARM_UP)
+        self.corpus = Corpus(folder, part_names(folder), self.speller)
+        self.scale = torch.from_numpy(CONTEXT_NOISE * self.corpus.scale()).float()
+        self.readings: list[Reading] = sorted(
+            (each for each in read_labels(folder, "sentences") if is_spellable(each.text)),
+            key=lambda each: len(each.text),
+        )
+        held_out = Corpus(folder, [HELD], self.speller)
+        self.held_out = [held_out.plain(index) for index in held_out.order]
 
-    def save(self) -> None:
-        part = self.path.with_suffix(".part.safetensors")
-        weights = tree_flatten(self.speaker.trainable_parameters())
-        stored = {f"speaker.{name}": value for name, value in weights}
-        stored |= {f"state.{name}": each for name, each in tree_flatten(self.optimizer.state)}
-        mx.save_safetensors(str(part), stored | {"step": mx.array(self.step)})
-        os.replace(part, self.path)
+    def read_parts(self) -> None:
+        """Reads the parts of the corpus that were written since."""
+        if (names := part_names(self.folder)) != self.corpus.names:
+            self.corpus = Corpus(self.folder, names, self.speller)
 
-    def learn(self, *batch) -> list[float]:
-        (_, parts), gradients = nn.value_and_grad(self.speaker, loss_of)(self.speaker, *batch)
-        gradients, norm = optim.clip_grad_norm(gradients, 1.0)
-        self.optimizer.update(self.speaker, gradients)
-        mx.eval(self.speaker.parameters(), self.optimizer.state, parts, norm)
-        if not math.isfinite(norm.item()):
-            raise ValueError(f"step {self.step}: the gradient is not finite")
-        self.step += 1
-        return parts.tolist()
+    def loss(self, random: np.random.Generator, size: int, voices: bool) -> tuple[Tensor, Tensor]:
+        corpus = self.corpus
+        start = random.integers(len(corpus.order) - size)
+        chosen = corpus.order[start : start + size]
+        examples = [
+            corpus.varied(index, random) if voices else corpus.plain(index) for index in chosen
+        ]
+        batch = SpokenBatch(examples)
+        draws = Draws.random(batch, int(random.integers(2**31)), self.scale)
+        if self.run.step < LISTENING:
+            loss = listening_loss(self.speaker, batch, draws.context_noise)
+            return loss, loss.detach()[None]
+        loss, parts = speech_loss(self.speaker, batch, draws)
+        if random.random() < READING:
+            start = random.integers(len(self.readings) - size)
+            readings = self.readings[start : start + size]
+            loss = loss + loss_of(self.speaker.reader, Batch(readings, self.speller, random))[0]
+        return loss, parts
+
+    def held_out_loss(self, speaker: Speaker) -> list[float]:
+        parts = []
+        for at in range(0, 100, 25):
+            batch = SpokenBatch(self.held_out[at : at + 25])
+            parts.append(speech_loss(speaker, batch, Draws.random(batch, at, self.scale))[1])
+        return torch.stack(parts).mean(0).numpy().round(3).tolist()
 
 
-def train(folder: Path, steps: int, size: int) -> None:
-    run, began, found = Run(folder, steps), time.time(), []
-    run.speaker.train()
-    spoken = [each for name in part_names(folder) for each in spoken_examples(folder, name)]
-    spoken.sort(key=lambda each: each[0].positions)
-    held_out = spoken_examples(folder, HELD)
-    names = ("flow", "stop", "labels", "right")
+NAMES = ("flow", "stop", "labels", "means", "right")
+
+
+def train(folder: Path, steps: int, size: int, voices: bool) -> None:
+    training = Training(folder, steps)
+    run, began, found = training.run, time.time(), []
     while run.step < steps:
-        random = np.random.default_rng(run.step)
-        start = random.integers(len(spoken) - size)
-        found.append(run.learn(*batch_of(spoken[start : start + size], random)))
+        loss, parts = training.loss(np.random.default_rng(run.step), size, voices)
+        run.learn(loss)
+        found.append(parts.numpy())
         if run.step % LOGGED == 0:
             row = {"step": run.step, "seconds": round(time.time() - began)}
-            row |= dict(zip(names, np.mean(found, 0).round(3).tolist(), strict=True))
-            print(json.dumps(row), flush=True)
+            row |= {"cpu": round(time.process_time())}
+            values = np.mean(found, 0).round(3).tolist()
+            names = NAMES if len(values) > 1 else ["listening"]
+            print(json.dumps(row | dict(zip(names, values, strict=True))), flush=True)
             found = []
         if run.step % EVERY == 0 or run.step == steps:
             run.save()
-            fixed = np.random.default_rng(0)
-            batches = [held_out[at : at + 25] for at in range(0, len(held_out), 25)]
-            parts = [loss_of(run.speaker, *batch_of(each, fixed, 0))[1] for each in batches]
-            held_out = dict(zip(names, np.mean(parts, 0).round(3).tolist(), strict=True))
-            print(json.dumps({"step": run.step, "held": held_out}), flush=True)
+            training.read_parts()
+            held = dict(zip(NAMES, run.averaged(training.held_out_loss), strict=True))
+            print(json.dumps({"step": run.step, "held": held}), flush=True)
+
+
+def load_voice(folder: Path) -> Network:
+    """Network with its averaged weights of FOLDER."""
+    speaker = Speaker(VoxCPM2Config.from_dict(speech_config(VOCABULARY))).eval()
+    fill(speaker, torch.load(folder / "voice.state")["average"])
+    return speaker.network
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, default=10_000)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--voices", action="store_true", help="all voices, not the teacher's alone")
     arguments = parser.parse_args()
-    train(arguments.folder, arguments.steps, arguments.batch)
+    train(arguments.folder, arguments.steps, arguments.batch, arguments.voices)
 
 
 if __name__ == "__main__":
