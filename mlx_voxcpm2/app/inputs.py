@@ -10,7 +10,7 @@ from ..dialogue.options import TurnOptions
 from ..server.tasks import SpeechTask
 from ..settings import settings_of
 from ..speech.options import GenerationOptions
-from ..text.normalization import normalized
+from ..text.normalization import check_normalize, normalized
 from ..text.segments import Segment, is_one_segment, split_text
 from ..text.spoken import spoken_text
 from ..voices.folder import check_name, list_voices
@@ -304,6 +304,10 @@ def parse_settings(given: Mapping[str, object]) -> tuple[GenerationOptions, Turn
     long_form = made(TurnOptions, LONG_FORM)
     if rest:
         raise FieldError("", f"there is no setting {str(next(iter(rest)))[:40]!r}; reload the page")
+    try:
+        check_normalize(options.normalize, long_form.language)
+    except ValueError as error:
+        raise FieldError("language", str(error)) from None
     return options, long_form
 
 
