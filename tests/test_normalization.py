@@ -138,7 +138,9 @@ def test_an_unknown_language_is_refused_also_where_there_is_nothing_to_normalize
         ),
         lambda: parse_settings({"normalize": True, "language": f"{language}?"}),
     ):
-        with pytest.raises(ValueError, match="normalize does not know the language '.*give a code"):
+        with pytest.raises(
+            ValueError, match=r"normalize does not know the language '.*give a code"
+        ):
             refused()
 
 

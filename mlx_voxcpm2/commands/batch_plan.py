@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..audio.writing import output_format
 from ..errors import one_line
-from ..file_names import check_folder
-from ..files import claimed, remove_leftovers
+from ..files import check_folder, claimed, remove_leftovers
 from .asr_flags import RecogniserChoice
 from .batch_lines import FIELDS, Defaults, Line, Problem, read_lines
 from .batch_summary import Summary, fingerprint

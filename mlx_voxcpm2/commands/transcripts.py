@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..audio.writing import check_target, target_path
 from ..errors import one_line
-from ..file_names import check_folder
-from ..files import atomic_write, write_all
+from ..files import atomic_write, check_folder, write_all
 
 if TYPE_CHECKING:
     from ..long_form.transcription import Transcription
