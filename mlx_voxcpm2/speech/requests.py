@@ -55,10 +55,9 @@ class RequestBuilder:
         ValueError or FileNotFoundError.
         """
         words_only = self._folded(spoken_text(text, None, options.normalize))
+        text = self._folded(with_instruction(words_only, voice.instruct))
         if self.known_words is not None:
-            words_only = self.known_words.folded(words_only)
-            self.known_words.warn(words_only)
-        text = with_instruction(words_only, voice.instruct)
+            self.known_words.warn(text)
         voice = voice.resolved(self.clip_encoder)
         tokens = self._tokens(self._folded((voice.prompt_text or "") + text))
         reference = self.clip_encoder.prepare(voice.ref_audio, "ref_audio", "right")
