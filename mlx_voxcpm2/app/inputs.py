@@ -12,7 +12,7 @@ from ..settings import settings_of
 from ..speech.options import GenerationOptions
 from ..text.normalization import INSTRUCTION, check_normalize, normalized
 from ..text.segments import Segment, is_one_segment, split_text
-from ..text.spoken import spoken_text
+from ..text.spoken import check_text
 from ..voices.folder import check_name, list_voices
 from ..voices.inputs import VoiceInputs
 from .warnings import logged_warnings
@@ -243,7 +243,7 @@ class PageRequest:
         voice = choice.inputs(clips)
         options, long_form = parse_settings({**(defaults or {}), **settings})
         with logged_warnings() as notes:
-            segments = segments_of(text, voice.instruct, options, long_form)
+            segments = segments_of(text, options, long_form)
         return cls(
             text.strip(),
             choice,
@@ -277,13 +277,13 @@ def form_of(body: object, name: str, needs_words: bool = True) -> tuple[str, Map
 
 
 def segments_of(
-    text: str, instruct: str | None, options: GenerationOptions, long_form: TurnOptions
+    text: str, options: GenerationOptions, long_form: TurnOptions
 ) -> tuple[Segment, ...]:
     """The text's segments; one that is short stays as it is. Raises FieldError."""
     try:
-        spoken_text(text, instruct)  # raises for a text without words
         if options.normalize:
             text = normalized(text, options.language or long_form.language)
+        check_text(text)
         if is_one_segment(text, long_form.segment_length):
             return (Segment(text.strip()),)
         pause, language = long_form.paragraph_pause, long_form.language

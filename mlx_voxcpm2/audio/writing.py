@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 from numpy.typing import ArrayLike
 
+from ..errors import option, output_error
 from ..file_names import check_file_name
 from ..files import atomic_write, check_writable, write_all
 from .formats import STREAM_FORMATS, encoded, output_format
@@ -22,7 +23,7 @@ def check_output(path: str | os.PathLike, stream: bool = False) -> None:
     suffix = output_format(path)
     if stream and suffix not in STREAM_FORMATS:
         allowed = " or ".join(STREAM_FORMATS)
-        raise ValueError(f"output: {suffix} files cannot be streamed; end the name in {allowed}")
+        raise output_error(f"{suffix} files cannot be streamed; end the name in {allowed}")
     check_target(path)
 
 
@@ -31,7 +32,7 @@ def check_target(path: str | os.PathLike, name: str = "output") -> None:
 
     name: what the message begins with. Raises what `check_output` raises.
     """
-    target = target_path(path)
+    target, name = target_path(path), option(name)
     check_file_name(target, f"{name}: ")
     if not os.path.isdir(target.parent):
         raise FileNotFoundError(f"{name}: no folder {str(target.parent)!r}; create it first")
@@ -73,7 +74,7 @@ def os_errors(target: Path, name: str = "output") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or error
+        reason, name = error.strerror or error, option(name)
         raise type(error)(
             f"{name}: {str(target)!r} cannot be written ({reason}); make room or write elsewhere"
         ) from error

@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import one_line
+from ..errors import one_line, options_spelled
 from ..schema import check_integer
 from ..speech.options import GenerationOptions
 from ..text.segments import spoken_length
@@ -115,8 +115,9 @@ class LineRequests:
             if line.script is not None:
                 continue
             try:
-                voice = self.voices.encoded(line, self.model)
-                request = self.model.request(line.text, options=line.options, **voice.given())
+                with options_spelled():  # they are the line's fields
+                    voice = self.voices.encoded(line, self.model)
+                    request = self.model.request(line.text, options=line.options, **voice.given())
                 request = replace(request, takes=line.best_of)
             except (ValueError, OSError) as error:
                 self._fail(line, error)

@@ -135,7 +135,7 @@ def read_arguments(args: argparse.Namespace) -> GenerateArguments:
     model = read_settings(ModelChoice, args)
     text = given_text("text", _typed_text(args), args.text_file)
     text = standard_input("text", "--text") if text is None else text
-    check_text(text)
+    check_text(text, options.normalize)
     return GenerateArguments(
         text, voice, options, long_form, model, recogniser, targets, lacks_transcript
     )

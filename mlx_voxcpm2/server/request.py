@@ -75,7 +75,7 @@ class SpeechRequest:
         if needs_text and not text.strip():
             raise ValueError("input is empty; give the words to speak")
         if needs_text:
-            spoken_text(text, fields.get("instruct"))  # raises for a text without words
+            check_text(text, shared["options"].normalize)
         return cls(**shared, ignored=ignored)
 
     @staticmethod

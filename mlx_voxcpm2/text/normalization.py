@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import cache
 
-from ..errors import shown
+from ..errors import option, shown
 from .characters import cleaned, speakable, with_line_ends
 from .english import spoken_english
 from .markup import paragraphs, without_markup
@@ -48,6 +48,18 @@ _SYMBOLS = re.compile(f"(?<![{_GREEK}])[{_GREEK}](?![{_GREEK}])|[ªµº\u2126]")
 _QUOTES = str.maketrans("“”„‟", '""""')
 _WIDE = str.maketrans("％＄＋", "%$+")
 
+# What a text says that is one sign, which beside others may be markup.
+_SIGNS = {"∞": "infinity", "&": "and", "%": "percent", "+": "plus", "=": "equals", "@": "at"}
+_SIGNS |= {"√": "square root", "±": "plus or minus", "×": "times", "÷": "divided by"}
+_SIGNS |= {"≈": "approximately", "≠": "not equal", "≤": "less than or equal"}
+_SIGNS |= {
+    "≥": "greater than or equal",
+    "°": "degrees",
+    "€": "euros",
+    "$": "dollars",
+    "£": "pounds",
+}
+
 # wetext puts a backslash before these.
 _ESCAPED = re.compile(r'(["\\]+)')
 
@@ -70,17 +82,19 @@ def check_normalize(normalize: bool | str, language: str | None = None) -> None:
     language: the one of the text, if it is named elsewhere.
     """
     if not isinstance(normalize, bool | str) or normalize == "":
-        raise ValueError(f"normalize is {normalize!r}; it must be true, false or a language's code")
+        raise ValueError(
+            f"{option('normalize')} is {normalize!r}; it must be true, false or a language's code"
+        )
     if normalize and not is_normalize_installed():
         raise ValueError(
-            "normalize needs the libraries wetext and icu4py; install 'mlx-voxcpm2[normalize]', or "
-            "leave it out"
+            f"{option('normalize')} needs the libraries wetext and icu4py; install "
+            "'mlx-voxcpm2[normalize]', or leave it out"
         )
     named = normalize if isinstance(normalize, str) else language
     if normalize and named is not None and _code(named) not in _known_languages():
         raise ValueError(
-            f"normalize does not know the language {shown(named)}; give a code such as en, zh, ja "
-            "or de, or leave it out"
+            f"{option('normalize')} does not know the language {shown(named)}; give a code such as "
+            "en, zh, ja or de, or leave it out"
         )
 
 
@@ -100,6 +114,8 @@ def normalized(text: str, language: str | None = None) -> str:
     check_normalize(True, language)
     match = INSTRUCTION.match(text)
     instruction = match.group() if match else ""
+    if language in (None, "en") and (name := _SIGNS.get(text.strip())) is not None:
+        return name
     parts = [_cleaned(each) for each in paragraphs(_usual(text[len(instruction) :]))]
     text = "\n\n".join(filter(None, parts))
     language = language_of(MARK.sub(" ", text)) if language is None else _code(language)
