@@ -141,18 +141,19 @@ class LineRequests:
         for line in self.dialogues:
             assert line.script is not None
             try:
-                voices = self.voices.encoded_speakers(line, self.model)
-                before = seconds
-                result = speak_line(
-                    self.model,
-                    line.script,
-                    voices,
-                    line.options,
-                    parallel,
-                    verify,
-                    _takes_of(line, best_of),
-                    lambda spoken, before=before: progress(before + spoken),
-                )
+                with options_spelled():
+                    voices = self.voices.encoded_speakers(line, self.model)
+                    before = seconds
+                    result = speak_line(
+                        self.model,
+                        line.script,
+                        voices,
+                        line.options,
+                        parallel,
+                        verify,
+                        _takes_of(line, best_of),
+                        lambda spoken, before=before: progress(before + spoken),
+                    )
             except (ValueError, OSError) as error:
                 self._fail(line, error)
                 continue
