@@ -19,7 +19,10 @@ from mlx_voxcpm2.text.spoken import check_text
         ("It is -5C outside.", "It is minus five degrees Celsius outside."),
         ("Seat 20C, an iPhone 5C.", "Seat twenty C, an iPhone five C."),
         ("10.000 km", "ten thousand kilometers"),
-        ("It has 5.000 people, 1.250 votes.", "It has five thousand people, twelve fifty votes."),
+        (
+            "It has 5.000 people, 1.250 votes.",
+            "It has five thousand people, one thousand two hundred and fifty votes.",
+        ),
         (
             "3.500 km and 1.000 kg",
             "three point five zero zero kilometers and one point zero zero zero kilograms",

@@ -140,11 +140,11 @@ def _name_alone(line: str, known: Collection[str]) -> Label | None:
     return Label(" ".join(found["name"].split()), style_of(found["styles"]), "", is_certain=True)
 
 
-def names_alone(lines: Sequence[str]) -> list[str]:
+def names_alone(lines: Sequence[str], has_others: bool = False) -> list[str]:
     """Names in the manner of film scripts: alone on their lines, with words on the next one.
 
-    lines: those without a label. Each name once; those in capitals, or that come again. A single
-    one is a heading rather than a speaker.
+    lines: all lines, empty where they have a label. Each name once; those in capitals, or that come
+    again. A single one is a heading rather than a speaker, unless there are others with a voice.
     """
     found: list[str] = []
     for line, following in pairwise(lines):
@@ -152,8 +152,10 @@ def names_alone(lines: Sequence[str]) -> list[str]:
             found.append(name)
     counted = Counter(map(speaker_key, found))
     likely = [name for name in found if name.isupper() or counted[speaker_key(name)] > 1]
-    by_key = {speaker_key(name): name for name in reversed(likely)}
-    return list(reversed(by_key.values())) if len(likely) > 1 else []
+    by_key: dict[str, str] = {}
+    for name in likely:
+        by_key.setdefault(speaker_key(name), name)
+    return list(by_key.values()) if len(likely) > 1 or has_others else []
 
 
 def _bare_name(line: str) -> str | None:

@@ -137,7 +137,8 @@ def parse_script(text: str, names: Collection[str] = ()) -> Script:
             'the script has no words to speak; write lines such as "Speaker 1: Hello."'
         )
     unlabelled = zip(lines, labels, strict=True)
-    bare = names_alone(["" if label else words for (_, words, _), label in unlabelled])
+    has_bare = any(label and not label.text for label in labels)
+    bare = names_alone(["" if label else words for (_, words, _), label in unlabelled], has_bare)
     return Script(turns, is_labelled, tuple(left_out), tuple(bare))
 
 

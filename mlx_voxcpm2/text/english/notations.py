@@ -219,7 +219,8 @@ NOTATIONS: list[Rule] = [
     rule(r"\bWW ?(?P<number>II?)\b", lambda found: f"World War {_WARS[found['number']]}"),
     rule(r"\b(?P<letter>[A-G])[#♯](?!\w)", r"\g<letter> sharp"),
     rule(r"\b(?P<letter>[A-G])[#♯](?=\d\b)", r"\g<letter> sharp "),
-    # 4K@60Hz, 1080p@60fps
+    # 1080p@60fps, 4K@60Hz
+    rule(r"(?<= [pi]) ?@ ?(?=\d+ ?(?:[kMG]?Hz|fps|p)\b)", " at "),
     rule(
         r"(?<![\w.,])(?P<number>\d+)(?P<letter>[kKpi])? ?@ ?(?=\d+ ?(?:[kMG]?Hz|fps|p)\b)", _at_rate
     ),
