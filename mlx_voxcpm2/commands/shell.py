@@ -113,7 +113,7 @@ def run(
 
 def _flags(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Callable[[str], str]:
     """How the command spells an option: by its flag, if it has one."""
-    parsers, flags = [parser], {}
+    parsers, flags = [parser], dict[str, str]()
     for each in parsers:
         for action in each._actions:
             if isinstance(action, argparse._SubParsersAction):

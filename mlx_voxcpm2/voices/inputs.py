@@ -63,8 +63,8 @@ class VoiceInputs:
     def _check_prompt(self) -> None:
         words, audio = self.prompt_text, self.prompt_audio
         if (audio is None) != (words is None):
-            names = option("prompt_audio"), option("prompt_text")
-            given, missing = names if words is None else reversed(names)
+            clip, transcript = option("prompt_audio"), option("prompt_text")
+            given, missing = (clip, transcript) if words is None else (transcript, clip)
             raise ValueError(
                 f"{given} is given without {missing}; a prompt needs both, its sound and its words"
             )
