@@ -63,6 +63,8 @@ def test_words_outside_the_vocabulary_are_found(tiny_demo, text, unknown):
         ("三一 四", "三一 四"),
         ("Pi: 三点一四", "pi 三点一四"),
         ("(A Low Voice)Three. One.", "(A Low Voice)three one"),
+        ("(Low Voice.)Three. One.", "(low voice)three one"),
+        ("（ low  voice ） One", "(low voice) one"),
         (" Three. ", " three "),
         ("Don't", "don't"),
         ("ＯＮＥ", "ｏｎｅ"),

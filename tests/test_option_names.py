@@ -61,7 +61,7 @@ def test_a_command_says_its_flags(run, arguments, words):
 
 
 def test_a_warning_says_them_too(run, caplog):
-    soundfile.write("quiet.wav", 1e-3 * np.sin(np.arange(48000) / 9), 16000)
+    soundfile.write("quiet.wav", 0.01 * np.sin(np.arange(48000) / 9), 16000)
     status, _, _ = run(
         "voice", "add", "./a.safetensors", "--ref_audio", "quiet.wav", "--model", "demo"
     )

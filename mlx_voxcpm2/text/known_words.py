@@ -56,9 +56,9 @@ class KnownWords:
         """
         match = INSTRUCTION.match(text)
         instruction = match.group() if match else ""
+        words = _CHINESE_PUNCTUATION.sub("", text[len(instruction) :].casefold())
         if (known := self._known_description(instruction)) is not None:
             instruction = f"({known})"
-        words = _CHINESE_PUNCTUATION.sub("", text[len(instruction) :].casefold())
         folded = " ".join("".join(each if _is_spoken(each) else " " for each in words).split())
         start, end = len(words) - len(words.lstrip()), len(words.rstrip())
         return instruction + words[:start] + folded + words[end:]
