@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
+from mlx_voxcpm2.errors import option
 from mlx_voxcpm2.peers.conversion import CONVERT
 from mlx_voxcpm2.settings import check_settings, setting, unknown_name
 from mlx_voxcpm2.weights.adapter_files import read_adapter_if_given
@@ -91,7 +92,7 @@ class Conversion:
         self.quantization()
         if self.upload_repo is None and (self.private or self.measured is not None):
             idle = "private" if self.private else "measured"
-            raise ValueError(f"{idle} does nothing without upload_repo")
+            raise ValueError(f"{option(idle)} does nothing without {option('upload_repo')}")
 
     def quantization(self) -> str | Quantization | None:
         """How to quantise: what `load_model` takes as `quantize`. Raises ValueError."""
@@ -101,18 +102,21 @@ class Conversion:
         named = self.recipe if self.recipe is not None else self.quantize
         if named in (None, False):
             if given:
-                raise ValueError(f"{next(iter(given))} says how to quantise; give quantize too")
+                name, missing = option(next(iter(given))), option("quantize")
+                raise ValueError(f"{name} says how to quantise; give {missing} too")
             return None
         if self.dequantize:
-            raise ValueError("quantize and dequantize are both given; leave one out")
+            raise ValueError(
+                f"{option('quantize')} and {option('dequantize')} are both given; leave one out"
+            )
         if named is True:
             return Quantization(self.q_bits, self.q_group_size, self.q_mode or "affine")
         recipe = find_recipe(named)
         if recipe is None and (given or self.quantize is True):
-            raise ValueError(f"recipe {named} quantises nothing; leave quantize out")
+            raise ValueError(f"recipe {named} quantises nothing; leave {option('quantize')} out")
         group_size = given.pop("q_group_size", None)
         if given:
-            raise ValueError(f"recipe {named} says it; leave {next(iter(given))} out")
+            raise ValueError(f"recipe {named} says it; leave {option(next(iter(given)))} out")
         return named if group_size is None else replace(recipe, group_size=group_size)
 
     def write(self, progress: Progress | None = None) -> Path:

@@ -3,6 +3,35 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_spelling: ContextVar[Callable[[str], str]] = ContextVar("spelling", default=str)
+"""How messages spell the names of options: as in Python, unless a command says otherwise."""
+
+
+def option(name: str) -> str:
+    """An option's name in a message: as_is in Python, --as_is for the user of a command."""
+    return _spelling.get()(name)
+
+
+@contextmanager
+def options_spelled(spelling: Callable[[str], str] = str) -> Iterator[None]:
+    """Spell the options' names in messages of the block by a function; by default as in Python.
+
+    Holds for this thread only: in the threads of a server names are those of its requests.
+    """
+    token = _spelling.set(spelling)
+    try:
+        yield
+    finally:
+        _spelling.reset(token)
+
+
+def output_error(message: str) -> ValueError:
+    """Error for an output that can't be written."""
+    return ValueError(f"{option('output')}: {message}")
 
 
 def one_line(error: BaseException) -> str:

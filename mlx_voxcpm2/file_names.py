@@ -64,13 +64,3 @@ def is_folder_of(folder: Path, patterns: Iterable[str]) -> bool:
         entry.is_file() and any(fnmatch.fnmatchcase(entry.name, pattern) for pattern in allowed)
         for entry in os.scandir(folder)
     )
-
-
-def check_folder(folder: Path) -> None:
-    """Raise ValueError or PermissionError if files can't be written there; writes none."""
-    check_file_name(folder)
-    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not existing.is_dir():
-        raise ValueError(f"{existing} is a file; give a folder")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise PermissionError(f"{existing}: no permission to write; choose another folder")

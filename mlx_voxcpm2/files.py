@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .errors import one_line
-from .file_names import hidden
+from .file_names import check_file_name, hidden
 from .locks import hold, is_at, owned
 
 _UNFINISHED, _REPLACED = ".unfinished", ".replaced"
@@ -63,6 +63,34 @@ def unfinished_file(target: Path) -> Iterator[tuple[BinaryIO, Path]]:
             path.unlink(missing_ok=True)
 
 
+def check_writable(target: Path) -> None:
+    """Raise the system's OSError unless a file can be created or replaced at `target`.
+
+    Folders that do not exist yet are taken for creatable where a file is. Leaves nothing behind.
+    """
+    target = target.absolute()
+    while not target.parent.exists():
+        target = target.parent
+    with unfinished_file(target):
+        pass
+
+
+def check_folder(folder: Path) -> None:
+    """Raise ValueError or OSError, in one line, if files can't be written there; leaves none."""
+    check_file_name(folder)
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not existing.is_dir():
+        raise ValueError(f"{existing} is a file; give a folder")
+    try:
+        check_writable(existing / "file")
+    except OSError as error:
+        raise type(error)(_not_writable(existing, error)) from None
+
+
+def _not_writable(folder: Path, error: OSError) -> str:
+    return f"{folder}: can't write here ({one_line(error)}); choose another folder"
+
+
 def write_all(stream: BinaryIO, data: bytes) -> None:
     """Write all of `data`, also if one call takes only a part: raw files, pipes (`python -u`)."""
     rest = memoryview(data)
@@ -86,9 +114,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     try:
         path.mkdir()
     except OSError as error:
-        raise OSError(
-            f"{target.parent}: can't write here ({one_line(error)}); choose another folder"
-        ) from None
+        raise OSError(_not_writable(target.parent, error)) from None
     try:
         with _locked_folder(path):
             yield path

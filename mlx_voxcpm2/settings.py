@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from .errors import shown
+from .errors import option, shown
 from .peers.tables import aliases_of
 from .schema import check_integer, check_number
 
@@ -40,6 +40,7 @@ class Setting:
         """Raise ValueError for a value out of range. None is allowed where it is the default."""
         if value is None and default is None:
             return
+        name = option(name)
         if self.kind == "number":
             check_number(name, value, self.low, self.high)
         elif self.kind == "integer":

@@ -10,10 +10,12 @@ import soundfile
 from voice_clips import RATE, speech
 
 from mlx_voxcpm2 import Voice, load_model
+from mlx_voxcpm2.app.dialogue_inputs import PageDialogue
 from mlx_voxcpm2.app.inputs import PageRequest
 from mlx_voxcpm2.app.progress import Pace
 from mlx_voxcpm2.app.speaker import Speaker
 from mlx_voxcpm2.server.model_thread import ModelThread
+from mlx_voxcpm2.text.known_words import KnownWords
 from mlx_voxcpm2.voices.inputs import VoiceInputs
 
 LONG = (
@@ -107,6 +109,20 @@ def test_requests_are_spoken_together_with_seeds_of_their_own(speakers):
     takes = asyncio.run(speak())
     assert len({take.seed for take in takes}) == 3  # drawn, and reported
     assert [take.request.text for take in takes] == ["One.", "Two.", "Three."]
+
+
+def test_words_and_descriptions_that_a_small_voice_lacks_are_noted(speakers, monkeypatch):
+    speaker = speakers("always")
+    known = KnownWords(["one", "two"], ["low voice"])
+    monkeypatch.setattr(speaker.thread.model.request_builder, "known_words", known)
+    described = {"kind": "described", "description": "warm"}
+    for _ in range(2):
+        first, second = speaker.faults_of_words(request(described, "One three."))
+        assert "'three'" in first and "the description 'warm'; it knows low voice" in second
+    script = {"text": "A: One.\nB (sad): Two.", "settings": {}, "voices": {"A": described}}
+    faults = speaker.faults_of_words(PageDialogue.parse(script, {}.__getitem__))
+    assert ["'warm'" in faults[0], "'sad'" in faults[1], len(faults)] == [True, True, 2]
+    assert not speaker.faults_of_words(request({**described, "description": "Low voice"}, "One."))
 
 
 def test_stop_ends_a_stream_and_keeps_the_audio_so_far(speakers):

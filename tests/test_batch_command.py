@@ -205,7 +205,7 @@ def test_invalid_voices_are_listed(run, kept):
         for shown, (_, message) in zip(err.splitlines(), lines, strict=False):
             assert message in shown
     status, err = run("--voice", "anna", "--ref_audio", "clip.wav", lines=[{"text": "a"}] * 3)
-    assert status == 2 and err.count("\n") == 1 and "voice and ref_audio are both" in err
+    assert status == 2 and err.count("\n") == 1 and "--voice and --ref_audio are both" in err
 
 
 def test_flags_are_the_defaults_of_lines(run):

@@ -123,6 +123,33 @@ class Terminal(io.StringIO):
         return [each for each in re.split(r"[\r\n]|\x1b\[A", self.getvalue()) if each.strip()]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["generate", "--text", "-x"], "given as --text=-x"),
+        (["generate", "--text", "--what?", "--seed", "1"], "given as '--text=--what?'"),
+        (["generate", "-x"], "there is no flag -x; a text that begins with a hyphen is given as"),
+        (["generate", "--control", "-x"], "given as --instruct=-x"),
+        (["generate", "--text", "--output", "a.wav"], "has no value before --output; give one"),
+        (["generate", "--prompt-text"], "--prompt_text has no value; give one"),
+        (["batch", "--input", "a.txt", "--instruct", "-x"], "given as --instruct=-x"),
+        (["voice", "add", "a", "--description", "-x"], "given as --description=-x"),
+        (["dialogue", "a.txt", "--voices", "-x"], "given as --voices=-x"),
+        (["transcribe", "-x"], "there is no flag -x"),
+        (["batch", "--inptu", "a.txt"], "there is no flag --inptu; did you mean --input?"),
+    ],
+)
+def test_a_value_that_begins_with_a_hyphen_is_told_from_a_missing_one(main, arguments, line):
+    status, out, err = main(*arguments)
+    assert status == 2 and out == "" and line in err and err.count("\n") == 1
+    assert "argument" not in err and "required" not in err
+
+
+def test_a_text_that_begins_with_a_hyphen_is_taken_as_the_message_says(main):
+    for given in (["--text=-x"], ["-5 degrees"], ["--text", "-5"], ["--text", "- one"]):
+        assert "./none: no such folder" in main("generate", *given, "--model", "./none")[2]
+
+
 @pytest.fixture
 def speak(released, tmp_path, monkeypatch):
     """Runs a command on a terminal, on the model that is loaded; returns its standard error."""

@@ -17,6 +17,7 @@ def tiny_demo(released, tmp_path, monkeypatch):
     folder = tmp_path / "package" / "demo"
     shutil.copytree(released.folder, folder)
     (folder / "words.txt").write_text("three one\n三\n", encoding="utf-8")
+    (folder / "descriptions.txt").write_text("low voice\nman\n", encoding="utf-8")
     monkeypatch.setattr(hub, "DEMO_FOLDER", folder)
     return folder
 
@@ -62,6 +63,8 @@ def test_words_outside_the_vocabulary_are_found(tiny_demo, text, unknown):
         ("三一 四", "三一 四"),
         ("Pi: 三点一四", "pi 三点一四"),
         ("(A Low Voice)Three. One.", "(A Low Voice)three one"),
+        ("(Low Voice.)Three. One.", "(low voice)three one"),
+        ("（ low  voice ） One", "(low voice) one"),
         (" Three. ", " three "),
         ("Don't", "don't"),
         ("ＯＮＥ", "ｏｎｅ"),
@@ -90,6 +93,40 @@ def test_a_checkpoint_without_a_vocabulary_gives_no_warning(released, caplog):
     assert KnownWords.of(released.folder) is None
     released.model.request("one four")
     assert not caplog.text
+
+
+UNKNOWN = "this voice does not know the description 'warm'; it knows low voice, man"
+
+
+@pytest.mark.parametrize(
+    ("text", "instruct", "warnings"),
+    [
+        ("one", "warm", [UNKNOWN]),
+        ("(warm) one", None, [UNKNOWN]),
+        ("one", "Low  voice.", []),
+        ("(Man) one", None, []),
+        ("one", None, []),
+        ("one", " ", []),
+    ],
+)
+def test_an_unknown_description_is_a_warning_with_the_known_ones(
+    tiny_demo, text, instruct, warnings, caplog
+):
+    model = load_model("demo")
+    caplog.clear()
+    for _ in range(2):  # once for all parts of a text
+        model.request(text, instruct=instruct)
+    assert caplog.messages == warnings
+
+
+def test_the_demo_reads_its_descriptions_in_any_spelling():
+    model = load_model("demo")
+    for known in ("low voice", "woman"):
+        plain = model.request("one", instruct=known, seed=1).prompt.tokens
+        for written in (f"{known.capitalize()}.", known.upper(), f" {known} "):
+            assert model.request("one", instruct=written, seed=1).prompt.tokens == plain
+            assert model.request(f"({written})one", seed=1).prompt.tokens == plain
+        assert model.request("one", instruct=f"very {known}", seed=1).prompt.tokens != plain
 
 
 @pytest.mark.parametrize(("text", "said"), [("one four", True), ("one three", False)])

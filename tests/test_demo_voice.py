@@ -14,6 +14,8 @@ from measures import Task, designed, ends_in_time, same_voice, speak, word_accur
 from speech import SPEAKERS, words_of
 
 from mlx_voxcpm2 import load_model
+from mlx_voxcpm2.server import openai_voices
+from mlx_voxcpm2.weights import hub
 
 TEXTS = [
     "evening three yes",
@@ -40,6 +42,12 @@ TASKS = {
     "low": [Task(words_of(text), instruct=LOW) for text in TEXTS[:4]],
     "high": [Task(words_of(text), instruct=HIGH) for text in TEXTS[:4]],
 }
+
+
+def test_its_descriptions_are_those_that_it_has_learnt():
+    lines = (hub.DEMO_FOLDER / "descriptions.txt").read_text(encoding="utf-8").splitlines()
+    assert lines == [speaker.description for speaker in SPEAKERS.values()]
+    assert lines == list(openai_voices.SPEAKERS)
 
 
 @pytest.fixture(scope="module")

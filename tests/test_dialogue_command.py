@@ -142,6 +142,8 @@ def test_a_killed_dialogue_is_resumed_and_becomes_the_same_file(run, released, t
         (SCRIPT, ["--turn_pause", "-1"], "turn_pause"),
         (SCRIPT, ["--voice", "anna"], "did you mean --voices?"),
         (SCRIPT, ["--output", "a.xyz"], ".xyz files cannot be written"),
+        (SCRIPT, ["--normalize", "--language", "xx"], "does not know the language 'xx'"),
+        (SCRIPT, ["--normalize", "--language", "xx", "--check"], "the language 'xx'"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(run, script, flags, line):

@@ -97,7 +97,7 @@ def test_clocks_phones_and_dates_have_their_own_readings(text, spoken):
             "It's 20C. High 72F.",
             "It's twenty degrees Celsius. High seventy two degrees Fahrenheit.",
         ),
-        ("20C", "twenty C"),
+        ("20C", "twenty degrees Celsius"),
         ("3 Å, 5 N·m", "three angstroms, five newton meters"),
         ("10 µF", "ten microfarads"),
         ("44.1/96 kHz", "forty four point one or ninety six kilohertz"),

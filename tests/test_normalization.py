@@ -11,8 +11,11 @@ import mlx.core as mx
 import pytest
 
 from mlx_voxcpm2 import GenerationOptions
+from mlx_voxcpm2.app.inputs import parse_settings
 from mlx_voxcpm2.commands import generate
+from mlx_voxcpm2.dialogue.speak import speak_dialogue
 from mlx_voxcpm2.long_form.speak import speak_long
+from mlx_voxcpm2.server.request import Limits, SpeechRequest
 from mlx_voxcpm2.text import normalization
 from mlx_voxcpm2.text.normalization import language_of, normalized
 from mlx_voxcpm2.text.number_words import LANGUAGES, number_words
@@ -21,6 +24,7 @@ from mlx_voxcpm2.text.spoken import spoken_text
 OFFICIAL = json.loads(
     (Path(__file__).parent / "golden" / "normalization.json").read_text(encoding="utf-8")
 )
+LIMITS = Limits("model", 100, GenerationOptions())
 QUICK = {"max_tokens": 3, "inference_timesteps": 2, "seed": 7}
 
 
@@ -115,11 +119,35 @@ def test_other_languages_keep_their_numbers_with_a_warning(caplog):
         assert normalized("Он платит **5** рублей") == "Он платит 5 рублей"
         assert "English, Chinese, Japanese" in caplog.text
         caplog.clear()
-        assert normalized("Er zahlt 5 Euro", "xx") == "Er zahlt 5 Euro"
+        assert normalized("그는 **5**유로", "ko") == "그는 5유로"
         assert len(caplog.records) == 1
         caplog.clear()
         normalized("Без цифр {ni3}")
         assert not caplog.records
+
+
+@pytest.mark.parametrize("language", ["xx", "English", "zz-DE", " "])
+def test_an_unknown_language_is_refused_also_where_there_is_nothing_to_normalize(language):
+    for refused in (
+        lambda: normalized("No digits.", language),
+        lambda: GenerationOptions(normalize=language),
+        lambda: speak_long(None, "No digits.", normalize=True, language=language),
+        lambda: speak_dialogue(None, "A: No digits.", normalize=True, language=language),
+        lambda: SpeechRequest.parse(
+            {"input": "No digits.", "normalize": True, "language": language}, LIMITS
+        ),
+        lambda: parse_settings({"normalize": True, "language": f"{language}?"}),
+    ):
+        with pytest.raises(
+            ValueError, match=r"normalize does not know the language '.*give a code"
+        ):
+            refused()
+
+
+def test_languages_of_the_model_and_any_without_normalization_are_accepted():
+    assert GenerationOptions(normalize="ar").language == "ar"
+    assert normalized("5 km", "tl") == normalized("5 km", "fil") != "5 km"
+    SpeechRequest.parse({"input": "Hi.", "language": "xx"}, LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +259,7 @@ def test_the_command_speaks_numbers_as_words(released, tmp_path, monkeypatch, ca
 
     assert run("--text", "I have 5.", "--normalize", "--output", "a.wav") == 0
     assert run("--text", "I have five.", "--output", "b.wav") == 0
-    assert run("--text", "I have 5.", "--normalize", "--language", "xx", "--output", "c.wav") == 0
+    assert run("--text", "I have 5.", "--normalize", "--language", "ko", "--output", "c.wav") == 0
     assert run("--text", "I have 5.", "--output", "d.wav") == 0
     first, second, third, fourth = (Path(f"{name}.wav").read_bytes() for name in "abcd")
     assert first == second != third == fourth

@@ -8,6 +8,7 @@ from mlx_voxcpm2.dialogue.conversation import conversation
 from mlx_voxcpm2.dialogue.script import parse_script
 from mlx_voxcpm2.dialogue.voices import (
     dialogue_voices,
+    report_made_up,
     split_voices,
     voice_inputs,
     voices_by_speaker,
@@ -178,6 +179,37 @@ def test_names_with_a_voice_are_labels_everywhere():
     assert turns("Hi: you\nYes: me", ["hi", "yes"]) == ["Hi|you", "Yes|me"]
     assert turns("anna: Hi\nben: Yo", ["anna"]) == ["anna|Hi", "ben|Yo"]
     assert turns("1:30 it is", ["1"]) == ["Speaker 1|1:30 it is"]
+
+
+FILM = "ANNA\nHello.\n\nBEN (off)\nHi there.\n\nANNA\nBye.\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "alone"),
+    [
+        (FILM, [], ("ANNA", "BEN")),
+        (FILM, ["anna"], ("BEN",)),
+        (FILM.replace("ANNA\nBye", "BEN\nBye"), ["anna"], ("BEN",)),
+        (FILM, ["anna", "ben"], ()),
+        (FILM.title(), [], ("Anna",)),
+        ("CHAPTER ONE\nIt was late.\n\nCHAPTER TWO\nIt was early.", [], ()),
+        ("THE END OF IT\nIt was late.", [], ()),
+        ("Anna: Hello.\nBen: Hi.", [], ()),
+        ("Yes\nNo\nMaybe\nYes", [], ()),
+    ],
+)
+def test_names_alone_on_their_lines_may_be_speakers_without_a_voice(text, given, alone):
+    assert parse_script(text, given).names_alone == alone
+
+
+@pytest.mark.parametrize("given", [{}, {"anna": "design: low"}])
+def test_one_line_says_which_names_need_a_voice(given, caplog):
+    script = parse_script(FILM, given)
+    report_made_up(script, dialogue_voices(script, given))
+    (line,) = [each for each in caplog.messages if "alone" in each]
+    names = ["BEN"] if given else ["ANNA", "BEN"]
+    assert line.startswith(" and ".join(names)) and "\n" not in line
+    assert line.endswith("voices " + " ".join(f"{name}=VOICE" for name in names))
 
 
 def test_a_script_knows_its_speakers_and_lines():

@@ -32,7 +32,7 @@ from pathlib import Path
 
 import mlx.core as mx
 from corpus import STAGES, write_corpus
-from speech import CHINESE_DIGITS, DIGITS, WORDS
+from speech import CHINESE_DIGITS, DIGITS, SPEAKERS, WORDS
 from untrained import write_untrained
 
 HERE = Path(__file__).parent
@@ -132,7 +132,7 @@ def pretrained(folder: Path, model: Path) -> Path:
 
 def export(folder: Path, demo: Path) -> None:
     """The last checkpoint at 16 bits with the last decoder, in upstream's layout, and the words
-    that it knows."""
+    and descriptions that it knows."""
     learnt, new = folder / f"after_{STAGES[-1]}", demo.with_name("demo.new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
@@ -144,6 +144,8 @@ def export(folder: Path, demo: Path) -> None:
     mx.save_safetensors(str(new / "audiovae.safetensors"), load_torch_file(folder / "decoder.pth"))
     lines = [" ".join(DIGITS), " ".join(WORDS), " ".join(CHINESE_DIGITS)]
     (new / "words.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    described = [speaker.description for speaker in SPEAKERS.values()]
+    (new / "descriptions.txt").write_text("\n".join(described) + "\n", encoding="utf-8")
     shutil.rmtree(demo, ignore_errors=True)
     new.rename(demo)
 

@@ -10,9 +10,9 @@ from ..dialogue.options import TurnOptions
 from ..server.tasks import SpeechTask
 from ..settings import settings_of
 from ..speech.options import GenerationOptions
-from ..text.normalization import normalized
+from ..text.normalization import INSTRUCTION, check_normalize, normalized
 from ..text.segments import Segment, is_one_segment, split_text
-from ..text.spoken import spoken_text
+from ..text.spoken import check_text
 from ..voices.folder import check_name, list_voices
 from ..voices.inputs import VoiceInputs
 from .warnings import logged_warnings
@@ -190,6 +190,13 @@ class PageRequest:
         return SpeechTask(self.segments, options, self.voice)
 
     @property
+    def descriptions(self) -> list[str]:
+        """Descriptions of the voice, each once: its own, and that before the text."""
+        before = (INSTRUCTION.match(each.text) for each in self.segments[:1])
+        found = [self.voice.instruct, *(match and match.group() for match in before)]
+        return list(dict.fromkeys(filter(None, found)))
+
+    @property
     def words(self) -> str:
         """All that is said."""
         return self.text
@@ -236,7 +243,7 @@ class PageRequest:
         voice = choice.inputs(clips)
         options, long_form = parse_settings({**(defaults or {}), **settings})
         with logged_warnings() as notes:
-            segments = segments_of(text, voice.instruct, options, long_form)
+            segments = segments_of(text, options, long_form)
         return cls(
             text.strip(),
             choice,
@@ -270,13 +277,13 @@ def form_of(body: object, name: str, needs_words: bool = True) -> tuple[str, Map
 
 
 def segments_of(
-    text: str, instruct: str | None, options: GenerationOptions, long_form: TurnOptions
+    text: str, options: GenerationOptions, long_form: TurnOptions
 ) -> tuple[Segment, ...]:
     """The text's segments; one that is short stays as it is. Raises FieldError."""
     try:
-        spoken_text(text, instruct)  # raises for a text without words
         if options.normalize:
             text = normalized(text, options.language or long_form.language)
+        check_text(text)
         if is_one_segment(text, long_form.segment_length):
             return (Segment(text.strip()),)
         pause, language = long_form.paragraph_pause, long_form.language
@@ -304,6 +311,10 @@ def parse_settings(given: Mapping[str, object]) -> tuple[GenerationOptions, Turn
     long_form = made(TurnOptions, LONG_FORM)
     if rest:
         raise FieldError("", f"there is no setting {str(next(iter(rest)))[:40]!r}; reload the page")
+    try:
+        check_normalize(options.normalize, long_form.language)
+    except ValueError as error:
+        raise FieldError("language", str(error)) from None
     return options, long_form
 
 

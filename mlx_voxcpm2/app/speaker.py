@@ -33,7 +33,7 @@ class SpeechJob:
 
     def __init__(self, speaker: Speaker, request: PageRequest):
         self.id = secrets.token_hex(8)
-        notes = (*request.notes, *speaker.unknown_words(request))
+        notes = (*request.notes, *speaker.faults_of_words(request))
         self.request = replace(request, options=request.options.with_seed(), notes=notes)
         self.expected_seconds = speaker.pace.expected(request.words) / request.options.speed
         self.take: Take | None = None
@@ -93,14 +93,14 @@ class Speaker:
         """Queue a request. Call it in the event loop that reads the job."""
         return SpeechJob(self, request)
 
-    def unknown_words(self, request: PageRequest) -> list[str]:
-        """What to tell about words that the model can't say, as the demo's voice."""
+    def faults_of_words(self, request: PageRequest) -> list[str]:
+        """Warnings of words and descriptions that the model, such as the demo's, does not know."""
         known = self.thread.model.request_builder.known_words
         if known is None:
             return []
-        with logged_warnings() as warnings:
-            known.warn(known.folded(" ".join(each.text for each in request.segments)))
-        return warnings
+        text = " ".join(each.text for each in request.segments)
+        faults = map(known.description_fault, request.descriptions)
+        return list(filter(None, (known.word_fault(known.folded(text)), *faults)))
 
     async def voice_of_take(self, take: Take) -> Voice:
         """Voice of generated speech. Raises ValueError."""

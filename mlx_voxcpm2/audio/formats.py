@@ -16,6 +16,8 @@ import numpy as np
 import soundfile
 from numpy.typing import ArrayLike
 
+from ..errors import output_error
+
 FORMATS = {
     ".wav": ("WAV", "PCM_16"),
     ".flac": ("FLAC", "PCM_16"),
@@ -40,7 +42,7 @@ def output_format(path: str | os.PathLike) -> str:
     suffix = Path(path).suffix.lower()
     if suffix not in FORMATS:
         fault = f"{suffix} files cannot be written" if suffix else f"{str(path)!r} has no suffix"
-        raise ValueError(f"output: {fault}; end the name in one of {', '.join(FORMATS)}")
+        raise output_error(f"{fault}; end the name in one of {', '.join(FORMATS)}")
     return suffix
 
 
@@ -51,9 +53,9 @@ def mono_samples(audio: ArrayLike) -> np.ndarray:
     """
     samples = np.asarray(audio, dtype=np.float32)
     if samples.ndim != 1:
-        raise ValueError(f"output: audio of shape {samples.shape}; give one channel, [samples]")
+        raise output_error(f"audio of shape {samples.shape}; give one channel, [samples]")
     if not np.isfinite(samples).all():
-        raise ValueError("output: some samples are NaN or infinite; they were not written")
+        raise output_error("some samples are NaN or infinite; they were not written")
     return samples.clip(-1, 1)
 
 
@@ -71,7 +73,7 @@ def wav_header(sample_rate: int, data_bytes: int | None) -> bytes:
     else:
         riff_bytes = WAV_HEADER.size - 8 + data_bytes
     if riff_bytes > 0xFFFFFFFF:
-        raise ValueError("output: a WAV file ends at 4 GB; write a FLAC file, or several files")
+        raise output_error("a WAV file ends at 4 GB; write a FLAC file, or several files")
     fmt = (b"fmt ", 16, 1, 1, sample_rate, 2 * sample_rate, 2, 16)
     return WAV_HEADER.pack(b"RIFF", riff_bytes, b"WAVE", *fmt, b"data", data_bytes)
 
@@ -96,8 +98,8 @@ def libsndfile_errors(suffix: str, sample_rate: int) -> Iterator[None]:
     try:
         yield
     except soundfile.LibsndfileError as error:
-        raise ValueError(
-            f"output: {suffix} at {sample_rate} Hz cannot be written ({error.error_string}); "
+        raise output_error(
+            f"{suffix} at {sample_rate} Hz cannot be written ({error.error_string}); "
             "write a .wav file"
         ) from error
 
@@ -106,7 +108,7 @@ def encoded(audio: ArrayLike, sample_rate: int, suffix: str) -> bytes:
     """Audio (L,) -> the bytes of a complete file in the format that `suffix` names."""
     samples = mono_samples(audio)
     if not len(samples):
-        raise ValueError("output: there are no samples to write")
+        raise output_error("there are no samples to write")
     if suffix == ".wav":
         pcm = pcm16(samples)
         return wav_header(sample_rate, len(pcm)) + pcm

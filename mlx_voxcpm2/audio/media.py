@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ..errors import one_line
+from ..errors import one_line, output_error
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,7 +104,7 @@ class MediaEncoder:
     def __init__(self, file: Any, sample_rate: int, format_name: str):
         """file: has `write`. Raises ValueError if PyAV is missing, or for an unusual rate."""
         if not has_encoder(format_name):
-            raise ValueError(f"output: {format_name} needs the library PyAV; install '{EXTRA}'")
+            raise output_error(f"{format_name} needs the library PyAV; install '{EXTRA}'")
         import av
 
         container, codec, self._format, options = _ENCODERS[format_name]
@@ -113,9 +113,8 @@ class MediaEncoder:
             self._container: Any = av.open(file, "w", format=container, options=options)
             self._stream: Any = self._container.add_stream(codec, rate=sample_rate, layout="mono")
         except (av.FFmpegError, ValueError) as error:
-            raise ValueError(
-                f"output: {format_name} at {sample_rate} Hz cannot be written "
-                f"({one_line(error)}); take mp3"
+            raise output_error(
+                f"{format_name} at {sample_rate} Hz cannot be written ({one_line(error)}); take mp3"
             ) from None
 
     def write(self, samples: np.ndarray) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import option
 from . import media
 
 # The filter gives output when as much as it was given would come out, so small blocks give it
@@ -23,7 +24,10 @@ _SLOWEST, _FASTEST = 0.5, 2.0
 def check_speed(speed: float) -> None:
     """Raise ValueError if the library is missing that another speed than 1 needs."""
     if speed != 1 and not media.is_installed():
-        raise ValueError(f"speed needs the library av; install '{media.EXTRA}', or leave speed out")
+        name = option("speed")
+        raise ValueError(
+            f"{name} needs the library av; install '{media.EXTRA}', or leave {name} out"
+        )
 
 
 class Stretcher:

@@ -8,8 +8,9 @@ from typing import BinaryIO
 
 from numpy.typing import ArrayLike
 
+from ..errors import option, output_error
 from ..file_names import check_file_name
-from ..files import atomic_write, unfinished_file, write_all
+from ..files import atomic_write, check_writable, write_all
 from .formats import STREAM_FORMATS, encoded, output_format
 
 
@@ -22,27 +23,27 @@ def check_output(path: str | os.PathLike, stream: bool = False) -> None:
     suffix = output_format(path)
     if stream and suffix not in STREAM_FORMATS:
         allowed = " or ".join(STREAM_FORMATS)
-        raise ValueError(f"output: {suffix} files cannot be streamed; end the name in {allowed}")
+        raise output_error(f"{suffix} files cannot be streamed; end the name in {allowed}")
     check_target(path)
 
 
-def check_target(path: str | os.PathLike) -> None:
+def check_target(path: str | os.PathLike, name: str = "output") -> None:
     """Raise, in one line, unless a file of any format can be written or replaced at `path`.
 
-    Raises what `check_output` raises.
+    name: what the message begins with. Raises what `check_output` raises.
     """
-    target = target_path(path)
-    check_file_name(target, "output: ")
+    target, name = target_path(path), option(name)
+    check_file_name(target, f"{name}: ")
     if not os.path.isdir(target.parent):
-        raise FileNotFoundError(f"output: no folder {str(target.parent)!r}; create it first")
+        raise FileNotFoundError(f"{name}: no folder {str(target.parent)!r}; create it first")
     if os.path.isdir(target):
-        raise ValueError(f"output: {str(target)!r} is a folder; give the name of a file")
+        raise ValueError(f"{name}: {str(target)!r} is a folder; give the name of a file")
     if os.path.exists(target) and not os.path.isfile(target):
-        raise ValueError(f"output: {str(target)!r} is a device or a pipe; give the name of a file")
+        raise ValueError(f"{name}: {str(target)!r} is a device or a pipe; give the name of a file")
     if os.path.exists(target) and not os.access(target, os.W_OK):
-        raise PermissionError(f"output: {str(target)!r} may not be changed; give another name")
-    with os_errors(target), unfinished_file(target):
-        pass
+        raise PermissionError(f"{name}: {str(target)!r} may not be changed; give another name")
+    with os_errors(target, name):
+        check_writable(target)
 
 
 def write_audio(path: str | os.PathLike, audio: ArrayLike, sample_rate: int) -> None:
@@ -68,12 +69,12 @@ def target_path(path: str | os.PathLike) -> Path:
 
 
 @contextmanager
-def os_errors(target: Path) -> Iterator[None]:
+def os_errors(target: Path, name: str = "output") -> Iterator[None]:
     """Turn errors of the operating system into one line of the same type that names `target`."""
     try:
         yield
     except OSError as error:
-        reason = error.strerror or error
+        reason, name = error.strerror or error, option(name)
         raise type(error)(
-            f"output: {str(target)!r} cannot be written ({reason}); make room or write elsewhere"
+            f"{name}: {str(target)!r} cannot be written ({reason}); make room or write elsewhere"
         ) from error

@@ -92,7 +92,7 @@ class RecogniserChoice:
         """Raise ValueError for a recogniser without a use. by_lines: whether lines use it."""
         if self.asr_model is not None and not (self.is_used or by_lines):
             flags = " or ".join(f"--{name}" for name in self.uses)
-            raise ValueError(f"asr_model is given without a use; add {flags}")
+            raise ValueError(f"--asr_model is given without a use; add {flags}")
 
     @property
     def name(self) -> str:

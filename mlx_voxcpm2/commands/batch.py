@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import one_line
+from ..errors import one_line, options_spelled
 from ..schema import check_integer
 from ..speech.options import GenerationOptions
 from ..text.segments import spoken_length
@@ -115,8 +115,9 @@ class LineRequests:
             if line.script is not None:
                 continue
             try:
-                voice = self.voices.encoded(line, self.model)
-                request = self.model.request(line.text, options=line.options, **voice.given())
+                with options_spelled():  # they are the line's fields
+                    voice = self.voices.encoded(line, self.model)
+                    request = self.model.request(line.text, options=line.options, **voice.given())
                 request = replace(request, takes=line.best_of)
             except (ValueError, OSError) as error:
                 self._fail(line, error)
@@ -140,18 +141,19 @@ class LineRequests:
         for line in self.dialogues:
             assert line.script is not None
             try:
-                voices = self.voices.encoded_speakers(line, self.model)
-                before = seconds
-                result = speak_line(
-                    self.model,
-                    line.script,
-                    voices,
-                    line.options,
-                    parallel,
-                    verify,
-                    _takes_of(line, best_of),
-                    lambda spoken, before=before: progress(before + spoken),
-                )
+                with options_spelled():
+                    voices = self.voices.encoded_speakers(line, self.model)
+                    before = seconds
+                    result = speak_line(
+                        self.model,
+                        line.script,
+                        voices,
+                        line.options,
+                        parallel,
+                        verify,
+                        _takes_of(line, best_of),
+                        lambda spoken, before=before: progress(before + spoken),
+                    )
             except (ValueError, OSError) as error:
                 self._fail(line, error)
                 continue

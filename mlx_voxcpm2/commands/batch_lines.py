@@ -16,6 +16,7 @@ from pathlib import Path, PurePath
 from ..audio.writing import output_format
 from ..dialogue.script import Script
 from ..documents import numbered_lines
+from ..errors import options_spelled
 from ..schema import check_integer, parse_json
 from ..settings import settings_of
 from ..speech.options import GenerationOptions
@@ -100,7 +101,8 @@ def read_lines(
         try:
             entry = {"text": _decoded(data)} if path.suffix.lower() == ".txt" else _entry(data)
             unused |= entry.keys() - set(FIELDS)
-            line = _line(number, entry, defaults, suffix, path.parent)
+            with options_spelled():  # they are the line's fields
+                line = _line(number, entry, defaults, suffix, path.parent)
             _claim(line, claimed)
         except ValueError as error:
             problems.append(Problem(number, str(error)))
@@ -137,9 +139,9 @@ def _line(number: int, entry: dict, defaults: Defaults, suffix: str, folder: Pat
             _check_encodable(name, entry[name])
     script, voices = read_dialogue(entry, folder)
     text = entry["text"] if script is None else script.words
-    check_text(text)
     own = {name: entry[name] for name in OPTIONS if name in entry}
     options = replace(defaults.options, **own) if own else defaults.options
+    check_text(text, options.normalize)
     voice = _voice(entry, defaults.voice, folder) if script is None else VoiceInputs()
     name = str(entry["id"]) if "id" in entry else None
     best_of = entry.get("best_of", defaults.best_of)

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..audio.writing import output_format
-from ..errors import one_line
-from ..file_names import check_folder
-from ..files import claimed, remove_leftovers
+from ..errors import one_line, options_spelled
+from ..files import check_folder, claimed, remove_leftovers
 from .asr_flags import RecogniserChoice
 from .batch_lines import FIELDS, Defaults, Line, Problem, read_lines
 from .batch_summary import Summary, fingerprint
@@ -140,7 +139,9 @@ def _plan(arguments: BatchArguments, rank: int, processes: int) -> Plan:
     }
     left = [line for line in share if not summary.has(line, fingerprints[line.number])]
     voices = LineVoices(left)
-    _refuse(voices.read(left), source)
+    with options_spelled():  # they are the lines' fields
+        problems = voices.read(left)
+    _refuse(problems, source)
     finished = len(share) - len(left)
     return Plan(folder, left, voices, finished, fingerprints, summary, is_first=not rank)
 

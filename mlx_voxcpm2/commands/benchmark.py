@@ -57,6 +57,7 @@ class Benchmark:
     plot: str | None
 
     def __post_init__(self):
+        from ..audio.writing import check_target
         from ..weights.recipes import find_recipe
 
         for name in self.precisions:
@@ -64,9 +65,9 @@ class Benchmark:
                 find_recipe(name)
         if min(*self.batch_sizes, self.patches, self.rounds) < 1:
             raise ValueError("--batch_sizes, --patches and --rounds must be at least 1")
-        for path in filter(None, (self.json, self.plot)):
-            if not Path(path).absolute().parent.is_dir():
-                raise FileNotFoundError(f"{path}: no such folder; create it first")
+        for name in ("json", "plot"):
+            if path := getattr(self, name):
+                check_target(path, f"--{name}")
 
     def measures(self) -> Iterator[Measure]:
         """Measure each precision and batch size in turn; one model is in memory at a time."""

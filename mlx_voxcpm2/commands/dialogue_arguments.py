@@ -13,6 +13,7 @@ from ..dialogue.voices import named, split_voices
 from ..documents import read_text
 from ..settings import settings_of
 from ..speech.options import GenerationOptions
+from ..text.normalization import check_normalize
 from .asr_flags import (
     RecogniserChoice,
     add_timestamps_flag,
@@ -121,7 +122,8 @@ def read_arguments(args: argparse.Namespace) -> DialogueArguments:
     is_one = args.engine == "vibevoice"
     conversation = {name: given[name] for name in _OF_CONVERSATIONS if name in given}
     options = {"normalize": given.get("normalize", False)} if is_one else given
-    recogniser = read_recogniser(args)
+    recogniser, how = read_recogniser(args), read_settings(TurnOptions, args)
+    check_normalize(options.get("normalize", False), how.language)
     targets = read_settings(OutputTargets, args)
     if recogniser.timestamps and targets.subtitles is None:
         raise ValueError("--timestamps is given without subtitles; add --subtitles FILE")
@@ -134,7 +136,7 @@ def read_arguments(args: argparse.Namespace) -> DialogueArguments:
         recogniser,
         targets,
         GenerationOptions(**setting_values(GenerationOptions, options)),
-        read_settings(TurnOptions, args),
+        how,
         conversation if is_one else {},
         args.check,
     )

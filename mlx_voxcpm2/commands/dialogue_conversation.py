@@ -29,7 +29,8 @@ class ConversationSpeech:
         """Raises ValueError or OSError for what the model can't speak."""
         self.arguments, self.script = arguments, arguments.script
         self.options = vibevoice.DialogueOptions(**arguments.conversation).with_seed()
-        talk = conversation(self.script, voices, arguments.options.normalize)
+        normalize = arguments.options.normalize and (arguments.how.language or True)
+        talk = conversation(self.script, voices, normalize)
         self.turns, choice = talk.turns, arguments.model
         self._word_timer = arguments.recogniser.load_word_timer()
         model = vibevoice.load(

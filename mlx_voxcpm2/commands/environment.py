@@ -42,11 +42,11 @@ def _choose_device(name: str) -> None:
     kind, _, number = name.partition(":")
     systems = {"cpu": None, "gpu": None, "mps": "darwin", "metal": "darwin", "cuda": "linux"}
     if kind not in systems or (number and not (kind == "cuda" and number.isdecimal())):
-        raise ValueError(f"device is {name!r}; it must be auto, cpu, gpu, mps, cuda or cuda:N")
+        raise ValueError(f"--device is {name!r}; it must be auto, cpu, gpu, mps, cuda or cuda:N")
     if kind == "cpu":
         mx.set_default_device(mx.Device(mx.cpu))
         return
     is_here = mx.is_available(mx.gpu) and systems[kind] in (None, sys.platform)
     if not is_here:
-        raise ValueError(f"device {name} is not here for MLX; leave --device out, or give cpu")
+        raise ValueError(f"--device {name} is not here for MLX; leave --device out, or give cpu")
     mx.set_default_device(mx.Device(mx.gpu, int(number or 0)))

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..errors import option
 from .asr_flags import RecogniserChoice, transcript
 from .generate_arguments import EXAMPLES, GenerateArguments, build_parser, read_arguments
 from .long_text import LongText, long_text, plan_long_text
@@ -76,7 +77,7 @@ def _with_recogniser(
         return arguments, None, None
     recogniser = choice.load()
     if arguments.lacks_transcript:
-        words = transcript(voice.prompt_audio, recogniser, "prompt_audio")
+        words = transcript(voice.prompt_audio, recogniser, option("prompt_audio"))
         arguments = replace(arguments, voice=replace(voice, prompt_text=words))
     return arguments, choice.verification(recogniser), choice.choice_of_takes(recogniser)
 

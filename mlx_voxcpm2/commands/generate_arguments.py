@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ..long_form.options import LongFormOptions
 from ..speech.options import GenerationOptions
-from ..text.normalization import normalized
+from ..text.normalization import check_normalize, normalized
 from ..text.segments import SEGMENT_LENGTH
 from ..text.spoken import check_text
 from ..voices.inputs import VoiceInputs
@@ -127,6 +127,7 @@ def read_arguments(args: argparse.Namespace) -> GenerateArguments:
         # Of a stream the first patch is heard at once; of segments, a whole one is waited for.
         length = 0 if args.stream or args.play else SEGMENT_LENGTH
     long_form = read_settings(LongFormOptions, args, segment_length=length)
+    check_normalize(options.normalize, long_form.language)
     targets = read_settings(OutputTargets, args, makes_folder=args.makes_folder)
     if recogniser.timestamps and targets.subtitles is None:
         raise ValueError("--timestamps is given without subtitles; add --subtitles FILE")
@@ -134,7 +135,7 @@ def read_arguments(args: argparse.Namespace) -> GenerateArguments:
     model = read_settings(ModelChoice, args)
     text = given_text("text", _typed_text(args), args.text_file)
     text = standard_input("text", "--text") if text is None else text
-    check_text(text)
+    check_text(text, options.normalize)
     return GenerateArguments(
         text, voice, options, long_form, model, recogniser, targets, lacks_transcript
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..file_names import check_folder
+from ..files import check_folder
 from ..settings import check_settings, setting
 
 if TYPE_CHECKING:

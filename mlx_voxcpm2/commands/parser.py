@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
+import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from .. import __version__
 from ..settings import similar
 from .help import Formatter, HelpAll, full_help, short_help
+
+# Argparse's message, in all its spellings.
+_LACKING = re.compile(r"argument (--?\w[\w-]*)(?:/\S+)?: expected (?:one|at least one) argument")
 
 
 class Parser(argparse.ArgumentParser):
@@ -28,6 +34,7 @@ class Parser(argparse.ArgumentParser):
         self.common, self.examples = common, examples
         self.translate: Callable[[argparse.Namespace], None] | None = None
         """Turns values of other programs' flags into those of our own, see `peer_flags`."""
+        self._given: list[str] = []
         all_flags = ("--help-all", "--help_all")
         if common:
             self.add_argument(*all_flags, action=HelpAll, help="show all flags")
@@ -43,6 +50,7 @@ class Parser(argparse.ArgumentParser):
         return full_help(self, self.examples)
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[override]
+        self._given = sys.argv[1:] if args is None else list(args)
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.error(self._unknown(unknown))
@@ -69,15 +77,50 @@ class Parser(argparse.ArgumentParser):
         name = name.partition("=")[0]
         shown = [each for each in self._actions if each.help is not argparse.SUPPRESS]
         known = {spelling: each for each in shown for spelling in each.option_strings}
-        near = similar(name, known)
-        hint = f"; did you mean {known[near].option_strings[0]}?" if near else ""
-        return f"there is no flag {name}{hint}"
+        if near := similar(name, known):
+            return f"there is no flag {name}; did you mean {known[near].option_strings[0]}?"
+        if "--text" in known and not name.startswith("--"):
+            return f"there is no flag {name}; {_hyphen_advice('text', '--text', name)}"
+        return f"there is no flag {name}"
+
+    def _unknown_given(self) -> str | None:
+        """Message for a flag that does not exist, where an argument is missing, too."""
+        known = self._option_string_actions
+        unknown = [
+            each
+            for each in self._given
+            if each.startswith("-") and each != "-" and each.partition("=")[0] not in known
+        ]
+        return self._unknown(unknown) if unknown else None
+
+    def _missing_value(self, flag: str) -> str:
+        """Message for a flag whose value is missing, or begins with a hyphen."""
+        spelled = self._option_string_actions[flag].option_strings
+        places = [index for index, each in enumerate(self._given) if each in spelled]
+        for place in places:
+            following = self._given[place + 1 : place + 2]
+            if following and following[0].startswith("-"):
+                value = following[0]
+                is_flag = value.partition("=")[0] in self._option_string_actions
+                advice = "give one" if is_flag else _hyphen_advice("value", flag, value)
+                return f"{flag} has no value before {value}; {advice}"
+        return f"{flag} has no value; give one"
 
     def error(self, message: str) -> NoReturn:
+        if lacking := _LACKING.match(message):
+            message = self._missing_value(lacking[1])
+        elif message.startswith("the following arguments are required"):
+            message = self._unknown_given() or message
         message = re.sub(r"(--\w[\w-]*)(/--?\w[\w-]*)+", r"\1", message)  # one spelling of several
         if ";" not in message:
             message += "; --help-all lists the flags" if self.common else "; --help lists the flags"
         self.exit(2, f"{self.prog}: {message}\n")
+
+
+def _hyphen_advice(noun: str, flag: str, value: str) -> str:
+    """How a value is given that looks like a flag."""
+    argument = shlex.quote(f"{flag}={textwrap.shorten(value, 40, placeholder='…')}")
+    return f"a {noun} that begins with a hyphen is given as {argument}"
 
 
 def flag(

@@ -16,6 +16,7 @@ from logging.handlers import MemoryHandler
 from .. import interrupts
 from ..activity import announcing
 from ..documents import read_text
+from ..errors import option, options_spelled
 from .environment import apply_environment
 from .parser import Parser, flag
 
@@ -36,7 +37,7 @@ def given_text(name: str, text: str | None, file: str | None) -> str | None:
     Raises ValueError or OSError, in one line.
     """
     if text is not None and file is not None:
-        raise ValueError(f"{name} and a file with it are both given; leave one out")
+        raise ValueError(f"{option(name)} and a file with it are both given; leave one out")
     if file is None:
         return text
     return read_text(file).strip()
@@ -106,7 +107,20 @@ def run(
     _log_to_standard_error()
     with interrupts.raised():
         args = parser.parse_args(argv)
-        return _run(parser.prog, command, args)
+        with options_spelled(_flags(parser, args)):
+            return _run(parser.prog, command, args)
+
+
+def _flags(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Callable[[str], str]:
+    """How the command spells an option: by its flag, if it has one."""
+    parsers, flags = [parser], dict[str, str]()
+    for each in parsers:
+        for action in each._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                parsers.append(action.choices[getattr(args, action.dest)])
+            elif action.option_strings:
+                flags[action.dest] = action.option_strings[0]
+    return lambda name: flags.get(name, name)
 
 
 def _run(prog: str, command: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> int:

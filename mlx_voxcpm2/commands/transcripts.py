@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..audio.writing import check_target, target_path
 from ..errors import one_line
-from ..file_names import check_folder
-from ..files import atomic_write, write_all
+from ..files import atomic_write, check_folder, write_all
 
 if TYPE_CHECKING:
     from ..long_form.transcription import Transcription
@@ -86,7 +85,7 @@ def planned_outputs(files: Sequence[str], output: str | None, format: str | None
         return _in_folder(files, path, format or "txt")
     if len(files) > 1:
         raise ValueError(
-            f"output: {output!r} is one file for {len(files)} recordings; give a folder, such as "
+            f"--output: {output!r} is one file for {len(files)} recordings; give a folder, such as "
             f"{output}/"
         )
     _check_not_input(path, files)
@@ -123,12 +122,12 @@ def _format_of(path: Path, format: str | None) -> str:
     suffix = path.suffix.lower().lstrip(".")
     if format is None and suffix and suffix not in _FORMATS:
         raise ValueError(
-            f"output: {path.name!r} ends in no known format; end it in .txt, .srt, .vtt or .json, "
-            "or give --format"
+            f"--output: {path.name!r} ends in no known format; end it in .txt, .srt, .vtt or "
+            ".json, or give --format"
         )
     if suffix in _FORMATS and format not in (None, suffix):
         raise ValueError(
-            f"output: {path.name!r} does not end in .{format}; leave --format out, or change the "
+            f"--output: {path.name!r} does not end in .{format}; leave --format out, or change the "
             "name"
         )
     return format or suffix or "txt"
@@ -137,7 +136,7 @@ def _format_of(path: Path, format: str | None) -> str:
 def _check_not_input(path: Path, files: Sequence[str]) -> None:
     for file in files:
         if file != STANDARD_STREAM and path.exists() and os.path.samefile(path, _real(file)):
-            raise ValueError(f"output: {str(path)!r} is the recording; give another name")
+            raise ValueError(f"--output: {str(path)!r} is the recording; give another name")
 
 
 def _real(file: str) -> str:

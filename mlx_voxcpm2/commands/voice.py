@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import one_line
+from ..errors import one_line, option
 from ..settings import setting
 from ..voices.folder import (
     check_new_voice,
@@ -113,7 +113,8 @@ def read_add_arguments(args: argparse.Namespace) -> AddArguments:
     check_new_voice(args.name, args.overwrite)
     paths = {"ref_audio": args.ref_audio, "prompt_audio": args.prompt_audio}
     clips = {
-        name: None if path is None else read_channels(path, name) for name, path in paths.items()
+        name: None if path is None else read_channels(path, option(name))
+        for name, path in paths.items()
     }
     return read_settings(
         AddArguments,
@@ -136,7 +137,9 @@ def add(arguments: AddArguments) -> None:
     with messages_on_success():
         if arguments.lacks_transcript:
             name = "ref_audio" if prompt_audio is None else "prompt_audio"
-            prompt_text = transcript(getattr(arguments, name), arguments.recogniser.load(), name)
+            prompt_text = transcript(
+                getattr(arguments, name), arguments.recogniser.load(), option(name)
+            )
         model = load_lazily(arguments.model.model, arguments.model.revision)
         voice = model.make_voice(
             ref_audio, prompt_audio, prompt_text, arguments.description, arguments.as_is

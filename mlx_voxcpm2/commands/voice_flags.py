@@ -34,8 +34,8 @@ def read_voice(args: argparse.Namespace, recogniser: RecogniserChoice) -> tuple[
         words = TRANSCRIPT_TO_COME
     elif args.prompt_audio is not None and words is None:
         raise ValueError(
-            "prompt_audio is given without prompt_text; give its transcript, or --transcribe to "
-            "let a recogniser write it"
+            "--prompt_audio is given without --prompt_text; give its transcript, or "
+            "--transcribe to let a recogniser write it"
         )
     voice = read_settings(VoiceInputs, args, prompt_text=words)
     return with_sources_read(voice), lacks_transcript

@@ -7,6 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 Form = Literal["usual", "lower", "tight", "number", "dash", "time"]
@@ -137,6 +138,32 @@ def _name_alone(line: str, known: Collection[str]) -> Label | None:
     if found is None or found["name"].isdecimal() or speaker_key(found["name"]) not in known:
         return None
     return Label(" ".join(found["name"].split()), style_of(found["styles"]), "", is_certain=True)
+
+
+def names_alone(lines: Sequence[str], has_others: bool = False) -> list[str]:
+    """Names in the manner of film scripts: alone on their lines, with words on the next one.
+
+    lines: all lines, empty where they have a label. Each name once; those in capitals, or that come
+    again. A single one is a heading rather than a speaker, unless there are others with a voice.
+    """
+    found: list[str] = []
+    for line, following in pairwise(lines):
+        if following.strip() and (name := _bare_name(line)) and not _bare_name(following):
+            found.append(name)
+    counted = Counter(map(speaker_key, found))
+    likely = [name for name in found if name.isupper() or counted[speaker_key(name)] > 1]
+    by_key: dict[str, str] = {}
+    for name in likely:
+        by_key.setdefault(speaker_key(name), name)
+    return list(by_key.values()) if len(likely) > 1 or has_others else []
+
+
+def _bare_name(line: str) -> str | None:
+    found = _NAME_ALONE.match(line)
+    name = " ".join(found["name"].split()) if found else ""
+    if not name or name.islower() or not any(map(str.isalpha, name)) or not _may_be_name(name):
+        return None
+    return name
 
 
 def _with_colon(line: str) -> str:

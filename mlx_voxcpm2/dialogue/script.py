@@ -10,7 +10,7 @@ from ..text.characters import says_something
 from ..text.segments import PAUSE_MARK
 from ..text.spoken import has_words
 from .captions import without_caption_marks
-from .labels import labels_of, speaker_key, split_tags, style_of
+from .labels import labels_of, names_alone, speaker_key, split_tags, style_of
 
 ONLY_SPEAKER = "Speaker 1"
 """Who speaks a script without labels."""
@@ -42,6 +42,8 @@ class Script:
     """Whether its lines name their speakers; else all of it is spoken by one."""
     left_out: tuple[tuple[int, str], ...] = ()
     """Stage directions, which are not spoken, each with the number of its line."""
+    names_alone: tuple[str, ...] = ()
+    """What may be speakers without a voice, alone on their lines: these are spoken as words."""
 
     @property
     def speakers(self) -> tuple[str, ...]:
@@ -134,7 +136,10 @@ def parse_script(text: str, names: Collection[str] = ()) -> Script:
         raise ValueError(
             'the script has no words to speak; write lines such as "Speaker 1: Hello."'
         )
-    return Script(turns, is_labelled, tuple(left_out))
+    unlabelled = zip(lines, labels, strict=True)
+    has_bare = any(label and not label.text for label in labels)
+    bare = names_alone(["" if label else words for (_, words, _), label in unlabelled], has_bare)
+    return Script(turns, is_labelled, tuple(left_out), tuple(bare))
 
 
 def _lines(text: str) -> Iterator[tuple[int, str, bool]]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import option
 from ..settings import similar, unknown_name
 from ..voices.folder import SUFFIX, existing_voice
 from ..voices.inputs import VOICE_FIELDS, VoiceInputs
@@ -184,7 +186,20 @@ def voices_by_speaker(
 
 
 def report_made_up(script: Script, voices: Mapping[str, Any]) -> None:
-    """Log which speakers have no voice, if the script names its speakers."""
+    """Log which speakers have no voice, if the script names its speakers.
+
+    Also which names are spoken as words, since only a voice makes a name alone on its line a
+    speaker.
+    """
+    if script.names_alone:
+        given = " ".join(f"{shlex.quote(name)}=VOICE" for name in script.names_alone[:4])
+        logger.warning(
+            "%s: alone on their lines, spoken as words; if they are speakers, give each a voice, "
+            "as in %s %s",
+            _list(script.names_alone),
+            option("voices"),
+            given,
+        )
     lines = script.first_lines
     lacking = [f"{name} (line {lines[name]})" for name in script.speakers if name not in voices]
     if lacking and script.is_labelled:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypedDict
 
+from ..errors import option
 from ..settings import check_settings, setting
 from ..text.segments import LONGEST_PAUSE, PARAGRAPH_PAUSE, SEGMENT_LENGTH
 
@@ -58,8 +59,8 @@ class LongFormOptions:
         check_settings(self)
         if self.continue_segments and self.parallel > 1:
             raise ValueError(
-                f"parallel is {self.parallel} with continue_segments, where each segment waits for "
-                "the one before; leave one of them out"
+                f"{option('parallel')} is {self.parallel} with {option('continue_segments')}, "
+                "where each segment waits for the one before; leave one of them out"
             )
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import html
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..errors import one_line
-from ..file_names import check_file_name
+from ..audio.writing import check_target, os_errors, target_path
 from ..files import atomic_write
 from .cues import Cue
 
@@ -17,16 +15,12 @@ FORMATS = (".srt", ".vtt")
 
 
 def check_subtitles(path: str | Path) -> Path:
-    """Path of the file to write. Raises ValueError or FileNotFoundError if it can't be one."""
-    file = Path(os.path.expanduser(path))
-    check_file_name(file, "subtitles: ")
+    """Path of the file to write. Raises ValueError or OSError if it can't be one."""
+    file = Path(path)
     if file.suffix.lower() not in FORMATS:
         raise ValueError(f"subtitles: {str(path)!r}; end the name in {' or '.join(FORMATS)}")
-    if not file.absolute().parent.is_dir():
-        raise FileNotFoundError(f"subtitles: no folder {str(file.parent)!r}; create it first")
-    if file.is_dir():
-        raise ValueError(f"subtitles: {str(path)!r} is a folder; give the name of a file")
-    return file
+    check_target(file, "subtitles")
+    return target_path(file)
 
 
 def subtitles(cues: Iterable[Cue], suffix: str) -> str:
@@ -43,14 +37,10 @@ def subtitles(cues: Iterable[Cue], suffix: str) -> str:
 
 
 def write_subtitles(path: str | Path, cues: Iterable[Cue]) -> None:
-    """Write subtitles, whole or not at all. Raises what `check_subtitles` raises, or OSError."""
+    """Write subtitles, whole or not at all. Raises what `check_subtitles` raises."""
     file = check_subtitles(path)
-    try:
-        atomic_write(file, subtitles(cues, file.suffix).encode())
-    except OSError as error:
-        raise type(error)(
-            f"subtitles: {str(file)!r} cannot be written ({one_line(error)}); write elsewhere"
-        ) from None
+    with os_errors(file, "subtitles"):
+        atomic_write(file, subtitles(cues, Path(path).suffix).encode())
 
 
 def _voice(cue: Cue) -> str:

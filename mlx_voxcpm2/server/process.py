@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from ..errors import options_spelled
 from .websocket import MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:
@@ -75,6 +76,10 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self.announce()  # it accepts connections from now on
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        with options_spelled():  # clients name options as Python does, not as the command's user
+            super().run(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -13,7 +13,7 @@ from ..errors import shown
 from ..long_form.options import LongFormOptions
 from ..settings import settings_of
 from ..speech.options import RETRIES, GenerationOptions
-from ..text.normalization import normalized
+from ..text.normalization import check_normalize, normalized
 from ..text.segments import Segment, is_one_segment, split_text
 from ..text.spoken import check_text, spoken_text
 from ..voices.inputs import VoiceInputs
@@ -75,7 +75,7 @@ class SpeechRequest:
         if needs_text and not text.strip():
             raise ValueError("input is empty; give the words to speak")
         if needs_text:
-            spoken_text(text, fields.get("instruct"))  # raises for a text without words
+            check_text(text, shared["options"].normalize)
         return cls(**shared, ignored=ignored)
 
     @staticmethod
@@ -86,10 +86,12 @@ class SpeechRequest:
         check_length(text, fields.get("instruct"), limits.text_length)
         long_form = {name: fields[name] for name in LONG_FORM if name in fields}
         is_stream, is_events = _stream(fields)
+        options = _options(fields, limits.options, is_stream)
+        check_normalize(options.normalize, long_form.get("language"))
         return {
             "text": text,
             "voice": _voice(fields),
-            "options": _options(fields, limits.options, is_stream),
+            "options": options,
             "format_name": _format(fields.get("response_format")),
             "is_stream": is_stream,
             "is_events": is_events,
@@ -106,7 +108,7 @@ class SpeechRequest:
         """
         text, long_form = self.text if text is None else text, self.long_form
         if self.options.normalize:
-            text = normalized(text, long_form.language or self.options.language)
+            text = normalized(text, self.options.language or long_form.language)
             check_text(text)
         if is_one_segment(text) and not self.has_own_split:
             segments = [Segment(text)]

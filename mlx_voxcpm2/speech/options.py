@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypedDict
 
 from ..audio.stretching import check_speed
+from ..errors import option
 from ..models.voxcpm2.flow import SOLVERS
 from ..settings import check_settings, setting
 from ..text.normalization import check_normalize
@@ -158,7 +159,7 @@ class GenerationOptions:
             given = getattr(self, name)
             if self.fast and given not in (own, getattr(GenerationOptions, name)):
                 raise ValueError(
-                    f"fast has the {name} {own}, not {given}; leave out one of the two"
+                    f"{option('fast')} has the {option(name)} {own}, not {given}; leave out one"
                 )
 
     @property

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
+from ..errors import option
 from ..models.voxcpm2.config import VoxCPM2Config
 from ..text.spoken import spoken_letters, spoken_text, with_instruction
 from ..voices.clip_encoder import ClipEncoder
@@ -55,14 +56,13 @@ class RequestBuilder:
         ValueError or FileNotFoundError.
         """
         words_only = self._folded(spoken_text(text, None, options.normalize))
+        text = self._folded(with_instruction(words_only, voice.instruct))
         if self.known_words is not None:
-            words_only = self.known_words.folded(words_only)
-            self.known_words.warn(words_only)
-        text = with_instruction(words_only, voice.instruct)
+            self.known_words.warn(text)
         voice = voice.resolved(self.clip_encoder)
         tokens = self._tokens(self._folded((voice.prompt_text or "") + text))
-        reference = self.clip_encoder.prepare(voice.ref_audio, "ref_audio", "right")
-        prompt = self.clip_encoder.prepare(voice.prompt_audio, "prompt_audio", "left")
+        reference = self.clip_encoder.prepare(voice.ref_audio, option("ref_audio"), "right")
+        prompt = self.clip_encoder.prepare(voice.prompt_audio, option("prompt_audio"), "left")
         positions = Prompt.positions(len(tokens), reference.length, prompt.length)
         limit = self.config.context_length
         if positions > limit:

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import cache
 
+from ..errors import option, shown
 from .characters import cleaned, speakable, with_line_ends
 from .english import spoken_english
 from .markup import paragraphs, without_markup
@@ -27,6 +28,10 @@ logger = logging.getLogger("mlx_voxcpm2")
 INSTRUCTION = re.compile(r"^\s*[(（](?=[^)）]*[^\W\d_])[^)）]*[)）]")
 
 LANGUAGES = {"en": "English", "zh": "Chinese", "ja": "Japanese"}
+
+# Languages of the model whose numbers depend on what they count: these stay as they are.
+_UNREAD_NUMBERS = frozenset(("ar", "ko"))
+_SAME_LANGUAGE = {"tl": "fil"}
 
 # {ni3}, {HH AH0 L OW1}, [pause:0.8], [laughing]: meant for the model or for `segments`.
 MARK = re.compile(r"(\{[^{}\n]*\}|\[\s*[A-Za-z][^\[\]\n]*\])")
@@ -42,6 +47,18 @@ _SYMBOLS = re.compile(f"(?<![{_GREEK}])[{_GREEK}](?![{_GREEK}])|[ªµº\u2126]")
 
 _QUOTES = str.maketrans("“”„‟", '""""')
 _WIDE = str.maketrans("％＄＋", "%$+")
+
+# What a text says that is one sign, which beside others may be markup.
+_SIGNS = {"∞": "infinity", "&": "and", "%": "percent", "+": "plus", "=": "equals", "@": "at"}
+_SIGNS |= {"√": "square root", "±": "plus or minus", "×": "times", "÷": "divided by"}
+_SIGNS |= {"≈": "approximately", "≠": "not equal", "≤": "less than or equal"}
+_SIGNS |= {
+    "≥": "greater than or equal",
+    "°": "degrees",
+    "€": "euros",
+    "$": "dollars",
+    "£": "pounds",
+}
 
 # wetext puts a backslash before these.
 _ESCAPED = re.compile(r'(["\\]+)')
@@ -59,15 +76,30 @@ def is_normalize_installed() -> bool:
     return all(map(importlib.util.find_spec, ("icu4py", "wetext", "regex")))
 
 
-def check_normalize(normalize: bool | str) -> None:
-    """Raise ValueError for an invalid setting, or if the library is missing."""
+def check_normalize(normalize: bool | str, language: str | None = None) -> None:
+    """Raise ValueError for an invalid setting, or if the library is missing.
+
+    language: the one of the text, if it is named elsewhere.
+    """
     if not isinstance(normalize, bool | str) or normalize == "":
-        raise ValueError(f"normalize is {normalize!r}; it must be true, false or a language's code")
+        raise ValueError(
+            f"{option('normalize')} is {normalize!r}; it must be true, false or a language's code"
+        )
     if normalize and not is_normalize_installed():
         raise ValueError(
-            "normalize needs the libraries wetext and icu4py; install 'mlx-voxcpm2[normalize]', or "
-            "leave it out"
+            f"{option('normalize')} needs the libraries wetext and icu4py; install "
+            "'mlx-voxcpm2[normalize]', or leave it out"
         )
+    named = normalize if isinstance(normalize, str) else language
+    if normalize and named is not None and _code(named) not in _known_languages():
+        raise ValueError(
+            f"{option('normalize')} does not know the language {shown(named)}; give a code such as "
+            "en, zh, ja or de, or leave it out"
+        )
+
+
+def _known_languages() -> frozenset[str]:
+    return NUMBER_LANGUAGES | _UNREAD_NUMBERS | {*LANGUAGES}
 
 
 def normalized(text: str, language: str | None = None) -> str:
@@ -76,12 +108,14 @@ def normalized(text: str, language: str | None = None) -> str:
     Paragraphs stay, divided by empty lines, and `{…}`, `[pause:…]` and the like, and an instruction
     in parentheses at the beginning, are left alone. language: a code such as "en"; None detects
     English, Chinese and Japanese by the script of most letters, with Latin ones as English. Numbers
-    of languages that are neither named nor known are left unchanged, with a warning. Raises
-    ValueError if the libraries are missing.
+    of Arabic, of Korean and of other scripts whose language is not named are left unchanged, with a
+    warning. Raises ValueError for a language that is not known, or if the libraries are missing.
     """
-    check_normalize(True)
+    check_normalize(True, language)
     match = INSTRUCTION.match(text)
     instruction = match.group() if match else ""
+    if language in (None, "en") and (name := _SIGNS.get(text.strip())) is not None:
+        return name
     parts = [_cleaned(each) for each in paragraphs(_usual(text[len(instruction) :]))]
     text = "\n\n".join(filter(None, parts))
     language = language_of(MARK.sub(" ", text)) if language is None else _code(language)
@@ -101,7 +135,8 @@ def normalized(text: str, language: str | None = None) -> str:
 
 def _code(language: str) -> str:
     """Language of a code: "en" of "en-GB"."""
-    return re.split("[-_]", language.strip().lower())[0]
+    code = re.split("[-_]", language.strip().lower())[0]
+    return _SAME_LANGUAGE.get(code, code)
 
 
 def language_of(text: str) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from ..errors import option
 from .characters import says_something, speakable
 from .markup import without_scene_breaks
 from .normalization import INSTRUCTION, normalized
@@ -29,7 +30,9 @@ def spoken_text(text: str, instruct: str | None = None, normalize: bool | str = 
 def with_instruction(text: str, instruct: str | None) -> str:
     """`(instruct)text` on one line. Raises ValueError for an instruction that is not a string."""
     if instruct is not None and not isinstance(instruct, str):
-        raise ValueError(f"instruct is a {type(instruct).__name__}; it must be a string")
+        raise ValueError(
+            f"{option('instruct')} is a {type(instruct).__name__}; it must be a string"
+        )
     if instruct and instruct.strip():
         text = f"({instruct.strip()}){text}"
     return re.sub(r"\s+", " ", text)
@@ -65,13 +68,19 @@ def texts_to_speak(segments: Sequence[Segment]) -> dict[int, str]:
     }
 
 
-def check_text(text: object) -> None:
-    """Raise ValueError for a text that has nothing to say, or for what is no text."""
+def check_text(text: object, normalize: bool | str = False) -> None:
+    """Raise ValueError for a text that has nothing to say, or for what is no text.
+
+    normalize: whether, or in which language, it is normalized before it is spoken: "∞" is a word
+    then.
+    """
     if text is not None and not isinstance(text, str):
         raise ValueError(f"text is a {type(text).__name__}; it must be a string")
     if text is None or not text.strip():
         raise ValueError("text is empty; give the words to speak")
     if not has_words(text):
+        if normalize and has_words(normalized(text, None if normalize is True else normalize)):
+            return
         shown = text.strip() if len(text) < 40 else f"{text.strip()[:40]}…"
         raise ValueError(f"text is empty of words: {shown!r}; give the words to speak")
 

@@ -28,7 +28,7 @@ from .options import TrainingOptions, TrainingSettings
 from .processes import all_or_none
 from .recipe import Example, Recipe
 from .recipes import find_recipe, recipe_of
-from .run_folder import RunFolder
+from .run_folder import RunFolder, check_run_folder
 from .trainer import Step, Trainer
 
 Losses = dict[str, float] | None
@@ -98,6 +98,8 @@ def _prepare(
     folder: RunFolder | None = None
     with all_or_none(group):
         _require_matplotlib()
+        if group.rank() == 0:
+            check_run_folder(output)
         for path in filter(None, (settings.train, settings.validation)):
             # Before a model is downloaded in vain.
             numbered_lines(Path(os.path.expanduser(path)))

@@ -14,7 +14,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mlx.core as mx
@@ -25,6 +26,7 @@ from ..file_names import check_file_name
 from ..files import (
     atomic_folder,
     atomic_write,
+    check_writable,
     discard_folder,
     remove_leftovers,
     sync_file,
@@ -36,12 +38,46 @@ from .loss_plot import draw_plot
 from .trainer import Step, Trainer
 
 _OPTIMIZER, _STATE = "optimizer.safetensors", "training_state.json"
+_SETTINGS = "settings.json"
 
 
 def latest_checkpoint(path: str | os.PathLike) -> Path | None:
     """The newest checkpoint in a run's folder, if there is one."""
     states = Path(os.path.expanduser(path)).glob(f"step_*/{_STATE}")
     return max((file.parent for file in states), default=None)
+
+
+def check_run_folder(path: str | os.PathLike) -> None:
+    """Raise ValueError or OSError, in one line, for a folder that no run can be written to."""
+    folder = _real(path)
+    with _advised(folder):
+        check_writable(folder / _SETTINGS)
+    if folder.is_dir() and not (folder / _SETTINGS).exists():
+        _check_empty(folder)
+
+
+def _real(path: str | os.PathLike) -> Path:
+    folder = Path(os.path.realpath(os.path.expanduser(path)))
+    check_file_name(folder)
+    return folder
+
+
+@contextmanager
+def _advised(folder: Path) -> Iterator[None]:
+    """Adds to the system's errors what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            f"{folder}: no run can be written here ({one_line(error)}); choose another --output"
+        ) from None
+
+
+def _check_empty(folder: Path) -> None:
+    if any(entry for entry in folder.iterdir() if not entry.name.startswith(".")):
+        raise ValueError(
+            f"{folder} holds other things than a training run; choose another --output"
+        )
 
 
 class RunFolder:
@@ -53,17 +89,11 @@ class RunFolder:
     """
 
     def __init__(self, path: str | os.PathLike, settings: dict):
-        self.path = Path(os.path.realpath(os.path.expanduser(path)))
-        check_file_name(self.path)
+        self.path = _real(path)
         self._log = self.path / "losses.jsonl"
-        try:
+        with _advised(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = (self.path / ".lock").open("a")
-        except OSError as error:
-            raise OSError(
-                f"{self.path}: no run can be written here ({one_line(error)}); choose another "
-                "--output"
-            ) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -72,7 +102,7 @@ class RunFolder:
             ) from None
         except OSError:
             pass  # a file system that has no locks
-        file = self.path / "settings.json"
+        file = self.path / _SETTINGS
         if file.exists():
             self._compare(file, settings)
         else:
@@ -84,10 +114,7 @@ class RunFolder:
         self._lock.close()
 
     def _start(self, file: Path, settings: dict) -> None:
-        if any(entry for entry in self.path.iterdir() if not entry.name.startswith(".")):
-            raise ValueError(
-                f"{self.path} holds other things than a training run; choose another --output"
-            )
+        _check_empty(self.path)
         _write(file, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
 
     def _compare(self, file: Path, settings: dict) -> None:

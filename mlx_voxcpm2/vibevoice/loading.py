@@ -99,13 +99,13 @@ def _tokenizer(folder: Path, given: str | Path | None) -> Path:
     name = data.get("language_model_pretrained_name", _TOKENIZERS[0])
     if name not in _TOKENIZERS:
         raise FileNotFoundError(
-            f"{folder}: no tokenizer.json here; give tokenizer=, such as {_TOKENIZERS[0]!r}"
+            f"{folder}: no tokenizer.json here; copy that of {_TOKENIZERS[0]} into it"
         )
     try:
         return find_tokenizer(name)
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"{folder} has no tokenizer.json, and {error}; or give tokenizer="
+            f"{folder} has no tokenizer.json, and {error}; or copy one into it"
         ) from None
 
 

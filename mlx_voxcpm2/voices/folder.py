@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import one_line
 from ..file_names import check_file_name
-from ..files import atomic_write, claimed
+from ..files import atomic_write, check_writable, claimed
 
 Saved = TypeVar("Saved")
 
@@ -86,7 +86,7 @@ def existing_voice(name_or_path: str | Path) -> Path:
 def check_new_voice(name_or_path: str | Path, overwrite: bool = False) -> Path:
     """The file to write a voice to.
 
-    Raises FileExistsError, FileNotFoundError or ValueError.
+    Raises FileExistsError, FileNotFoundError, another OSError, or ValueError.
     """
     file = voice_file(name_or_path)
     if file.is_dir():
@@ -95,7 +95,15 @@ def check_new_voice(name_or_path: str | Path, overwrite: bool = False) -> Path:
         _check_absent(file)
     if file.parent != voices_folder() and not file.parent.is_dir():
         raise FileNotFoundError(f"{file.parent}: no such folder; create it first")
+    try:
+        check_writable(file)
+    except OSError as error:
+        raise type(error)(_not_written(file, error)) from None
     return file
+
+
+def _not_written(file: Path, error: OSError) -> str:
+    return f"{file}: can't be written ({one_line(error)}); make room, or choose another place"
 
 
 def _check_absent(file: Path) -> None:
@@ -181,9 +189,7 @@ def write_voice_file(
     except FileExistsError:
         raise
     except OSError as error:
-        raise type(error)(
-            f"{file}: can't be written ({one_line(error)}); make room, or choose another place"
-        ) from None
+        raise type(error)(_not_written(file, error)) from None
 
 
 def read_voice_file(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

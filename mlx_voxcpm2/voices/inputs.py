@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from ..errors import option
 from ..settings import setting
 from .saved import Voice
 
@@ -47,29 +48,33 @@ class VoiceInputs:
         instruct, prompt = self.instruct, self.prompt_audio
         if prompt is not None and isinstance(instruct, str) and instruct.strip():
             raise ValueError(
-                "instruct does not work with a prompt, the model would ignore or speak it; leave "
-                "one of them out, or give the voice by ref_audio"
+                f"{option('instruct')} does not work with a prompt, the model would ignore or "
+                f"speak it; leave one of them out, or give the voice by {option('ref_audio')}"
             )
 
     def _check_voice(self) -> None:
         clips = [name for name in CLIP_FIELDS if getattr(self, name) is not None]
         if self.voice is not None and clips:
             raise ValueError(
-                f"voice and {clips[0]} are both given, and a voice has its own clip; leave one out"
+                f"{option('voice')} and {option(clips[0])} are both given, and a voice has its own "
+                "clip; leave one out"
             )
 
     def _check_prompt(self) -> None:
         words, audio = self.prompt_text, self.prompt_audio
         if (audio is None) != (words is None):
-            given, missing = ("audio", "text") if words is None else ("text", "audio")
+            clip, transcript = option("prompt_audio"), option("prompt_text")
+            given, missing = (clip, transcript) if words is None else (transcript, clip)
             raise ValueError(
-                f"prompt_{given} is given without prompt_{missing}; a prompt needs both, its "
-                "sound and its words"
+                f"{given} is given without {missing}; a prompt needs both, its sound and its words"
             )
         if words is not None and not isinstance(words, str):
-            raise ValueError(f"prompt_text is a {type(words).__name__}; it must be a string")
+            raise ValueError(
+                f"{option('prompt_text')} is a {type(words).__name__}; it must be a string"
+            )
         if words is not None and not words.strip():
-            raise ValueError("prompt_text is empty; give the words that prompt_audio speaks")
+            name, clip = option("prompt_text"), option("prompt_audio")
+            raise ValueError(f"{name} is empty; give the words that {clip} speaks")
 
     @property
     def has_clip(self) -> bool:
@@ -106,7 +111,7 @@ class VoiceInputs:
 
         given = {name: getattr(self, name) for name in ("ref_audio", "prompt_audio")}
         read: dict[str, Any] = {
-            name: read_channels(clip, name)
+            name: read_channels(clip, option(name))
             for name, clip in given.items()
             if isinstance(clip, str | bytes | Path)
         }
@@ -118,8 +123,8 @@ class VoiceInputs:
         Raises what `resolved` and reading a clip raise.
         """
         voice = self.resolved(encoder)
-        reference = encoder.prepare(voice.ref_audio, "ref_audio", "right").evaluated()
-        prompt = encoder.prepare(voice.prompt_audio, "prompt_audio", "left").evaluated()
+        reference = encoder.prepare(voice.ref_audio, option("ref_audio"), "right").evaluated()
+        prompt = encoder.prepare(voice.prompt_audio, option("prompt_audio"), "left").evaluated()
         return VoiceInputs(voice.instruct, reference, prompt, voice.prompt_text)
 
     def given(self) -> dict[str, Any]:

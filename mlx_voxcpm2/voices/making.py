@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..errors import option
 from ..text.spoken import spoken_text
 from .inputs import VoiceInputs
 from .saved import Voice
@@ -31,14 +32,16 @@ def make_voice(
 ) -> Voice:
     """See `VoxCPM2.make_voice`. label: name of ref_audio in messages."""
     rate = encoder.sample_rate
-    reference = None if ref_audio is None else _read(ref_audio, rate, as_is, label)
-    prompt = None if prompt_audio is None else _read(prompt_audio, rate, as_is, "prompt_audio")
+    reference = None if ref_audio is None else _read(ref_audio, rate, as_is, option(label))
+    prompt = (
+        None if prompt_audio is None else _read(prompt_audio, rate, as_is, option("prompt_audio"))
+    )
     if prompt_text is not None and prompt is None:
         prompt = reference  # its transcript is known, so it can be continued
     prompt_clip = None if prompt is None else (prompt, rate)
     VoiceInputs(prompt_audio=prompt_clip, prompt_text=prompt_text)  # raises if one is missing
     if reference is None and prompt is None:
-        raise ValueError("a voice needs a clip; give ref_audio")
+        raise ValueError(f"a voice needs a clip; give {option('ref_audio')}")
     return Voice(
         encoder.fingerprint,
         None if reference is None else encoder.encode((reference, rate), "right"),
@@ -60,7 +63,7 @@ def _read(source: AudioSource, sample_rate: int, as_is: bool, name: str) -> np.n
             f"{name}: {clip.seconds:.0f} s are too long for a voice; cut it to 5 to 30 s"
         )
     for change in changes:
-        logger.warning("%s: %s (as_is leaves it)", name, change)
+        logger.warning("%s: %s (%s leaves it)", name, change, option("as_is"))
     if clip.is_silent:
         raise ValueError(f"{name} {clip.problems()[0]}")
     for problem in clip.problems():

@@ -17,7 +17,7 @@ from pathlib import Path
 import mlx.core as mx
 
 from ..documents import read_json
-from ..errors import one_line
+from ..errors import one_line, option
 from ..file_names import is_folder_of
 from ..files import atomic_folder, remove_leftovers
 from ..models.family import Weights
@@ -113,7 +113,9 @@ def read_adapter_if_given(
     if path_or_repo is not None:
         return read_adapter(path_or_repo, strength)
     if strength is not None:
-        raise ValueError("adapter_strength is given and no adapter; leave it out, or give one")
+        raise ValueError(
+            f"{option('adapter_strength')} is given and no adapter; leave it out, or give one"
+        )
     return None
 
 

@@ -12,6 +12,7 @@ import mlx.core as mx
 from mlx.utils import tree_flatten
 
 from ..documents import read_json
+from ..errors import option
 from ..layers import device, kernels
 from ..models.families import find_family
 from ..models.family import Family, Network, Weights
@@ -102,7 +103,7 @@ def read_checkpoint(
         )
     if precision.dequantize:
         if not is_quantized:
-            raise ValueError(f"{folder} is not quantised; leave dequantize out")
+            raise ValueError(f"{folder} is not quantised; leave {option('dequantize')} out")
         weights, entry = dequantize_weights(weights, ("",), entry), {}
         data = {name: value for name, value in data.items() if name not in QUANTIZATION_NAMES}
     weights = dequantize_weights(weights, family.float32, entry)

@@ -78,7 +78,7 @@ def find_checkpoint(path_or_repo: str | Path, revision: str | None = None) -> Pa
     name = str(path_or_repo)
     if path.exists():
         raise ValueError(f"{name} is a file; give the folder of the checkpoint")
-    _check_repository(path, name)
+    _check_repository(name)
     return _snapshot(name, revision)
 
 
@@ -89,7 +89,7 @@ def local_checkpoint(path_or_repo: str, revision: str | None = None) -> Path | N
     if path_or_repo == DEMO:
         return DEMO_FOLDER if DEMO_FOLDER.is_dir() else None
     path = Path(os.path.expanduser(path_or_repo))
-    if path.is_dir() or path_or_repo.count("/") != 1:
+    if path.is_dir() or not _may_be_repository(path_or_repo):
         return path if path.is_dir() else None
     file = try_to_load_from_cache(path_or_repo, "config.json", revision=revision)
     folder = Path(file).parent if isinstance(file, str) else None
@@ -105,7 +105,7 @@ def find_adapter(path_or_repo: str | Path) -> Path:
     path = Path(os.path.expanduser(path_or_repo))
     if path.exists():
         return path
-    _check_repository(path, str(path_or_repo))
+    _check_repository(str(path_or_repo))
     return _download(str(path_or_repo), None, ADAPTER_FILES)
 
 
@@ -116,7 +116,7 @@ def find_tokenizer(path_or_repo: str | Path) -> Path:
     check_file_name(path_or_repo)
     path = Path(os.path.expanduser(path_or_repo))
     if not path.exists():
-        _check_repository(path, str(path_or_repo))
+        _check_repository(str(path_or_repo))
         path = _download(str(path_or_repo), None, ["tokenizer.json", "tokenizer_config.json"])
     file = path / "tokenizer.json" if path.is_dir() else path
     if not file.is_file():
@@ -131,7 +131,7 @@ def check_recogniser_name(path_or_repo: str | Path) -> None:
     if path_or_repo == "" or path.is_file():
         raise ValueError(f"{path_or_repo!r} is no recogniser; give its folder or a hub repository")
     if not path.is_dir():
-        _check_repository(path, str(path_or_repo))
+        _check_repository(str(path_or_repo))
 
 
 def find_recogniser(path_or_repo: str | Path) -> Path:
@@ -154,10 +154,14 @@ def recogniser_config(path_or_repo: str | Path) -> Any:
     return read_json(file, "download the file again") if file.is_file() else None
 
 
-def _check_repository(path: Path, name: str) -> None:
+def _check_repository(name: str) -> None:
     """Raises FileNotFoundError if the name, which is no local path, can't be a repository's."""
-    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
+    if not _may_be_repository(name):
         raise FileNotFoundError(f"{name}: no such folder; check the path")
+
+
+def _may_be_repository(name: str) -> bool:
+    return not name.startswith((".", "~", "/")) and name.count("/") == 1
 
 
 def _snapshot(repo: str, revision: str | None) -> Path:

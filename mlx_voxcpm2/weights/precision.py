@@ -7,6 +7,7 @@ from typing import Literal
 
 import mlx.core as mx
 
+from ..errors import option
 from ..models.family import Family, Weights
 from .adapter_files import StoredAdapter
 from .files import is_float
@@ -49,7 +50,9 @@ def choose_precision(
     if dtype is not None:
         chosen = dtype if isinstance(dtype, mx.Dtype) else DTYPES.get(str(dtype))
         if chosen is None or chosen not in DTYPES.values():
-            raise ValueError(f"dtype is {dtype!r}; it must be bfloat16, float16 or float32")
+            raise ValueError(
+                f"{option('dtype')} is {dtype!r}; it must be bfloat16, float16 or float32"
+            )
     quantization = find_recipe(quantize)
     if quantize == "bf16":
         if chosen is not None and chosen != mx.bfloat16:

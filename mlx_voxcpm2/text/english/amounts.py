@@ -49,7 +49,8 @@ RANGES: list[Rule] = [
     rule(r"(?<=\bnoon)[-–—](?=\d)|(?<=\bmidnight)[-–—](?=\d)", " to "),
 ]
 
-_COUNTED = "dollars|euros|pounds|yen|people|men|women|years|miles|meters|km|kg|m|tons|copies|votes"
+_WHOLE = "people|men|women|copies|votes"
+_COUNTED = f"dollars|euros|pounds|yen|{_WHOLE}|years|miles|meters|km|kg|m|tons"
 
 # What has a number by which it is called.
 _CALLED = re.compile(
@@ -94,6 +95,10 @@ THOUSANDS: list[Rule] = [
         rf"(?<![\w.,])[1-9]\d{{0,2}}(?:\.\d{{3}}){{2,}}(?={GAP}?(?:{_COMMA_NAMES}|{_COUNTED})(?!\w))",
         _joined,
     ),
+    # Nobody measures 10.000 km to the meter, or counts parts of people.
+    rule(rf"(?<![\w.,])[1-9]\d{{0,2}}(?:\.000)+(?={GAP}?(?:km²?|miles|years|tons)(?!\w))", _joined),
+    rule(rf"(?<![\w.,])[1-9]\d{{1,2}}(?:\.000)+(?={GAP}?(?:{_COUNTED})(?!\w))", _joined),
+    rule(rf"(?<![\w.,])[1-9]\d{{0,2}}\.\d{{3}}(?={GAP}(?:{_WHOLE})\b)", _joined),
     rule(r"(?<![\w.,])(\d{1,3}(?:\.\d{3})+),(\d\d?)(?![\d,])", _continental),
     rule(r"(?<![\w.,])\d{1,2}(?:,\d\d)+,\d{3}(?![\d,])", _joined),
     rule("[\u00a0\u2000-\u200a\u202f\u205f\u3000]", " "),

@@ -106,9 +106,10 @@ def _code(found: Match[str]) -> str:
     if len(letters) <= 3 and letters.isupper() and letters not in _SAID:
         letters = " ".join(letters)
     words = digits(number) if number[0] == "0" or len(number) > 4 else paired(number)
+    end = " " if found["joined"] else ""  # abc-123-def
     if found["after"] == "s":
-        return f"{letters} {plural(words)}"
-    return f"{letters} {words} {found['after'] or ''}".rstrip()
+        return f"{letters} {plural(words)}{end}"
+    return f"{letters} {words} {found['after'] or ''}".rstrip() + end
 
 
 # Short words of capitals that are not spelled.
@@ -159,7 +160,11 @@ CODES: list[Rule] = [
         lambda found: f"{found['kind']} {paired(found['number'])} {found['letter'] or ''}".rstrip(),
     ),
     rule(r"(?<!\w)#(?=\d)", "number "),
-    rule(r"\b(?P<letters>[A-Za-z]+)-?(?P<number>\d+)(?P<after>[A-Za-z]{1,2})?\b(?![.,]\d)", _code),
+    rule(
+        r"\b(?P<letters>[A-Za-z]+)-?(?P<number>\d+)(?P<after>[A-Za-z]{1,2})?\b"
+        r"(?![.,]\d)(?P<joined>-(?=[A-Za-z]))?",
+        _code,
+    ),
     rule(
         r"(?<![\w.,])(?P<number>\d+)(?P<letters>(?!ST|ND|RD|TH)[A-Z]{1,3})\b",
         lambda found: f"{paired(found['number'])} {' '.join(found['letters'])}",

@@ -21,6 +21,10 @@ _BOOKS = one_of(
     "Revelation Quran Surah Sura Gita".split()
 )
 
+_KEYS = {"Ctrl": "Control", "Cmd": "Command", "Opt": "Option", "Win": "Windows", "Esc": "Escape"}
+_KEYS |= {"Del": "Delete", "Fn": "function", "PgUp": "page up", "PgDn": "page down"}
+_KEY = one_of([*_KEYS, *_KEYS.values(), "Alt", "Shift", "Meta", "Super", "AltGr"])
+
 _EVENTS = {"b": "born", "d": "died", "r": "reigned"}
 _WARS = {"I": "one", "II": "two"}
 
@@ -72,6 +76,27 @@ def _hexadecimal(digit: str) -> str:
 
 def _group(found: Match[str]) -> str:
     return f"{found['before']}{plural(cardinal(found['number']))}"
+
+
+def _at_rate(found: Match[str]) -> str:
+    """A picture before its rate: "four K at"."""
+    number = found["number"]
+    words = paired(number) if len(number) == 4 else cardinal(number)
+    return f"{words} {found['letter'].replace('k', 'K')} at " if found["letter"] else f"{words} at "
+
+
+def _keys(found: Match[str]) -> str:
+    """Keys that are pressed together: "Control plus F four"."""
+    names = (_KEYS.get(each, each) for each in found["keys"].split("+"))
+    return " plus ".join(cardinal(each) if each.isdecimal() else each for each in names)
+
+
+def _part_of_year(found: Match[str]) -> str:
+    """A quarter, a half or a financial year: "Q one twenty twenty four"."""
+    century = "20" if int(found["year"]) < 70 else "19"
+    name, number = found["part"][0], found["part"][1]
+    words = cardinal(number) if number.isdecimal() else number
+    return f"{name} {words} {year(century + found['year'])}"
 
 
 def _round(found: Match[str]) -> str:
@@ -193,6 +218,14 @@ NOTATIONS: list[Rule] = [
     rule(r"(?<=\b[Ww]ork for )3M\b|(?<=\b[Ww]ork at )3M\b", "three M"),
     rule(r"\bWW ?(?P<number>II?)\b", lambda found: f"World War {_WARS[found['number']]}"),
     rule(r"\b(?P<letter>[A-G])[#♯](?!\w)", r"\g<letter> sharp"),
+    rule(r"\b(?P<letter>[A-G])[#♯](?=\d\b)", r"\g<letter> sharp "),
+    # 1080p@60fps, 4K@60Hz
+    rule(r"(?<= [pi]) ?@ ?(?=\d+ ?(?:[kMG]?Hz|fps|p)\b)", " at "),
+    rule(
+        r"(?<![\w.,])(?P<number>\d+)(?P<letter>[kKpi])? ?@ ?(?=\d+ ?(?:[kMG]?Hz|fps|p)\b)", _at_rate
+    ),
+    rule(rf"(?<![\w+])(?P<keys>(?:{_KEY})(?:\+(?:{_KEY}|\w{{1,3}}|[A-Z][a-z]+))+)(?![\w+])", _keys),
+    rule(r"\b(?P<part>Q[1-4]|H[12]|FY) ?['’](?P<year>\d\d)\b", _part_of_year),
     rule(r"\b(?P<letter>[A-G])♭", r"\g<letter> flat"),
     rule(
         r"(?<=[A-Za-z])\+\+(?P<more>-?(?=\w))?",

@@ -73,6 +73,9 @@ TEMPERATURES: list[Rule] = [
         r"|(?<=seconds) ?(?P<second>[NSEW])\b",
         lambda found: f" {_COMPASS[found['to'] or found['minute'] or found['second']]}",
     ),
+    # All of the text, or with its sign, it is no seat.
+    rule(rf"(?<=^ )(?=[-−+]?\d\d){RANGE}(?P<scale>[CF])(?=[.!?]* *$)", _degrees),
+    rule(rf"(?<=[\s(])(?=[-−]\d){RANGE}(?P<scale>[CF])\b", _degrees),
     rule(rf"{RANGE}{GAP}?(?P<scale>[℃℉])", _degrees),
     rule(rf"{RANGE} K(?= |[.,;)]|$)(?! [A-Z])", lambda found: f"{range_words(found)} kelvin"),
 ]
