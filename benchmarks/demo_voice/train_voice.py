@@ -51,7 +51,7 @@ REFERRED, DESCRIBED = 0.4, 0.4
 """Fractions of examples with a reference, and of the teacher's others with a description."""
 SHORTEST, LONGEST = 8, 24
 """Patches of a reference."""
-RATE, READER_RATE, WARM_UP = 0.02, 0.3, 100
+RATE, READER_RATE, WARM_UP = 0.02, 0.5, 100
 EVERY, LOGGED = 100, 25
 
 
@@ -115,13 +115,13 @@ class SpokenBatch:
 
 
 class Corpus:
-    """The teacher's sentences in all voices, from the parts of the corpus that exist."""
+    """The teacher's sentences in some voices, from parts of the corpus."""
 
-    def __init__(self, folder: Path, names: Sequence[str], speller: Speller):
-        self.speller, self.names = speller, list(names)
+    def __init__(self, folder: Path, names: Sequence[str], speller: Speller, voices: Sequence[str]):
+        self.speller, self.names, self.voices = speller, list(names), list(voices)
         self.facts = [facts for name in names for facts in facts_of(folder, name)]
         self.latents: dict[str, list[np.ndarray]] = {}
-        for voice in VOICES:
+        for voice in {TEACHER, *voices}:
             self.latents[voice] = []
             for name in names:
                 latents, ends = latents_of(folder, name, voice)
@@ -152,9 +152,9 @@ class Corpus:
         return Spoken(ids, self.patches(index), self.phonemes[index])
 
     def varied(self, index: int, random: np.random.Generator) -> Spoken:
-        """A sentence in any voice: alone in the teacher's, described, or with a reference."""
-        names = list(VOICES)
-        voice = names[random.choice(len(names), p=[VOICES[name].share for name in names])]
+        """A sentence in one of the voices: alone, described, or with a reference."""
+        shares = [VOICES[name].share for name in self.voices]
+        voice = self.voices[random.choice(len(shares), p=shares)]
         text, reference = self.facts[index]["text"], None
         if random.random() < REFERRED:
             other = self.patches(int(random.choice(self.order)), voice)
@@ -247,7 +247,7 @@ def slow(name: str) -> float:
 
 
 class Training:
-    def __init__(self, folder: Path, steps: int):
+    def __init__(self, folder: Path, steps: int, voices: Sequence[str]):
         torch.manual_seed(0)
         self.folder, self.speller = folder, Speller(folder)
         self.speaker = Speaker(VoxCPM2Config.from_dict(speech_config(VOCABULARY)))
@@ -255,26 +255,27 @@ class Training:
             self.speaker.reader.load_state_dict(load_reader(folder).state_dict())
         rates = optimizers_of(self.speaker, RATE, slow)
         self.run = Run(self.speaker, folder / "voice.state", rates, steps, WARM_UP)
-        self.corpus = Corpus(folder, part_names(folder), self.speller)
+        self.corpus = Corpus(folder, part_names(folder), self.speller, voices)
         self.scale = torch.from_numpy(CONTEXT_NOISE * self.corpus.scale()).float()
         self.readings: list[Reading] = sorted(
             (each for each in read_labels(folder, "sentences") if is_spellable(each.text)),
             key=lambda each: len(each.text),
         )
-        held_out = Corpus(folder, [HELD], self.speller)
+        held_out = Corpus(folder, [HELD], self.speller, ())
         self.held_out = [held_out.plain(index) for index in held_out.order]
 
     def read_parts(self) -> None:
         """Reads the parts of the corpus that were written since."""
         if (names := part_names(self.folder)) != self.corpus.names:
-            self.corpus = Corpus(self.folder, names, self.speller)
+            self.corpus = Corpus(self.folder, names, self.speller, self.corpus.voices)
 
-    def loss(self, random: np.random.Generator, size: int, voices: bool) -> tuple[Tensor, Tensor]:
+    def loss(self, random: np.random.Generator, size: int) -> tuple[Tensor, Tensor]:
         corpus = self.corpus
         start = random.integers(len(corpus.order) - size)
         chosen = corpus.order[start : start + size]
         examples = [
-            corpus.varied(index, random) if voices else corpus.plain(index) for index in chosen
+            corpus.varied(index, random) if corpus.voices else corpus.plain(index)
+            for index in chosen
         ]
         batch = SpokenBatch(examples)
         draws = Draws.random(batch, int(random.integers(2**31)), self.scale)
@@ -299,11 +300,11 @@ class Training:
 NAMES = ("flow", "stop", "labels", "means", "right")
 
 
-def train(folder: Path, steps: int, size: int, voices: bool) -> None:
-    training = Training(folder, steps)
+def train(folder: Path, steps: int, size: int, voices: Sequence[str]) -> None:
+    training = Training(folder, steps, voices)
     run, began, found = training.run, time.time(), []
     while run.step < steps:
-        loss, parts = training.loss(np.random.default_rng(run.step), size, voices)
+        loss, parts = training.loss(np.random.default_rng(run.step), size)
         run.learn(loss)
         found.append(parts.numpy())
         if run.step % LOGGED == 0:
@@ -334,7 +335,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--voices", action="store_true", help="all voices, not the teacher's alone")
     arguments = parser.parse_args()
-    train(arguments.folder, arguments.steps, arguments.batch, arguments.voices)
+    voices = list(VOICES) if arguments.voices else []
+    train(arguments.folder, arguments.steps, arguments.batch, voices)
 
 
 if __name__ == "__main__":
