@@ -94,7 +94,7 @@ def measure(args: argparse.Namespace, work_dir: Path) -> int:
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0],
-        epilog=__doc__.partition("Needs no")[2].join(("Needs no", "")),
+        epilog=__doc__.partition("\n\n")[2],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--size", choices=DISK_BYTES, default="released", help="of the checkpoints")
