@@ -17,14 +17,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-import speed
-
 from mlx_voxcpm2 import load_model  # before MLX: on Linux it finds a fast BLAS
 from mlx_voxcpm2.commands.speed import COMPARED, Speech, speak
 from mlx_voxcpm2.layers.compiled import FUSION
 from mlx_voxcpm2.model import VoxCPM2
 
 import mlx.core as mx  # isort: skip
+from random_checkpoint import SIZES, write_checkpoint  # isort: skip
 
 
 def relative_error(ours: mx.array, theirs: mx.array) -> float:
@@ -83,7 +82,7 @@ def print_table(rows: list[dict]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", nargs="?", metavar="PATH_OR_REPO")
-    parser.add_argument("--size", choices=("small", "tiny"), help="of a checkpoint made here")
+    parser.add_argument("--size", choices=SIZES, help="of a checkpoint made here")
     parser.add_argument("--dtype")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     parser.add_argument("--patches", type=int, default=25)
@@ -95,7 +94,7 @@ def main() -> None:
     if min(*args.batch, args.rounds) < 1 or args.patches < COMPARED:
         parser.error(f"--batch and --rounds must be 1 or more, --patches {COMPARED} or more")
     with tempfile.TemporaryDirectory() as place:
-        source = args.model or speed.write_checkpoint(Path(place) / "made", args.size)
+        source = args.model or write_checkpoint(Path(place) / "made", args.size)
         try:
             model = load_model(source, args.dtype)
         except (ValueError, OSError) as error:

@@ -1,7 +1,7 @@
 """What do a voice, a full batch and a long sequence add to a patch?
 
     python benchmarks/latency.py [PATH_OR_REPO] [--dtype float32] [--rounds 5]
-        [--what voices batch fast length]
+        [--what voices batch fast length] [--json PATH]
 
 Without a path: `small` of speed.py, a tenth of the released model, of random weights. The stop head
 is not heard. Times are the processor's on a CPU, so that other work on the machine counts little;
@@ -17,6 +17,7 @@ set OPENBLAS_NUM_THREADS=1 beside them.
 
 import argparse
 import itertools
+import json
 import statistics
 import sys
 import tempfile
@@ -24,8 +25,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-
-import speed
 
 from mlx_voxcpm2 import load_model  # before MLX: on Linux it finds a fast BLAS
 from mlx_voxcpm2.commands.speed import TEXT
@@ -37,6 +36,7 @@ from mlx_voxcpm2.speech.generation import stream_audio
 from mlx_voxcpm2.speech.scheduler import Scheduler
 
 import mlx.core as mx  # isort: skip
+from random_checkpoint import write_checkpoint  # isort: skip
 
 ROWS = 16
 PATCHES, SPREAD = 24, 12
@@ -66,9 +66,11 @@ def first_sound(model: VoxCPM2, wanted: Request) -> float:
     return 0.0
 
 
-def voices(model: VoxCPM2, rounds: int) -> None:
+def voices(model: VoxCPM2, rounds: int) -> dict[int, dict[str, list[float]]]:
+    """Milliseconds until the first sound by seconds of reference."""
     shape = (model.config.patch_size, model.config.feat_dim)
     patch = model.patch_samples / model.sample_rate
+    found = {}
     for seconds in (0, 5, 10, 30):
         clip = mx.random.normal((int(seconds / patch), *shape), key=mx.random.key(0))
         wanted = request(model, 1, **({"ref_audio": clip} if seconds else {}))
@@ -77,8 +79,10 @@ def voices(model: VoxCPM2, rounds: int) -> None:
             model.prefixes.clear()
             for spent in times.values():
                 spent.append(first_sound(model, wanted))
-        first, following = (spent[1:] for spent in times.values())
-        print(f"reference of {seconds:2} s: first text {shown(first)}, next {shown(following)}")
+        found[seconds] = {name: spent[1:] for name, spent in times.items()}
+        first, following = map(shown, found[seconds].values())
+        print(f"reference of {seconds:2} s: first text {first}, next {following}")
+    return found
 
 
 def steps(model: VoxCPM2, lengths: Iterator[int], count: int) -> float:
@@ -93,19 +97,25 @@ def steps(model: VoxCPM2, lengths: Iterator[int], count: int) -> float:
     return 1000 * spent / done
 
 
-def batch(model: VoxCPM2, rounds: int) -> None:
+def batch(model: VoxCPM2, rounds: int) -> dict[str, list[float]]:
+    """Milliseconds per step of rows that begin together, of replaced ones, and the ratios."""
     count = 4 * ROWS
     between = [PATCHES - SPREAD + (7 * row) % (2 * SPREAD + 1) for row in range(count)]
-    ratios = []
+    turns = []
     for _ in range(rounds):
         together = steps(model, itertools.repeat(PATCHES), count)
         replaced = steps(model, itertools.cycle(between), count)
-        ratios.append(replaced / together)
+        turns.append((together, replaced))
         print(f"{ROWS} rows: {together:.1f} ms a step together, {replaced:.1f} ms one by one")
+    ratios = [replaced / together for together, replaced in turns]
     print(f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})")
+    together, replaced = map(list, zip(*turns, strict=True))
+    return {"together": together, "replaced": replaced, "ratios": ratios}
 
 
-def fast(model: VoxCPM2, rounds: int) -> None:
+def fast(model: VoxCPM2, rounds: int) -> dict[str, list[float]]:
+    """Milliseconds per patch without and with `fast`, and the ratios."""
+
     def per_patch(is_fast: bool) -> float:
         begin = clock()
         model.speak(TEXT, seed=0, min_tokens=PATCHES, max_tokens=PATCHES, fast=is_fast)
@@ -116,10 +126,13 @@ def fast(model: VoxCPM2, rounds: int) -> None:
     ratios = [slow / quick for slow, quick in turns]
     print(f"a patch: {shown(without)}, with `fast` {shown(with_it)}")
     print(f"{statistics.median(ratios):.2f} times as fast ({min(ratios):.2f}-{max(ratios):.2f})")
+    return {"without": list(without), "fast": list(with_it), "ratios": ratios}
 
 
-def length(model: VoxCPM2, rounds: int) -> None:
-    patches = model.config.context_length - len(model.tokenize(TEXT)) - BLOCK
+def length(model: VoxCPM2, rounds: int) -> list[dict[str, float]]:
+    """Milliseconds per patch by part of the sequence: the median, and the slowest in a hundred."""
+    context = model.config.context_length
+    patches = context - len(model.tokenize(TEXT)) - min(BLOCK, context // 16)
     short = request(model, 1)
     options = replace(short.options, min_tokens=patches)
     wanted = replace(short, options=options, limit=patches, text_tokens=patches)
@@ -128,16 +141,20 @@ def length(model: VoxCPM2, rounds: int) -> None:
         mx.eval([chunk.audio for chunk in chunks])
         times.append(1000 * (clock() - begin))
         begin = clock()
+    found = []
     for start in range(0, len(times), BLOCK):
         part = times[start : start + BLOCK]
+        end, middle = start + len(part), statistics.median(part)
         slowest = statistics.quantiles(part, n=100)[-1]
         print(
-            f"patches {start:5} to {start + len(part):5}: median {statistics.median(part):.1f} ms, "
+            f"patches {start:5} to {end:5}: median {middle:.1f} ms, "
             f"of a hundred the slowest {slowest:.1f} ms"
         )
+        found.append({"start": start, "end": end, "median": middle, "slowest": slowest})
+    return found
 
 
-MEASURES: dict[str, Callable[[VoxCPM2, int], None]] = {
+MEASURES: dict[str, Callable[[VoxCPM2, int], dict | list]] = {
     "voices": voices,
     "batch": batch,
     "fast": fast,
@@ -151,9 +168,10 @@ def main() -> None:
     parser.add_argument("--dtype")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--what", nargs="+", choices=MEASURES, default=["voices", "batch"])
+    parser.add_argument("--json", type=Path, metavar="PATH")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        source = args.model or speed.write_checkpoint(Path(place) / "made", "small")
+        source = args.model or write_checkpoint(Path(place) / "made", "small")
         try:
             model = load_model(source, args.dtype)
         except (ValueError, OSError) as error:
@@ -161,8 +179,9 @@ def main() -> None:
             sys.exit(2)
     FUSION.is_on = True  # the speed of long speech
     print(f"{mx.default_device()}, {model.dtype}")
-    for what in args.what:
-        MEASURES[what](model, args.rounds)
+    found = {what: MEASURES[what](model, args.rounds) for what in args.what}
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=2), encoding="utf-8")
 
 
 if __name__ == "__main__":

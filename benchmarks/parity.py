@@ -1,6 +1,6 @@
 """How near to the official package is each MLX port, on the same weights and the same noise?
 
-    python benchmarks/parity.py [--mlx_audio PYTHON]
+    python benchmarks/parity.py [--mlx_audio PYTHON] [--json PATH]
 
 Compares with what the official voxcpm 2.0.3 (PyTorch, float32) recorded for the tests, in every
 mode, and prints the relative error of the waveform (root mean square) and its length. PYTHON is
@@ -9,6 +9,7 @@ to read upstream's AudioVAE. Set MLX_ENABLE_TF32=0 where the GPU has TF32.
 """
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
@@ -80,13 +81,13 @@ def speak_mlx_audio(source: Path, config: dict, golden: dict):
         yield mode, np.array(result.audio)
 
 
-def report(speak) -> None:
-    """Prints one line per mode: samples, samples expected, relative error where both have some."""
+def report(speak) -> dict[str, dict[str, float]]:
+    """By mode the samples, the samples expected, and the relative error where both have some."""
     import checkpoints
     import numpy as np
     from safetensors.numpy import load_file
 
-    golden = load_file(TESTS / "golden" / f"{VARIANT}.safetensors")
+    golden, found = load_file(TESTS / "golden" / f"{VARIANT}.safetensors"), {}
     with tempfile.TemporaryDirectory() as temporary:
         source = checkpoints.write_checkpoint(Path(temporary), VARIANT)
         for mode, audio in speak(source, checkpoints.config(VARIANT), golden):
@@ -95,18 +96,23 @@ def report(speak) -> None:
             error = np.sqrt(np.mean((audio[:length] - expected[:length]) ** 2))
             error /= np.sqrt(np.mean(expected[:length] ** 2))
             print(f"{mode:20} {len(audio):7} of {len(expected):7} samples, error {error:.1e}")
+            found[mode] = {"samples": len(audio), "expected": len(expected), "error": float(error)}
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mlx_audio", metavar="PYTHON")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="for this package's errors")
     parser.add_argument("--inside_mlx_audio", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.inside_mlx_audio:
         report(speak_mlx_audio)
         return
     print("mlx_voxcpm2")
-    report(speak_here)
+    found = report(speak_here)
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=2), encoding="utf-8")
     if args.mlx_audio:
         print("mlx-audio", flush=True)
         subprocess.run([args.mlx_audio, __file__, "--inside_mlx_audio"], check=True)

@@ -11,9 +11,11 @@ in its first patches (later ones may: a rounded code can fall on the other side)
 come from passes in which evaluation is forced after each, which are slower than the whole.
 
 PYTHON is an interpreter with `mlx-audio==0.6.2 torch`, or with `voxcpm==2.0.3`. PATH is a folder
-in upstream's layout. `small` is a tenth of the released model, made of random weights. RTF is the
-seconds that a second of speech takes. The floor of a patch is measured too: how long its weights
-take to be read once, and its matrix products to be computed alone.
+in upstream's layout, or one that `convert` wrote, quantised or not, which mlx-audio reads too.
+`small` is a tenth of the released model, made of random weights. RTF is the seconds that a second
+of speech takes. The floor of a patch is measured too: how long its weights take to be read once,
+and its matrix products to be computed alone. Where custom kernels are used, the same model also
+takes turns without them.
 """
 
 import argparse
@@ -36,44 +38,6 @@ from mlx_voxcpm2.commands.speed import TEXT
 from mlx_voxcpm2.layers.blas import mkl_libraries
 
 HERE = Path(__file__).parent
-SMALL = {
-    "purpose": "a tenth of the released model, for timings",
-    "lm_config": {
-        "hidden_size": 512,
-        "intermediate_size": 1536,
-        "num_attention_heads": 8,
-        "num_hidden_layers": 8,
-        "kv_channels": 64,
-        "max_position_embeddings": 4096,
-        "rope_scaling": {"type": "longrope", "original_max_position_embeddings": 4096},
-    },
-    "encoder_config": {
-        "hidden_dim": 256,
-        "ffn_dim": 1024,
-        "num_heads": 4,
-        "num_layers": 4,
-        "kv_channels": 64,
-    },
-    "dit_config": {
-        "hidden_dim": 256,
-        "ffn_dim": 1024,
-        "num_heads": 4,
-        "num_layers": 4,
-        "kv_channels": 64,
-    },
-    "audio_vae_config": {
-        "encoder_dim": 32,
-        "latent_dim": 64,
-        "decoder_dim": 512,
-        "encoder_rates": [2, 5, 8, 8],
-        "decoder_rates": [8, 6, 5, 2, 2, 2],
-    },
-    "feat_dim": 64,
-    "scalar_quantization_latent_dim": 128,
-    "residual_lm_num_layers": 4,
-    "max_length": 4096,
-}
-
 
 # Every engine chooses its own kernels: what fits another machine's BLAS is not passed on.
 TUNING = {"OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"}
@@ -123,25 +87,22 @@ class Worker:
                 pipe.close()
 
 
-def write_checkpoint(folder: Path, size: str) -> Path:
-    sys.path.insert(0, str(HERE.parent / "tests"))
-    import checkpoints
+def make_checkpoint(folder: Path, size: str) -> Path:
+    from random_checkpoint import write_checkpoint  # which takes MLX into this process
 
-    make, checkpoints.VARIANTS["small"] = checkpoints.tensors, SMALL
+    return write_checkpoint(folder, size)
 
-    def calm(*args: object) -> dict[str, np.ndarray]:
-        """With the tests' weights an error of rounding grows from patch to patch."""
-        return {k: 0.7 * v if k.endswith("_proj.weight") else v for k, v in make(*args).items()}
 
-    checkpoints.tensors = calm
-    return checkpoints.write_checkpoint(folder, {"small": "small", "tiny": "released"}[size])
+def is_converted(folder: Path) -> bool:
+    """Whether `convert` wrote the checkpoint: the AudioVAE is in the model's own files."""
+    return not any((folder / f"audiovae.{kind}").exists() for kind in ("safetensors", "pth"))
 
 
 def prepare(args: argparse.Namespace, place: Path) -> dict:
     """The workers' settings; the checkpoint is linked beside a config that asks for the dtype."""
     folder = place / "checkpoint"
     folder.mkdir()
-    for file in (args.model or write_checkpoint(place / "made", args.size)).resolve().iterdir():
+    for file in (args.model or make_checkpoint(place / "made", args.size)).resolve().iterdir():
         if file.is_file():
             (folder / file.name).symlink_to(file)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -155,7 +116,7 @@ def prepare(args: argparse.Namespace, place: Path) -> dict:
     vae = config["audio_vae_config"]
     return {
         "folder": str(folder),
-        "converted": str(place / "converted"),
+        "converted": str(folder if is_converted(folder) else place / "converted"),
         "dtype": args.dtype,
         "noise": str(place / "noise.npy"),
         "text": args.text,
@@ -196,7 +157,8 @@ def workers(args: argparse.Namespace, settings: dict) -> Iterator[dict[str, Work
 
         started = {"ours": start(sys.executable, "ours", on_mlx)}
         if args.mlx_audio:
-            start(args.mlx_audio, "convert", environment)
+            if settings["converted"] != settings["folder"]:
+                start(args.mlx_audio, "convert", environment)
             started["mlx_audio"] = start(args.mlx_audio, "mlx_audio", on_mlx)
         if args.official:
             started["official"] = start(args.official, "official", environment)
@@ -206,26 +168,32 @@ def workers(args: argparse.Namespace, settings: dict) -> Iterator[dict[str, Work
 def measure(args: argparse.Namespace, engines: dict[str, Worker], settings: dict) -> dict:
     """All answers: of every engine about itself, and by engine in every round."""
     place = Path(settings["noise"]).parent
+    turns_of = {name: (worker, {}) for name, worker in engines.items()}
+    abouts = {name: worker.about for name, worker in engines.items()}
+    if abouts["ours"]["custom_kernels"]:
+        # One process for both: two would hold the weights twice.
+        turns_of["ours"] = (engines["ours"], {"kernels": True})
+        turns_of["plain"] = (engines["ours"], {"kernels": False})
+        abouts["plain"] = {k: v for k, v in abouts["ours"].items() if k != "weights"}
 
     def rounds(do: str, patches: int) -> list[dict[str, dict]]:
         print(f"{do}, {patches} patches, {args.rounds} rounds and a warm-up", file=sys.stderr)
         turns = []
         for index in range(args.rounds + 1):
             # The warm-up's waveforms are compared.
-            paths = {name: None if index else str(place / f"{name}.npy") for name in engines}
+            paths = {name: None if index else str(place / f"{name}.npy") for name in turns_of}
             turns.append(
                 {
-                    name: worker.ask(do, patches=patches, save=paths[name])
-                    for name, worker in engines.items()
+                    name: worker.ask(do, patches=patches, save=paths[name], **how)
+                    for name, (worker, how) in turns_of.items()
                 }
             )
         return turns[1:]
 
-    abouts = {name: worker.about for name, worker in engines.items()}
     found = {"engines": abouts, "load_average": os.getloadavg(), "speak": {}, "errors": {}}
     for patches in args.patches:
         found["speak"][patches] = rounds("speak", patches)
-        spoken = {name: np.load(place / f"{name}.npy") for name in engines}
+        spoken = {name: np.load(place / f"{name}.npy") for name in turns_of}
         for name, audio in spoken.items():
             if len(audio) < patches * settings["patch_samples"]:
                 raise WorkerError(f"{name}: spoke less than asked; use a longer --text")
@@ -239,8 +207,10 @@ def measure(args: argparse.Namespace, engines: dict[str, Worker], settings: dict
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--model", type=Path, help="a checkpoint in upstream's layout")
-    source.add_argument("--size", choices=("small", "tiny"), help="of a checkpoint made here")
+    source.add_argument(
+        "--model", type=Path, help="a checkpoint in upstream's layout, or converted"
+    )
+    source.add_argument("--size", choices=("released", "small", "tiny"), help="of one made here")
     parser.add_argument("--mlx_audio", metavar="PYTHON")
     parser.add_argument("--official", metavar="PYTHON")
     parser.add_argument("--patches", type=int, nargs="+", default=[25, 100])
@@ -262,6 +232,8 @@ def parse() -> argparse.Namespace:
     args = parser.parse_args()
     if args.model and not (args.model / "config.json").is_file():
         parser.error(f"--model: {args.model} has no config.json")
+    if args.model and args.official and is_converted(args.model):
+        parser.error(f"--model: {args.model} is converted, which --official can't read")
     if min(*args.patches, args.rounds, args.steps, args.threads) < 1:
         parser.error("--patches, --rounds, --steps and --threads must be at least 1")
     if args.plot and not find_spec("matplotlib"):

@@ -11,7 +11,12 @@ import numpy as np
 
 from mlx_voxcpm2.commands.machine import processor
 
-NAMES = {"ours": "mlx_voxcpm2", "mlx_audio": "mlx-audio", "official": "official"}
+NAMES = {
+    "ours": "mlx_voxcpm2",
+    "plain": "without custom kernels",
+    "mlx_audio": "mlx-audio",
+    "official": "official",
+}
 PARTS = ("prefill", "language models", "local encoder", "DiT solve", "AudioVAE", "rest")
 SPREAD = {"median": statistics.median, "least": min, "most": max}
 # Above what rounding does to so many patches in float32, and below what any mistake does.

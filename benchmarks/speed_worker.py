@@ -120,15 +120,30 @@ class Ours(MLXEngine):
             import mlx.core  # noqa: F401  before the package, which would find a faster one
         from mlx_voxcpm2 import load_model
         from mlx_voxcpm2.layers.compiled import FUSION
+        from mlx_voxcpm2.layers.custom.kernel import CHOICES
 
         FUSION.is_on = True  # the speed of long speech, which a CPU's kernels are compiled for
         super().__init__(settings, load_model(settings["folder"], settings["dtype"]))
+        self.kernels = dict(CHOICES.variants)
 
     def describe(self) -> dict:
         from mlx.utils import tree_flatten
 
         weights = {name: value.nbytes for name, value in tree_flatten(self.model.parameters())}
-        return super().describe() | {"weights": weights}
+        kernels = len(self.kernels)
+        return super().describe() | {"weights": weights, "custom_kernels": kernels}
+
+    def use_kernels(self, wanted: bool, noise: np.ndarray) -> None:
+        """Switches the custom kernels on or off, and builds the graphs anew, untimed."""
+        from mlx_voxcpm2.layers.custom.kernel import CHOICES
+
+        if bool(CHOICES.variants) == wanted:
+            return
+        CHOICES.variants = dict(self.kernels) if wanted else {}
+        for part in (self.model.feat_encoder, self.model.feat_decoder, self.model.audio_vae):
+            part.compiled.clear()
+        for stream in (True, False):
+            list(self.speak(noise[:2], stream))
 
     def speak(self, noise: np.ndarray, stream: bool) -> Iterator[np.ndarray]:
         options = {"min_tokens": len(noise), "max_tokens": len(noise), **self.solver}
@@ -230,6 +245,8 @@ def answer(engine: Engine, request: dict, parts: Parts, noise: np.ndarray) -> di
         return engine.describe()
     if request["do"] == "floor":
         return engine.floor(noise[: request["patches"]])
+    if "kernels" in request:
+        engine.use_kernels(request["kernels"], noise)
     if request["do"] == "parts" and not parts.seconds:
         engine.watch(parts)
     parts.seconds.clear()

@@ -185,18 +185,22 @@ def _vae_decoder(vae: dict, depthwise: bool) -> Iterator[Range]:
     yield from _convolution(f"{name}.{last + 1}", (1, outputs, 7), 0.25)
 
 
-def tensors(config: dict, seed: str = "") -> dict[str, np.ndarray]:
-    """All tensors of a checkpoint by upstream's names, the VAE's with the prefix "audio_vae."."""
+def ranges(config: dict) -> Iterator[Range]:
+    """Floating-point tensors of a checkpoint, the VAE's with the prefix "audio_vae."."""
     vae = config["audio_vae_config"]
     depthwise = vae.get("depthwise", True)
-    plan = list(_language_model(config))
+    yield from _language_model(config)
     for part in (_vae_encoder(vae, depthwise), _vae_decoder(vae, depthwise)):
-        plan += [(f"audio_vae.{name}", *rest) for name, *rest in part]
+        yield from ((f"audio_vae.{name}", *rest) for name, *rest in part)
+
+
+def tensors(config: dict, seed: str = "") -> dict[str, np.ndarray]:
+    """All tensors of a checkpoint by upstream's names, the VAE's with the prefix "audio_vae."."""
     made = {
         name: _uniform(_random("weights", seed, name), shape, low, high)
-        for name, shape, low, high in plan
+        for name, shape, low, high in ranges(config)
     }
-    if boundaries := vae["sr_bin_boundaries"]:
+    if boundaries := config["audio_vae_config"]["sr_bin_boundaries"]:
         made["audio_vae.decoder.sr_bin_boundaries"] = np.array(boundaries, np.int32)
     return made
 

@@ -88,6 +88,22 @@ def test_a_quantised_product_of_many_rows_is_that_of_each(
         assert relative_error(product, separate[:rows]) < 1e-6, rows
 
 
+@pytest.mark.skipif(not device.on_cpu(), reason="a GPU widens no weights")
+@pytest.mark.parametrize("bits", [4, 8])
+def test_the_weights_of_few_layers_are_widened_at_a_time(bits):
+    """With those of many, a model would take the memory that its few bits were to save."""
+    size, count = 1280, 24
+    layer = nn.Linear(size, size, bias=False).to_quantized(bits=bits)
+    x = mx.random.normal((22, size))
+    mx.eval(x, layer)
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    for _ in range(count // 2):
+        x = kernels.linear(layer, x) - kernels.linear(layer, -x)
+    mx.eval(x)
+    assert mx.get_peak_memory() - before < 0.3 * count * layer.weight.shape[0] * size * 4
+
+
 def test_two_cores_compute_what_one_does_in_any_thread():
     x, streams = mx.arange(12.0).reshape(6, 2), []
 
