@@ -18,6 +18,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import BinaryIO
 
 from .errors import one_line
@@ -71,7 +72,7 @@ def check_writable(target: Path) -> None:
     target = target.absolute()
     while not target.parent.exists():
         target = target.parent
-    with unfinished_file(target):
+    with TemporaryFile(dir=target.parent):  # has no name, so that a kill leaves nothing either
         pass
 
 

@@ -119,7 +119,7 @@ def test_words_and_descriptions_that_a_small_voice_lacks_are_noted(speakers, mon
     for _ in range(2):
         first, second = speaker.faults_of_words(request(described, "One three."))
         assert "'three'" in first and "the description 'warm'; it knows low voice" in second
-    script = {"text": "A: One.\nB (sad): Two.", "settings": {}, "voices": {"A": described}}
+    script = {"script": "A: One.\nB (sad): Two.", "settings": {}, "voices": {"A": described}}
     faults = speaker.faults_of_words(PageDialogue.parse(script, {}.__getitem__))
     assert ["'warm'" in faults[0], "'sad'" in faults[1], len(faults)] == [True, True, 2]
     assert not speaker.faults_of_words(request({**described, "description": "Low voice"}, "One."))

@@ -50,7 +50,7 @@ def test_a_conversion_whose_upload_fails_is_complete_and_reported(
     "flags, line",
     [
         ([], "--hf_path is missing"),
-        (["--hf_path", "x", "--private"], "private does nothing without upload_repo"),
+        (["--hf_path", "x", "--private"], "--private does nothing without --upload_repo"),
         (
             ["--upload_repo", "you/x", "--dtype", "float16"],
             "--dtype does nothing without --hf_path",

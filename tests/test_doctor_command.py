@@ -145,7 +145,7 @@ def test_a_quantised_model_is_measured_as_it_is_only(exchange, in_folder, run_co
     [
         (["--precisions", "3bits"], "3bits"),
         (["--rounds", "0"], "--rounds"),
-        (["--json", "no/where.json"], "no/where.json: no such folder"),
+        (["--json", "no/where.json"], "/no'; create it first"),
     ],
 )
 def test_what_cannot_be_measured_is_one_line(flags, words, in_folder, run_command):

@@ -157,6 +157,7 @@ def test_parsed_arguments_become_dataclasses_at_once():
         ("commands/benchmark.py", "read_arguments"),
         ("commands/dialogue_arguments.py", "read_arguments"),
         ("commands/generate.py", "command"),
+        ("commands/shell.py", "_flags"),
         ("commands/generate_arguments.py", "_typed_text"),
         ("commands/generate_arguments.py", "read_arguments"),
         ("commands/peer_flags.py", "_translate_generate"),
