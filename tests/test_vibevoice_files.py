@@ -194,7 +194,7 @@ def test_the_tokenizer_may_be_given(make_dialogue, dialogue_copy):
     (dialogue_copy / "preprocessor_config.json").write_text(
         json.dumps({"language_model_pretrained_name": "someone/else"})
     )
-    with pytest.raises(FileNotFoundError, match="no tokenizer.json here; copy that of Qwen"):
+    with pytest.raises(FileNotFoundError, match=r"no tokenizer\.json here; copy that of Qwen"):
         vibevoice.load(dialogue_copy)
 
 
