@@ -20,7 +20,7 @@ from labels import PATCH, PHONEMES, Reading
 from reader import REPLACED, Batch, Reader, edits
 from sizes import SPEECH_VAE, speech_config
 from train_voice import Draws, Speaker, Spoken, SpokenBatch, speech_loss
-from training_torch import Run, optimizers_of, orthogonal
+from training_torch import Run, load_from_8_bits, optimizers_of, orthogonal, store_at_8_bits
 from vae_torch import Decoder, Encoder, export
 
 from mlx_voxcpm2.models.voxcpm2.config import VoxCPM2Config
@@ -179,3 +179,13 @@ def test_the_exported_audio_vae_computes_what_pytorch_computed(tmp_path):
     assert np.array(vae.encode(mx.array(audio[:, 0].numpy()))) == pytest.approx(
         encoded.numpy().swapaxes(1, 2), abs=1e-5
     )
+
+
+def test_weights_stored_at_8_bits_are_near_what_they_were(reader, config, tmp_path):
+    store_at_8_bits(reader, tmp_path / "reader.safetensors")
+    read = Reader(config)
+    load_from_8_bits(read, tmp_path / "reader.safetensors")
+    for one, other in zip(reader.parameters(), read.parameters(), strict=True):
+        assert (one - other).abs().max() <= one.abs().max() / 250
+    size = (tmp_path / "reader.safetensors").stat().st_size
+    assert size < 1.1 * sum(weight.numel() for weight in reader.parameters())

@@ -19,7 +19,7 @@ from evaluate_vae import export_halves
 from safetensors.torch import save_file
 from sizes import speech_config
 from spelling import VOCABULARY
-from train_voice import load_voice
+from train_voice import load_speaker
 
 LARGEST = 40_000_000
 """Largest size of the checkpoint in bytes."""
@@ -34,7 +34,7 @@ def export(folder: Path, checkpoint: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(folder / name, new)
     save_file(
-        {name: value.half() for name, value in load_voice(folder).state_dict().items()},
+        {name: value.half() for name, value in load_speaker(folder).network.state_dict().items()},
         new / "model.safetensors",
     )
     vae = mx.load(str(export_halves(folder)))

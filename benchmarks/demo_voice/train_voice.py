@@ -3,7 +3,9 @@
   python benchmarks/demo_voice/train_voice.py FOLDER [--steps N] [--batch N] [--voices]
 
 FOLDER has speech_corpus.py's speech and train_reader.py's reader, whose language model is the
-initial one. FOLDER/voice.state is written every 100 steps; the same command resumes from it.
+initial one, unless `trained/` has a later state of this training. FOLDER/voice.state is written
+every 100 steps; the same command resumes from it. --store writes the weights so far into
+`trained/`, at 8 bits.
 
 First the local encoder alone learns to embed a patch of speech as the reader embeds its phonemes.
 Then the whole network learns the flow and the stop head, and from labels: two discarded layers
@@ -24,14 +26,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from labels import PATCH, PHONEMES, Reading, read_labels, reading_of_speech
-from reader import Batch, Reader, loss_of
+from reader import Batch, Reader, loss_of, phoneme_error_rate
 from sizes import speech_config
-from speech_corpus import HELD, facts_of, latents_of, part_names
+from speech_corpus import HELD, TRAINED, facts_of, latents_of, part_names
 from spelling import VOCABULARY, Speller, is_spellable
 from torch import Tensor, nn
 from torch.nn import functional
 from train_reader import load_reader
-from training_torch import Run, fill, optimizers_of
+from training_torch import Run, fill, load_from_8_bits, optimizers_of, store_at_8_bits
 from voice_torch import Network, draw_weights
 from voices import TEACHER, VOICES
 
@@ -252,7 +254,7 @@ class Training:
         self.folder, self.speller = folder, Speller(folder)
         self.speaker = Speaker(VoxCPM2Config.from_dict(speech_config(VOCABULARY)))
         if not (folder / "voice.state").exists():
-            self.speaker.reader.load_state_dict(load_reader(folder).state_dict())
+            self.begin()
         rates = optimizers_of(self.speaker, RATE, slow)
         self.run = Run(self.speaker, folder / "voice.state", rates, steps, WARM_UP)
         self.corpus = Corpus(folder, part_names(folder), self.speller, voices)
@@ -261,8 +263,17 @@ class Training:
             (each for each in read_labels(folder, "sentences") if is_spellable(each.text)),
             key=lambda each: len(each.text),
         )
+        labels = read_labels(folder, HELD)
+        self.held_out_readings = {"known words": labels[:50], "unknown words": labels[-50:]}
         held_out = Corpus(folder, [HELD], self.speller, ())
         self.held_out = [held_out.plain(index) for index in held_out.order]
+
+    def begin(self) -> None:
+        """Begins with the stored weights, if there are any, else with the reader."""
+        if STORED.exists():
+            load_from_8_bits(self.speaker, STORED)
+        else:
+            self.speaker.reader.load_state_dict(load_reader(self.folder).state_dict())
 
     def read_parts(self) -> None:
         """Reads the parts of the corpus that were written since."""
@@ -289,6 +300,13 @@ class Training:
             loss = loss + loss_of(self.speaker.reader, Batch(readings, self.speller, random))[0]
         return loss, parts
 
+    def phoneme_error_rates(self, speaker: Speaker) -> dict[str, float]:
+        """Phoneme error rates of reading held-out sentences without sound."""
+        return {
+            name: round(phoneme_error_rate(speaker.reader, self.speller, readings), 3)
+            for name, readings in self.held_out_readings.items()
+        }
+
     def held_out_loss(self, speaker: Speaker) -> list[float]:
         parts = []
         for at in range(0, 100, 25):
@@ -297,6 +315,7 @@ class Training:
         return torch.stack(parts).mean(0).numpy().round(3).tolist()
 
 
+STORED = TRAINED / "voice.safetensors"
 NAMES = ("flow", "stop", "labels", "means", "right")
 
 
@@ -319,13 +338,14 @@ def train(folder: Path, steps: int, size: int, voices: Sequence[str]) -> None:
             training.read_parts()
             held = dict(zip(NAMES, run.averaged(training.held_out_loss), strict=True))
             print(json.dumps({"step": run.step, "held": held}), flush=True)
+    print(json.dumps(run.averaged(training.phoneme_error_rates)), flush=True)
 
 
-def load_voice(folder: Path) -> Network:
-    """Network with its averaged weights of FOLDER."""
+def load_speaker(folder: Path) -> Speaker:
+    """Speaker with its averaged weights of FOLDER."""
     speaker = Speaker(VoxCPM2Config.from_dict(speech_config(VOCABULARY))).eval()
     fill(speaker, torch.load(folder / "voice.state")["average"])
-    return speaker.network
+    return speaker
 
 
 def main() -> None:
@@ -334,7 +354,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--voices", action="store_true", help="all voices, not the teacher's alone")
+    parser.add_argument("--store", action="store_true", help="the weights so far in trained/")
     arguments = parser.parse_args()
+    if arguments.store:
+        return store_at_8_bits(load_speaker(arguments.folder), STORED)
     voices = list(VOICES) if arguments.voices else []
     train(arguments.folder, arguments.steps, arguments.batch, voices)
 

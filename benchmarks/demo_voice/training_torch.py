@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 AVERAGED = 0.999
@@ -150,6 +151,29 @@ class Run:
         }
         torch.save(stored, part)
         os.replace(part, self.state)
+
+
+def store_at_8_bits(module: nn.Module, path: Path) -> None:
+    """Writes weights from which a training can go on, at a byte each: int8, and a scale per row."""
+    stored = {}
+    for name, value in module.state_dict().items():
+        if value.ndim < 2:
+            stored[name] = value.half()
+            continue
+        scale = value.abs().amax(-1, keepdim=True).clamp(min=1e-8) / 127
+        stored[name] = (value / scale).round().to(torch.int8)
+        stored[f"{name}.scale"] = scale
+    save_file(stored, path)
+
+
+def load_from_8_bits(module: nn.Module, path: Path) -> None:
+    """Loads what `store_at_8_bits` wrote."""
+    stored = load_file(path)
+    weights = {}
+    for name in module.state_dict():
+        scale = stored.get(f"{name}.scale", torch.ones(()))
+        weights[name] = stored[name].float() * scale
+    module.load_state_dict(weights)
 
 
 @torch.no_grad()
