@@ -18,7 +18,7 @@ import mlx.core as mx
 from evaluate_vae import export_halves
 from safetensors.torch import save_file
 from sizes import speech_config
-from spelling import VOCABULARY
+from spelling import VOCABULARY, write_settings
 from train_voice import load_speaker
 
 LARGEST = 40_000_000
@@ -31,8 +31,8 @@ def export(folder: Path, checkpoint: Path) -> None:
     new.mkdir(parents=True)
     settings = speech_config(VOCABULARY)
     (new / "config.json").write_text(json.dumps(settings, indent=1) + "\n")
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(folder / name, new)
+    shutil.copy(folder / "tokenizer.json", new)
+    write_settings(new)
     save_file(
         {name: value.half() for name, value in load_speaker(folder).network.state_dict().items()},
         new / "model.safetensors",

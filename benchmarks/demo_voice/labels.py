@@ -16,6 +16,7 @@ import gzip
 import json
 import random
 import re
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 from sentences import held_out, training_sentences, wordnet_words, words_of
+from speech_corpus import TRAINED
 from spelling import Speller, learn_pairs, write_tokenizer
 from teacher import UNIT, Teacher
 
@@ -36,6 +38,7 @@ PUNCTUATION = frozenset((1, 2, 3, 4, 5, 6, 9, 10, 11, 12, 13, 14, 15))
 STRESS = frozenset((156, 157, 158))
 WEIGHT = 4
 """Number of times that the tokenizer reads the sentences; it reads the lexicon once."""
+STORED_TOKENIZER = TRAINED / "tokenizer.json"
 PHONEMES = 180
 """Upper limit of the phonemes' ids."""
 _LEAD, _TAIL = 2, 4
@@ -165,8 +168,12 @@ def write_labels(folder: Path) -> None:
     seen = {word for text in sentences for word in words_of(text)}
     forbidden = {word for text in unknown for word in words_of(text)} - seen
     words = lexicon(forbidden)
+    folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "tokenizer.json").exists():
-        write_tokenizer(folder, learn_pairs([*sentences * WEIGHT, *words]))
+        if STORED_TOKENIZER.exists():  # that of the stored weights
+            shutil.copy(STORED_TOKENIZER, folder)
+        else:
+            write_tokenizer(folder, learn_pairs([*sentences * WEIGHT, *words]))
     texts = {
         "held": [*known, *unknown],
         "sentences": sentences,

@@ -52,6 +52,11 @@ def tokenizer(pairs: list[tuple]) -> dict:
 def write_tokenizer(folder: Path, pairs: list[tuple]) -> None:
     text = json.dumps(tokenizer(pairs), ensure_ascii=False, indent=0) + "\n"
     (folder / "tokenizer.json").write_text(text, encoding="utf-8")
+    write_settings(folder)
+
+
+def write_settings(folder: Path) -> None:
+    """Writes tokenizer_config.json: spaces only where the text has them."""
     settings = {"tokenizer_class": "LlamaTokenizerFast", "add_prefix_space": False}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings) + "\n")
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from labels import PATCH, PHONEMES, Reading, read_labels, reading_of_speech
+from labels import PATCH, PHONEMES, STORED_TOKENIZER, Reading, read_labels, reading_of_speech
 from reader import Batch, Reader, loss_of, phoneme_error_rate
 from sizes import speech_config
 from speech_corpus import HELD, TRAINED, facts_of, latents_of, part_names
@@ -357,6 +358,7 @@ def main() -> None:
     parser.add_argument("--store", action="store_true", help="the weights so far in trained/")
     arguments = parser.parse_args()
     if arguments.store:
+        shutil.copy(arguments.folder / "tokenizer.json", STORED_TOKENIZER)
         return store_at_8_bits(load_speaker(arguments.folder), STORED)
     voices = list(VOICES) if arguments.voices else []
     train(arguments.folder, arguments.steps, arguments.batch, voices)

@@ -156,7 +156,8 @@ class Run:
 def store_at_8_bits(module: nn.Module, path: Path) -> None:
     """Writes weights from which a training can go on, at a byte each: int8, and a scale per row."""
     stored = {}
-    for name, value in module.state_dict().items():
+    for name, weight in module.named_parameters():
+        value = weight.detach()
         if value.ndim < 2:
             stored[name] = value.half()
             continue
@@ -169,11 +170,9 @@ def store_at_8_bits(module: nn.Module, path: Path) -> None:
 def load_from_8_bits(module: nn.Module, path: Path) -> None:
     """Loads what `store_at_8_bits` wrote."""
     stored = load_file(path)
-    weights = {}
-    for name in module.state_dict():
-        scale = stored.get(f"{name}.scale", torch.ones(()))
-        weights[name] = stored[name].float() * scale
-    module.load_state_dict(weights)
+    with torch.no_grad():
+        for name, weight in module.named_parameters():
+            weight.copy_(stored[name].float() * stored.get(f"{name}.scale", torch.ones(())))
 
 
 @torch.no_grad()
