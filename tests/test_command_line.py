@@ -294,7 +294,7 @@ def test_a_shell_completes_commands_and_flags(tmp_path):
 
 
 def test_a_temporary_folder_that_is_missing_is_a_line(tmp_path):
-    """MLX before 0.32.4 asks for it when a file of weights is read."""
+    """Some versions of MLX ask for it when a file of weights is read."""
     command = module_command("generate", "--model", "demo", "--text", "hello")
     found = subprocess.run(
         command,
