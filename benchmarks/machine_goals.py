@@ -21,7 +21,7 @@ class Goal:
     is_least: bool = False
     """Whether larger numbers are better."""
     precisions: tuple[str, ...] | None = None
-    """Those for which the goal holds; None for all."""
+    """Precisions for which the goal holds; None for all."""
     digits: int | None = 2
 
     def shown(self, value: float) -> str:
@@ -126,13 +126,21 @@ def to_markdown(report: dict) -> str:
     parts += ["## Goals", table(keys, ([row[key] for key in keys] for row in rows))]
     failed = [entry for entry in report["steps"] if entry["error"]]
     if failed:
-        lines = (f"- {_title(entry)}: {entry['error']}" for entry in failed)
+        lines = (f"- {_title_of(entry)}: {entry['error']}" for entry in failed)
         parts += ["## Failed steps", "\n".join(lines)]
     for entry in report["steps"]:
         if not entry["error"]:
-            parts += [f"## {_title(entry)}, {entry['seconds']:.0f} s", entry["markdown"]]
+            parts += [
+                f"## {_title_of(entry)}, {entry['seconds']:.0f} s",
+                entry["markdown"],
+            ]
     return _without_home("\n\n".join(parts) + "\n")
 
 
-def _title(entry: dict) -> str:
-    return f"{entry['step']} {entry['precision'] or ''}".strip()
+def _title_of(entry: dict) -> str:
+    return title(entry["step"], entry["precision"])
+
+
+def title(step: str, precision: str | None) -> str:
+    """Name of a step, with its precision if it has one."""
+    return f"{step} {precision or ''}".strip()

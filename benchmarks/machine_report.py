@@ -36,7 +36,7 @@ import time
 from datetime import datetime, timezone
 from pathlib import Path
 
-from machine_goals import evaluate, to_json, to_markdown, unmeasured
+from machine_goals import evaluate, title, to_json, to_markdown, unmeasured
 from machine_steps import STEPS, Bench, StepError
 from machine_tables import SHOWN
 
@@ -47,7 +47,7 @@ DISK_BYTES = {"tiny": 10**8, "small": 10**9, "released": 16 * 10**9}
 
 
 def run_step(bench: Bench, name: str, precision: str | None) -> dict:
-    """What a step found, with its tables and goals, or its error in one line."""
+    """Runs a step: its findings with tables and goals, or its error in one line."""
     begin = time.perf_counter()
     entry: dict = {"step": name, "precision": precision, "error": None, "markdown": ""}
     entry["goals"] = unmeasured(name, precision)
@@ -81,8 +81,7 @@ def measure(args: argparse.Namespace, work_dir: Path) -> int:
         for precision in (args.precisions if STEPS[name].is_by_precision else [None])
     ]
     for index, (name, precision) in enumerate(planned, start=1):
-        title = f"{name} {precision or ''}".strip()
-        print(f"{index} of {len(planned)}: {title} …", file=sys.stderr, flush=True)
+        print(f"{index} of {len(planned)}: {title(name, precision)} …", file=sys.stderr, flush=True)
         entry = run_step(bench, name, precision)
         report["steps"].append(entry)
         outcome = f"failed: {entry['error']}" if entry["error"] else "done"

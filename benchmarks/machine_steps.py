@@ -15,7 +15,6 @@ TESTS = HERE.parent / "tests"
 LONGEST = 3600
 """Seconds after which a program is taken for one that hangs."""
 EXACT = {"MLX_ENABLE_TF32": "0"}
-SWITCH = "MLX_VOXCPM2_KERNELS"
 
 # What computes, and so depends on the device; the rest of the suite is the same everywhere.
 TEST_FILES = (
@@ -31,7 +30,7 @@ class StepError(Exception):
 
 @dataclass
 class Bench:
-    """Where and on what the steps measure."""
+    """Folder, sizes and programs with which the steps measure."""
 
     work_dir: Path
     size: str
@@ -117,6 +116,7 @@ def doctor(bench: Bench) -> dict[str, str]:
 
 def kernels(bench: Bench, _: None) -> dict:
     """Verdicts of the trials, and seconds from a process's start to its first sound, in turns."""
+    from mlx_voxcpm2.trials.prove import SWITCH
     from mlx_voxcpm2.trials.verdicts import verdict_file
 
     file = verdict_file()
@@ -148,7 +148,7 @@ def tests(bench: Bench, _: None) -> dict:
 
 
 def read_junit(file: Path) -> dict:
-    """What `tests` returns, of pytest's file."""
+    """Reads the file of pytest's outcomes that `tests` returns."""
     suite = next(ElementTree.parse(file).getroot().iter("testsuite"))
     failed = {}
     for case in suite.iter("testcase"):
@@ -223,7 +223,7 @@ def read_seconds(files: list[Path]) -> float:
 @dataclass(frozen=True)
 class Step:
     measure: Callable
-    """Of a bench and a precision (None if it has none) what is found, for JSON."""
+    """Function from a bench and a precision (None if it has none) to the findings, for JSON."""
     is_by_precision: bool = False
 
 

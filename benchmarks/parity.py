@@ -82,7 +82,7 @@ def speak_mlx_audio(source: Path, config: dict, golden: dict):
 
 
 def report(speak) -> dict[str, dict[str, float]]:
-    """By mode the samples, the samples expected, and the relative error where both have some."""
+    """Prints and returns by mode the samples, those expected, and the relative error of both."""
     import checkpoints
     import numpy as np
     from safetensors.numpy import load_file

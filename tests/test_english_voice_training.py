@@ -19,7 +19,8 @@ from evaluate_vae import load
 from labels import PATCH, PHONEMES, Reading
 from reader import REPLACED, Batch, Reader, edits
 from sizes import SPEECH_VAE, speech_config
-from train_voice import Draws, Speaker, Spoken, SpokenBatch, speech_loss
+from spoken_batches import Spoken, SpokenBatch
+from train_voice import Draws, Speaker, speech_loss
 from training_torch import Run, load_from_8_bits, optimizers_of, orthogonal, store_at_8_bits
 from vae_torch import Decoder, Encoder, export
 

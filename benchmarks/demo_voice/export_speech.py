@@ -16,10 +16,10 @@ from pathlib import Path
 
 import mlx.core as mx
 from evaluate_vae import export_halves
-from safetensors.torch import save_file
 from sizes import speech_config
 from spelling import VOCABULARY, write_settings
 from train_voice import load_speaker
+from training_torch import store_at_16_bits
 
 LARGEST = 40_000_000
 """Largest size of the checkpoint in bytes."""
@@ -33,10 +33,7 @@ def export(folder: Path, checkpoint: Path) -> None:
     (new / "config.json").write_text(json.dumps(settings, indent=1) + "\n")
     shutil.copy(folder / "tokenizer.json", new)
     write_settings(new)
-    save_file(
-        {name: value.half() for name, value in load_speaker(folder).network.state_dict().items()},
-        new / "model.safetensors",
-    )
+    store_at_16_bits(load_speaker(folder).network, new / "model.safetensors")
     vae = mx.load(str(export_halves(folder)))
     mx.save_safetensors(str(new / "audiovae.safetensors"), at_16_bits(vae))
     shutil.rmtree(checkpoint, ignore_errors=True)

@@ -168,7 +168,7 @@ def write_labels(folder: Path) -> None:
     seen = {word for text in sentences for word in words_of(text)}
     forbidden = {word for text in unknown for word in words_of(text)} - seen
     words = lexicon(forbidden)
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "labels").mkdir(parents=True, exist_ok=True)
     if not (folder / "tokenizer.json").exists():
         if STORED_TOKENIZER.exists():  # that of the stored weights
             shutil.copy(STORED_TOKENIZER, folder)
@@ -180,7 +180,6 @@ def write_labels(folder: Path) -> None:
         "pieces": sorted(Speller(folder).words),
         "words": word_sequences(words),
     }
-    (folder / "labels").mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(initializer=_begin, initargs=(folder,)) as processes:
         for name, wanted in texts.items():
             path = folder / "labels" / f"{name}.json"

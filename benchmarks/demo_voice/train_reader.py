@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from labels import pronunciations, read_labels
 from reader import Batch, Reader, loss_of, phoneme_error_rate
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from sizes import speech_config
 from speech_corpus import TRAINED
 from spelling import VOCABULARY, Speller, is_spellable
-from training_torch import Run, fill, optimizers_of
+from training_torch import Run, fill, optimizers_of, store_at_16_bits
 
 from mlx_voxcpm2.models.voxcpm2.config import VoxCPM2Config
 
@@ -48,8 +48,7 @@ def load_reader(folder: Path) -> Reader:
 def store_reader(folder: Path) -> Path:
     """Writes the averaged weights where `load_reader` finds them without FOLDER."""
     path = TRAINED / "reader.safetensors"
-    weights = load_reader(folder).state_dict()
-    save_file({name: value.half() for name, value in weights.items()}, path)
+    store_at_16_bits(load_reader(folder), path)
     return path
 
 

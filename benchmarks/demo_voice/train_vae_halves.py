@@ -23,12 +23,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from acoustics import LATENT
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from sizes import SPEECH_VAE
 from speech_corpus import HELD, TRAINED, latents_and_audio, part_names
 from torch import Tensor, nn
 from torch.nn import functional
-from training_torch import Run, fill
+from training_torch import Run, fill, store_at_16_bits
 from vae_torch import Decoder, Encoder
 
 # Window lengths in samples, and how many mel bands of each are compared.
@@ -141,7 +141,7 @@ def store_half(half: str, folder: Path) -> Path:
     if module is None:
         raise FileNotFoundError(f"{folder} has no {half}.state; train it first")
     TRAINED.mkdir(exist_ok=True)
-    save_file({name: value.half() for name, value in module.state_dict().items()}, path)
+    store_at_16_bits(module, path)
     shutil.copy(folder / "basis.npz", TRAINED)
     return path
 

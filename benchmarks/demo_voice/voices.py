@@ -19,7 +19,7 @@ class Voice:
     formants: float
     """Factor on the frequencies of the teacher's envelope."""
     descriptions: tuple[str, ...]
-    """What may stand in parentheses before a text, in lower case."""
+    """Descriptions of the voice, to stand in parentheses before a text; in lower case."""
     share: float
     """Fraction of the training examples."""
 

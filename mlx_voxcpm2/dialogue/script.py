@@ -43,7 +43,7 @@ class Script:
     left_out: tuple[tuple[int, str], ...] = ()
     """Stage directions, which are not spoken, each with the number of its line."""
     names_alone: tuple[str, ...] = ()
-    """What may be speakers without a voice, alone on their lines: these are spoken as words."""
+    """Names alone on their lines, spoken as words; perhaps speakers without a voice."""
 
     @property
     def speakers(self) -> tuple[str, ...]:

@@ -49,10 +49,20 @@ _QUOTES = str.maketrans("“”„‟", '""""')
 _WIDE = str.maketrans("％＄＋", "%$+")
 
 # What a text says that is one sign, which beside others may be markup.
-_SIGNS = {"∞": "infinity", "&": "and", "%": "percent", "+": "plus", "=": "equals", "@": "at"}
-_SIGNS |= {"√": "square root", "±": "plus or minus", "×": "times", "÷": "divided by"}
-_SIGNS |= {"≈": "approximately", "≠": "not equal", "≤": "less than or equal"}
-_SIGNS |= {
+_SIGNS = {
+    "∞": "infinity",
+    "&": "and",
+    "%": "percent",
+    "+": "plus",
+    "=": "equals",
+    "@": "at",
+    "√": "square root",
+    "±": "plus or minus",
+    "×": "times",
+    "÷": "divided by",
+    "≈": "approximately",
+    "≠": "not equal",
+    "≤": "less than or equal",
     "≥": "greater than or equal",
     "°": "degrees",
     "€": "euros",

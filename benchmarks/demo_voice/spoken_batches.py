@@ -1,0 +1,137 @@
+"""The teacher's sentences with their speech, in batches on which the network is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from labels import PATCH, reading_of_speech
+from speech_corpus import facts_of, latents_of
+from spelling import Speller, is_spellable
+from voices import TEACHER, VOICES
+
+from mlx_voxcpm2.text.tokenizer import AUDIO_END, AUDIO_START, REFERENCE_END, REFERENCE_START
+
+REFERRED, DESCRIBED = 0.4, 0.4
+"""Fractions of examples with a reference, and of the teacher's others with a description."""
+SHORTEST, LONGEST = 8, 24
+"""Patches of a reference."""
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """A text and its speech."""
+
+    tokens: list[int]
+    patches: np.ndarray
+    """Latents (N, PATCH, D)."""
+    phonemes: np.ndarray
+    """(N, PATCH)."""
+    reference: np.ndarray | None = None
+    """Latents of a clip in the same voice (R, PATCH, D)."""
+
+    @property
+    def positions(self) -> int:
+        reference = 0 if self.reference is None else len(self.reference) + 2
+        return reference + len(self.tokens) + 1 + len(self.patches) + 1
+
+
+class SpokenBatch:
+    """Batch of texts and speech, padded on the right.
+
+    A row is [reference start, reference, reference end]? text, audio start, speech, audio end. N is
+    the number of patches, M that of patches to be spoken.
+    """
+
+    def __init__(self, chosen: Sequence[Spoken]):
+        shape = (len(chosen), max(each.positions for each in chosen))
+        tokens = np.zeros(shape, np.int64)
+        is_audio, is_target = np.zeros(shape, bool), np.zeros(shape, bool)
+        patches = []
+        for row, each in enumerate(chosen):
+            begin = 0
+            if each.reference is not None:
+                begin = len(each.reference) + 2
+                tokens[row, 0], tokens[row, begin - 1] = REFERENCE_START, REFERENCE_END
+                is_audio[row, 1 : begin - 1] = True
+                patches.append(each.reference)
+            text, end = begin + len(each.tokens) + 1, each.positions - 1
+            tokens[row, begin:text], tokens[row, end] = [*each.tokens, AUDIO_START], AUDIO_END
+            is_audio[row, text:end] = is_target[row, text:end] = True
+            patches.append(each.patches)
+        numbers = np.cumsum(is_audio).reshape(shape) - 1
+        is_first, is_last = is_target.copy(), is_target.copy()
+        is_first[:, 1:] &= ~is_target[:, :-1]
+        is_last[:, :-1] &= ~is_target[:, 1:]
+        self.tokens, self.is_audio = torch.from_numpy(tokens), torch.from_numpy(is_audio)
+        self.patches = torch.from_numpy(np.concatenate(patches).astype(np.float32))
+        """(N, PATCH, D)."""
+        self.targets = torch.from_numpy(numbers[is_target])
+        """Which of the N patches are to be spoken (M,)."""
+        self.before = torch.from_numpy(np.flatnonzero(is_target) - 1)
+        """Index among all positions of the one before each of them (M,)."""
+        self.is_first = torch.from_numpy(is_first[is_target])
+        """Whether it follows text, so that no patch is before it (M,)."""
+        self.is_last = torch.from_numpy(is_last[is_target])
+        self.phonemes = torch.from_numpy(np.concatenate([each.phonemes for each in chosen])).long()
+        """(M, PATCH)."""
+
+
+class Corpus:
+    """The teacher's sentences in some voices, from parts of the corpus."""
+
+    def __init__(self, folder: Path, names: Sequence[str], speller: Speller, voices: Sequence[str]):
+        self.speller, self.names, self.voices = speller, list(names), list(voices)
+        self.facts = [facts for name in names for facts in facts_of(folder, name)]
+        self.latents: dict[str, list[np.ndarray]] = {}
+        for voice in {TEACHER, *voices}:
+            self.latents[voice] = []
+            for name in names:
+                latents, ends = latents_of(folder, name, voice)
+                self.latents[voice] += [latents[slice(*span)] for span in pairwise([0, *ends])]
+        self.phonemes = [
+            reading_of_speech(**facts, latents=len(latents)).phonemes
+            for facts, latents in zip(self.facts, self.latents[TEACHER], strict=True)
+        ]
+        self.order = sorted(
+            (
+                index
+                for index, facts in enumerate(self.facts)
+                if is_spellable(facts["text"]) and len(self.latents[TEACHER][index])
+            ),
+            key=lambda index: len(self.latents[TEACHER][index]),
+        )
+        """Sentences by their length."""
+
+    def patches(self, index: int, voice: str = TEACHER) -> np.ndarray:
+        """Latents of a sentence (N, PATCH, D); the last patch is filled up with its last latent."""
+        latents = self.latents[voice][index]
+        latents = np.pad(latents, ((0, -len(latents) % PATCH), (0, 0)), mode="edge")
+        return latents.reshape(-1, PATCH, latents.shape[1])
+
+    def plain(self, index: int) -> Spoken:
+        """A sentence in the teacher's voice."""
+        ids, _ = self.speller(self.facts[index]["text"])
+        return Spoken(ids, self.patches(index), self.phonemes[index])
+
+    def varied(self, index: int, random: np.random.Generator) -> Spoken:
+        """A sentence in one of the voices: alone, described, or with a reference."""
+        shares = [VOICES[name].share for name in self.voices]
+        voice = self.voices[random.choice(len(shares), p=shares)]
+        text, reference = self.facts[index]["text"], None
+        if random.random() < REFERRED:
+            other = self.patches(int(random.choice(self.order)), voice)
+            begin = random.integers(max(1, len(other) - SHORTEST + 1))
+            reference = other[begin : begin + random.integers(SHORTEST, LONGEST + 1)]
+        elif voice != TEACHER or random.random() < DESCRIBED:
+            text = f"({random.choice(VOICES[voice].descriptions)}){text}"
+        patches = self.patches(index, voice)
+        return Spoken(self.speller(text)[0], patches, self.phonemes[index], reference)
+
+    def scale(self) -> np.ndarray:
+        """Standard deviation of each channel (D,)."""
+        return np.concatenate(self.latents[TEACHER][::10]).std(0)
