@@ -135,10 +135,10 @@ class Training:
         torch.manual_seed(0)
         self.folder, self.speller = folder, Speller(folder)
         self.speaker = Speaker(VoxCPM2Config.from_dict(speech_config(VOCABULARY)))
-        if not (folder / "voice.state").exists():
-            self.begin()
+        first_step = 0 if (folder / "voice.state").exists() else self.begin()
         rates = optimizers_of(self.speaker, RATE, slow)
         self.run = Run(self.speaker, folder / "voice.state", rates, steps, WARM_UP)
+        self.run.step = max(self.run.step, first_step)
         self.corpus = Corpus(folder, part_names(folder), self.speller, voices)
         self.scale = torch.from_numpy(CONTEXT_NOISE * self.corpus.scale()).float()
         self.readings: list[Reading] = sorted(
@@ -150,12 +150,16 @@ class Training:
         held_out = Corpus(folder, [HELD], self.speller, ())
         self.held_out = [held_out.plain(index) for index in held_out.order]
 
-    def begin(self) -> None:
-        """Begins with the stored weights, if there are any, else with the reader."""
+    def begin(self) -> int:
+        """Loads the stored weights, if there are any, else the reader.
+
+        Returns the first step: the stored encoder needs no steps of its own.
+        """
         if STORED.exists():
             load_from_8_bits(self.speaker, STORED)
-        else:
-            self.speaker.reader.load_state_dict(load_reader(self.folder).state_dict())
+            return LISTENING
+        self.speaker.reader.load_state_dict(load_reader(self.folder).state_dict())
+        return 0
 
     def read_parts(self) -> None:
         """Reads the parts of the corpus that were written since."""
