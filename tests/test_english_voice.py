@@ -3,6 +3,8 @@
 None needs the teacher, WordNet or Whisper. test_english_voice_training.py has what needs PyTorch.
 """
 
+import json
+import random
 import sys
 from itertools import product
 from pathlib import Path
@@ -15,6 +17,7 @@ from mlx.utils import tree_flatten
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks" / "demo_voice"))
 
+import pronunciations
 import sentences
 import spelling
 from acoustic_latents import LATENTS, Basis
@@ -93,7 +96,7 @@ class TestSpelling:
     def test_a_common_word_is_one_token_and_any_other_is_spelt(self, folder):
         speller = spelling.Speller(folder)
         ids, places = speller("said sad")
-        assert ids[0] == speller.words["said"]
+        assert Tokenizer(folder / "tokenizer.json")("said") == ids[:1]
         assert places[:2] == [(0, 4), (4, 5)] and len(places) > 3
         assert max(ids) < spelling.VOCABULARY
 
@@ -108,6 +111,49 @@ class TestSpelling:
             assert [begin for begin, _ in places] == [0, *(end for _, end in places[:-1])]
             lengths.add(len(places))
         assert len(lengths) > 1
+
+
+class TestPronunciations:
+    @pytest.fixture
+    def said(self) -> dict[str, tuple[int, ...]]:
+        """Phonemes of each letter in an invented language: x has two, a final e none."""
+        return {"e": (), "x": (60, 61)} | {each: (ord(each) - 70,) for each in "adlosty"}
+
+    @pytest.fixture
+    def words(self, said) -> dict[str, tuple[int, ...]]:
+        draw = random.Random(1)
+        words = ["".join(draw.sample("adlostyx", draw.randint(2, 6))) for _ in range(300)]
+        words += [word + "e" for word in words[::5]]
+        return {word: sum((said[letter] for letter in word), ()) for word in words}
+
+    def test_letters_are_aligned_with_their_phonemes(self, said, words):
+        found = pronunciations.align(words)
+        assert all(found[word] == [said[letter] for letter in word] for word in words)
+
+    def test_a_word_of_more_phonemes_than_its_letters_can_have_is_left_out(self, words):
+        assert "do" not in pronunciations.align({**words, "do": (1, 2, 3, 4, 5)})
+
+    def test_a_part_of_a_word_has_the_phonemes_that_it_has_within_words(
+        self, said, words, tmp_path
+    ):
+        spelling.write_tokenizer(tmp_path, spelling.learn_pairs(["sad sadly oddly"] * 9, 9))
+        words = {**words, "sadly": said["s"] + said["a"] + said["d"] + said["l"] + said["y"]}
+        alone = (70, 71)
+        labels = {
+            "sentences": [["Sadly ly.", [SILENCE, *words["sadly"], SPACE, *alone, SILENCE], []]],
+            "words": [
+                [word, [SILENCE, *phonemes, SILENCE], []] for word, phonemes in words.items()
+            ],
+        }
+        (tmp_path / "labels").mkdir()
+        for name, rows in labels.items():
+            (tmp_path / "labels" / f"{name}.json").write_text(json.dumps(rows))
+        speller = spelling.Speller(tmp_path)
+        found = pronunciations.pronunciations(tmp_path, speller)
+        assert found[speller("ly")[0][0]] == [*said["l"], *said["y"]]
+        assert found[speller("sadly")[0][0]] == list(words["sadly"])
+        assert found[speller("x")[0][0]] == [60, 61]
+        assert found[speller("X")[0][0]] == [60, 61], "any word may begin a sentence"
 
 
 class TestCycles:

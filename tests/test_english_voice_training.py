@@ -73,8 +73,8 @@ def test_losses_are_those_of_fine_tuning_in_the_package(config, speaker, spoken,
     if reference is not None:
         spoken = [replace(spoken[0], reference=spoken[1].patches[reference]), spoken[1]]
     batch = SpokenBatch(spoken)
-    draws = Draws.random(batch, 1, torch.zeros(LATENTS))
-    _, parts = speech_loss(speaker, batch, draws)
+    draws = Draws.random(batch, 1, torch.zeros(LATENTS), share=1)
+    _, parts = speech_loss(speaker, batch, draws, variation=1)
     examples = [Example(each.tokens, each.patches, each.reference) for each in spoken]
     drawn = (mx.array(each.numpy()) for each in (draws.times, draws.noise, draws.keep))
     expected = losses.losses(model, Sequences.of(examples), losses.Draws(*drawn))

@@ -5,8 +5,7 @@
 The teacher gives phonemes and durations of each text; from these come the phoneme of each latent
 (40 ms), and the characters that are read during each patch (four latents). Writes FOLDER/labels/
 held.json, sentences.json and words.json; the last has sequences of the teacher's lexicon's words,
-for spellings that no sentence has, without the held-out words. Also FOLDER/tokenizer.json, and the
-phonemes of its words, labels/pieces.json.
+for spellings that no sentence has, without the held-out words. Also FOLDER/tokenizer.json.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from sentences import held_out, training_sentences, wordnet_words, words_of
 from speech_corpus import TRAINED
-from spelling import Speller, learn_pairs, write_tokenizer
+from spelling import learn_pairs, write_tokenizer
 from teacher import UNIT, Teacher
 
 LATENT, PATCH = 1.6, 4
@@ -177,7 +176,6 @@ def write_labels(folder: Path) -> None:
     texts = {
         "held": [*known, *unknown],
         "sentences": sentences,
-        "pieces": sorted(Speller(folder).words),
         "words": word_sequences(words),
     }
     with ProcessPoolExecutor(initializer=_begin, initargs=(folder,)) as processes:
@@ -204,14 +202,6 @@ def _label(text: str) -> tuple[str, list[int], list[int]] | None:
     """Text, phonemes and durations; None if the text is not a single sentence."""
     ids = _teacher.phonemes(text)
     return (text, ids, _teacher.durations(ids)) if ids else None
-
-
-def pronunciations(folder: Path, speller: Speller) -> dict[int, list[int]]:
-    """Phonemes of each token of two letters and more, without stress."""
-    path = folder / "labels" / "pieces.json"
-    rows = json.loads(path.read_text(encoding="utf-8"))
-    words = speller.words
-    return {words[text]: phonemes_of(np.array(ids)) for text, ids, _ in rows}
 
 
 def phonemes_of(phonemes: np.ndarray) -> list[int]:

@@ -8,11 +8,12 @@ patch (guided attention: Tachibana et al. 2017, arXiv 1710.08969).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
-from labels import PATCH, PHONEMES, Reading, phonemes_of
-from spelling import Speller
+from labels import PATCH, PHONEMES, Reading, phonemes_of, read_labels
+from spelling import Speller, is_spellable
 from torch import Tensor, nn
 from torch.nn import functional
 from voice_torch import Transformer, draw_weights
@@ -26,6 +27,8 @@ REPLACED = 0.15
 CASES = {"lower": 0.15, "upper": 0.03, "title": 0.05}
 VARIED = 0.25
 """Fraction of texts whose words are spelt in smaller parts."""
+WORD_SEQUENCES = 0.3
+"""Fraction of batches that are sequences of words instead of sentences."""
 LONGEST, CODE = 12, 20
 """Phonemes of a word that its embedding begins with, and numbers per phoneme."""
 
@@ -131,6 +134,26 @@ class Batch:
         self.inputs = tuple(map(torch.from_numpy, (tokens, is_audio, previous)))
         self.wanted, self.weights = torch.from_numpy(wanted), torch.from_numpy(weights)
         self.read, self.guided = torch.from_numpy(read), torch.from_numpy(guided)
+
+
+class Readings:
+    """Readings of FOLDER's sentences and sequences of words, in batches of similar length."""
+
+    def __init__(self, folder: Path, speller: Speller):
+        self._speller = speller
+        self._sentences, self._sequences = (
+            sorted(
+                (each for each in read_labels(folder, name) if is_spellable(each.text)),
+                key=lambda each: len(each.text) + 2 * len(each.phonemes),
+            )
+            for name in ("sentences", "words")
+        )
+
+    def batch(self, size: int, random: np.random.Generator) -> Batch:
+        is_words = random.random() < WORD_SEQUENCES
+        readings = self._sequences if is_words else self._sentences
+        start = random.integers(len(readings) - size)
+        return Batch(readings[start : start + size], self._speller, random)
 
 
 def _spelt(text: str, speller: Speller, random: np.random.Generator | None):

@@ -12,13 +12,15 @@ import argparse
 import json
 import os
 import shutil
+from concurrent.futures import ProcessPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from acoustic_latents import Basis
-from acoustics import LATENT, POINTS, Acoustics
+from acoustics import LATENT, POINTS, SAMPLE_RATE, Acoustics
 from sentences import held_out, training_sentences
+from teacher import Teacher
 from voices import TEACHER, VOICES, in_voice
 from whole_cycles import cycles_of
 
@@ -33,30 +35,45 @@ LEVEL = 1.6
 
 
 def write_acoustics(folder: Path, parts: int) -> None:
-    from teacher import Teacher
-
-    teacher, sentences = Teacher(folder), training_sentences()
+    sentences = training_sentences()
     wanted = {HELD: [each for part in held_out() for each in part]}
     for number in range(parts):
         wanted[f"{number:04d}"] = sentences[number * SENTENCES : (number + 1) * SENTENCES]
+    paths = {name: folder / "acoustics" / f"{name}.npz" for name in wanted}
+    missing = [name for name, path in paths.items() if not path.exists()]
     (folder / "acoustics").mkdir(parents=True, exist_ok=True)
-    for name, texts in wanted.items():
-        path = folder / "acoustics" / f"{name}.npz"
-        if path.exists():
-            continue
-        utterances = [teacher.speak(text, seed) for seed, text in enumerate(texts)]
-        utterances = [each for each in utterances if each is not None]
-        stored = ("text", "phonemes", "durations", "begin")
-        facts = [{name: getattr(each, name) for name in stored} for each in utterances]
-        arrays = {
-            name: np.concatenate(
-                [getattr(each.acoustics, name) for each in utterances], dtype=np.float16
-            )
-            for name in ("envelope", "aperiodicity", "pitch")
-        }
-        ends = np.cumsum([len(each.acoustics.pitch) // POINTS for each in utterances])
-        save(path, ends=ends, facts=json.dumps(facts), **arrays)
-        print(f"{name}: {ends[-1] * LATENT / 16_000 / 60:.1f} minutes", flush=True)
+    with ProcessPoolExecutor(initializer=_begin, initargs=(folder,)) as processes:
+        said = processes.map(
+            _write_part, [paths[name] for name in missing], [wanted[name] for name in missing]
+        )
+        for name, seconds in zip(missing, said, strict=True):
+            print(f"{name}: {seconds / 60:.1f} minutes", flush=True)
+
+
+_teacher: Teacher | None = None
+"""A process's own."""
+
+
+def _begin(folder: Path) -> None:
+    global _teacher
+    _teacher = Teacher(folder)
+
+
+def _write_part(path: Path, texts: list[str]) -> float:
+    """Writes the acoustics of the teacher's speech, and returns its seconds."""
+    utterances = [_teacher.speak(text, seed) for seed, text in enumerate(texts)]
+    utterances = [each for each in utterances if each is not None]
+    stored = ("text", "phonemes", "durations", "begin")
+    facts = [{name: getattr(each, name) for name in stored} for each in utterances]
+    arrays = {
+        name: np.concatenate(
+            [getattr(each.acoustics, name) for each in utterances], dtype=np.float16
+        )
+        for name in ("envelope", "aperiodicity", "pitch")
+    }
+    ends = np.cumsum([len(each.acoustics.pitch) // POINTS for each in utterances])
+    save(path, ends=ends, facts=json.dumps(facts), **arrays)
+    return ends[-1] * LATENT / SAMPLE_RATE
 
 
 def save(path: Path, **arrays: np.ndarray | str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from untrained import SPECIAL, tokenizer_file
 
-FIRST_PAIR, VOCABULARY = 105, 10_000
+FIRST_PAIR, VOCABULARY = 105, 16_000
 CHARACTERS = " abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,?!;:-'\"()"
 IDS = {character: number for number, character in enumerate(CHARACTERS, 3)}
 DROPOUT = 0.1
@@ -70,12 +70,6 @@ class Speller:
         path = str(folder / "tokenizer.json")
         self._exact, self._varied = Tokenizer.from_file(path), Tokenizer.from_file(path)
         self._varied.model.dropout = DROPOUT
-
-    @property
-    def words(self) -> dict[str, int]:
-        """The tokens of two letters and more, and their ids."""
-        vocabulary = self._exact.get_vocab(with_added_tokens=False)
-        return {name: id for name, id in vocabulary.items() if len(name) > 1 and name.isalpha()}
 
     def __call__(self, text: str, varied: bool = False) -> Spelling:
         """Spells a text; with `varied`, some words in smaller parts than they need."""

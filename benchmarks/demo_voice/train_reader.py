@@ -17,18 +17,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from labels import pronunciations, read_labels
-from reader import Batch, Reader, loss_of, phoneme_error_rate
+from labels import read_labels
+from pronunciations import pronunciations
+from reader import Reader, Readings, loss_of, phoneme_error_rate
 from safetensors.torch import load_file
 from sizes import speech_config
 from speech_corpus import TRAINED
-from spelling import VOCABULARY, Speller, is_spellable
+from spelling import VOCABULARY, Speller
 from training_torch import Run, fill, optimizers_of, store_at_16_bits
 
 from mlx_voxcpm2.models.voxcpm2.config import VoxCPM2Config
 
-WORD_BATCHES = 0.3
-"""Fraction of batches that are word sequences instead of sentences."""
 RATE, WARM_UP, EVERY, LOGGED = 0.02, 200, 250, 50
 
 
@@ -57,20 +56,11 @@ def train(folder: Path, steps: int, size: int) -> None:
     speller, reader = Speller(folder), Reader(VoxCPM2Config.from_dict(speech_config(VOCABULARY)))
     reader.pronounce(pronunciations(folder, speller))
     run = Run(reader, folder / "reader.state", optimizers_of(reader, RATE), steps, WARM_UP)
-    sources = [
-        sorted(
-            (each for each in read_labels(folder, name) if is_spellable(each.text)),
-            key=lambda each: len(each.text) + 2 * len(each.phonemes),
-        )
-        for name in ("sentences", "words")
-        if (folder / "labels" / f"{name}.json").exists()
-    ]
+    readings = Readings(folder, speller)
     held_out, found, began = read_labels(folder, "held"), [], time.time()
     while run.step < steps:
         random = np.random.default_rng(run.step)
-        source = sources[-1 if random.random() < WORD_BATCHES else 0]
-        start = random.integers(len(source) - size)
-        loss, parts = loss_of(reader, Batch(source[start : start + size], speller, random))
+        loss, parts = loss_of(reader, readings.batch(size, random))
         run.learn(loss)
         found.append(parts.numpy())
         if run.step % LOGGED == 0:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -25,11 +26,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from labels import PATCH, PHONEMES, STORED_TOKENIZER, Reading, read_labels
-from reader import Batch, Reader, loss_of, phoneme_error_rate
+from labels import PATCH, PHONEMES, STORED_TOKENIZER, read_labels
+from reader import Reader, Readings, loss_of, phoneme_error_rate
 from sizes import speech_config
 from speech_corpus import HELD, TRAINED, part_names
-from spelling import VOCABULARY, Speller, is_spellable
+from spelling import VOCABULARY, Speller
 from spoken_batches import Corpus, SpokenBatch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -49,6 +50,11 @@ CONTEXT_NOISE = 0.2
 """Noise added to the context, per standard deviation of a channel, so that the text is not ignored
 and the network corrects its own errors."""
 UNCONDITIONAL = 0.1
+FLOW_SHARE = 0.5
+"""Fraction of a batch's patches at which the flow is learnt, the dearest part of a step."""
+VARIATION = 0.5
+"""Part of a patch's deviation from its mean that the flow learns. Much of the rest is noise of the
+analysis, or uncertainty of a small network, and makes the speech unclear."""
 RATE, READER_RATE, WARM_UP = 0.02, 0.5, 100
 EVERY, LOGGED = 100, 25
 STORED = TRAINED / "voice.safetensors"
@@ -79,21 +85,26 @@ def listening_loss(speaker: Speaker, batch: SpokenBatch, noise: Tensor) -> Tenso
 class Draws:
     """Random numbers of a loss."""
 
+    chosen: Tensor
+    """(K,) of the M patches to be spoken, those at which the flow is learnt."""
     times: Tensor
-    """(M,) times of the flow, from 0, the patch, to 1, noise."""
+    """(K,) times of the flow, from 0, the patch, to 1, noise."""
     noise: Tensor
-    """(M, PATCH, D)."""
+    """(K, PATCH, D)."""
     keep: Tensor
-    """(M,) 1 or 0: whether the condition is kept; guidance needs the velocity without it."""
+    """(K,) 1 or 0: whether the condition is kept; guidance needs the velocity without it."""
     context_noise: Tensor
     """(N, PATCH, D)."""
 
     @classmethod
-    def random(cls, batch: SpokenBatch, seed: int, scale: Tensor) -> Draws:
+    def random(
+        cls, batch: SpokenBatch, seed: int, scale: Tensor, share: float = FLOW_SHARE
+    ) -> Draws:
         """scale: standard deviation of the context's noise, per channel (D,)."""
         random = torch.Generator().manual_seed(seed)
-        count = len(batch.targets)
+        count = math.ceil(share * len(batch.targets))
         return cls(
+            torch.randperm(len(batch.targets), generator=random)[:count].sort().values,
             torch.sigmoid(1.2 * torch.randn(count, generator=random)),
             torch.randn((count, *batch.patches.shape[1:]), generator=random),
             (torch.rand(count, generator=random) >= UNCONDITIONAL).float(),
@@ -101,7 +112,9 @@ class Draws:
         )
 
 
-def speech_loss(speaker: Speaker, batch: SpokenBatch, draws: Draws) -> tuple[Tensor, Tensor]:
+def speech_loss(
+    speaker: Speaker, batch: SpokenBatch, draws: Draws, variation: float = VARIATION
+) -> tuple[Tensor, Tensor]:
     """Loss, and its parts: flow, stop head, phonemes, means, and the phonemes' accuracy."""
     network, patches = speaker.network, batch.patches[batch.targets]
     context = batch.patches + draws.context_noise
@@ -111,10 +124,7 @@ def speech_loss(speaker: Speaker, batch: SpokenBatch, draws: Draws) -> tuple[Ten
     )
     mu = network.conditions(hidden, residual)
     cond = torch.where(batch.is_first[:, None, None], 0, context[batch.targets - 1])
-    t = draws.times[:, None, None]
-    noisy = (1 - t) * patches + t * draws.noise
-    found = network.velocity(noisy, mu * draws.keep[:, None, None], draws.times, cond)
-    flow = (found - (draws.noise - patches)).square().mean()
+    flow = flow_loss(network, patches, mu, cond, draws, variation)
     stop = functional.cross_entropy(network.stop_logits(hidden), batch.is_last.long())
     condition = mu.flatten(1)
     logits = speaker.names(condition).unflatten(-1, (PATCH, PHONEMES)).flatten(0, 1)
@@ -123,6 +133,23 @@ def speech_loss(speaker: Speaker, batch: SpokenBatch, draws: Draws) -> tuple[Ten
     means = (speaker.means(condition).view_as(patches) - patches).square().mean()
     total = flow + STOP_WEIGHT * stop + LABEL_WEIGHT * phonemes + MEAN_WEIGHT * means
     return total, torch.stack([flow, stop, phonemes, means, right]).detach()
+
+
+def flow_loss(
+    network: Network, patches: Tensor, mu: Tensor, cond: Tensor, draws: Draws, variation: float
+) -> Tensor:
+    """Flow matching at the chosen ones of M patches; mu (M, 2, H), cond (M, PATCH, D)."""
+    patches, mu, cond = (each[draws.chosen] for each in (patches, mu, cond))
+    if variation < 1:  # from noise alone, the velocity leads to the mean of all likely patches
+        with torch.no_grad():
+            mean = draws.noise - network.velocity(
+                draws.noise, mu, torch.ones_like(draws.times), cond
+            )
+        patches = torch.lerp(mean, patches, variation)
+    t = draws.times[:, None, None]
+    noisy = (1 - t) * patches + t * draws.noise
+    found = network.velocity(noisy, mu * draws.keep[:, None, None], draws.times, cond)
+    return (found - (draws.noise - patches)).square().mean()
 
 
 def slow(name: str) -> float:
@@ -141,10 +168,7 @@ class Training:
         self.run.step = max(self.run.step, first_step)
         self.corpus = Corpus(folder, part_names(folder), self.speller, voices)
         self.scale = torch.from_numpy(CONTEXT_NOISE * self.corpus.scale()).float()
-        self.readings: list[Reading] = sorted(
-            (each for each in read_labels(folder, "sentences") if is_spellable(each.text)),
-            key=lambda each: len(each.text),
-        )
+        self.readings = Readings(folder, self.speller)
         labels = read_labels(folder, HELD)
         self.held_out_readings = {"known words": labels[:50], "unknown words": labels[-50:]}
         held_out = Corpus(folder, [HELD], self.speller, ())
@@ -181,9 +205,7 @@ class Training:
             return loss, loss.detach()[None]
         loss, parts = speech_loss(self.speaker, batch, draws)
         if random.random() < READING:
-            start = random.integers(len(self.readings) - size)
-            readings = self.readings[start : start + size]
-            loss = loss + loss_of(self.speaker.reader, Batch(readings, self.speller, random))[0]
+            loss = loss + loss_of(self.speaker.reader, self.readings.batch(size, random))[0]
         return loss, parts
 
     def phoneme_error_rates(self, speaker: Speaker) -> dict[str, float]:
@@ -197,7 +219,9 @@ class Training:
         parts = []
         for at in range(0, 100, 25):
             batch = SpokenBatch(self.held_out[at : at + 25])
-            parts.append(speech_loss(speaker, batch, Draws.random(batch, at, self.scale))[1])
+            parts.append(
+                speech_loss(speaker, batch, Draws.random(batch, at, self.scale, share=1))[1]
+            )
         return torch.stack(parts).mean(0).numpy().round(3).tolist()
 
 
