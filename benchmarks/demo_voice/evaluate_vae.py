@@ -1,6 +1,6 @@
 """Measures how well speech is understood after the AudioVAE; writes FOLDER/audiovae.safetensors.
 
-  python benchmarks/demo_voice/evaluate_vae.py FOLDER [--count N] [--known]
+  python benchmarks/demo_voice/evaluate_vae.py FOLDER [--count N] [--known] [--voice man]
 
 FOLDER is train_vae_halves.py's. Word error rates of held-out sentences: of the decoder's target,
 and of this package's AudioVAE, through encoder and decoder, or with --known from the latents that
@@ -22,6 +22,7 @@ from acoustics import LATENT
 from sizes import SPEECH_VAE
 from speech_corpus import HELD, facts_of, latents_and_audio
 from transcription import transcribe, word_error_rate
+from voices import TEACHER, VOICES
 
 from mlx_voxcpm2.layers.conv import CausalConv1d, CausalTransposeConv1d
 from mlx_voxcpm2.models.voxcpm2.audio_vae import AudioVAE
@@ -68,9 +69,10 @@ def main() -> None:
     parser.add_argument(
         "--known", action="store_true", help="decode the target latents, without the encoder"
     )
+    parser.add_argument("--voice", choices=VOICES, default=TEACHER)
     arguments = parser.parse_args()
     vae = load(export_halves(arguments.folder))
-    latents, audio, ends = latents_and_audio(arguments.folder, HELD)
+    latents, audio, ends = latents_and_audio(arguments.folder, HELD, arguments.voice)
     spans, targets, decoded = list(pairwise([0, *ends])), [], []
     facts = facts_of(arguments.folder, HELD)
     for index in np.linspace(0, len(facts) - 1, arguments.count).astype(int):

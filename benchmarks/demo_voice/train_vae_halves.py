@@ -2,11 +2,13 @@
 
   python benchmarks/demo_voice/train_vae_halves.py decoder FOLDER [--steps N]
   python benchmarks/demo_voice/train_vae_halves.py encoder FOLDER [--steps N]
+  python benchmarks/demo_voice/train_vae_halves.py decoder FOLDER --voices --steps N --rate 3e-4
   python benchmarks/demo_voice/train_vae_halves.py decoder FOLDER --store
 
 FOLDER is speech_corpus.py's. FOLDER/decoder.state is written every 100 steps; the same command
 resumes from it. The decoder learns latents -> audio, the encoder audio -> latents, independently.
---store writes the weights so far into `trained/`, at 16 bits, once their gate is passed.
+--voices goes on from the weights in `trained/` with all voices, each in a part of the corpus of its
+own. --store writes the weights so far into `trained/`, at 16 bits, once their gate is passed.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from training_torch import Run, fill, store_at_16_bits
 from vae_torch import Decoder, Encoder
+from voices import TEACHER, VOICES
 
 # Window lengths in samples, and how many mel bands of each are compared.
 RESOLUTIONS = {256: 32, 512: 64, 1024: 96, 2048: 160}
@@ -43,9 +47,11 @@ EVERY = 100
 
 
 class Clips:
-    """Batches of random clips from all parts."""
+    """Batches of random clips from all parts; each part is in one of the voices."""
 
-    def __init__(self, parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]):
+    def __init__(self, folder: Path, names: Sequence[str], voices: Sequence[str]):
+        pairs = zip(names, cycle(voices), strict=False)
+        parts = [latents_and_audio(folder, name, voice) for name, voice in pairs]
         self.latents = np.concatenate([latents for latents, _, _ in parts])
         self.audio = np.concatenate([audio for _, audio, _ in parts])
 
@@ -146,15 +152,19 @@ def store_half(half: str, folder: Path) -> Path:
     return path
 
 
-def train(half: str, folder: Path, steps: int, batch: int, rate: float) -> None:
+def train(
+    half: str, folder: Path, steps: int, batch: int, rate: float, voices: Sequence[str]
+) -> None:
     torch.manual_seed(0)
     network, losses = HALVES[half]
     module = network(SPEECH_VAE)
+    if len(voices) > 1:
+        module.load_state_dict(load_file(TRAINED / f"{half}.safetensors"))
     optimizer = torch.optim.AdamW(module.parameters(), lr=rate, betas=(0.8, 0.99))
     run = Run(module, folder / f"{half}.state", [optimizer], steps)
-    checked = Clips([latents_and_audio(folder, HELD)]).batch(16, np.random.default_rng(0))
+    checked = Clips(folder, [HELD] * len(voices), voices).batch(16, np.random.default_rng(0))
     names, found, began = part_names(folder), [], time.time()
-    clips = Clips([latents_and_audio(folder, name) for name in names])
+    clips = Clips(folder, names, voices)
     while run.step < steps:
         latents, audio = clips.batch(batch, np.random.default_rng(run.step))
         loss, parts = losses(run.module, latents, audio)
@@ -170,7 +180,7 @@ def train(half: str, folder: Path, steps: int, batch: int, rate: float) -> None:
             found = []
             if len(part_names(folder)) > len(names):
                 names = part_names(folder)
-                clips = Clips([latents_and_audio(folder, name) for name in names])
+                clips = Clips(folder, names, voices)
 
 
 def main() -> None:
@@ -180,12 +190,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--batch", type=int, default=5)
     parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--voices", action="store_true", help="all voices, not the teacher's alone")
     parser.add_argument("--store", action="store_true", help="the weights so far in trained/")
     arguments = parser.parse_args()
     if arguments.store:
         return print(store_half(arguments.half, arguments.folder))
     torch.set_num_threads(1)
-    train(arguments.half, arguments.folder, arguments.steps, arguments.batch, arguments.rate)
+    voices = list(VOICES) if arguments.voices else [TEACHER]
+    train(
+        arguments.half, arguments.folder, arguments.steps, arguments.batch, arguments.rate, voices
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Trains the whole network except the AudioVAE.
 
-  python benchmarks/demo_voice/train_voice.py FOLDER [--steps N] [--batch N] [--voices]
+  python benchmarks/demo_voice/train_voice.py FOLDER [--steps N] [--rate R] [--voices]
 
 FOLDER has speech_corpus.py's speech and train_reader.py's reader, whose language model is the
 initial one, unless `trained/` has a later state of this training. FOLDER/voice.state is written
@@ -158,12 +158,12 @@ def slow(name: str) -> float:
 
 
 class Training:
-    def __init__(self, folder: Path, steps: int, voices: Sequence[str]):
+    def __init__(self, folder: Path, steps: int, rate: float, voices: Sequence[str]):
         torch.manual_seed(0)
         self.folder, self.speller = folder, Speller(folder)
         self.speaker = Speaker(VoxCPM2Config.from_dict(speech_config(VOCABULARY)))
         first_step = 0 if (folder / "voice.state").exists() else self.begin()
-        rates = optimizers_of(self.speaker, RATE, slow)
+        rates = optimizers_of(self.speaker, rate, slow)
         self.run = Run(self.speaker, folder / "voice.state", rates, steps, WARM_UP)
         self.run.step = max(self.run.step, first_step)
         self.corpus = Corpus(folder, part_names(folder), self.speller, voices)
@@ -228,8 +228,8 @@ class Training:
 NAMES = ("flow", "stop", "labels", "means", "right")
 
 
-def train(folder: Path, steps: int, size: int, voices: Sequence[str]) -> None:
-    training = Training(folder, steps, voices)
+def train(folder: Path, steps: int, size: int, rate: float, voices: Sequence[str]) -> None:
+    training = Training(folder, steps, rate, voices)
     run, began, found = training.run, time.time(), []
     while run.step < steps:
         loss, parts = training.loss(np.random.default_rng(run.step), size)
@@ -262,6 +262,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--rate", type=float, default=RATE, help="learning rate; less to go on")
     parser.add_argument("--voices", action="store_true", help="all voices, not the teacher's alone")
     parser.add_argument("--store", action="store_true", help="the weights so far in trained/")
     arguments = parser.parse_args()
@@ -269,7 +270,7 @@ def main() -> None:
         shutil.copy(arguments.folder / "tokenizer.json", STORED_TOKENIZER)
         return store_at_8_bits(load_speaker(arguments.folder), STORED)
     voices = list(VOICES) if arguments.voices else []
-    train(arguments.folder, arguments.steps, arguments.batch, voices)
+    train(arguments.folder, arguments.steps, arguments.batch, arguments.rate, voices)
 
 
 if __name__ == "__main__":
