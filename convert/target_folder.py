@@ -12,7 +12,7 @@ from mlx_voxcpm2.file_names import check_file_name, is_folder_of
 from mlx_voxcpm2.files import atomic_folder, claimed
 from mlx_voxcpm2.weights.hub import all_checkpoint_files
 
-_BESIDE = ("pytorch_model.bin", "README.md", "LICENSE", "words.txt", "descriptions.txt")
+_BESIDE = ("pytorch_model.bin", "README.md", "LICENSE")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import pytest
 
 from mlx_voxcpm2 import load_model
 from mlx_voxcpm2.commands import generate
+from mlx_voxcpm2.convert import convert
 from mlx_voxcpm2.text.known_words import KnownWords
 from mlx_voxcpm2.weights import hub
 
@@ -35,6 +36,13 @@ def test_a_build_without_the_voice_says_how_it_is_made(tmp_path, monkeypatch):
     monkeypatch.setattr(hub, "DEMO_FOLDER", tmp_path / "demo")
     with pytest.raises(FileNotFoundError, match="no demo voice"):
         load_model("demo")
+
+
+def test_a_converted_demo_knows_its_words_and_descriptions(tiny_demo, tmp_path):
+    model = load_model(convert("demo", tmp_path / "converted", quantize="8bit"))
+    words = model.request_builder.known_words
+    assert words.words == ["three", "one", "三"]
+    assert "low voice" in words.description_fault("(soprano)")
 
 
 @pytest.mark.parametrize(

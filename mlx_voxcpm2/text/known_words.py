@@ -15,6 +15,8 @@ from .normalization import INSTRUCTION
 
 logger = logging.getLogger("mlx_voxcpm2")
 
+WORDS_FILE, DESCRIPTIONS_FILE = "words.txt", "descriptions.txt"
+
 _HAN = "\u4e00-\u9fff"
 # Chinese is written without spaces, so its punctuation leaves none.
 _CHINESE_PUNCTUATION = re.compile(rf"(?<=[{_HAN}])\s*[^\w\s]\W*(?=[{_HAN}])")
@@ -37,7 +39,7 @@ class KnownWords:
     @classmethod
     def of(cls, checkpoint: Path) -> KnownWords | None:
         """Vocabulary of a checkpoint, or None if it can say anything."""
-        file, described = checkpoint / "words.txt", checkpoint / "descriptions.txt"
+        file, described = checkpoint / WORDS_FILE, checkpoint / DESCRIPTIONS_FILE
         if not file.is_file():
             return None
         descriptions = described.read_text("utf-8").splitlines() if described.is_file() else []
