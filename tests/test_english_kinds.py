@@ -66,6 +66,8 @@ def test_money_is_named_once_and_a_company_is_no_million(text, spoken):
     ("text", "spoken"),
     [
         ("5:00 o'clock", "five o'clock"),
+        ("23:59:60", "twenty three fifty nine and sixty seconds"),
+        ("15:30:75", "fifteen:thirty:seventy five"),
         ("From 00:00 to 24:00, at 00:30.", "From midnight to midnight, at zero thirty."),
         ("12:00 AM and 13:00", "twelve AM and thirteen hundred"),
         ("1-800-FLOWERS", "one eight hundred, flowers"),

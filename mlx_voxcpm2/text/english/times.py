@@ -89,8 +89,8 @@ TIMES: list[Rule] = [
         _start,
     ),
     rule(
-        r"(?<![\w:.])(?P<hour>\d{1,2}):(?P<minute>[0-5]\d)(?::(?P<second>\d\d))?(?![\d:]|,\d{3}\b)"
-        rf"(?:{_HALF})?",
+        r"(?<![\w:.])(?P<hour>\d{1,2}):(?P<minute>[0-5]\d)(?::(?P<second>[0-5]\d|60))?"
+        rf"(?![\d:]|,\d{{3}}\b)(?:{_HALF})?",
         _clock,
     ),
     rule(rf"(?<![\w:.])(?P<hour>\d{{1,2}})\.(?P<minute>[0-5]\d)(?P<second>){_HALF}", _clock),
