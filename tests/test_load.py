@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 from torch_files import Call, Global, save, save_state_dict
 
 from mlx_voxcpm2 import load_model
+from mlx_voxcpm2.convert import convert
 from mlx_voxcpm2.layers import device
 
 
@@ -292,7 +293,19 @@ def test_a_missing_path_is_not_looked_up_on_the_hub(tmp_path):
         load_model(file)
 
 
-def test_weights_are_in_memory_once(tmp_path):
+@pytest.mark.parametrize("quantize", [None, "4bit"])
+def test_loading_takes_little_more_memory_than_the_weights(released, tmp_path, quantize):
+    folder = released.folder
+    if quantize:
+        folder = convert(folder, tmp_path / "quantized", quantize=quantize)
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    model = load_model(folder)
+    peak = mx.get_peak_memory() - before
+    assert peak < 1.15 * sum(value.nbytes for value in parameters(model).values())
+
+
+def test_a_large_tensor_is_in_memory_once(tmp_path):
     """A model of 300 MB loads with little more memory than its weights."""
     wide = checkpoints.write_checkpoint(tmp_path / "wide", "mup")
     config = json.loads((wide / "config.json").read_text())

@@ -1,7 +1,7 @@
 """Measures how well a checkpoint's English is understood. Exit status 1 above the limits.
 
   python benchmarks/demo_voice/evaluate_speech.py CHECKPOINT [--count N] [--quantize 8bit 4bit]
-      [--teacher FOLDER] [--json FILE]
+      [--solvers adams fast] [--teacher FOLDER] [--json FILE]
 
 Word error rates of Whisper tiny.en on the held-out sentences, of known words and with unknown ones;
 a sentence's errors count at most as its number of words. --teacher also measures the teacher, and
@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -32,6 +33,8 @@ from mlx_voxcpm2.speech.options import GenerationOptions
 
 RATE, SEED = 16_000, 50_001
 WORST = {"known words": 0.08, "unknown words": 0.15}
+SOLVERS = {"adams": {"solver": "adams", "inference_timesteps": 7}, "fast": {"fast": True}}
+"""Options with fewer evaluations of the network."""
 Speak = Callable[[list[str]], list[np.ndarray]]
 """Function from texts to waveforms at RATE."""
 
@@ -46,9 +49,10 @@ class Row:
     seconds: float
 
 
-def by_model(checkpoint: str, quantize: str | None) -> Speak:
+def by_model(checkpoint: str, quantize: str | None = None, **changes: Any) -> Speak:
+    """changes: of the default options."""
     model = load_model(checkpoint, "float32", quantize=quantize)
-    options = GenerationOptions(seed=SEED)
+    options = GenerationOptions(seed=SEED, **changes)
 
     def speak(texts: list[str]) -> list[np.ndarray]:
         results = model.generate_batch(texts, options=options, batch_size=16)
@@ -102,13 +106,17 @@ def main() -> None:
     parser.add_argument("checkpoint")
     parser.add_argument("--count", type=int, help="of each list's sentences")
     parser.add_argument("--quantize", nargs="+", default=[], metavar="BITS")
+    parser.add_argument("--solvers", nargs="+", default=[], choices=SOLVERS)
     parser.add_argument("--teacher", type=Path, metavar="FOLDER")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    rows = measure("float32", by_model(arguments.checkpoint, None), arguments.count)
+    rows = measure("float32", by_model(arguments.checkpoint), arguments.count)
     failed = any(row.word_error_rate > WORST[row.sentences] for row in rows)
     for bits in arguments.quantize:
         rows += measure(bits, by_model(arguments.checkpoint, bits), arguments.count)
+    for name in arguments.solvers:
+        speak = by_model(arguments.checkpoint, **SOLVERS[name])
+        rows += measure(name, speak, arguments.count)
     if arguments.teacher:
         rows += measure("teacher", by_teacher(arguments.teacher), arguments.count)
         if shutil.which("espeak-ng"):

@@ -138,9 +138,12 @@ def _is_matrix(name: str, value: mx.array) -> bool:
 
 
 def _assign(model: Network, weights: Weights) -> None:
-    """Evaluates one tensor after another, so that only one is ever in memory twice."""
+    """Evaluates one tensor after another, so that only one is ever in memory twice.
+
+    The largest come first, while there is room for their copies.
+    """
     final, float32 = [], model.family.float32
-    for name in list(weights):
+    for name in sorted(weights, key=lambda name: -weights[name].nbytes):
         value = weights.pop(name)
         is_linear = _is_matrix(name, value) and "embed" not in name
         if is_linear and not name.startswith(float32):
@@ -160,8 +163,12 @@ def load_network(checkpoint: Checkpoint[N], has_free_dtype: bool) -> N:
     """
     model, weights = checkpoint.model, checkpoint.weights
     if has_free_dtype and device.on_cpu():
-        small = {name: value for name, value in weights.items() if not _is_matrix(name, value)}
-        weights |= cast_weights(small, mx.float32, model.family)
+        # Nothing else may refer to the tensors: `_assign` frees each when it has its final layout.
+        weights |= cast_weights(
+            {name: value for name, value in weights.items() if not _is_matrix(name, value)},
+            mx.float32,
+            model.family,
+        )
     dtype = weights[model.family.reference_tensor].dtype
     _assign(model, weights)
     model.prepare(mx.eval)
