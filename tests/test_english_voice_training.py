@@ -23,6 +23,7 @@ from spoken_batches import Spoken, SpokenBatch
 from train_voice import Draws, Speaker, speech_loss
 from training_torch import Run, load_from_8_bits, optimizers_of, orthogonal, store_at_8_bits
 from vae_torch import Decoder, Encoder, export
+from voice_torch import Network
 
 from mlx_voxcpm2.models.voxcpm2.config import VoxCPM2Config
 from mlx_voxcpm2.models.voxcpm2.network import VoxCPM2Model
@@ -79,6 +80,34 @@ def test_losses_are_those_of_fine_tuning_in_the_package(config, speaker, spoken,
     drawn = (mx.array(each.numpy()) for each in (draws.times, draws.noise, draws.keep))
     expected = losses.losses(model, Sequences.of(examples), losses.Draws(*drawn))
     assert parts[:2].tolist() == pytest.approx([each.item() for each in expected], rel=1e-4)
+
+
+def test_the_flow_learns_a_part_of_the_deviation_from_the_mean(speaker, spoken, monkeypatch):
+    batch = SpokenBatch(spoken)
+    draws = Draws.random(batch, 2, torch.zeros(LATENTS))
+    monkeypatch.setattr(Network, "velocity", lambda *_: draws.noise - 3)  # of patches of 3
+    wanted = batch.patches[batch.targets[draws.chosen]]
+    for variation in (0, 0.5, 1):
+        _, parts = speech_loss(speaker, batch, draws, variation)
+        expected = (variation * (wanted - 3)).square().mean()
+        assert parts[0].item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_half_of_the_context_is_the_networks_own_speech(speaker, spoken, monkeypatch):
+    batch, contexts, forward = SpokenBatch(spoken), [], Network.forward
+    draws = Draws.random(batch, 2, torch.zeros(LATENTS))
+
+    def listen(self, tokens, is_audio, context):
+        contexts.append(context.clone())
+        return forward(self, tokens, is_audio, context)
+
+    monkeypatch.setattr(Network, "forward", listen)
+    speech_loss(speaker, batch, draws, 0.5)
+    before, after = contexts
+    assert torch.equal(before, batch.patches)
+    changed = (after != before).flatten(1).any(1).nonzero().flatten()
+    assert len(draws.chosen) == len(batch.targets) // 2
+    assert torch.equal(changed, batch.targets[draws.chosen])
 
 
 def test_labels_are_those_of_the_patch_to_come(spoken):

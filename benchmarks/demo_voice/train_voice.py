@@ -10,7 +10,8 @@ every 100 steps; the same command resumes from it. --store writes the weights so
 First the local encoder alone learns to embed a patch of speech as the reader embeds its phonemes.
 Then the whole network learns the flow and the stop head, and from labels: two discarded layers
 predict the phonemes and the mean of the next patch from the diffusion transformer's condition, and
-the language model goes on reading aloud without sound.
+the language model goes on reading aloud without sound. Last, half of the patches that it has to
+continue are its own.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ from voices import VOICES
 from mlx_voxcpm2.models.voxcpm2.config import VoxCPM2Config
 
 LABEL_WEIGHT, MEAN_WEIGHT, STOP_WEIGHT = 0.3, 0.3, 0.1
-LISTENING = 300
-"""Steps in which only the local encoder learns."""
+LISTENING, IMITATING = 300, 1000
+"""Steps in which only the local encoder learns, and up to which all speech is the teacher's."""
 READING = 0.2
 """Fraction of steps that also have a batch without sound."""
 CONTEXT_NOISE = 0.2
@@ -115,16 +116,26 @@ class Draws:
 def speech_loss(
     speaker: Speaker, batch: SpokenBatch, draws: Draws, variation: float = VARIATION
 ) -> tuple[Tensor, Tensor]:
-    """Loss, and its parts: flow, stop head, phonemes, means, and the phonemes' accuracy."""
+    """Loss, and its parts: flow, stop head, phonemes, means, and the phonemes' accuracy.
+
+    With a variation below 1, the chosen patches are also in the context as the network would have
+    spoken them: it has to continue its own speech.
+    """
     network, patches = speaker.network, batch.patches[batch.targets]
-    context = batch.patches + draws.context_noise
-    hidden, residual = (
-        states.flatten(0, 1)[batch.before]
-        for states in network(batch.tokens, batch.is_audio, context)
-    )
-    mu = network.conditions(hidden, residual)
-    cond = torch.where(batch.is_first[:, None, None], 0, context[batch.targets - 1])
-    flow = flow_loss(network, patches, mu, cond, draws, variation)
+    context, wanted = batch.patches + draws.context_noise, patches[draws.chosen]
+    if variation < 1:
+        with torch.no_grad():
+            mean = mean_patches(network, batch, context, draws)
+        own = variation * (wanted - mean)
+        wanted = mean + own
+        # Deviations of other patches, since its own would tell what comes.
+        where = batch.targets[draws.chosen]
+        context[where] = mean + own.roll(1, 0) + draws.context_noise[where]
+    hidden, mu, cond = conditions(network, batch, context)
+    t, keep = draws.times[:, None, None], draws.keep[:, None, None]
+    noisy = (1 - t) * wanted + t * draws.noise
+    found = network.velocity(noisy, mu[draws.chosen] * keep, draws.times, cond[draws.chosen])
+    flow = (found - (draws.noise - wanted)).square().mean()
     stop = functional.cross_entropy(network.stop_logits(hidden), batch.is_last.long())
     condition = mu.flatten(1)
     logits = speaker.names(condition).unflatten(-1, (PATCH, PHONEMES)).flatten(0, 1)
@@ -135,21 +146,30 @@ def speech_loss(
     return total, torch.stack([flow, stop, phonemes, means, right]).detach()
 
 
-def flow_loss(
-    network: Network, patches: Tensor, mu: Tensor, cond: Tensor, draws: Draws, variation: float
-) -> Tensor:
-    """Flow matching at the chosen ones of M patches; mu (M, 2, H), cond (M, PATCH, D)."""
-    patches, mu, cond = (each[draws.chosen] for each in (patches, mu, cond))
-    if variation < 1:  # from noise alone, the velocity leads to the mean of all likely patches
-        with torch.no_grad():
-            mean = draws.noise - network.velocity(
-                draws.noise, mu, torch.ones_like(draws.times), cond
-            )
-        patches = torch.lerp(mean, patches, variation)
-    t = draws.times[:, None, None]
-    noisy = (1 - t) * patches + t * draws.noise
-    found = network.velocity(noisy, mu * draws.keep[:, None, None], draws.times, cond)
-    return (found - (draws.noise - patches)).square().mean()
+def conditions(
+    network: Network, batch: SpokenBatch, context: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Language model's state (M, H) before each patch to be spoken, and the flow's conditions.
+
+    context: the batch's N patches. The conditions are (M, 2, H) and the patch before (M, PATCH, D).
+    """
+    hidden, residual = (
+        states.flatten(0, 1)[batch.before]
+        for states in network(batch.tokens, batch.is_audio, context)
+    )
+    cond = torch.where(batch.is_first[:, None, None], 0, context[batch.targets - 1])
+    return hidden, network.conditions(hidden, residual), cond
+
+
+def mean_patches(network: Network, batch: SpokenBatch, context: Tensor, draws: Draws) -> Tensor:
+    """Mean of all patches that are likely in the place of the chosen ones (K, PATCH, D).
+
+    From noise alone, the velocity leads there.
+    """
+    _, mu, cond = conditions(network, batch, context)
+    begin = torch.ones_like(draws.times)
+    velocity = network.velocity(draws.noise, mu[draws.chosen], begin, cond[draws.chosen])
+    return draws.noise - velocity
 
 
 def slow(name: str) -> float:
@@ -177,11 +197,11 @@ class Training:
     def begin(self) -> int:
         """Loads the stored weights, if there are any, else the reader.
 
-        Returns the first step: the stored encoder needs no steps of its own.
+        Returns the first step: the stored weights need none of the first phases.
         """
         if STORED.exists():
             load_from_8_bits(self.speaker, STORED)
-            return LISTENING
+            return IMITATING
         self.speaker.reader.load_state_dict(load_reader(self.folder).state_dict())
         return 0
 
@@ -203,7 +223,8 @@ class Training:
         if self.run.step < LISTENING:
             loss = listening_loss(self.speaker, batch, draws.context_noise)
             return loss, loss.detach()[None]
-        loss, parts = speech_loss(self.speaker, batch, draws)
+        variation = 1 if self.run.step < IMITATING else VARIATION
+        loss, parts = speech_loss(self.speaker, batch, draws, variation)
         if random.random() < READING:
             loss = loss + loss_of(self.speaker.reader, self.readings.batch(size, random))[0]
         return loss, parts

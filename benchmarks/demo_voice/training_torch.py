@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-AVERAGED = 0.999
+AVERAGED = 0.995
 """Decay of the weights' moving average, which is what is exported."""
 
 
