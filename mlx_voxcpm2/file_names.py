@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+WORDS_FILE, DESCRIPTIONS_FILE = "words.txt", "descriptions.txt"
+"""Vocabulary of a checkpoint that knows some words only."""
 _LONGEST_NAME = 180
 """Bytes of a name that a hidden name repeats; file systems allow 255."""
 _OF_SYSTEMS = (".DS_Store", "._*", ".gitattributes")

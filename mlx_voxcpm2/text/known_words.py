@@ -11,11 +11,10 @@ import unicodedata
 from pathlib import Path
 
 from ..errors import shown
+from ..file_names import DESCRIPTIONS_FILE, WORDS_FILE
 from .normalization import INSTRUCTION
 
 logger = logging.getLogger("mlx_voxcpm2")
-
-WORDS_FILE, DESCRIPTIONS_FILE = "words.txt", "descriptions.txt"
 
 _HAN = "\u4e00-\u9fff"
 # Chinese is written without spaces, so its punctuation leaves none.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...text.known_words import DESCRIPTIONS_FILE, WORDS_FILE
+from ...file_names import DESCRIPTIONS_FILE, WORDS_FILE
 from ..family import Family, Network
 from .config import VoxCPM2Config
 from .layouts import has_mlx_audio_layout, sanitize, to_mlx_audio
