@@ -17,7 +17,6 @@ import random
 import re
 import shutil
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -26,7 +25,7 @@ import numpy as np
 from sentences import held_out, training_sentences, wordnet_words, words_of
 from speech_corpus import TRAINED
 from spelling import learn_pairs, write_tokenizer
-from teacher import UNIT, Teacher
+from teacher import UNIT, own_teacher, teachers
 
 LATENT, PATCH = 1.6, 4
 """Length of a latent in the teacher's units, and latents per patch."""
@@ -112,15 +111,20 @@ def _characters(
     return np.stack([first, np.maximum(behind, first + 1)], axis=1)
 
 
-def _character_times(text: str, phonemes: Sequence[int], ends: np.ndarray) -> np.ndarray | None:
-    """Begin and end of each character (characters, 2); a word's letters share its time evenly."""
-    words, spoken = text.split(" "), [[]]
+def words_of_phonemes(phonemes: Sequence[int]) -> list[list[int]]:
+    """Places of each word's phonemes, stress marks included."""
+    words: list[list[int]] = [[]]
     for index, phoneme in enumerate(phonemes):
         if phoneme == SPACE:
-            spoken.append([])
+            words.append([])
         elif phoneme != SILENCE and phoneme not in PUNCTUATION:
-            spoken[-1].append(index)
-    spoken = [group for group in spoken if group]
+            words[-1].append(index)
+    return list(filter(None, words))
+
+
+def _character_times(text: str, phonemes: Sequence[int], ends: np.ndarray) -> np.ndarray | None:
+    """Begin and end of each character (characters, 2); a word's letters share its time evenly."""
+    words, spoken = text.split(" "), words_of_phonemes(phonemes)
     if len(spoken) != len(words):
         return None
     times: list[tuple[float, float]] = []
@@ -178,7 +182,7 @@ def write_labels(folder: Path) -> None:
         "sentences": sentences,
         "words": word_sequences(words),
     }
-    with ProcessPoolExecutor(initializer=_begin, initargs=(folder,)) as processes:
+    with teachers(folder) as processes:
         for name, wanted in texts.items():
             path = folder / "labels" / f"{name}.json"
             if path.exists():
@@ -189,19 +193,11 @@ def write_labels(folder: Path) -> None:
             part.rename(path)
 
 
-_teacher: Teacher | None = None
-"""A process's own."""
-
-
-def _begin(folder: Path) -> None:
-    global _teacher
-    _teacher = Teacher(folder)
-
-
 def _label(text: str) -> tuple[str, list[int], list[int]] | None:
     """Text, phonemes and durations; None if the text is not a single sentence."""
-    ids = _teacher.phonemes(text)
-    return (text, ids, _teacher.durations(ids)) if ids else None
+    teacher = own_teacher()
+    ids = teacher.phonemes(text)
+    return (text, ids, teacher.durations(ids)) if ids else None
 
 
 def phonemes_of(phonemes: np.ndarray) -> list[int]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate, islice, pairwise
 from pathlib import Path
 
 import numpy as np
-from labels import SPACE, WEIGHT, phonemes_of
+from labels import WEIGHT, phonemes_of, words_of_phonemes
 from spelling import Speller, is_spellable
 
 ROUNDS, LEARNT_FROM = 5, 20_000
@@ -46,7 +46,8 @@ def _words(folder: Path) -> tuple[dict[str, Phonemes], dict[str, Counter[str]]]:
         rows = json.loads((folder / "labels" / f"{name}.json").read_text(encoding="utf-8"))
         for text, phonemes, _ in rows:
             words = [word.strip("\".,?!;:()'-") for word in text.split(" ")]
-            groups = [tuple(phonemes_of(np.array(each))) for each in _split(phonemes)]
+            numbers = np.array(phonemes)
+            groups = [tuple(phonemes_of(numbers[word])) for word in words_of_phonemes(phonemes)]
             groups = list(filter(None, groups))
             if len(groups) != len(words):
                 continue
@@ -58,16 +59,6 @@ def _words(folder: Path) -> tuple[dict[str, Phonemes], dict[str, Counter[str]]]:
                 spelt = [word] if name == "sentences" else [word.lower(), word.capitalize()]
                 spellings[word.lower()].update(dict.fromkeys(spelt, weight))
     return {word: each.most_common(1)[0][0] for word, each in said.items()}, spellings
-
-
-def _split(phonemes: Sequence[int]) -> list[list[int]]:
-    groups: list[list[int]] = [[]]
-    for each in phonemes:
-        if each == SPACE:
-            groups.append([])
-        else:
-            groups[-1].append(each)
-    return groups
 
 
 def align(words: Mapping[str, Phonemes]) -> dict[str, list[Phonemes]]:

@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import shutil
-from concurrent.futures import ProcessPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,7 +19,7 @@ import numpy as np
 from acoustic_latents import Basis
 from acoustics import LATENT, POINTS, SAMPLE_RATE, Acoustics
 from sentences import held_out, training_sentences
-from teacher import Teacher
+from teacher import own_teacher, teachers
 from voices import TEACHER, VOICES, in_voice
 from whole_cycles import cycles_of
 
@@ -42,7 +41,7 @@ def write_acoustics(folder: Path, parts: int) -> None:
     paths = {name: folder / "acoustics" / f"{name}.npz" for name in wanted}
     missing = [name for name, path in paths.items() if not path.exists()]
     (folder / "acoustics").mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(initializer=_begin, initargs=(folder,)) as processes:
+    with teachers(folder) as processes:
         said = processes.map(
             _write_part, [paths[name] for name in missing], [wanted[name] for name in missing]
         )
@@ -50,18 +49,9 @@ def write_acoustics(folder: Path, parts: int) -> None:
             print(f"{name}: {seconds / 60:.1f} minutes", flush=True)
 
 
-_teacher: Teacher | None = None
-"""A process's own."""
-
-
-def _begin(folder: Path) -> None:
-    global _teacher
-    _teacher = Teacher(folder)
-
-
 def _write_part(path: Path, texts: list[str]) -> float:
     """Writes the acoustics of the teacher's speech, and returns its seconds."""
-    utterances = [_teacher.speak(text, seed) for seed, text in enumerate(texts)]
+    utterances = [own_teacher().speak(text, seed) for seed, text in enumerate(texts)]
     utterances = [each for each in utterances if each is not None]
     stored = ("text", "phonemes", "durations", "begin")
     facts = [{name: getattr(each, name) for name in stored} for each in utterances]

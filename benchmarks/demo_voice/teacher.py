@@ -5,6 +5,7 @@ Besides the audio it gives the phonemes and their durations.
 
 from __future__ import annotations
 
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,6 +92,24 @@ class Teacher:
         acoustics = analyse(audio, pitch, FRAME)
         units = durations.reshape(-1).astype(int).tolist()
         return Utterance(text, phonemes, units, audio, seconds, acoustics)
+
+
+_own: Teacher | None = None
+"""A process's."""
+
+
+def teachers(folder: Path) -> ProcessPoolExecutor:
+    """Processes, one per core, in which `own_teacher` is `Teacher(folder)`."""
+    return ProcessPoolExecutor(initializer=_begin, initargs=(folder,))
+
+
+def _begin(folder: Path) -> None:
+    global _own
+    _own = Teacher(folder)
+
+
+def own_teacher() -> Teacher:
+    return _own
 
 
 def _resampled(audio: np.ndarray) -> np.ndarray:
