@@ -23,9 +23,10 @@ import spelling
 from acoustic_latents import LATENTS, Basis
 from acoustics import BANDS, HOP, LATENT, POINTS, SAMPLE_RATE, Acoustics, centres, synthesize
 from evaluate_vae import fill
-from labels import PATCH, SILENCE, SPACE, reading
+from labels import reading
 from sizes import SPEECH_VAE
 from speech_corpus import LEVEL, TRAINED
+from timing import AHEAD, PATCH, SILENCE, SPACE, Timing, sounds_of
 from voices import TEACHER, VOICES, Voice, in_voice
 from whole_cycles import cycles_of, phase_of
 
@@ -241,28 +242,85 @@ class TestLatents:
         assert read.latents(spoken, cycles) == pytest.approx(basis.latents(spoken, cycles))
 
 
-class TestLabels:
-    # "No go." as silence, n, o, space, g, o, silence; units of 25 ms.
-    PHONEMES, DURATIONS = [0, 56, 57, SPACE, 92, 57, 0], [2, 8, 8, 1, 8, 8, 9]
+STOP, STRESSED = 4, 156
 
-    def test_each_latent_has_the_phoneme_of_its_middle(self):
-        said = reading("No go.", self.PHONEMES, self.DURATIONS)
-        assert said.phonemes.shape[1] == PATCH
-        flat = said.phonemes.ravel().tolist()
-        # 40 ms each: silence until 50 ms, n until 250, o until 450, g (and the space) until 675.
-        assert flat[:7] == [SILENCE, 56, 56, 56, 56, 56, 57]
-        assert flat[11] == 92 and SPACE not in flat
-        assert flat[-1] == SILENCE
 
-    def test_each_patch_names_the_characters_that_are_read(self):
-        said = reading("No go.", self.PHONEMES, self.DURATIONS)
+# "No go." as silence, n, o, space, g, stressed o, pause, silence.
+SAID = [SILENCE, 56, 57, SPACE, 92, STRESSED, 57, STOP, SILENCE]
+DURATIONS = [14, 2, 4, 2, 1, 2, 13, 6, 1]
+"""In units of 25 ms."""
+LENGTHS = {56: 2, 57: 3, 92: 1, STOP: 2}
+"""In latents of 40 ms."""
+
+
+class TestTiming:
+    @pytest.fixture
+    def timing(self) -> Timing:
+        return Timing({}, LENGTHS)
+
+    def test_spaces_and_stress_marks_belong_to_the_next_sound(self):
+        sounds = sounds_of(SAID, DURATIONS)
+        assert [each.kind for each in sounds] == [
+            (56, False, False, "phoneme"),
+            (57, False, False, "space"),
+            (92, False, True, "phoneme"),
+            (57, True, False, "pause"),
+            (STOP, False, False, "end"),
+        ]
+        assert [each.begin for each in sounds[:4]] == [14, 16, 20, 23]
+
+    def test_silence_after_the_last_sound_is_not_a_part_of_it(self):
+        """The teacher's durations give the last sound 13 units, of which 5 are heard."""
+        last, pause = sounds_of(SAID, DURATIONS)[-2:]
+        assert (last.begin, last.end, pause.end) == (23, 30, 33)
+
+    def test_a_sound_lasts_as_long_as_its_kind_does_on_average(self):
+        units = [2, 6] * 20, [8] * 29
+        spoken = [([0, 56, 57, 0], [9, length, 3, 1]) for length in units[0]]
+        spoken += [([0, 56, 57, 0], [9, 4, 3, 1])]
+        spoken += [([0, STRESSED, 56, 57, 0], [9, 1, length, 3, 1]) for length in units[1]]
+        timing = Timing.of(spoken)
+        plain, _ = sounds_of(*spoken[0])
+        stressed, _ = sounds_of(*spoken[-1])
+        # 4 units of 25 ms, and 1.1 times as slow: 2.75 latents of 40 ms.
+        assert timing.latents(plain) == 3
+        # 29 occurrences are too few for the kind, so that it has the phoneme's: 6.1 units.
+        assert timing.latents(stressed) == 4
+
+    def test_a_stored_timing_is_read_again(self, tmp_path):
+        timing = Timing({(56, True, False, "space"): 2}, LENGTHS)
+        timing.save(tmp_path / "timing.json")
+        assert vars(Timing.load(tmp_path / "timing.json")) == vars(timing)
+
+    def test_each_sound_has_whole_latents(self, timing):
+        said = reading("No go.", SAID, DURATIONS, timing)
+        flat = [SILENCE, 56, 56, 57, 57, 57, 92, 57, 57, 57, STOP, STOP, *[SILENCE] * 4]
+        assert said.phonemes.shape == (4, PATCH)
+        assert said.phonemes.ravel().tolist() == flat
+
+    def test_speech_is_stretched_to_its_labels(self, timing):
+        """The teacher's acoustics are its clock here."""
+        begin = 0.2
+        clock = np.arange(1, 101) * HOP / SAMPLE_RATE
+        pitch = np.where(clock < 0.5, 200.0, 0)
+        said = Acoustics(clock[:, None], clock[:, None], pitch)
+        new = timing.applied(said, SAID, DURATIONS, begin)
+        ends = np.array([14, 16, 20, 23, 30, 33]) * 0.025 - begin - AHEAD
+        latents = np.array([1, 3, 6, 7, 10, 12])
+        assert len(new.pitch) == 16 * POINTS
+        assert new.envelope[latents * POINTS - 1, 0] == pytest.approx(ends)
+        middle = (ends[0] + ends[1]) / 2
+        assert new.aperiodicity[2 * POINTS - 1, 0] == pytest.approx(middle)
+        assert set(new.pitch) == {0.0, 200.0}
+        assert (new.pitch > 0).tolist() == (new.envelope[:, 0] < 0.495).tolist()
+
+    def test_each_patch_names_the_characters_that_are_read(self, timing):
+        said = reading("No go.", SAID, DURATIONS, timing)
         read = ["No go."[first:behind] for first, behind in said.read]
-        assert read[0].startswith("N") and "g" in "".join(read)
-        firsts = said.read[:, 0].tolist()
-        assert firsts == sorted(firsts)
+        assert read == ["No", "o g", "o.", "."]
 
-    def test_words_that_do_not_match_the_phonemes_are_not_placed(self):
-        assert reading("Nogo.", self.PHONEMES, self.DURATIONS).read is None
+    def test_words_that_do_not_match_the_phonemes_are_not_placed(self, timing):
+        assert reading("Nogo.", SAID, DURATIONS, timing).read is None
 
 
 def test_a_latent_is_whole_points():

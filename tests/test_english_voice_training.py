@@ -16,10 +16,11 @@ sys.path.append(str(Path(__file__).parent.parent / "benchmarks" / "demo_voice"))
 import spelling
 from acoustic_latents import LATENTS
 from evaluate_vae import load
-from labels import PATCH, PHONEMES, Reading
+from labels import PHONEMES, Reading
 from reader import REPLACED, Batch, Reader, edits
 from sizes import SPEECH_VAE, speech_config
 from spoken_batches import Spoken, SpokenBatch
+from timing import PATCH
 from train_voice import Draws, Speaker, speech_loss
 from training_torch import Run, load_from_8_bits, optimizers_of, orthogonal, store_at_8_bits
 from vae_torch import Decoder, Encoder, export

@@ -25,24 +25,25 @@ import numpy as np
 from sentences import held_out, training_sentences, wordnet_words, words_of
 from speech_corpus import TRAINED
 from spelling import learn_pairs, write_tokenizer
-from teacher import UNIT, own_teacher, teachers
+from teacher import own_teacher, teachers
+from timing import (
+    BEFORE,
+    PATCH,
+    PUNCTUATION,
+    SILENCE,
+    SPACE,
+    STRESS,
+    Timing,
+    sounds_of,
+    timing_of,
+    whole_patches,
+)
 
-LATENT, PATCH = 1.6, 4
-"""Length of a latent in the teacher's units, and latents per patch."""
-AHEAD = 0.05
-"""Seconds by which the teacher's audio precedes its durations."""
-SILENCE, SPACE = 0, 16
-PUNCTUATION = frozenset((1, 2, 3, 4, 5, 6, 9, 10, 11, 12, 13, 14, 15))
-STRESS = frozenset((156, 157, 158))
 WEIGHT = 4
 """Number of times that the tokenizer reads the sentences; it reads the lexicon once."""
 STORED_TOKENIZER = TRAINED / "tokenizer.json"
 PHONEMES = 180
 """Upper limit of the phonemes' ids."""
-_LEAD, _TAIL = 2, 4
-"""Most units of silence before and after a sentence."""
-_PAUSE = 3
-"""Units from which a space counts as a pause."""
 
 
 @dataclass(frozen=True)
@@ -55,59 +56,33 @@ class Reading:
     phonemes do not match."""
 
 
-def reading(text: str, phonemes: Sequence[int], durations: Sequence[int]) -> Reading:
-    """Labels by the teacher's durations, with little silence around the sentence."""
-    units = np.array(durations, np.float64)
-    units[0], units[-1] = min(units[0], _LEAD), min(units[-1], _TAIL)
-    latents = int(np.ceil(units.sum() / LATENT))
-    return _timed(text, phonemes, units, 0.0, latents + -latents % PATCH)
-
-
-def reading_of_speech(
-    text: str, phonemes: Sequence[int], durations: Sequence[int], begin: float, latents: int
+def reading(
+    text: str, phonemes: Sequence[int], durations: Sequence[int], timing: Timing
 ) -> Reading:
-    """Labels of speech of `latents` latents that begins `begin` seconds after the durations do.
-
-    The last patch is padded with silence.
-    """
-    units = np.array(durations, np.float64)
-    ahead = (begin + AHEAD) / UNIT
-    return _timed(text, phonemes, units, ahead, latents + -latents % PATCH)
-
-
-def _timed(
-    text: str, phonemes: Sequence[int], units: np.ndarray, begin: float, latents: int
-) -> Reading:
-    """Labels of `latents` latents that begin `begin` units after the durations do."""
-    ends = np.cumsum(units) - begin
-    middles = (np.arange(latents) + 0.5) * LATENT
-    place = np.searchsorted(ends, middles, side="right")
-    named = np.append(_audible(phonemes, units), SILENCE)
-    labels = named[np.minimum(place, len(phonemes))].reshape(-1, PATCH)
-    return Reading(text, labels, _characters(text, phonemes, ends, len(labels)))
-
-
-def _audible(phonemes: Sequence[int], units: np.ndarray) -> np.ndarray:
-    """Phonemes in which stress marks and short spaces are replaced by the next phoneme."""
-    named = np.array(phonemes)
-    for index in range(len(named) - 2, -1, -1):
-        is_short_space = named[index] == SPACE and units[index] < _PAUSE
-        if named[index] in STRESS or is_short_space:
-            named[index] = named[index + 1]
-    return named
+    sounds = sounds_of(phonemes, durations)
+    ends = timing.ends(sounds)
+    labels = np.zeros(whole_patches(int(ends[-1])), np.int64)
+    lengths = np.diff(ends, prepend=BEFORE)
+    labels[BEFORE : ends[-1]] = np.repeat([each.phoneme for each in sounds], lengths)
+    labels = labels.reshape(-1, PATCH)
+    # Those of stress marks and spaces, which belong to the next sound, are the ends before them.
+    all_ends = np.zeros(len(phonemes), np.int64)
+    all_ends[[each.index for each in sounds]] = ends
+    all_ends = np.maximum.accumulate(np.maximum(all_ends, BEFORE))
+    return Reading(text, labels, _characters(text, phonemes, all_ends, len(labels)))
 
 
 def _characters(
     text: str, phonemes: Sequence[int], ends: np.ndarray, patches: int
 ) -> np.ndarray | None:
-    """Character spans (N, 2) of `Reading.read`."""
+    """Character spans (N, 2) of `Reading.read`, by the ends of the phonemes in latents."""
     times = _character_times(text, phonemes, ends)
     if times is None:
         return None
-    begins = np.arange(patches) * PATCH * LATENT
+    begins = np.arange(patches) * PATCH
     first = np.searchsorted(times[:, 1], begins, side="right")
     first = np.minimum(first, len(text) - 1)
-    behind = np.searchsorted(times[:, 0], begins + PATCH * LATENT, side="left")
+    behind = np.searchsorted(times[:, 0], begins + PATCH, side="left")
     return np.stack([first, np.maximum(behind, first + 1)], axis=1)
 
 
@@ -135,7 +110,7 @@ def _character_times(text: str, phonemes: Sequence[int], ends: np.ndarray) -> np
         letters = len(word.rstrip(".,?!;:\"'")) or 1
         edges = np.linspace(begin, end, letters + 1)
         times += list(pairwise(edges))
-        times += [(end, end + 2)] * (len(word) - letters)
+        times += [(end, end + 1)] * (len(word) - letters)
     return np.array(times)
 
 
@@ -209,7 +184,8 @@ def phonemes_of(phonemes: np.ndarray) -> list[int]:
 
 def read_labels(folder: Path, name: str) -> list[Reading]:
     rows = json.loads((folder / "labels" / f"{name}.json").read_text(encoding="utf-8"))
-    return [reading(*row) for row in rows]
+    timing = timing_of(folder)
+    return [reading(*row, timing) for row in rows]
 
 
 def main() -> None:

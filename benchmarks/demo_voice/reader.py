@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from labels import PATCH, PHONEMES, Reading, phonemes_of, read_labels
+from labels import PHONEMES, Reading, phonemes_of, read_labels
 from spelling import Speller, is_spellable
+from timing import PATCH
 from torch import Tensor, nn
 from torch.nn import functional
 from voice_torch import Transformer, draw_weights

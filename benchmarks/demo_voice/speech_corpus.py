@@ -20,6 +20,7 @@ from acoustic_latents import Basis
 from acoustics import LATENT, POINTS, SAMPLE_RATE, Acoustics
 from sentences import held_out, training_sentences
 from teacher import own_teacher, teachers
+from timing import timing_of
 from voices import TEACHER, VOICES, in_voice
 from whole_cycles import cycles_of
 
@@ -110,7 +111,14 @@ def latents_of(folder: Path, name: str, voice: str = TEACHER) -> tuple[np.ndarra
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         basis = basis_of(folder)
-        said = [in_voice(each, VOICES[voice]) for each in spoken(folder, name)]
+        timing = timing_of(folder)
+        said = [
+            in_voice(
+                timing.applied(each, facts["phonemes"], facts["durations"], facts["begin"]),
+                VOICES[voice],
+            )
+            for each, facts in zip(spoken(folder, name), facts_of(folder, name), strict=True)
+        ]
         latents = [basis.latents(each, cycles_of(each.pitch)) for each in said]
         ends = np.cumsum([len(each) for each in latents])
         save(path, latents=np.concatenate(latents), ends=ends)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from labels import PATCH, reading_of_speech
+from labels import reading
 from speech_corpus import facts_of, latents_of
 from spelling import Speller, is_spellable
+from timing import PATCH, timing_of
 from voices import TEACHER, VOICES
 
 from mlx_voxcpm2.text.tokenizer import AUDIO_END, AUDIO_START, REFERENCE_END, REFERENCE_START
@@ -93,9 +94,10 @@ class Corpus:
             for name in names:
                 latents, ends = latents_of(folder, name, voice)
                 self.latents[voice] += [latents[slice(*span)] for span in pairwise([0, *ends])]
+        timing = timing_of(folder)
         self.phonemes = [
-            reading_of_speech(**facts, latents=len(latents)).phonemes
-            for facts, latents in zip(self.facts, self.latents[TEACHER], strict=True)
+            reading(facts["text"], facts["phonemes"], facts["durations"], timing).phonemes
+            for facts in self.facts
         ]
         self.order = sorted(
             (
@@ -108,9 +110,8 @@ class Corpus:
         """Sentences by their length."""
 
     def patches(self, index: int, voice: str = TEACHER) -> np.ndarray:
-        """Latents of a sentence (N, PATCH, D); the last patch is filled up with its last latent."""
+        """Latents of a sentence (N, PATCH, D)."""
         latents = self.latents[voice][index]
-        latents = np.pad(latents, ((0, -len(latents) % PATCH), (0, 0)), mode="edge")
         return latents.reshape(-1, PATCH, latents.shape[1])
 
     def plain(self, index: int) -> Spoken:

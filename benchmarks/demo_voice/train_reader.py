@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from sizes import speech_config
 from speech_corpus import TRAINED
 from spelling import VOCABULARY, Speller
-from training_torch import Run, fill, optimizers_of, store_at_16_bits
+from training_torch import Run, fast_products, fill, optimizers_of, store_at_16_bits
 
 from mlx_voxcpm2.models.voxcpm2.config import VoxCPM2Config
 
@@ -60,7 +60,8 @@ def train(folder: Path, steps: int, size: int) -> None:
     held_out, found, began = read_labels(folder, "held"), [], time.time()
     while run.step < steps:
         random = np.random.default_rng(run.step)
-        loss, parts = loss_of(reader, readings.batch(size, random))
+        with fast_products():
+            loss, parts = loss_of(reader, readings.batch(size, random))
         run.learn(loss)
         found.append(parts.numpy())
         if run.step % LOGGED == 0:

@@ -27,16 +27,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from labels import PATCH, PHONEMES, STORED_TOKENIZER, read_labels
+from labels import PHONEMES, STORED_TOKENIZER, read_labels
 from reader import Reader, Readings, loss_of, phoneme_error_rate
 from sizes import speech_config
 from speech_corpus import HELD, TRAINED, part_names
 from spelling import VOCABULARY, Speller
 from spoken_batches import Corpus, SpokenBatch
+from timing import PATCH
 from torch import Tensor, nn
 from torch.nn import functional
 from train_reader import load_reader
-from training_torch import Run, fill, load_from_8_bits, optimizers_of, store_at_8_bits
+from training_torch import (
+    Run,
+    fast_products,
+    fill,
+    load_from_8_bits,
+    optimizers_of,
+    store_at_8_bits,
+)
 from voice_torch import Network, draw_weights
 from voices import VOICES
 
@@ -253,7 +261,8 @@ def train(folder: Path, steps: int, size: int, rate: float, voices: Sequence[str
     training = Training(folder, steps, rate, voices)
     run, began, found = training.run, time.time(), []
     while run.step < steps:
-        loss, parts = training.loss(np.random.default_rng(run.step), size)
+        with fast_products():
+            loss, parts = training.loss(np.random.default_rng(run.step), size)
         run.learn(loss)
         found.append(parts.numpy())
         if run.step % LOGGED == 0:

@@ -15,11 +15,17 @@ AVERAGED = 0.995
 """Decay of the weights' moving average, which is what is exported."""
 
 
-class Muon(torch.optim.Optimizer):
-    """Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon), in float32.
+PRECISION = torch.bfloat16 if torch.cpu.get_capabilities().get("avx512_bf16") else torch.float32
+"""Of matrix products in training: bfloat16 where the CPU multiplies it fast."""
 
-    PyTorch's own computes in bfloat16, which few CPUs multiply fast.
-    """
+
+def fast_products() -> torch.autocast:
+    """Context in which layers multiply in `PRECISION`."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=PRECISION == torch.bfloat16)
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon), in `PRECISION`."""
 
     def __init__(self, weights: list[dict] | list[nn.Parameter], lr: float, momentum: float = 0.95):
         super().__init__(weights, {"lr": lr, "momentum": momentum})
@@ -48,14 +54,14 @@ class Muon(torch.optim.Optimizer):
 def orthogonal(matrices: Tensor) -> Tensor:
     """Matrices (N, rows, columns) with their singular values near 1 (Newton-Schulz iteration)."""
     is_tall = matrices.shape[1] > matrices.shape[2]
-    x = matrices.transpose(1, 2) if is_tall else matrices
+    x = (matrices.transpose(1, 2) if is_tall else matrices).to(PRECISION)
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(5):
         gram = x @ x.transpose(1, 2)
         x = torch.baddbmm(
             x, torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315), x, beta=3.4445
         )
-    return x.transpose(1, 2) if is_tall else x
+    return (x.transpose(1, 2) if is_tall else x).to(matrices.dtype)
 
 
 def optimizers_of(

@@ -201,7 +201,7 @@ class Network(nn.Module):
         """
         embedded = self.base_lm.embed_tokens(tokens)
         audio = torch.zeros_like(embedded)
-        audio[is_audio] = self.embed_patches(patches)
+        audio[is_audio] = self.embed_patches(patches).to(audio.dtype)
         where = is_audio[..., None]
         hidden = self.base_lm(torch.where(where, audio, embedded))
         hidden = torch.where(where, self.fsq_layer(hidden), hidden)
