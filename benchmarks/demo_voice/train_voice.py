@@ -53,7 +53,7 @@ from mlx_voxcpm2.models.voxcpm2.config import VoxCPM2Config
 LABEL_WEIGHT, MEAN_WEIGHT, STOP_WEIGHT = 0.3, 0.3, 0.1
 LISTENING, IMITATING = 300, 1000
 """Steps in which only the local encoder learns, and up to which all speech is the teacher's."""
-READING = 0.2
+READING = 0.4
 """Fraction of steps that also have a batch without sound."""
 CONTEXT_NOISE = 0.2
 """Noise added to the context, per standard deviation of a channel, so that the text is not ignored
