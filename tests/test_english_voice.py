@@ -243,14 +243,12 @@ class TestLatents:
 
 
 STOP, STRESSED = 4, 156
-
-
 # "No go." as silence, n, o, space, g, stressed o, pause, silence.
 SAID = [SILENCE, 56, 57, SPACE, 92, STRESSED, 57, STOP, SILENCE]
 DURATIONS = [14, 2, 4, 2, 1, 2, 13, 6, 1]
-"""In units of 25 ms."""
+"""Durations of the phonemes in units of 25 ms."""
 LENGTHS = {56: 2, 57: 3, 92: 1, STOP: 2}
-"""In latents of 40 ms."""
+"""Lengths by phoneme in latents of 40 ms."""
 
 
 class TestTiming:
@@ -275,10 +273,8 @@ class TestTiming:
         assert (last.begin, last.end, pause.end) == (23, 30, 33)
 
     def test_a_sound_lasts_as_long_as_its_kind_does_on_average(self):
-        units = [2, 6] * 20, [8] * 29
-        spoken = [([0, 56, 57, 0], [9, length, 3, 1]) for length in units[0]]
-        spoken += [([0, 56, 57, 0], [9, 4, 3, 1])]
-        spoken += [([0, STRESSED, 56, 57, 0], [9, 1, length, 3, 1]) for length in units[1]]
+        spoken = [([0, 56, 57, 0], [9, length, 3, 1]) for length in [2, 6] * 20 + [4]]
+        spoken += [([0, STRESSED, 56, 57, 0], [9, 1, 8, 3, 1])] * 29
         timing = Timing.of(spoken)
         plain, _ = sounds_of(*spoken[0])
         stressed, _ = sounds_of(*spoken[-1])

@@ -6,6 +6,7 @@ The teacher gives phonemes and durations of each text; from these come the phone
 (40 ms), and the characters that are read during each patch (four latents). Writes FOLDER/labels/
 held.json, sentences.json and words.json; the last has sequences of the teacher's lexicon's words,
 for spellings that no sentence has, without the held-out words. Also FOLDER/tokenizer.json.
+The sounds' lengths are written to FOLDER/labels/timing.json when they are first needed.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class Reading:
 def reading(
     text: str, phonemes: Sequence[int], durations: Sequence[int], timing: Timing
 ) -> Reading:
+    """Labels of speech in regular timing, with the silence around it."""
     sounds = sounds_of(phonemes, durations)
     ends = timing.ends(sounds)
     labels = np.zeros(whole_patches(int(ends[-1])), np.int64)

@@ -45,8 +45,8 @@ class Sound:
     """Which of the phonemes it is; stress marks and spaces belong to the sound that follows."""
     kind: Kind
     begin: float
-    """In units of UNIT, by the teacher's durations."""
     end: float
+    """Begin and end by the teacher's durations, in units of UNIT."""
 
     @property
     def phoneme(self) -> int:

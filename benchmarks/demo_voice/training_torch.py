@@ -16,7 +16,7 @@ AVERAGED = 0.995
 
 
 PRECISION = torch.bfloat16 if torch.cpu.get_capabilities().get("avx512_bf16") else torch.float32
-"""Of matrix products in training: bfloat16 where the CPU multiplies it fast."""
+"""Type of matrix products in training: bfloat16 where the CPU multiplies it fast."""
 
 
 def fast_products() -> torch.autocast:
