@@ -6,6 +6,7 @@ None needs the teacher, WordNet or Whisper. test_english_voice_training.py has w
 import json
 import random
 import sys
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -13,7 +14,6 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from conftest import relative_error
-from mlx.utils import tree_flatten
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks" / "demo_voice"))
 
@@ -22,18 +22,16 @@ import sentences
 import spelling
 from acoustic_latents import LATENTS, Basis
 from acoustics import BANDS, HOP, LATENT, POINTS, SAMPLE_RATE, Acoustics, centres, synthesize
-from evaluate_vae import fill
+from evaluate_vae import load
 from labels import reading
-from sizes import SPEECH_VAE
+from spectra import FRAME, Spectra
 from speech_corpus import LEVEL, TRAINED
 from timing import AHEAD, PATCH, SILENCE, SPACE, Timing, sounds_of
 from voices import TEACHER, VOICES, Voice, in_voice
 from whole_cycles import cycles_of, phase_of
 
-from mlx_voxcpm2.models.voxcpm2.audio_vae import AudioVAE
-from mlx_voxcpm2.models.voxcpm2.config import AudioVAEConfig
-from mlx_voxcpm2.schema import read_dataclass
 from mlx_voxcpm2.text.tokenizer import Tokenizer
+from mlx_voxcpm2.weights.hub import BUILT_IN
 
 
 def vowel(latents: int, level: float = -6.0) -> Acoustics:
@@ -294,21 +292,36 @@ class TestTiming:
         assert said.phonemes.shape == (4, PATCH)
         assert said.phonemes.ravel().tolist() == flat
 
+    def test_the_teachers_durations_change_to_it(self, timing):
+        """3.2, 4.8 and 1.6 units; the last sound and the pause stay."""
+        durations = timing.durations(SAID, DURATIONS)
+        assert durations[:3] == [14, 3, 5]
+        assert sum(durations[3:5]) == 2
+        assert durations[5:] == DURATIONS[5:]
+
+    def test_what_rounding_leaves_out_is_made_up_for_by_the_next_sounds(self, timing):
+        """Of 3.2 units each."""
+        said = [SILENCE, 56, 56, 56, 56, 57, STOP, SILENCE]
+        durations = timing.durations(said, [14, 2, 2, 2, 2, 5, 6, 1])
+        assert durations == [14, 3, 3, 4, 3, 5, 6, 1]
+
+    @pytest.mark.parametrize("natural", [[2, 1, 1], [1, 5, 5], [5, 5, 1]])
+    def test_each_mark_and_sound_has_a_unit(self, timing, natural):
+        """A phoneme of 1.6 units behind a space and a stress mark."""
+        said = [SILENCE, 92, SPACE, STRESSED, 92, 57, STOP, SILENCE]
+        durations = timing.durations(said, [14, 2, *natural, 5, 6, 1])
+        assert durations == [14, 2, 1, 1, 1, 5, 6, 1]
+
     def test_speech_is_stretched_to_its_labels(self, timing):
-        """The teacher's acoustics are its clock here."""
-        begin = 0.2
-        clock = np.arange(1, 101) * HOP / SAMPLE_RATE
-        pitch = np.where(clock < 0.5, 200.0, 0)
-        said = Acoustics(clock[:, None], clock[:, None], pitch)
-        new = timing.applied(said, SAID, DURATIONS, begin)
-        ends = np.array([14, 16, 20, 23, 30, 33]) * 0.025 - begin - AHEAD
+        """The first and the last sound are heard at their time in the teacher's speech."""
+        seconds = timing.seconds(SAID, DURATIONS)
+        ends = np.array([14, 16, 20, 23, 30, 33]) * 0.025 - AHEAD
         latents = np.array([1, 3, 6, 7, 10, 12])
-        assert len(new.pitch) == 16 * POINTS
-        assert new.envelope[latents * POINTS - 1, 0] == pytest.approx(ends)
-        middle = (ends[0] + ends[1]) / 2
-        assert new.aperiodicity[2 * POINTS - 1, 0] == pytest.approx(middle)
-        assert set(new.pitch) == {0.0, 200.0}
-        assert (new.pitch > 0).tolist() == (new.envelope[:, 0] < 0.495).tolist()
+        assert seconds.shape == (16 * POINTS,)
+        assert seconds[latents * POINTS - 1] == pytest.approx(ends)
+        assert seconds[2 * POINTS - 1] == pytest.approx((ends[0] + ends[1]) / 2)
+        around = np.diff(seconds[[*range(POINTS), *range(12 * POINTS, 16 * POINTS)]])
+        assert np.delete(around, POINTS - 1) == pytest.approx(HOP / SAMPLE_RATE)
 
     def test_each_patch_names_the_characters_that_are_read(self, timing):
         said = reading("No go.", SAID, DURATIONS, timing)
@@ -319,22 +332,79 @@ class TestTiming:
         assert reading("Nogo.", SAID, DURATIONS, timing).read is None
 
 
+class TestSpectra:
+    """Spectra of sounds whose power is known, made into audio as hibari does."""
+
+    FRAMES = 80
+
+    @pytest.fixture
+    def quiet(self) -> Spectra:
+        nothing = np.full((601, self.FRAMES), -20.0)
+        return Spectra(nothing, 0 * nothing, nothing, nothing, np.zeros(self.FRAMES))
+
+    @staticmethod
+    def audio(spectra: np.ndarray) -> np.ndarray:
+        """Inverse short-time Fourier transform (601, F) -> 24 kHz, without its borders."""
+        window = np.hanning(1201)[:-1]
+        total = np.zeros((2, 300 * (spectra.shape[1] + 3)))
+        for frame, spectrum in enumerate(spectra.T):
+            place = slice(300 * frame, 300 * frame + 1200)
+            total[:, place] += window * np.fft.irfft(spectrum), window**2
+        return (total[0] / np.maximum(total[1], 1e-9))[1200:-1200]
+
+    @pytest.mark.parametrize(("part", "variance"), [("noise", 2.0), ("free", 1.0)])
+    def test_its_power_is_that_of_the_noise(self, quiet, part, variance):
+        """Two thirds are below 8 kHz. The free part's phases are as good as random."""
+        random = np.random.default_rng(0)
+        shape = (601, self.FRAMES)
+        noise = np.exp(1j * 2 * np.pi * random.random(shape)) * (variance * np.exp(2 * 3.0)) ** 0.5
+        power = np.var(self.audio(noise)) * 2 / 3
+        found = replace(quiet, **{part: np.full(shape, 3.0)}).envelope
+        assert found == pytest.approx(np.full(found.shape, np.log(power)), abs=0.1)
+
+    def test_its_power_is_that_of_the_harmonics(self, quiet):
+        """A harmonic at 1 kHz stands for the 200 Hz around it, of 8,000."""
+        tone = np.cos(2 * np.pi * 1000 / 24_000 * np.arange(300 * (self.FRAMES + 3)))
+        window = np.hanning(1201)[:-1] / 300
+        frames = np.lib.stride_tricks.sliding_window_view(tone, 1200)[::300] * window
+        power = np.var(self.audio(np.exp(3.0) * np.fft.rfft(frames).T)) * 8000 / 200
+        pitch = np.full(self.FRAMES, 200.0)
+        loud = np.full((601, self.FRAMES), 3.0)
+        found = replace(quiet, harmonic=loud, pitch=pitch).envelope
+        assert found == pytest.approx(np.full(found.shape, np.log(power)), abs=0.02)
+
+    def test_half_of_a_frame_at_the_edge_of_a_voiced_sound_is_voiced(self, quiet):
+        pitch = np.where(np.arange(self.FRAMES) < 40, 0.0, 200.0)
+        found = replace(quiet, harmonic=np.full((601, self.FRAMES), 3.0), pitch=pitch).envelope[9]
+        assert found[40] - found[50] == pytest.approx(np.log(0.5))
+        assert found[39] == found[0] < -15
+
+    def test_amplitudes_between_harmonics_are_ignored(self, quiet):
+        comb = np.where(np.arange(601) % 10 == 0, 3.0, 9.0)[:, None].repeat(self.FRAMES, 1)
+        flat = replace(quiet, harmonic=np.full_like(comb, 3.0), pitch=np.full(self.FRAMES, 200.0))
+        assert replace(flat, harmonic=comb).envelope == pytest.approx(flat.envelope)
+
+    def test_pitch_and_envelope_are_read_at_any_time(self, quiet):
+        pytest.importorskip("pyworld")
+        rising = np.linspace(0, 2, self.FRAMES)[None].repeat(601, 0)
+        frames = np.arange(self.FRAMES)
+        spectra = replace(quiet, noise=rising, pitch=np.where(frames < 40, 0.0, 100.0 + frames))
+        seconds = np.array([0.2, 0.2625, 0.7])
+        found = spectra.acoustics(np.zeros(16_000), seconds)
+        assert found.pitch == pytest.approx([0, 0, 100 + 0.7 / FRAME - 0.5])
+        assert found.aperiodicity[:2].tolist() == [[1.0] * 6] * 2
+        wanted = np.interp(seconds, np.arange(self.FRAMES) * FRAME, spectra.envelope[5])
+        assert found.envelope[:, 5] == pytest.approx(wanted)
+
+
 def test_a_latent_is_whole_points():
     assert POINTS * HOP == LATENT
 
 
-def test_the_stored_decoder_makes_the_audio_that_its_latents_define():
+def test_the_packages_decoder_makes_the_audio_that_its_latents_define():
     """On latents near those of speech; with random weights it is as far off as silence, 1."""
-    vae = AudioVAE(read_dataclass(AudioVAEConfig, SPEECH_VAE, []))
-    condition = {
-        name: mx.ones_like(value) if "scale" in name else mx.zeros_like(value)
-        for name, value in tree_flatten(vae.decoder.parameters())
-        if name.startswith("sr_cond_model.")
-    }
-    stored = mx.load(str(TRAINED / "decoder.safetensors"))
-    stored = {name: value.astype(mx.float32) for name, value in stored.items()}
-    boundaries = {"sr_bin_boundaries": vae.decoder.sr_bin_boundaries}
-    fill(vae.decoder, stored | condition | boundaries)
+    vae = load(BUILT_IN["english"] / "audiovae.safetensors")
+    vae.set_dtype(mx.float32)
     basis, random = Basis.load(TRAINED / "basis.npz"), np.random.default_rng(0)
     latents = np.cumsum(0.3 * random.standard_normal((40, LATENTS)), axis=0).astype(np.float32)
     latents[:, :2] = 0

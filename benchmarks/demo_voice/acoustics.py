@@ -1,14 +1,13 @@
 """Speech as its spectral envelope, its aperiodicity and its pitch, every 10 ms.
 
-The analysis is WORLD's (Morise et al. 2016, doi:10.1587/transinf.2015EDP7457; pyworld). The
-synthesis is this module's own, since it decides the phase of every harmonic and of the noise: see
-`synthesize`. 16 kHz throughout.
+They are as in WORLD (Morise et al. 2016, doi:10.1587/transinf.2015EDP7457); spectra.py has those of
+the teacher's speech. The synthesis is this module's own, since it decides the phase of every
+harmonic and of the noise: see `synthesize`. 16 kHz throughout.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 
@@ -23,8 +22,6 @@ BANDS, LOWEST, HIGHEST = 32, 60.0, 8000.0
 """Number of mel bands of the envelope, and the lowest and highest centre in Hz."""
 APERIODICITY_AT = (1000, 2000, 3000, 4000, 6000, 8000)
 """Frequencies of the aperiodicity in Hz; below the first it falls to 0."""
-VOICED = 60.0
-"""Lowest voiced pitch in Hz."""
 _EDGE = 7800.0
 """Highest frequency of a harmonic in Hz."""
 _NOISE = np.random.default_rng(40).standard_normal(LATENT)
@@ -61,39 +58,17 @@ def centres() -> np.ndarray:
     return from_mel(np.linspace(to_mel(LOWEST), to_mel(HIGHEST), BANDS))
 
 
-@cache
-def _bands() -> np.ndarray:
-    """Triangular mel filters (BANDS, frequencies) of weight 1.
+def mel_filters(hertz: np.ndarray) -> np.ndarray:
+    """Triangular filters (BANDS, frequencies) of weight 1 over frequencies in even steps.
 
-    Those narrower than a bin have weight at the nearest bin only.
+    Those narrower than a step have weight at the nearest frequency only.
     """
     middles = to_mel(centres())
-    distance = np.abs(to_mel(frequencies())[None] - middles[:, None]) / (middles[1] - middles[0])
+    distance = np.abs(to_mel(hertz)[None] - middles[:, None]) / (middles[1] - middles[0])
     weights = np.maximum(0, 1 - distance)
-    nearest = np.eye(FFT // 2 + 1)[np.abs(frequencies()[None] - centres()[:, None]).argmin(1)]
+    nearest = np.eye(len(hertz))[np.abs(hertz[None] - centres()[:, None]).argmin(1)]
     weights = np.where(weights.sum(1, keepdims=True) < 0.5, nearest, weights)
     return weights / weights.sum(1, keepdims=True)
-
-
-def analyse(audio: np.ndarray, pitch: np.ndarray, every: float) -> Acoustics:
-    """Acoustics of audio (samples,) with a pitch (frames,) in Hz every `every` seconds.
-
-    The audio is padded to whole latents. Silence has a low envelope and aperiodicity 1.
-    """
-    import pyworld
-
-    latents = -(-len(audio) // LATENT)
-    audio = np.pad(audio, (0, latents * LATENT + HOP - len(audio))).astype(np.float64)
-    times = np.arange(latents * POINTS + 1) * HOP / SAMPLE_RATE
-    taken, voiced = (np.arange(len(pitch)) + 0.5) * every, pitch > VOICED
-    nearest = np.clip(np.round(times / every - 0.5).astype(int), 0, len(pitch) - 1)
-    at = np.interp(times, taken[voiced], pitch[voiced]) if voiced.any() else np.zeros(len(times))
-    at = np.where(voiced[nearest], at, 0.0).astype(np.float64)
-    envelope = pyworld.cheaptrick(audio, at, times, SAMPLE_RATE, fft_size=FFT, f0_floor=71)
-    noise = pyworld.d4c(audio, at, times, SAMPLE_RATE, fft_size=FFT)
-    bins = [np.abs(frequencies() - hertz).argmin() for hertz in APERIODICITY_AT]
-    aperiodicity = np.where(at[:, None] > 0, noise[:, bins], 1.0)
-    return Acoustics((np.log(envelope + 1e-10) @ _bands().T)[1:], aperiodicity[1:], at[1:])
 
 
 def synthesize(acoustics: Acoustics, phase: np.ndarray, frequency: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Measures how well a checkpoint's English is understood. Exit status 1 above the limits.
 
   python benchmarks/demo_voice/evaluate_speech.py CHECKPOINT [--count N] [--quantize 8bit 4bit]
-      [--solvers adams fast] [--teacher FOLDER] [--json FILE]
+      [--solvers adams fast] [--teacher] [--json FILE]
 
 Word error rates of Whisper tiny.en on the held-out sentences, of known words and with unknown ones;
 a sentence's errors count at most as its number of words. --teacher also measures the teacher, and
@@ -74,11 +74,12 @@ def by_espeak(texts: list[str]) -> list[np.ndarray]:
     return waveforms
 
 
-def by_teacher(folder: Path) -> Speak:
+def by_teacher(texts: list[str]) -> list[np.ndarray]:
     from teacher import Teacher
 
-    teacher = Teacher(folder)
-    return lambda texts: [teacher.speak(text).audio for text in texts]
+    teacher = Teacher()
+    phonemes = [teacher.phonemes(text) for text in texts]
+    return [teacher.speak(each, teacher.durations(each)).audio for each in phonemes]
 
 
 def measure(voice: str, speak: Speak, count: int | None) -> list[Row]:
@@ -107,7 +108,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, help="of each list's sentences")
     parser.add_argument("--quantize", nargs="+", default=[], metavar="BITS")
     parser.add_argument("--solvers", nargs="+", default=[], choices=SOLVERS)
-    parser.add_argument("--teacher", type=Path, metavar="FOLDER")
+    parser.add_argument("--teacher", action="store_true", help="also the teacher and espeak-ng")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     rows = measure("float32", by_model(arguments.checkpoint), arguments.count)
@@ -118,7 +119,7 @@ def main() -> None:
         speak = by_model(arguments.checkpoint, **SOLVERS[name])
         rows += measure(name, speak, arguments.count)
     if arguments.teacher:
-        rows += measure("teacher", by_teacher(arguments.teacher), arguments.count)
+        rows += measure("teacher", by_teacher, arguments.count)
         if shutil.which("espeak-ng"):
             rows += measure("espeak-ng", by_espeak, arguments.count)
     if arguments.json:

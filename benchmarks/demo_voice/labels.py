@@ -24,7 +24,6 @@ from pathlib import Path
 
 import numpy as np
 from sentences import held_out, training_sentences, wordnet_words, words_of
-from speech_corpus import TRAINED
 from spelling import learn_pairs, write_tokenizer
 from teacher import own_teacher, teachers
 from timing import (
@@ -40,9 +39,10 @@ from timing import (
     whole_patches,
 )
 
+from mlx_voxcpm2.weights.hub import BUILT_IN
+
 WEIGHT = 4
 """Number of times that the tokenizer reads the sentences; it reads the lexicon once."""
-STORED_TOKENIZER = TRAINED / "tokenizer.json"
 PHONEMES = 180
 """Upper limit of the phonemes' ids."""
 
@@ -150,8 +150,8 @@ def write_labels(folder: Path) -> None:
     words = lexicon(forbidden)
     (folder / "labels").mkdir(parents=True, exist_ok=True)
     if not (folder / "tokenizer.json").exists():
-        if STORED_TOKENIZER.exists():  # that of the stored weights
-            shutil.copy(STORED_TOKENIZER, folder)
+        if (made := BUILT_IN["english"] / "tokenizer.json").exists():  # that of its weights
+            shutil.copy(made, folder)
         else:
             write_tokenizer(folder, learn_pairs([*sentences * WEIGHT, *words]))
     texts = {
@@ -159,7 +159,7 @@ def write_labels(folder: Path) -> None:
         "sentences": sentences,
         "words": word_sequences(words),
     }
-    with teachers(folder) as processes:
+    with teachers() as processes:
         for name, wanted in texts.items():
             path = folder / "labels" / f"{name}.json"
             if path.exists():

@@ -2,7 +2,7 @@
 
 The sentences are WordNet's examples of usage (Princeton's WordNet 3.0 licence, which allows use and
 distribution for any purpose; the Debian package wordnet-base), and sentences composed of names,
-numbers, times and dates in words, questions and dialogue.
+numbers, times and dates in words, questions, dialogue and everyday speech.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 WORDNET = Path("/usr/share/wordnet")
 HELD_OUT = Path(__file__).with_name("held_out.txt")
 KNOWN_HELD_OUT, UNKNOWN_HELD_OUT = 200, 50
-COMPOSED = 12_000
+COMPOSED, TALKS = 12_000, 8_000
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z ,.'?!;:-]+")
 _ARCHAIC = re.compile(
     r"\b(thou|thee|thy|thine|hath|doth|unto|ye|shalt|wherefore)\b|'tis|o'er", re.I
@@ -125,6 +127,77 @@ TEMPLATES = (
     "No, {name}, that's the {ordinal} {thing} today!",
 )
 
+TALK = (
+    "{be} not sure about the {thing}.",
+    "{be} ready to leave for {place}.",
+    "{be} late again, {name}!",
+    "{be} waiting for {name}.",
+    "{be} looking for the {thing}, aren't we?",
+    "{be} in {place} until {day}.",
+    "{be} going to call {name} on {day}.",
+    "{be} really sorry, but {be} busy today.",
+    "{be} happy here, and {be} staying.",
+    "{it} a lovely {thing}, isn't it?",
+    "{it} too late now.",
+    "{it} all right, {name}. {it} only a {thing}.",
+    "{it} not what I wanted!",
+    "{it} what {name} said on {day}.",
+    "{have} never been to {place}.",
+    "{have} lost the {thing} again.",
+    "{have} known {name} for {few} years.",
+    "{have} already seen it, haven't they?",
+    "{have} got {few} {thing}s at home.",
+    "{have} just spoken with {name}.",
+    "{will} see you on {day}.",
+    "{will} be back at {time}.",
+    "{will} bring the {thing} tomorrow.",
+    "{will} ask {name} about it, won't you?",
+    "{will} need a new {thing}, and {will} find one.",
+    "{would} rather stay at home.",
+    "{would} like a cup of tea, please.",
+    "{would} love to see {place}.",
+    "{do} know where the {thing} is.",
+    "{do} want to go to {place}.",
+    "{do} believe a word of it.",
+    "{do} remember your name.",
+    "{do} have any time on {day}.",
+    "{do} understand the question, do you?",
+    "{do} like it, but {do} say so.",
+    "{do} think so, {name}.",
+    "If {be} late, {do} wait for us.",
+    "I think {it} right, but {be} not certain.",
+    "You know {be} here because {have} found the {thing}.",
+    "What's in the {thing}, {name}?",
+    "Where's my {thing}? {it} not here.",
+    "Who's coming to {place}? {name} and {name}.",
+    "How's {name}? {have} been away.",
+    "Why isn't {name} here? {it} {time}.",
+    "Don't worry, {will} do it together.",
+    "Don't be silly! {it} easy.",
+    "Let's go to {place} on {day}.",
+    "Let's not talk about the {thing}.",
+    "Isn't it strange that {be} always right?",
+    "Aren't you glad {it} over?",
+    "Well, {it} your {thing}, so {will} pay for it.",
+    "Oh no, {have} broken the {thing}!",
+    "Yes, {be} sure. {it} {name}'s {thing}.",
+    "Hey, {name}! {have} got good news.",
+    "Sorry, {do} speak any French.",
+    "Excuse me, {be} looking for {name}'s house.",
+)
+"""Everyday speech, whose contractions WordNet's examples lack."""
+CONTRACTED = {
+    "{be}": "I'm I'm you're he's she's we're they're",
+    "{it}": "it's it's that's there's",
+    "{have}": "I've I've you've we've they've",
+    "{will}": "I'll I'll you'll he'll she'll we'll they'll",
+    "{would}": "I'd you'd he'd she'd we'd they'd",
+    "{do}": "I~don't you~don't we~don't they~don't he~doesn't she~doesn't I~didn't he~didn't "
+    "she~didn't we~didn't they~didn't I~can't you~can't he~can't she~can't we~can't they~can't "
+    "I~won't he~won't we~won't you~shouldn't I~couldn't she~couldn't they~couldn't I~wouldn't "
+    "he~wouldn't we~wouldn't they~wouldn't",
+}
+
 
 def number(value: int) -> str:
     """Number from 0 to 999,999 in words."""
@@ -149,7 +222,9 @@ def ordinal(value: int) -> str:
     return "thirtieth" if value == 30 else f"{TENS[value // 10 - 2]}-{FIRST[value % 10 - 1]}"
 
 
-def composed_sentences(count: int = COMPOSED, seed: int = 3) -> list[str]:
+def composed_sentences(
+    count: int = COMPOSED, seed: int = 3, templates: Sequence[str] = TEMPLATES
+) -> list[str]:
     """Composed sentences: names, places, numbers, times and dates; the same at every call."""
     draw = random.Random(seed)
     fields = {
@@ -160,15 +235,20 @@ def composed_sentences(count: int = COMPOSED, seed: int = 3) -> list[str]:
         "{thing}": lambda: draw.choice(THINGS),
         "{ordinal}": lambda: ordinal(draw.randint(1, 31)),
         "{count}": lambda: number(int(10 ** draw.uniform(0.4, 5.9))),
+        "{few}": lambda: number(draw.randint(2, 30)),
         "{tens}": lambda: number(draw.randint(10, 99)),
         "{digits}": lambda: " ".join(draw.choices(ONES[:10], k=draw.randint(3, 7))),
         "{time}": lambda: _time(draw),
         "{year}": lambda: _year(draw),
     }
+    for field, words in CONTRACTED.items():
+        choices = [each.replace("~", " ") for each in words.split()]
+        fields[field] = partial(draw.choice, choices)
     found = set()
     while len(found) < count:
-        text = re.sub(r"\{\w+\}", lambda field: fields[field[0]](), draw.choice(TEMPLATES))
-        found.add(text)
+        text = re.sub(r"\{\w+\}", lambda field: fields[field[0]](), draw.choice(templates))
+        # The beginning of a sentence may have been composed in lower case.
+        found.add(re.sub(r"(?:^|[.?!] )[a-z]", lambda begin: begin[0].upper(), text))
     return sorted(found)
 
 
@@ -215,7 +295,7 @@ def held_out() -> tuple[list[str], list[str]]:
 def training_sentences(seed: int = 7) -> list[str]:
     """Sentences that are not held out, in an order that is the same at every call."""
     excluded = {each for part in held_out() for each in part}
-    found = [*wordnet_sentences(), *composed_sentences()]
+    found = [*wordnet_sentences(), *composed_sentences(), *composed_sentences(TALKS, 4, TALK)]
     found = [each for each in found if each not in excluded]
     random.Random(seed).shuffle(found)
     return found

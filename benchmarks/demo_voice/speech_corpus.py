@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import shutil
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from acoustic_latents import Basis
 from acoustics import LATENT, POINTS, SAMPLE_RATE, Acoustics
 from sentences import held_out, training_sentences
 from teacher import own_teacher, teachers
-from timing import timing_of
+from timing import Timing, timing_of
 from voices import TEACHER, VOICES, in_voice
 from whole_cycles import cycles_of
 
@@ -28,8 +29,10 @@ SENTENCES = 200
 """Sentences per part."""
 HELD = "held"
 TRAINED = Path(__file__).parent / "trained"
-"""Folder of the basis, and of the weights of each stage whose gate is passed, at 16 bits."""
+"""Folder of the basis, and of the layers that training needs and the checkpoint lacks."""
 _BASIS_PARTS = 3
+SILENT = 0.01
+"""Highest amplitude of audio that is silent."""
 LEVEL = 1.6
 """Gain, since the teacher's speech is quiet."""
 
@@ -42,27 +45,33 @@ def write_acoustics(folder: Path, parts: int) -> None:
     paths = {name: folder / "acoustics" / f"{name}.npz" for name in wanted}
     missing = [name for name, path in paths.items() if not path.exists()]
     (folder / "acoustics").mkdir(parents=True, exist_ok=True)
-    with teachers(folder) as processes:
+    write = partial(_write_part, timing_of(folder))
+    with teachers() as processes:
         said = processes.map(
-            _write_part, [paths[name] for name in missing], [wanted[name] for name in missing]
+            write, [paths[name] for name in missing], [wanted[name] for name in missing]
         )
         for name, seconds in zip(missing, said, strict=True):
             print(f"{name}: {seconds / 60:.1f} minutes", flush=True)
 
 
-def _write_part(path: Path, texts: list[str]) -> float:
-    """Writes the acoustics of the teacher's speech, and returns its seconds."""
-    utterances = [own_teacher().speak(text, seed) for seed, text in enumerate(texts)]
-    utterances = [each for each in utterances if each is not None]
-    stored = ("text", "phonemes", "durations", "begin")
-    facts = [{name: getattr(each, name) for name in stored} for each in utterances]
+def _write_part(timing: Timing, path: Path, texts: list[str]) -> float:
+    """Writes the acoustics of the teacher's speech in a timing, and returns its seconds."""
+    facts, spoken = [], []
+    for seed, text in enumerate(texts):
+        phonemes = own_teacher().phonemes(text)
+        if phonemes is None:
+            continue
+        durations = timing.durations(phonemes, own_teacher().durations(phonemes))
+        said = own_teacher().speak(phonemes, durations, seed)
+        if np.abs(said.audio).max() < SILENT:
+            continue
+        spoken.append(said.spectra.acoustics(said.audio, timing.seconds(phonemes, durations)))
+        facts.append({"text": text, "phonemes": phonemes, "durations": durations})
     arrays = {
-        name: np.concatenate(
-            [getattr(each.acoustics, name) for each in utterances], dtype=np.float16
-        )
+        name: np.concatenate([getattr(each, name) for each in spoken], dtype=np.float16)
         for name in ("envelope", "aperiodicity", "pitch")
     }
-    ends = np.cumsum([len(each.acoustics.pitch) // POINTS for each in utterances])
+    ends = np.cumsum([len(each.pitch) // POINTS for each in spoken])
     save(path, ends=ends, facts=json.dumps(facts), **arrays)
     return ends[-1] * LATENT / SAMPLE_RATE
 
@@ -82,7 +91,7 @@ def part_names(folder: Path) -> list[str]:
 
 
 def facts_of(folder: Path, name: str) -> list[dict]:
-    """Text, phonemes, durations and begin of each utterance."""
+    """Text, phonemes and durations of each utterance."""
     return json.loads(str(np.load(folder / "acoustics" / f"{name}.npz")["facts"]))
 
 
@@ -111,14 +120,7 @@ def latents_of(folder: Path, name: str, voice: str = TEACHER) -> tuple[np.ndarra
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         basis = basis_of(folder)
-        timing = timing_of(folder)
-        said = [
-            in_voice(
-                timing.applied(each, facts["phonemes"], facts["durations"], facts["begin"]),
-                VOICES[voice],
-            )
-            for each, facts in zip(spoken(folder, name), facts_of(folder, name), strict=True)
-        ]
+        said = [in_voice(each, VOICES[voice]) for each in spoken(folder, name)]
         latents = [basis.latents(each, cycles_of(each.pitch)) for each in said]
         ends = np.cumsum([len(each) for each in latents])
         save(path, latents=np.concatenate(latents), ends=ends)

@@ -1,6 +1,6 @@
 """The teacher: hibari (PyPI hibari-tts, Apache-2.0), distilled from Kokoro-82M (Apache-2.0).
 
-Besides the audio it gives the phonemes and their durations.
+Its network gives phonemes' durations and, for any durations, the spectra of the speech.
 """
 
 from __future__ import annotations
@@ -10,55 +10,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from acoustics import HOP, SAMPLE_RATE, Acoustics, analyse
+from spectra import Spectra
 
 UNIT = 0.025
 """Unit of the durations in seconds."""
-FRAME = 0.0125
-"""Interval of hibari's pitch in seconds."""
 _DURATIONS = "/Clip_output_0"
-_SILENCE = 2e-6
-"""Power below which audio is silent."""
-_BEFORE, _AFTER = 800, 1600
-"""Samples of silence that are left before and after speech."""
+_SPECTRA = ["lh", "theta", "ln", "lr", "phi", "f0"]
 
 
 @dataclass(frozen=True)
 class Utterance:
-    text: str
-    phonemes: list[int]
-    durations: list[int]
-    """Duration of each phoneme in units of UNIT."""
     audio: np.ndarray
-    """Speech at SAMPLE_RATE, without the silence around it."""
-    begin: float
-    """Begin of `audio` on the durations' time axis, in seconds."""
-    acoustics: Acoustics
+    """At SAMPLE_RATE, with the silence around the speech."""
+    spectra: Spectra
 
 
 class Teacher:
-    def __init__(self, folder: Path):
-        """folder: where the network is stored with its durations as another output."""
+    def __init__(self):
         import hibari
-        import onnx
-        from onnx.utils import Extractor
-        from onnxruntime import InferenceSession, SessionOptions
 
+        self.voice = hibari.Hibari()
         source = Path(hibari.__file__).parent / "assets" / "hibari.onnx"
-        network = folder / "hibari_durations.onnx"
-        if not network.exists():
-            graph = onnx.load(source)
-            output = onnx.helper.make_tensor_value_info(_DURATIONS, onnx.TensorProto.FLOAT, None)
-            graph.graph.output.append(output)
-            folder.mkdir(parents=True, exist_ok=True)
-            network.write_bytes(graph.SerializeToString())
-        self.voice = hibari.Hibari(model=str(network))
-        # onnxruntime computes the whole network whatever outputs are asked for.
-        inputs = [each.name for each in self.voice.sess.get_inputs()]
-        part = Extractor(onnx.load(network)).extract_model(inputs, [_DURATIONS])
-        options = SessionOptions()
-        options.intra_op_num_threads = 1
-        self._durations = InferenceSession(part.SerializeToString(), options)
+        self._durations = _part_of(source, ["ids", "speed"], [_DURATIONS])
+        self._spectra = _part_of(source, ["ids", _DURATIONS], _SPECTRA)
 
     def phonemes(self, text: str) -> list[int] | None:
         """Phoneme ids with 0 around them; None if the text is not a single sentence."""
@@ -66,46 +40,55 @@ class Teacher:
         return self.voice.ids(normalised[0]) if len(normalised) == 1 else None
 
     def durations(self, phonemes: list[int]) -> list[int]:
-        """Durations alone, which take a tenth of the time of speech."""
+        """Duration of each phoneme in units of UNIT."""
         given = {"ids": np.array([phonemes], np.int64), "speed": np.ones(1, np.float32)}
-        return self._durations.run([_DURATIONS], given)[0].reshape(-1).astype(int).tolist()
+        return self._durations.run(None, given)[0].reshape(-1).astype(int).tolist()
 
-    def speak(self, text: str, seed: int = 0) -> Utterance | None:
-        """Speech of the text; None if it is not a single sentence, or the audio is silent."""
+    def speak(self, phonemes: list[int], durations: list[int], seed: int = 0) -> Utterance:
+        """Speech of the phonemes with these durations, at least one unit each."""
         from hibari import dsp
 
-        phonemes = self.phonemes(text)
-        if phonemes is None:
-            return None
-        given = {"ids": np.array([phonemes], np.int64), "speed": np.ones(1, np.float32)}
-        *parts, durations = self.voice.sess.run(None, given)
-        parts = [part[0] for part in parts[:6]]
-        audio = _resampled(dsp.synth(*parts, np.random.default_rng(seed)))
-        power = np.convolve(audio**2, np.full(160, 1 / 160), "same")
-        loud = np.flatnonzero(power > _SILENCE)
-        if not len(loud):
-            return None
-        begin = max(0, loud[0] - _BEFORE) // HOP * HOP
-        audio = audio[begin : loud[-1] + _AFTER]
-        seconds = begin / SAMPLE_RATE
-        pitch = _shifted(parts[5], seconds / FRAME)
-        acoustics = analyse(audio, pitch, FRAME)
-        units = durations.reshape(-1).astype(int).tolist()
-        return Utterance(text, phonemes, units, audio, seconds, acoustics)
+        given = {
+            "ids": np.array([phonemes], np.int64),
+            _DURATIONS: np.array(durations, np.float32),
+        }
+        harmonic, turn, noise, free, phase, pitch = (
+            part[0] for part in self._spectra.run(None, given)
+        )
+        # The synthesis writes into some of them.
+        copies = [part.copy() for part in (harmonic, turn, noise, free, phase, pitch)]
+        audio = dsp.synth(*copies, np.random.default_rng(seed))
+        return Utterance(_resampled(audio), Spectra(harmonic, turn, noise, free, pitch))
+
+
+def _part_of(source: Path, inputs: list[str], outputs: list[str]):
+    """Session of a part of the network; onnxruntime would compute all of it."""
+    import onnx
+    from onnx.utils import Extractor
+    from onnxruntime import InferenceSession, SessionOptions
+
+    network = onnx.load(source)
+    # Values inside the network have no type of their own.
+    inner = onnx.helper.make_tensor_value_info(_DURATIONS, onnx.TensorProto.FLOAT, None)
+    network.graph.value_info.append(inner)
+    options = SessionOptions()
+    options.intra_op_num_threads = 1
+    part = Extractor(network).extract_model(inputs, outputs)
+    return InferenceSession(part.SerializeToString(), options)
 
 
 _own: Teacher | None = None
 """A process's."""
 
 
-def teachers(folder: Path) -> ProcessPoolExecutor:
-    """Processes, one per core, in which `own_teacher` is `Teacher(folder)`."""
-    return ProcessPoolExecutor(initializer=_begin, initargs=(folder,))
+def teachers() -> ProcessPoolExecutor:
+    """Processes, one per core, in which `own_teacher` has a teacher."""
+    return ProcessPoolExecutor(initializer=_begin)
 
 
-def _begin(folder: Path) -> None:
+def _begin() -> None:
     global _own
-    _own = Teacher(folder)
+    _own = Teacher()
 
 
 def own_teacher() -> Teacher:
@@ -117,11 +100,3 @@ def _resampled(audio: np.ndarray) -> np.ndarray:
     from scipy.signal import resample_poly
 
     return resample_poly(audio, 2, 3).astype(np.float32)
-
-
-def _shifted(pitch: np.ndarray, frames: float) -> np.ndarray:
-    """Pitch shifted by a number of frames; unvoiced frames stay unvoiced."""
-    places = np.arange(len(pitch)) + frames
-    nearest = np.minimum(np.round(places).astype(int), len(pitch) - 1)
-    between = np.interp(places, np.arange(len(pitch)), pitch)
-    return np.where(pitch[nearest] > 60, between, 0.0)

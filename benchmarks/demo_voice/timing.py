@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from acoustics import HOP, LATENT, POINTS, SAMPLE_RATE, Acoustics
+from acoustics import HOP, LATENT, POINTS, SAMPLE_RATE
 from teacher import UNIT
 
 SILENCE, SPACE = 0, 16
@@ -111,24 +111,40 @@ class Timing:
         """Latent after the last one of each sound; the first begins after BEFORE latents."""
         return BEFORE + np.cumsum([self.latents(each) for each in sounds])
 
-    def applied(
-        self, acoustics: Acoustics, phonemes: Sequence[int], durations: Sequence[int], begin: float
-    ) -> Acoustics:
-        """Acoustics in this timing, with the silence around the sentence.
+    def durations(self, phonemes: Sequence[int], natural: Sequence[int]) -> list[int]:
+        """The teacher's durations, changed to this timing as far as their unit allows.
 
-        begin: of the acoustics on the durations' time axis, in seconds.
+        Sounds before a pause, and pauses, keep theirs: the teacher counts part of the pause to the
+        sound before it.
         """
+        found, before, owed = list(natural), 0, 0.0
+        for sound in sounds_of(phonemes, natural):
+            own, before = slice(before + 1, sound.index + 1), sound.index
+            if sound.phoneme in PUNCTUATION or sound.kind[3] in ("pause", "end"):
+                owed = 0.0
+                continue
+            parts = own.stop - own.start
+            wanted = UNITS_PER_LATENT * self.latents(sound) + owed
+            total = max(parts, round(wanted))
+            owed = wanted - total
+            ends = np.round(np.cumsum(natural[own]) / np.sum(natural[own]) * total)
+            ends = np.maximum(ends, np.arange(parts) + 1)
+            ends = np.minimum(ends, total - np.arange(parts)[::-1])
+            found[own] = np.diff(ends, prepend=0).astype(int).tolist()
+        return found
+
+    def seconds(self, phonemes: Sequence[int], durations: Sequence[int]) -> np.ndarray:
+        """Time in the teacher's speech of each point in this timing, silence around it included."""
         sounds = sounds_of(phonemes, durations)
         ends = self.ends(sounds)
         latents = whole_patches(int(ends[-1]))
-        natural = np.array([sounds[0].begin, *(each.end for each in sounds)]) * UNIT
-        natural = natural - begin - AHEAD
+        natural = np.array([sounds[0].begin, *(each.end for each in sounds)]) * UNIT - AHEAD
         new = np.append(BEFORE, ends) * LATENT / SAMPLE_RATE
         new = np.concatenate([[0.0], new, [latents * LATENT / SAMPLE_RATE]])
         silences = natural[0] - new[1], natural[-1] + new[-1] - new[-2]
         natural = np.concatenate([silences[:1], natural, silences[1:]])
-        times = (np.arange(latents * POINTS) + 1) * HOP / SAMPLE_RATE
-        return at_times(acoustics, np.interp(times, new, natural))
+        points = (np.arange(latents * POINTS) + 1) * HOP / SAMPLE_RATE
+        return np.interp(points, new, natural)
 
 
 def timing_of(folder: Path) -> Timing:
@@ -147,24 +163,3 @@ def whole_patches(speech: int) -> int:
 
 def _latents(units: Sequence[float]) -> int:
     return max(1, round(SLOWER * float(np.mean(units)) / UNITS_PER_LATENT))
-
-
-def at_times(acoustics: Acoustics, seconds: np.ndarray) -> Acoustics:
-    """Acoustics at times (T,), linearly interpolated; unvoiced points stay unvoiced."""
-    last = len(acoustics.pitch) - 1
-    places = np.clip(seconds * SAMPLE_RATE / HOP - 1, 0, last)
-    below = np.minimum(places.astype(int), max(0, last - 1))
-    above = np.minimum(below + 1, last)
-    part = places - below
-
-    def mixed(values: np.ndarray) -> np.ndarray:
-        weight = part.reshape(-1, *[1] * (values.ndim - 1))
-        return values[below] * (1 - weight) + values[above] * weight
-
-    pitch, nearest = acoustics.pitch, acoustics.pitch[np.round(places).astype(int)]
-    both = (pitch[below] > 0) & (pitch[above] > 0)
-    return Acoustics(
-        mixed(acoustics.envelope),
-        mixed(acoustics.aperiodicity),
-        np.where(both, mixed(pitch), nearest),
-    )
