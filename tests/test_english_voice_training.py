@@ -1,6 +1,8 @@
 """Training in PyTorch of the voice for any English text (benchmarks/demo_voice)."""
 
+import json
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,18 +17,24 @@ sys.path.append(str(Path(__file__).parent.parent / "benchmarks" / "demo_voice"))
 
 import spelling
 from acoustic_latents import LATENTS
+from acoustics import LATENT
 from evaluate_vae import load
 from labels import PHONEMES, Reading
+from predicted_speech import GUIDANCE, STEPS, sampled
 from reader import REPLACED, Batch, Reader, edits
+from safetensors.torch import load_file
 from sizes import SPEECH_VAE, speech_config
-from spoken_batches import Spoken, SpokenBatch
-from timing import PATCH
-from train_voice import Draws, Speaker, speech_loss
-from training_torch import Run, load_from_8_bits, optimizers_of, orthogonal, store_at_8_bits
+from spoken_batches import Corpus, Spoken, SpokenBatch
+from timing import PATCH, Timing
+from train_vae_halves import CLIP, Clips, packaged_half
+from train_voice import HEADS, PACKAGED, Draws, Speaker, speech_loss
+from training_torch import Run, optimizers_of, orthogonal
 from vae_torch import Decoder, Encoder, export
 from voice_torch import Network
+from voices import VOICES
 
 from mlx_voxcpm2.models.voxcpm2.config import VoxCPM2Config
+from mlx_voxcpm2.models.voxcpm2.flow import Schedule
 from mlx_voxcpm2.models.voxcpm2.network import VoxCPM2Model
 from mlx_voxcpm2.training import losses
 from mlx_voxcpm2.training.sequences import Example, Sequences
@@ -75,7 +83,7 @@ def test_losses_are_those_of_fine_tuning_in_the_package(config, speaker, spoken,
     if reference is not None:
         spoken = [replace(spoken[0], reference=spoken[1].patches[reference]), spoken[1]]
     batch = SpokenBatch(spoken)
-    draws = Draws.random(batch, 1, torch.zeros(LATENTS), share=1)
+    draws = Draws.random(batch, 1, torch.zeros(LATENTS))
     _, parts = speech_loss(speaker, batch, draws, variation=1)
     examples = [Example(each.tokens, each.patches, each.reference) for each in spoken]
     drawn = (mx.array(each.numpy()) for each in (draws.times, draws.noise, draws.keep))
@@ -86,17 +94,19 @@ def test_losses_are_those_of_fine_tuning_in_the_package(config, speaker, spoken,
 def test_the_flow_learns_a_part_of_the_deviation_from_the_mean(speaker, spoken, monkeypatch):
     batch = SpokenBatch(spoken)
     draws = Draws.random(batch, 2, torch.zeros(LATENTS))
+    patches = batch.patches[batch.targets]
     monkeypatch.setattr(Network, "velocity", lambda *_: draws.noise - 3)  # of patches of 3
-    wanted = batch.patches[batch.targets[draws.chosen]]
+    monkeypatch.setattr(Speaker, "mean_patches", lambda *_: torch.full_like(patches, 3.0))
     for variation in (0, 0.5, 1):
         _, parts = speech_loss(speaker, batch, draws, variation)
-        expected = (variation * (wanted - 3)).square().mean()
+        expected = (variation * (patches - 3)).square().mean()
         assert parts[0].item() == pytest.approx(expected.item(), rel=1e-4)
 
 
-def test_half_of_the_context_is_the_networks_own_speech(speaker, spoken, monkeypatch):
-    batch, contexts, forward = SpokenBatch(spoken), [], Network.forward
-    draws = Draws.random(batch, 2, torch.zeros(LATENTS))
+def test_the_context_is_the_networks_own_speech_but_for_what_is_given(speaker, spoken, monkeypatch):
+    first, second = spoken
+    batch = SpokenBatch([replace(first, given=1), replace(second, reference=first.patches[:2])])
+    draws, contexts, forward = Draws.random(batch, 2, torch.zeros(LATENTS)), [], Network.forward
 
     def listen(self, tokens, is_audio, context):
         contexts.append(context.clone())
@@ -107,8 +117,98 @@ def test_half_of_the_context_is_the_networks_own_speech(speaker, spoken, monkeyp
     before, after = contexts
     assert torch.equal(before, batch.patches)
     changed = (after != before).flatten(1).any(1).nonzero().flatten()
-    assert len(draws.chosen) == len(batch.targets) // 2
-    assert torch.equal(changed, batch.targets[draws.chosen])
+    assert changed.tolist() == [1, 2, *range(5, 10)] == batch.targets.tolist()
+
+
+def test_a_given_beginning_is_not_learnt(spoken):
+    batch = SpokenBatch([replace(spoken[0], given=2), spoken[1]])
+    assert batch.targets.tolist() == list(range(2, 8))
+    assert batch.is_first.tolist() == [False, True, *[False] * 4]
+    assert batch.is_last.tolist() == [True, *[False] * 4, True]
+    assert batch.phonemes[0].tolist() == spoken[0].phonemes[2].tolist()
+    assert len(batch.phonemes) == len(batch.targets) == len(batch.before)
+
+
+def test_patches_are_sampled_as_in_the_package(config, speaker):
+    weights = {name: mx.array(each.numpy()) for name, each in speaker.network.state_dict().items()}
+    model = VoxCPM2Model(config)
+    model.load_weights(list(weights.items()), strict=False)
+    random = torch.Generator().manual_seed(0)
+    noise, cond = (torch.randn(3, PATCH, LATENTS, generator=random) for _ in range(2))
+    mu = torch.randn(3, 2, config.dit_config.hidden_dim, generator=random)
+    with torch.no_grad():
+        found = sampled(speaker.network, mu, cond, noise)
+    given = (mx.array(each.numpy()) for each in (mu, cond, noise))
+    schedule = Schedule.of("euler", STEPS)
+    times = model.feat_decoder.time_tokens(schedule)
+    expected = model.feat_decoder(*given, schedule, times, GUIDANCE)
+    assert found.numpy() == pytest.approx(np.array(expected), abs=1e-4)
+
+
+class TestCorpus:
+    """Two sentences in all voices, the latents of others from 100 on."""
+
+    @pytest.fixture
+    def corpus(self, tmp_path, speller) -> Corpus:
+        for part in ("acoustics", "labels", *(f"latents/{voice}" for voice in VOICES)):
+            (tmp_path / part).mkdir(parents=True)
+        Timing({}, {56: 2, 57: 3, 4: 2}).save(tmp_path / "labels" / "timing.json")
+        facts = [
+            {"text": text, "phonemes": [0, 56, 57, 4, 0], "durations": [9, 3, 5, 4, 1]}
+            for text in ("No.", "Anna.")
+        ]
+        np.savez(tmp_path / "acoustics" / "0000.npz", facts=json.dumps(facts))
+        latents = np.arange(24, dtype=np.float32)[:, None].repeat(LATENTS, 1)
+        for number, voice in enumerate(VOICES):
+            path = tmp_path / "latents" / voice / "0000.npz"
+            np.savez(path, latents=latents + 100 * number, ends=[12, 24])
+        return Corpus(tmp_path, ["0000"], speller, list(VOICES))
+
+    def test_sentences_are_joined(self, corpus, speller):
+        both = corpus.plain(1, 0)
+        assert both.tokens == speller("Anna. No.")[0]
+        assert both.patches[:, :, 0].ravel().tolist() == [*range(12, 24), *range(12)]
+        assert both.phonemes.shape == (6, PATCH)
+
+    def test_a_description_says_the_voice(self, corpus, speller, monkeypatch):
+        monkeypatch.setitem(VOICES, "man", replace(VOICES["man"], descriptions=("man",)))
+        said = corpus.described(0, "man", np.random.default_rng(0))
+        assert said.tokens == speller("(man)No.")[0]
+        assert said.patches[0, 0, 0] == 100
+
+    def test_a_voice_other_than_the_teachers_can_always_be_known(self, corpus, speller):
+        """From a description, a reference or the beginning of the speech."""
+        random, kinds = np.random.default_rng(0), Counter()
+        begin = speller("(")[0][0]
+        for _ in range(200):
+            said = corpus.varied(0, 1, random=random)
+            is_other = said.patches[0, 0, 0] >= 100
+            described = said.tokens[0] == begin
+            assert said.reference is None or (said.reference[0, 0, 0] >= 100) == is_other
+            assert said.given in (0, 3)
+            kinds[is_other, described, said.reference is not None, bool(said.given)] += 1
+        assert not any(kind[0] and not any(kind[1:]) for kind in kinds)
+        assert {kind[1:] for kind in kinds} >= {
+            (False, False, False),
+            (True, False, False),
+            (False, True, False),
+            (False, False, True),
+            (False, True, True),
+        }
+
+
+def test_the_decoder_learns_from_predicted_latents_too(tmp_path):
+    for part in ("latents/woman", "sound/woman", "predicted/woman"):
+        (tmp_path / part).mkdir(parents=True)
+    latents = np.zeros((3 * CLIP, LATENTS), np.float32)
+    np.savez(tmp_path / "latents/woman/0000.npz", latents=latents, ends=[3 * CLIP])
+    np.savez(tmp_path / "sound/woman/0000.npz", sound=np.zeros(3 * CLIP * LATENT, np.int16))
+    np.savez(tmp_path / "predicted/woman/0000.npz", latents=latents + 1)
+    for predicted, share in ((True, 0.5), (False, 0)):
+        clips = Clips(tmp_path, [("0000", "woman")], predicted)
+        found, audio = clips.batch(400, np.random.default_rng(0))
+        assert audio.shape == (400, 1, CLIP * LATENT)
+        assert found[:, 0, 0].mean().item() == pytest.approx(share, abs=0.08)
 
 
 def test_labels_are_those_of_the_patch_to_come(spoken):
@@ -212,11 +312,12 @@ def test_the_exported_audio_vae_computes_what_pytorch_computed(tmp_path):
     )
 
 
-def test_weights_stored_at_8_bits_are_near_what_they_were(reader, config, tmp_path):
-    store_at_8_bits(reader, tmp_path / "reader.safetensors")
-    read = Reader(config)
-    load_from_8_bits(read, tmp_path / "reader.safetensors")
-    for one, other in zip(reader.parameters(), read.parameters(), strict=True):
-        assert (one - other).abs().max() <= one.abs().max() / 250
-    size = (tmp_path / "reader.safetensors").stat().st_size
-    assert size < 1.1 * sum(weight.numel() for weight in reader.parameters())
+def test_the_packages_weights_are_those_that_training_goes_on_from():
+    """All of them, and no discarded layer is missing."""
+    speaker = Speaker(VoxCPM2Config.from_dict(speech_config(spelling.VOCABULARY)))
+    network = load_file(PACKAGED)
+    assert network.keys() == speaker.network.state_dict().keys()
+    assert load_file(HEADS).keys() == speaker.heads().keys()
+    assert {name.split(".")[0] for name in speaker.heads()} == {"names", "means", "reader"}
+    for half, module in (("encoder", Encoder), ("decoder", Decoder)):
+        module(SPEECH_VAE).load_state_dict(packaged_half(half))

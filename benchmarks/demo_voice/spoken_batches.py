@@ -19,6 +19,8 @@ from mlx_voxcpm2.text.tokenizer import AUDIO_END, AUDIO_START, REFERENCE_END, RE
 
 REFERRED, DESCRIBED = 0.4, 0.4
 """Fractions of examples with a reference, and of the teacher's others with a description."""
+CONTINUED = 0.4
+"""Fraction of examples of two sentences whose first one is given."""
 SHORTEST, LONGEST = 8, 24
 """Patches of a reference."""
 
@@ -34,6 +36,8 @@ class Spoken:
     """(N, PATCH)."""
     reference: np.ndarray | None = None
     """Latents of a clip in the same voice (R, PATCH, D)."""
+    given: int = 0
+    """Number of first patches that are given, to be continued."""
 
     @property
     def positions(self) -> int:
@@ -62,11 +66,11 @@ class SpokenBatch:
                 patches.append(each.reference)
             text, end = begin + len(each.tokens) + 1, each.positions - 1
             tokens[row, begin:text], tokens[row, end] = [*each.tokens, AUDIO_START], AUDIO_END
-            is_audio[row, text:end] = is_target[row, text:end] = True
+            is_audio[row, text:end] = is_target[row, text + each.given : end] = True
             patches.append(each.patches)
         numbers = np.cumsum(is_audio).reshape(shape) - 1
         is_first, is_last = is_target.copy(), is_target.copy()
-        is_first[:, 1:] &= ~is_target[:, :-1]
+        is_first[:, 1:] &= ~is_audio[:, :-1]
         is_last[:, :-1] &= ~is_target[:, 1:]
         self.tokens, self.is_audio = torch.from_numpy(tokens), torch.from_numpy(is_audio)
         self.patches = torch.from_numpy(np.concatenate(patches).astype(np.float32))
@@ -78,7 +82,9 @@ class SpokenBatch:
         self.is_first = torch.from_numpy(is_first[is_target])
         """Whether it follows text, so that no patch is before it (M,)."""
         self.is_last = torch.from_numpy(is_last[is_target])
-        self.phonemes = torch.from_numpy(np.concatenate([each.phonemes for each in chosen])).long()
+        self.phonemes = torch.from_numpy(
+            np.concatenate([each.phonemes[each.given :] for each in chosen])
+        ).long()
         """(M, PATCH)."""
 
 
@@ -114,25 +120,49 @@ class Corpus:
         latents = self.latents[voice][index]
         return latents.reshape(-1, PATCH, latents.shape[1])
 
-    def plain(self, index: int) -> Spoken:
-        """A sentence in the teacher's voice."""
-        ids, _ = self.speller(self.facts[index]["text"])
-        return Spoken(ids, self.patches(index), self.phonemes[index])
+    def plain(self, *indices: int) -> Spoken:
+        """Sentences in the teacher's voice, one after another."""
+        return self._spoken(self._text(indices), indices, TEACHER)
 
-    def varied(self, index: int, random: np.random.Generator) -> Spoken:
-        """A sentence in one of the voices: alone, described, or with a reference."""
+    def varied(self, *indices: int, random: np.random.Generator) -> Spoken:
+        """Sentences in one of the voices: alone, described, to continue, or with a reference."""
         shares = [VOICES[name].share for name in self.voices]
         voice = self.voices[random.choice(len(shares), p=shares)]
-        text, reference = self.facts[index]["text"], None
+        text, reference, given = self._text(indices), None, 0
+        if len(indices) > 1 and random.random() < CONTINUED:
+            given = len(self.patches(indices[0], voice))
         if random.random() < REFERRED:
             other = self.patches(int(random.choice(self.order)), voice)
             begin = random.integers(max(1, len(other) - SHORTEST + 1))
             reference = other[begin : begin + random.integers(SHORTEST, LONGEST + 1)]
-        elif voice != TEACHER or random.random() < DESCRIBED:
-            text = f"({random.choice(VOICES[voice].descriptions)}){text}"
-        patches = self.patches(index, voice)
-        return Spoken(self.speller(text)[0], patches, self.phonemes[index], reference)
+        elif not given and (voice != TEACHER or random.random() < DESCRIBED):
+            text = _description(voice, random) + text
+        return self._spoken(text, indices, voice, reference, given)
+
+    def described(self, index: int, voice: str, random: np.random.Generator) -> Spoken:
+        """A sentence in a voice, with one of its descriptions."""
+        text = _description(voice, random) + self._text([index])
+        return self._spoken(text, [index], voice)
+
+    def _text(self, indices: Sequence[int]) -> str:
+        return " ".join(self.facts[index]["text"] for index in indices)
+
+    def _spoken(
+        self,
+        text: str,
+        indices: Sequence[int],
+        voice: str,
+        reference: np.ndarray | None = None,
+        given: int = 0,
+    ) -> Spoken:
+        patches = np.concatenate([self.patches(index, voice) for index in indices])
+        phonemes = np.concatenate([self.phonemes[index] for index in indices])
+        return Spoken(self.speller(text)[0], patches, phonemes, reference, given)
 
     def scale(self) -> np.ndarray:
         """Standard deviation of each channel (D,)."""
         return np.concatenate(self.latents[TEACHER][::10]).std(0)
+
+
+def _description(voice: str, random: np.random.Generator) -> str:
+    return f"({random.choice(VOICES[voice].descriptions)})"

@@ -1,11 +1,9 @@
 """Trains the language model to read before the network learns to speak.
 
   python benchmarks/demo_voice/train_reader.py FOLDER [--steps N]
-  python benchmarks/demo_voice/train_reader.py FOLDER --store
 
 FOLDER has labels.py's labels. FOLDER/reader.state is written every 250 steps; the same command
-resumes from it. --store writes the weights so far into `trained/`, at 16 bits, once the gate is
-passed.
+resumes from it.
 """
 
 from __future__ import annotations
@@ -20,11 +18,9 @@ import torch
 from labels import read_labels
 from pronunciations import pronunciations
 from reader import Reader, Readings, loss_of, phoneme_error_rate
-from safetensors.torch import load_file
 from sizes import speech_config
-from speech_corpus import TRAINED
 from spelling import VOCABULARY, Speller
-from training_torch import Run, fast_products, fill, optimizers_of, store_at_16_bits
+from training_torch import Run, fast_products, fill, optimizers_of
 
 from mlx_voxcpm2.models.voxcpm2.config import VoxCPM2Config
 
@@ -32,23 +28,13 @@ RATE, WARM_UP, EVERY, LOGGED = 0.02, 200, 250, 50
 
 
 def load_reader(folder: Path) -> Reader:
-    """Reader of FOLDER, or else the stored one. Raises FileNotFoundError if there is none."""
-    reader = Reader(VoxCPM2Config.from_dict(speech_config(VOCABULARY))).eval()
-    state, stored = folder / "reader.state", TRAINED / "reader.safetensors"
-    if state.exists():
-        fill(reader, torch.load(state)["average"])
-    elif stored.exists():
-        reader.load_state_dict(load_file(stored))
-    else:
+    """Reader of FOLDER. Raises FileNotFoundError if there is none."""
+    state = folder / "reader.state"
+    if not state.exists():
         raise FileNotFoundError(f"{folder} has no reader.state; train it first")
+    reader = Reader(VoxCPM2Config.from_dict(speech_config(VOCABULARY))).eval()
+    fill(reader, torch.load(state)["average"])
     return reader
-
-
-def store_reader(folder: Path) -> Path:
-    """Writes the averaged weights where `load_reader` finds them without FOLDER."""
-    path = TRAINED / "reader.safetensors"
-    store_at_16_bits(load_reader(folder), path)
-    return path
 
 
 def train(folder: Path, steps: int, size: int) -> None:
@@ -86,10 +72,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=48)
-    parser.add_argument("--store", action="store_true", help="the weights so far in trained/")
     arguments = parser.parse_args()
-    if arguments.store:
-        return print(store_reader(arguments.folder))
     train(arguments.folder, arguments.steps, arguments.batch)
 
 

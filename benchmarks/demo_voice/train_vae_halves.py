@@ -3,12 +3,11 @@
   python benchmarks/demo_voice/train_vae_halves.py decoder FOLDER [--steps N]
   python benchmarks/demo_voice/train_vae_halves.py encoder FOLDER [--steps N]
   python benchmarks/demo_voice/train_vae_halves.py decoder FOLDER --voices --steps N --rate 3e-4
-  python benchmarks/demo_voice/train_vae_halves.py decoder FOLDER --store
 
 FOLDER is speech_corpus.py's. FOLDER/decoder.state is written every 100 steps; the same command
 resumes from it. The decoder learns latents -> audio, the encoder audio -> latents, independently.
---voices goes on from the weights in `trained/` with all voices, each in a part of the corpus of its
-own. --store writes the weights so far into `trained/`, at 16 bits, once their gate is passed.
+--voices goes on from the package's weights with all voices, each in a part of the corpus of its
+own; the decoder then learns from predicted_speech.py's latents too, where they exist.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -28,12 +26,14 @@ import torch
 from acoustics import LATENT
 from safetensors.torch import load_file
 from sizes import SPEECH_VAE
-from speech_corpus import HELD, TRAINED, latents_and_audio, part_names
+from speech_corpus import HELD, latents_and_audio, part_names
 from torch import Tensor, nn
 from torch.nn import functional
-from training_torch import Run, fill, store_at_16_bits
+from training_torch import Run, fill
 from vae_torch import Decoder, Encoder
 from voices import TEACHER, VOICES
+
+from mlx_voxcpm2.weights.hub import BUILT_IN
 
 # Window lengths in samples, and how many mel bands of each are compared.
 RESOLUTIONS = {256: 32, 512: 64, 1024: 96, 2048: 160}
@@ -44,21 +44,48 @@ CLIP, CONTEXT = 32, 3
 NOISE = 0.03
 """Standard deviation of the noise added to the decoder's latents."""
 EVERY = 100
+PACKAGED = BUILT_IN["english"] / "audiovae.safetensors"
+PARTS = 30
+"""Number of parts of the corpus whose audio is learnt."""
+
+
+def parts_and_voices(folder: Path, voices: Sequence[str]) -> list[tuple[str, str]]:
+    """Parts of the corpus whose audio is learnt, and the voice of each."""
+    return list(zip(part_names(folder)[:PARTS], cycle(voices), strict=False))
+
+
+def predicted_path(folder: Path, name: str, voice: str) -> Path:
+    """Latents of a part as the network speaks them: see predicted_speech.py."""
+    return folder / "predicted" / voice / f"{name}.npz"
 
 
 class Clips:
-    """Batches of random clips from all parts; each part is in one of the voices."""
+    """Batches of random clips from parts of the corpus, each in a voice."""
 
-    def __init__(self, folder: Path, names: Sequence[str], voices: Sequence[str]):
-        pairs = zip(names, cycle(voices), strict=False)
-        parts = [latents_and_audio(folder, name, voice) for name, voice in pairs]
-        self.latents = np.concatenate([latents for latents, _, _ in parts])
-        self.audio = np.concatenate([audio for _, audio, _ in parts])
+    def __init__(self, folder: Path, parts: Sequence[tuple[str, str]], predicted: bool = False):
+        """predicted: whether the network's latents are used where they are known."""
+        said = [latents_and_audio(folder, name, voice) for name, voice in parts]
+        self.latents = np.concatenate([latents for latents, _, _ in said])
+        self.audio = np.concatenate([audio for _, audio, _ in said])
+        self.predicted = self.latents
+        if predicted:
+            paths = [predicted_path(folder, *part) for part in parts]
+            self.predicted = np.concatenate(
+                [
+                    np.load(path)["latents"] if path.exists() else latents
+                    for path, (latents, _, _) in zip(paths, said, strict=True)
+                ]
+            )
 
     def batch(self, size: int, random: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Latents (B, D, CLIP) and audio (B, 1, CLIP * LATENT)."""
+        """Latents (B, D, CLIP), half of them predicted, and audio (B, 1, CLIP * LATENT)."""
         starts = random.integers(len(self.latents) - CLIP, size=size)
-        latents = np.stack([self.latents[start : start + CLIP] for start in starts])
+        latents = np.stack(
+            [
+                (self.predicted if random.random() < 0.5 else self.latents)[start : start + CLIP]
+                for start in starts
+            ]
+        )
         clips = [self.audio[start * LATENT : (start + CLIP) * LATENT] for start in starts]
         audio = np.stack(clips).astype(np.float32)[:, None] / 32767
         return torch.from_numpy(latents).transpose(1, 2), torch.from_numpy(audio)
@@ -126,30 +153,26 @@ HALVES: dict[str, tuple[type[nn.Module], Callable]] = {
 
 
 def load_half(half: str, folder: Path) -> nn.Module | None:
-    """Encoder or decoder with its averaged weights of FOLDER, or else the stored one, if any."""
+    """Encoder or decoder with its averaged weights of FOLDER, or else the package's, if any."""
     module = HALVES[half][0](SPEECH_VAE).eval()
-    state, stored = folder / f"{half}.state", TRAINED / f"{half}.safetensors"
-    if state.exists():
+    if (state := folder / f"{half}.state").exists():
         fill(module, torch.load(state)["average"])
-    elif stored.exists():
-        module.load_state_dict(load_file(stored))
+    elif PACKAGED.exists():
+        module.load_state_dict(packaged_half(half))
     else:
         return None
     return module
 
 
-def store_half(half: str, folder: Path) -> Path:
-    """Writes the averaged weights and the basis where `load_half` finds them without FOLDER.
-
-    Raises FileNotFoundError for a half that is not trained.
-    """
-    module, path = load_half(half, folder), TRAINED / f"{half}.safetensors"
-    if module is None:
-        raise FileNotFoundError(f"{folder} has no {half}.state; train it first")
-    TRAINED.mkdir(exist_ok=True)
-    store_at_16_bits(module, path)
-    shutil.copy(folder / "basis.npz", TRAINED)
-    return path
+def packaged_half(half: str) -> dict[str, Tensor]:
+    """Weights of the package's encoder or decoder."""
+    weights = {
+        name.removeprefix(f"{half}."): value.float()
+        for name, value in load_file(PACKAGED).items()
+        if name.startswith(f"{half}.")
+    }
+    # The sample rate's conditions are constant.
+    return {name: value for name, value in weights.items() if not name.startswith("sr_")}
 
 
 def train(
@@ -159,12 +182,13 @@ def train(
     network, losses = HALVES[half]
     module = network(SPEECH_VAE)
     if len(voices) > 1:
-        module.load_state_dict(load_file(TRAINED / f"{half}.safetensors"))
+        module.load_state_dict(packaged_half(half))
     optimizer = torch.optim.AdamW(module.parameters(), lr=rate, betas=(0.8, 0.99))
     run = Run(module, folder / f"{half}.state", [optimizer], steps)
-    checked = Clips(folder, [HELD] * len(voices), voices).batch(16, np.random.default_rng(0))
-    names, found, began = part_names(folder), [], time.time()
-    clips = Clips(folder, names, voices)
+    held_out = Clips(folder, [(HELD, voice) for voice in voices])
+    checked = held_out.batch(16, np.random.default_rng(0))
+    clips = Clips(folder, parts_and_voices(folder, voices), predicted=half == "decoder")
+    found, began = [], time.time()
     while run.step < steps:
         latents, audio = clips.batch(batch, np.random.default_rng(run.step))
         loss, parts = losses(run.module, latents, audio)
@@ -178,9 +202,6 @@ def train(
             print(json.dumps(row), flush=True)
             run.save()
             found = []
-            if len(part_names(folder)) > len(names):
-                names = part_names(folder)
-                clips = Clips(folder, names, voices)
 
 
 def main() -> None:
@@ -191,10 +212,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=5)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--voices", action="store_true", help="all voices, not the teacher's alone")
-    parser.add_argument("--store", action="store_true", help="the weights so far in trained/")
     arguments = parser.parse_args()
-    if arguments.store:
-        return print(store_half(arguments.half, arguments.folder))
     torch.set_num_threads(1)
     voices = list(VOICES) if arguments.voices else [TEACHER]
     train(

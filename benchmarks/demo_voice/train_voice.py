@@ -3,23 +3,20 @@
   python benchmarks/demo_voice/train_voice.py FOLDER [--steps N] [--rate R] [--voices]
 
 FOLDER has speech_corpus.py's speech and train_reader.py's reader, whose language model is the
-initial one, unless `trained/` has a later state of this training. FOLDER/voice.state is written
-every 100 steps; the same command resumes from it. --store writes the weights so far into
-`trained/`, at 8 bits.
+initial one, unless the package has the voice already. FOLDER/voice.state is written every 100
+steps; the same command resumes from it.
 
 First the local encoder alone learns to embed a patch of speech as the reader embeds its phonemes.
 Then the whole network learns the flow and the stop head, and from labels: two discarded layers
 predict the phonemes and the mean of the next patch from the diffusion transformer's condition, and
-the language model goes on reading aloud without sound. Last, half of the patches that it has to
-continue are its own.
+the language model goes on reading aloud without sound. Last, the patches that it continues are its
+own.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,8 +24,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from labels import PHONEMES, STORED_TOKENIZER, read_labels
+from labels import PHONEMES, read_labels
 from reader import Reader, Readings, loss_of, phoneme_error_rate
+from safetensors.torch import load_file
 from sizes import speech_config
 from speech_corpus import HELD, TRAINED, part_names
 from spelling import VOCABULARY, Speller
@@ -41,16 +39,15 @@ from training_torch import (
     Run,
     fast_products,
     fill,
-    load_from_8_bits,
     optimizers_of,
-    store_at_8_bits,
 )
 from voice_torch import Network, draw_weights
 from voices import VOICES
 
 from mlx_voxcpm2.models.voxcpm2.config import VoxCPM2Config
+from mlx_voxcpm2.weights.hub import BUILT_IN
 
-LABEL_WEIGHT, MEAN_WEIGHT, STOP_WEIGHT = 0.3, 0.3, 0.1
+LABEL_WEIGHT, MEAN_WEIGHT, STOP_WEIGHT = 0.3, 1.0, 0.1
 LISTENING, IMITATING = 300, 1000
 """Steps in which only the local encoder learns, and up to which all speech is the teacher's."""
 READING = 0.4
@@ -59,14 +56,16 @@ CONTEXT_NOISE = 0.2
 """Noise added to the context, per standard deviation of a channel, so that the text is not ignored
 and the network corrects its own errors."""
 UNCONDITIONAL = 0.1
-FLOW_SHARE = 0.5
-"""Fraction of a batch's patches at which the flow is learnt, the dearest part of a step."""
+JOINED = 0.15
+"""Fraction of batches of two sentences each."""
 VARIATION = 0.5
-"""Part of a patch's deviation from its mean that the flow learns. Much of the rest is noise of the
-analysis, or uncertainty of a small network, and makes the speech unclear."""
+"""Part of a patch's deviation from its mean that the flow learns. Much of the rest is a small
+network's uncertainty, and makes the speech unclear."""
 RATE, READER_RATE, WARM_UP = 0.02, 0.5, 100
 EVERY, LOGGED = 100, 25
-STORED = TRAINED / "voice.safetensors"
+PACKAGED = BUILT_IN["english"] / "model.safetensors"
+HEADS = TRAINED / "heads.safetensors"
+"""Layers that the package's voice lacks and its training needs, at 16 bits."""
 
 
 class Speaker(nn.Module):
@@ -82,6 +81,16 @@ class Speaker(nn.Module):
         self.reader.base_lm = self.network.base_lm
         draw_weights(self)
 
+    def heads(self) -> dict[str, Tensor]:
+        """Weights that are discarded after training."""
+        shared = ("network.", "reader.base_lm.")
+        weights = self.state_dict().items()
+        return {name: value for name, value in weights if not name.startswith(shared)}
+
+    def mean_patches(self, mu: Tensor) -> Tensor:
+        """Means of all patches that are likely under conditions (M, 2, H) -> (M, PATCH, D)."""
+        return self.means(mu.flatten(1)).float().unflatten(-1, (PATCH, -1))
+
 
 def listening_loss(speaker: Speaker, batch: SpokenBatch, noise: Tensor) -> Tensor:
     """Relative error of the embeddings of speech, for those of its phonemes."""
@@ -92,29 +101,24 @@ def listening_loss(speaker: Speaker, batch: SpokenBatch, noise: Tensor) -> Tenso
 
 @dataclass(frozen=True)
 class Draws:
-    """Random numbers of a loss."""
+    """Random numbers of a loss, for M patches to be spoken and N patches in all."""
 
-    chosen: Tensor
-    """(K,) of the M patches to be spoken, those at which the flow is learnt."""
     times: Tensor
-    """(K,) times of the flow, from 0, the patch, to 1, noise."""
+    """(M,) times of the flow, from 0, the patch, to 1, noise."""
     noise: Tensor
-    """(K, PATCH, D)."""
+    """(M, PATCH, D)."""
     keep: Tensor
-    """(K,) 1 or 0: whether the condition is kept; guidance needs the velocity without it."""
+    """(M,) 1 or 0: whether the condition is kept; guidance needs the velocity without it."""
     context_noise: Tensor
     """(N, PATCH, D)."""
 
     @classmethod
-    def random(
-        cls, batch: SpokenBatch, seed: int, scale: Tensor, share: float = FLOW_SHARE
-    ) -> Draws:
+    def random(cls, batch: SpokenBatch, seed: int, scale: Tensor) -> Draws:
         """scale: standard deviation of the context's noise, per channel (D,)."""
         random = torch.Generator().manual_seed(seed)
-        count = math.ceil(share * len(batch.targets))
+        count = len(batch.targets)
         return cls(
-            torch.randperm(len(batch.targets), generator=random)[:count].sort().values,
-            torch.sigmoid(1.2 * torch.randn(count, generator=random)),
+            torch.sigmoid(0.5 + 1.3 * torch.randn(count, generator=random)),
             torch.randn((count, *batch.patches.shape[1:]), generator=random),
             (torch.rand(count, generator=random) >= UNCONDITIONAL).float(),
             torch.randn(batch.patches.shape, generator=random) * scale,
@@ -126,30 +130,28 @@ def speech_loss(
 ) -> tuple[Tensor, Tensor]:
     """Loss, and its parts: flow, stop head, phonemes, means, and the phonemes' accuracy.
 
-    With a variation below 1, the chosen patches are also in the context as the network would have
-    spoken them: it has to continue its own speech.
+    With a variation below 1, the patches to be spoken are also in the context as the network would
+    have spoken them: it has to continue its own speech.
     """
     network, patches = speaker.network, batch.patches[batch.targets]
-    context, wanted = batch.patches + draws.context_noise, patches[draws.chosen]
+    context, wanted = batch.patches + draws.context_noise, patches
     if variation < 1:
         with torch.no_grad():
-            mean = mean_patches(network, batch, context, draws)
-        own = variation * (wanted - mean)
+            mean = speaker.mean_patches(conditions(network, batch, context)[1])
+        own = variation * (patches - mean)
         wanted = mean + own
         # Deviations of other patches, since its own would tell what comes.
-        where = batch.targets[draws.chosen]
-        context[where] = mean + own.roll(1, 0) + draws.context_noise[where]
+        context[batch.targets] = mean + own.roll(1, 0) + draws.context_noise[batch.targets]
     hidden, mu, cond = conditions(network, batch, context)
     t, keep = draws.times[:, None, None], draws.keep[:, None, None]
     noisy = (1 - t) * wanted + t * draws.noise
-    found = network.velocity(noisy, mu[draws.chosen] * keep, draws.times, cond[draws.chosen])
+    found = network.velocity(noisy, mu * keep, draws.times, cond)
     flow = (found - (draws.noise - wanted)).square().mean()
     stop = functional.cross_entropy(network.stop_logits(hidden), batch.is_last.long())
-    condition = mu.flatten(1)
-    logits = speaker.names(condition).unflatten(-1, (PATCH, PHONEMES)).flatten(0, 1)
+    logits = speaker.names(mu.flatten(1)).unflatten(-1, (PATCH, PHONEMES)).flatten(0, 1)
     phonemes = functional.cross_entropy(logits, batch.phonemes.flatten())
     right = (logits.argmax(-1) == batch.phonemes.flatten()).float().mean()
-    means = (speaker.means(condition).view_as(patches) - patches).square().mean()
+    means = (speaker.mean_patches(mu) - patches).square().mean()
     total = flow + STOP_WEIGHT * stop + LABEL_WEIGHT * phonemes + MEAN_WEIGHT * means
     return total, torch.stack([flow, stop, phonemes, means, right]).detach()
 
@@ -167,17 +169,6 @@ def conditions(
     )
     cond = torch.where(batch.is_first[:, None, None], 0, context[batch.targets - 1])
     return hidden, network.conditions(hidden, residual), cond
-
-
-def mean_patches(network: Network, batch: SpokenBatch, context: Tensor, draws: Draws) -> Tensor:
-    """Mean of all patches that are likely in the place of the chosen ones (K, PATCH, D).
-
-    From noise alone, the velocity leads there.
-    """
-    _, mu, cond = conditions(network, batch, context)
-    begin = torch.ones_like(draws.times)
-    velocity = network.velocity(draws.noise, mu[draws.chosen], begin, cond[draws.chosen])
-    return draws.noise - velocity
 
 
 def slow(name: str) -> float:
@@ -203,12 +194,13 @@ class Training:
         self.held_out = [held_out.plain(index) for index in held_out.order]
 
     def begin(self) -> int:
-        """Loads the stored weights, if there are any, else the reader.
+        """Loads the package's weights, if there are any, else the reader.
 
-        Returns the first step: the stored weights need none of the first phases.
+        Returns the first step: the package's weights need none of the first phases.
         """
-        if STORED.exists():
-            load_from_8_bits(self.speaker, STORED)
+        if PACKAGED.exists():
+            self.speaker.network.load_state_dict(load_file(PACKAGED))
+            self.speaker.load_state_dict(load_file(HEADS), strict=False)
             return IMITATING
         self.speaker.reader.load_state_dict(load_reader(self.folder).state_dict())
         return 0
@@ -218,15 +210,25 @@ class Training:
         if (names := part_names(self.folder)) != self.corpus.names:
             self.corpus = Corpus(self.folder, names, self.speller, self.corpus.voices)
 
+    def compile(self) -> None:
+        """Compiles the parts whose sizes change least; takes five minutes and needs g++."""
+        torch._dynamo.config.recompile_limit = 64  # with and without gradients, and all parts
+        network = self.speaker.network
+        parts = [network.base_lm, network.residual_lm, network.feat_encoder, self.speaker.reader]
+        for part in (*parts, network.feat_decoder["estimator"]):
+            part.compile(dynamic=True)
+
     def loss(self, random: np.random.Generator, size: int) -> tuple[Tensor, Tensor]:
         corpus = self.corpus
         start = random.integers(len(corpus.order) - size)
-        chosen = corpus.order[start : start + size]
-        examples = [
-            corpus.varied(index, random) if corpus.voices else corpus.plain(index)
-            for index in chosen
-        ]
-        batch = SpokenBatch(examples)
+        chosen = random.permutation(corpus.order[start : start + size])
+        together = 2 if random.random() < JOINED else 1
+        batch = SpokenBatch(
+            [
+                corpus.varied(*indices, random=random) if corpus.voices else corpus.plain(*indices)
+                for indices in chosen.reshape(-1, together)
+            ]
+        )
         draws = Draws.random(batch, int(random.integers(2**31)), self.scale)
         if self.run.step < LISTENING:
             loss = listening_loss(self.speaker, batch, draws.context_noise)
@@ -248,9 +250,9 @@ class Training:
         parts = []
         for at in range(0, 100, 25):
             batch = SpokenBatch(self.held_out[at : at + 25])
-            parts.append(
-                speech_loss(speaker, batch, Draws.random(batch, at, self.scale, share=1))[1]
-            )
+            draws = Draws.random(batch, at, self.scale)
+            with fast_products():
+                parts.append(speech_loss(speaker, batch, draws)[1])
         return torch.stack(parts).mean(0).numpy().round(3).tolist()
 
 
@@ -259,6 +261,7 @@ NAMES = ("flow", "stop", "labels", "means", "right")
 
 def train(folder: Path, steps: int, size: int, rate: float, voices: Sequence[str]) -> None:
     training = Training(folder, steps, rate, voices)
+    training.compile()
     run, began, found = training.run, time.time(), []
     while run.step < steps:
         with fast_products():
@@ -294,11 +297,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=RATE, help="learning rate; less to go on")
     parser.add_argument("--voices", action="store_true", help="all voices, not the teacher's alone")
-    parser.add_argument("--store", action="store_true", help="the weights so far in trained/")
     arguments = parser.parse_args()
-    if arguments.store:
-        shutil.copy(arguments.folder / "tokenizer.json", STORED_TOKENIZER)
-        return store_at_8_bits(load_speaker(arguments.folder), STORED)
+    if arguments.batch % 2:
+        parser.error("--batch must be even, since some batches have two sentences in a row")
     voices = list(VOICES) if arguments.voices else []
     train(arguments.folder, arguments.steps, arguments.batch, arguments.rate, voices)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 AVERAGED = 0.995
@@ -159,31 +159,9 @@ class Run:
         os.replace(part, self.state)
 
 
-def store_at_16_bits(module: nn.Module, path: Path) -> None:
+def store_at_16_bits(weights: Mapping[str, Tensor], path: Path) -> None:
     """Writes weights in float16, which has three bits more than bfloat16."""
-    save_file({name: value.half() for name, value in module.state_dict().items()}, path)
-
-
-def store_at_8_bits(module: nn.Module, path: Path) -> None:
-    """Writes weights from which a training can go on, at a byte each: int8, and a scale per row."""
-    stored = {}
-    for name, weight in module.named_parameters():
-        value = weight.detach()
-        if value.ndim < 2:
-            stored[name] = value.half()
-            continue
-        scale = value.abs().amax(-1, keepdim=True).clamp(min=1e-8) / 127
-        stored[name] = (value / scale).round().to(torch.int8)
-        stored[f"{name}.scale"] = scale
-    save_file(stored, path)
-
-
-def load_from_8_bits(module: nn.Module, path: Path) -> None:
-    """Loads what `store_at_8_bits` wrote."""
-    stored = load_file(path)
-    with torch.no_grad():
-        for name, weight in module.named_parameters():
-            weight.copy_(stored[name].float() * stored.get(f"{name}.scale", torch.ones(())))
+    save_file({name: value.half() for name, value in weights.items()}, path)
 
 
 @torch.no_grad()
