@@ -2,7 +2,7 @@
 
     from mlx_voxcpm2 import load_model
 
-    model = load_model("openbmb/VoxCPM2")       # or "demo", which needs no download
+    model = load_model("openbmb/VoxCPM2")       # or "english": no download
     model.speak("Hello.", instruct="a calm, low voice", seed=1).save("hello.wav")
 
     for chunk in model.generate("Hello.", stream=True):   # one chunk per 160 ms

@@ -9,8 +9,9 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-WORDS_FILE, DESCRIPTIONS_FILE = "words.txt", "descriptions.txt"
-"""Vocabulary of a checkpoint that knows some words only."""
+WORDS_FILE, CHARACTERS_FILE = "words.txt", "characters.txt"
+DESCRIPTIONS_FILE = "descriptions.txt"
+"""Vocabulary of a small voice: see `text.vocabulary`."""
 _LONGEST_NAME = 180
 """Bytes of a name that a hidden name repeats; file systems allow 255."""
 _OF_SYSTEMS = (".DS_Store", "._*", ".gitattributes")

@@ -12,13 +12,13 @@ from .layers import device
 from .model import VoxCPM2
 from .models.voxcpm2.config import VoxCPM2Config
 from .models.voxcpm2.family import FAMILY
-from .text.known_words import KnownWords
 from .text.tokenizer import Tokenizer
+from .text.vocabulary import read_vocabulary
 from .trials.prove import prove
 from .weights import adapters
 from .weights.adapter_files import read_adapter_if_given
 from .weights.checkpoint import Checkpoint, load_network, read_checkpoint
-from .weights.hub import DEMO, find_checkpoint
+from .weights.hub import BUILT_IN, find_checkpoint
 from .weights.precision import DtypeName, Precision, choose_precision
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def read_voxcpm2(folder: Path, precision: Precision) -> Checkpoint[VoxCPM2]:
 
     def build(config: VoxCPM2Config) -> VoxCPM2:
         model = VoxCPM2(config, Tokenizer(folder / FAMILY.required_file))
-        model.request_builder.known_words = KnownWords.of(folder)
+        model.request_builder.vocabulary = read_vocabulary(folder)
         return model
 
     return read_checkpoint(folder, precision, FAMILY, build)
@@ -46,11 +46,13 @@ def load_model(
 ) -> VoxCPM2:
     """Loads a checkpoint from a folder, or from the Hugging Face hub (which keeps a cache).
 
-    "demo" is a small voice that comes with the package and says some words only.
+    "english" and "demo" are small voices that come with the package: the first reads English, the
+    second says some words only.
 
     dtype: "bfloat16", "float16" or "float32" for all but the AudioVAE, which stays float32. The
-    default is bfloat16; for an MLX converter's files their own type, for "demo" float32. On a CPU
-    the default keeps the type of the matrices, which are large, and computes in float32.
+    default is bfloat16; for an MLX converter's files their own type, for the package's own voices
+    float32. On a CPU the default keeps the type of the matrices, which are large, and computes in
+    float32.
     revision: a branch, tag or commit of a hub repository.
     quantize: a recipe ("8bit", "4bit-dit8" …, see `recipes.RECIPES`) or a `Quantization`:
     the same model as from the converted checkpoint, made in memory.
@@ -60,7 +62,7 @@ def load_model(
     each with one line that names the file or tensor and says what to do.
     """
     device.free_streams_at_thread_end()
-    if dtype is None and path_or_repo == DEMO:
+    if dtype is None and path_or_repo in BUILT_IN:
         dtype = mx.float32  # its file has 16 bits to be small; float32 is faster on a CPU
     precision = choose_precision(dtype, quantize)
     stored = read_adapter_if_given(adapter, adapter_strength)

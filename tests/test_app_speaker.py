@@ -15,7 +15,7 @@ from mlx_voxcpm2.app.inputs import PageRequest
 from mlx_voxcpm2.app.progress import Pace
 from mlx_voxcpm2.app.speaker import Speaker
 from mlx_voxcpm2.server.model_thread import ModelThread
-from mlx_voxcpm2.text.known_words import KnownWords
+from mlx_voxcpm2.text.vocabulary import KnownWords
 from mlx_voxcpm2.voices.inputs import VoiceInputs
 
 LONG = (
@@ -114,7 +114,7 @@ def test_requests_are_spoken_together_with_seeds_of_their_own(speakers):
 def test_words_and_descriptions_that_a_small_voice_lacks_are_noted(speakers, monkeypatch):
     speaker = speakers("always")
     known = KnownWords(["one", "two"], ["low voice"])
-    monkeypatch.setattr(speaker.thread.model.request_builder, "known_words", known)
+    monkeypatch.setattr(speaker.thread.model.request_builder, "vocabulary", known)
     described = {"kind": "described", "description": "warm"}
     for _ in range(2):
         first, second = speaker.faults_of_words(request(described, "One three."))

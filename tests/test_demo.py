@@ -8,7 +8,7 @@ import pytest
 from mlx_voxcpm2 import load_model
 from mlx_voxcpm2.commands import generate
 from mlx_voxcpm2.convert import convert
-from mlx_voxcpm2.text.known_words import KnownWords
+from mlx_voxcpm2.text.vocabulary import KnownCharacters, read_vocabulary
 from mlx_voxcpm2.weights import hub
 
 
@@ -19,7 +19,7 @@ def tiny_demo(released, tmp_path, monkeypatch):
     shutil.copytree(released.folder, folder)
     (folder / "words.txt").write_text("three one\n三\n", encoding="utf-8")
     (folder / "descriptions.txt").write_text("low voice\nman\n", encoding="utf-8")
-    monkeypatch.setattr(hub, "DEMO_FOLDER", folder)
+    monkeypatch.setitem(hub.BUILT_IN, "demo", folder)
     return folder
 
 
@@ -33,15 +33,15 @@ def test_demo_is_the_packages_own_voice_in_float32(tiny_demo, tmp_path, monkeypa
 
 
 def test_a_build_without_the_voice_says_how_it_is_made(tmp_path, monkeypatch):
-    monkeypatch.setattr(hub, "DEMO_FOLDER", tmp_path / "demo")
-    with pytest.raises(FileNotFoundError, match="no demo voice"):
+    monkeypatch.setitem(hub.BUILT_IN, "demo", tmp_path / "demo")
+    with pytest.raises(FileNotFoundError, match="no voice of that name"):
         load_model("demo")
 
 
 def test_a_converted_demo_knows_its_words_and_descriptions(tiny_demo, tmp_path):
     model = load_model(convert("demo", tmp_path / "converted", quantize="8bit"))
-    words = model.request_builder.known_words
-    assert words.words == ["three", "one", "三"]
+    words = model.request_builder.vocabulary
+    assert words.words_of("") == ["three", "one", "三"]
     assert "low voice" in words.description_fault("(soprano)")
 
 
@@ -58,7 +58,7 @@ def test_a_converted_demo_knows_its_words_and_descriptions(tiny_demo, tmp_path):
     ],
 )
 def test_words_outside_the_vocabulary_are_found(tiny_demo, text, unknown):
-    words = KnownWords.of(tiny_demo)
+    words = read_vocabulary(tiny_demo)
     assert words.unknown(words.folded(text)) == unknown
 
 
@@ -79,7 +79,7 @@ def test_words_outside_the_vocabulary_are_found(tiny_demo, text, unknown):
     ],
 )
 def test_capitals_and_punctuation_are_folded(tiny_demo, text, folded):
-    assert KnownWords.of(tiny_demo).folded(text) == folded
+    assert read_vocabulary(tiny_demo).folded(text) == folded
 
 
 def test_the_demo_reads_its_words_in_any_spelling():
@@ -98,9 +98,66 @@ def test_the_demo_reads_its_words_in_any_spelling():
 
 
 def test_a_checkpoint_without_a_vocabulary_gives_no_warning(released, caplog):
-    assert KnownWords.of(released.folder) is None
+    assert read_vocabulary(released.folder) is None
     released.model.request("one four")
     assert not caplog.text
+
+
+class TestKnownCharacters:
+    @pytest.fixture
+    def characters(self, tmp_path) -> KnownCharacters:
+        letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+        (tmp_path / "characters.txt").write_text(f"{letters}.,?!;:-'\"()\n", encoding="utf-8")
+        (tmp_path / "descriptions.txt").write_text("woman\na child's voice\n", encoding="utf-8")
+        return read_vocabulary(tmp_path)
+
+    @pytest.mark.parametrize(
+        ("text", "folded"),
+        [
+            ("Hello, World!", "Hello, World!"),
+            ("“Yes” — no; it’s…", '"Yes", no; it\'s...'),
+            ("Café\tnaïve\n Øre ﬁne", "Cafe naive Øre fine"),
+            ("(A Child's Voice)Three. (One.)", "(a child's voice)Three. (One.)"),
+            ("(An old woman, slow) Three.", "(woman) Three."),
+            ("(A robot) Three.", "(A robot) Three."),
+            (" Three. ", " Three. "),
+            ("3 of 三", "3 of 三"),
+        ],
+    )
+    def test_text_is_written_in_known_characters(self, characters, text, folded):
+        assert characters.folded(text) == folded
+
+    @pytest.mark.parametrize(
+        ("text", "fault", "readable"),
+        [
+            ("Yes, no.", None, "Yes, no."),
+            ("At 3.", "can't read '3'; write numbers in words, or use normalize", "At  ."),
+            ("α is β", "can't read 'α', 'β'; it is left out", "  is  "),
+            ("(woman)Yes.", None, "(woman)Yes."),
+            ("(A robot)Yes.", None, "Yes."),
+        ],
+    )
+    def test_what_is_unknown_is_named_and_left_out(self, characters, text, fault, readable):
+        found = characters.text_fault(text)
+        assert found == (fault and f"this voice {fault}")
+        assert characters.readable(text) == readable
+
+    @pytest.mark.parametrize("text", ["三四", "12", "(woman)12", "..."])
+    def test_a_text_without_any_known_letter_is_refused(self, characters, text):
+        with pytest.raises(ValueError, match=r"this voice can't read .*; it reads English"):
+            characters.readable(text)
+
+    def test_a_model_is_not_given_what_its_voice_can_not_read(self, released, characters):
+        builder = released.model.request_builder
+        builder.vocabulary = characters
+        try:
+            plain = released.model.request("At dawn.", seed=1).prompt.tokens
+            assert released.model.request("At — dawn.", seed=1).prompt.tokens != plain
+            assert released.model.request("Ａt dáwn.", seed=1).prompt.tokens == plain
+            with pytest.raises(ValueError, match="it reads English"):
+                released.model.request("三")
+        finally:
+            builder.vocabulary = None
 
 
 UNKNOWN = "this voice does not know the description 'warm'; it knows low voice, man"

@@ -45,9 +45,9 @@ TASKS = {
 
 
 def test_its_descriptions_are_those_that_it_has_learnt():
-    lines = (hub.DEMO_FOLDER / "descriptions.txt").read_text(encoding="utf-8").splitlines()
+    lines = (hub.BUILT_IN["demo"] / "descriptions.txt").read_text(encoding="utf-8").splitlines()
     assert lines == [speaker.description for speaker in SPEAKERS.values()]
-    assert lines == list(openai_voices.SPEAKERS)
+    assert set(lines) == set(openai_voices.SPEAKERS)
 
 
 @pytest.fixture(scope="module")

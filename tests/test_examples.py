@@ -89,7 +89,7 @@ def arguments_of(words: list[str]) -> list[str] | None:
 
 def write_brief_demo(folder: Path) -> None:
     """Copy of the demo whose stop head always says stop."""
-    shutil.copytree(hub.DEMO_FOLDER, folder)
+    shutil.copytree(hub.BUILT_IN["demo"], folder)
     weights, metadata = mx.load(str(folder / "model.safetensors"), return_metadata=True)
     weights["stop_proj.weight"] = mx.zeros_like(weights["stop_proj.weight"])
     weights["stop_proj.bias"] = mx.ones_like(weights["stop_proj.bias"])
@@ -127,9 +127,10 @@ def working_folder(files, tmp_path, monkeypatch, document) -> None:
         (tmp_path / "anna.safetensors").rename(tmp_path / "voices" / "anna.safetensors")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLX_VOXCPM2_VOICES", str(tmp_path / "voices"))
-    monkeypatch.setattr(hub, "DEMO_FOLDER", files / "demo")
+    for name in hub.BUILT_IN:
+        monkeypatch.setitem(hub.BUILT_IN, name, files / "demo")
     monkeypatch.setattr(run_folder, "draw_plot", lambda rows: bytes(len(rows)))
-    monkeypatch.setattr(hub, "_snapshot", lambda name, revision: hub.DEMO_FOLDER)
+    monkeypatch.setattr(hub, "_snapshot", lambda name, revision: files / "demo")
 
 
 @pytest.mark.usefixtures("working_folder", "nothing_compiled")

@@ -14,7 +14,7 @@ import openai
 from speech_server import LocalServer
 
 from mlx_voxcpm2 import GenerationOptions
-from mlx_voxcpm2.server.openai_voices import DEMO_DESCRIPTIONS, DESCRIPTIONS
+from mlx_voxcpm2.server.openai_voices import DESCRIPTIONS, known_description
 
 # One per name of OpenAI's documentation.
 OPENAI_VOICES = "alloy ash ballad coral echo fable onyx nova sage shimmer verse marin cedar".split()
@@ -46,8 +46,22 @@ def speak(server, voice, **fields) -> bytes:
 
 
 def test_openais_names_are_described_each_in_its_own_way():
-    assert set(OPENAI_VOICES) == DESCRIPTIONS.keys() == DEMO_DESCRIPTIONS.keys()
+    assert set(OPENAI_VOICES) == DESCRIPTIONS.keys()
     assert len(set(DESCRIPTIONS.values())) == len(DESCRIPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        (["low voice", "man", "woman", "high voice"], ["woman", "low voice", "man", "high voice"]),
+        (["woman", "man", "child"], ["woman", "man", "man", "woman"]),
+        ([], [None] * 4),
+    ],
+)
+def test_a_small_voice_has_each_by_a_description_that_it_knows(known, expected):
+    names = ("alloy", "onyx", "verse", "nova")
+    assert [known_description(name, known) for name in names] == expected
+    assert all(known_description(name, known) for name in DESCRIPTIONS) is bool(known)
 
 
 def test_all_of_openais_voices_speak_each_always_in_the_same_voice(server, voices):

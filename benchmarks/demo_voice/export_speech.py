@@ -1,8 +1,9 @@
 """Writes the voice for any English text as a checkpoint, in the layout that upstream publishes.
 
-  python benchmarks/demo_voice/export_speech.py FOLDER CHECKPOINT
+  python benchmarks/demo_voice/export_speech.py FOLDER [CHECKPOINT]
 
-FOLDER is train_voice.py's, with both halves of the AudioVAE. Weights are stored at 16 bits.
+FOLDER is train_voice.py's, with both halves of the AudioVAE. Weights are stored at 16 bits. Without
+CHECKPOINT it is the package's voice, and `trained/` has the rest of what its training needs.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from pathlib import Path
 
 import mlx.core as mx
 from evaluate_vae import export_halves
-from sizes import speech_config
-from spelling import VOCABULARY, write_settings
-from train_voice import load_speaker
+from sizes import LARGEST, speech_config
+from speech_corpus import TRAINED
+from spelling import CHARACTERS, VOCABULARY, write_settings
+from train_voice import HEADS, load_speaker
 from training_torch import store_at_16_bits
+from voices import VOICES
 
-LARGEST = 40_000_000
-"""Largest size of the checkpoint in bytes."""
+from mlx_voxcpm2.file_names import CHARACTERS_FILE, DESCRIPTIONS_FILE
+from mlx_voxcpm2.weights.hub import BUILT_IN
 
 
 def export(folder: Path, checkpoint: Path) -> None:
@@ -33,11 +36,23 @@ def export(folder: Path, checkpoint: Path) -> None:
     (new / "config.json").write_text(json.dumps(settings, indent=1) + "\n")
     shutil.copy(folder / "tokenizer.json", new)
     write_settings(new)
-    store_at_16_bits(load_speaker(folder).network, new / "model.safetensors")
+    readable = "".join(each for each in CHARACTERS if not each.isdigit() and not each.isspace())
+    (new / CHARACTERS_FILE).write_text(readable + "\n", encoding="utf-8")
+    descriptions = [each for voice in VOICES.values() for each in voice.descriptions]
+    (new / DESCRIPTIONS_FILE).write_text("\n".join(descriptions) + "\n", encoding="utf-8")
+    shutil.copy(Path(__file__).with_name("NOTICE"), new)
+    speaker = load_speaker(folder)
+    store_at_16_bits(speaker.network.state_dict(), new / "model.safetensors")
     vae = mx.load(str(export_halves(folder)))
     mx.save_safetensors(str(new / "audiovae.safetensors"), at_16_bits(vae))
+    for file in new.iterdir():
+        file.chmod(0o644)
     shutil.rmtree(checkpoint, ignore_errors=True)
     new.rename(checkpoint)
+    if checkpoint == BUILT_IN["english"]:
+        TRAINED.mkdir(exist_ok=True)
+        shutil.copy(folder / "basis.npz", TRAINED)
+        store_at_16_bits(speaker.heads(), HEADS)
 
 
 def at_16_bits(weights: dict[str, mx.array]) -> dict[str, mx.array]:
@@ -51,7 +66,7 @@ def at_16_bits(weights: dict[str, mx.array]) -> dict[str, mx.array]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("checkpoint", type=Path, nargs="?", default=BUILT_IN["english"])
     arguments = parser.parse_args()
     export(arguments.folder, arguments.checkpoint)
     size = sum(file.stat().st_size for file in arguments.checkpoint.iterdir())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 HEAD, POSITIONS = 64, 2048
+LARGEST = 40_000_000
+"""Most bytes of the checkpoint of the voice for any English text."""
 
 AUDIO_VAE = {
     "encoder_dim": 16,

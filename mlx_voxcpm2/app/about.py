@@ -21,7 +21,8 @@ EXAMPLES = (
     ("Español", "¡Hola! Qué alegría verte de nuevo. ¿Cómo has estado?"),
     ("Deutsch", "Hallo! Wie schön, dich wiederzusehen. Wie geht es dir?"),
 )
-# The demo model knows a few words only.
+# Of the voices that come with the package, one speaks English, the other a few words.
+ENGLISH_EXAMPLES = EXAMPLES[:3]
 DEMO_EXAMPLES = (
     ("Numbers", "three one four one five nine"),
     ("Greeting", "hello world, good morning"),
@@ -48,6 +49,15 @@ DEMO_SCRIPTS = (
         "Anna: Yes. [pause:0.4] One? Two?\nBen (low voice): Two, thanks.\n",
     ),
 )
+ENGLISH_SCRIPTS = (
+    (
+        "Interview",
+        "Anna: Good evening, and welcome. With me is Ben, who keeps bees on a roof.\n"
+        "Ben (man): Thank you! There are forty thousand of them.\n"
+        "Anna: And do the neighbours mind? [pause:0.6]\n"
+        "Ben (man): Not since they have tasted the honey.\n",
+    ),
+)
 DESCRIPTIONS = (
     "An old man, slow and hoarse",
     "A young woman, warm and calm",
@@ -56,19 +66,26 @@ DESCRIPTIONS = (
 )
 STYLES = ("cheerful", "sad", "whispering", "angry", "slow and calm")
 
+OF_THE_PACKAGE = {
+    "english": (ENGLISH_EXAMPLES, ENGLISH_SCRIPTS),
+    "demo": (DEMO_EXAMPLES, DEMO_SCRIPTS),
+}
+"""Examples and scripts of the voices that come with the package."""
+
 
 def about(model: VoxCPM2, name: str, options: Mapping[str, object], asr_model: str | None) -> dict:
     """For the page's start. name: the model's, as it was given. options: initial values."""
-    is_demo = name == "demo"
+    examples, scripts = OF_THE_PACKAGE.get(name, (EXAMPLES, SCRIPTS))
+    vocabulary = model.request_builder.vocabulary
     return {
         "model": name,
         "device": device_name(),
         "precision": precision_of(model),
         "adapter": model.adapter is not None,
         "sample_rate": model.sample_rate,
-        "examples": [list(each) for each in (DEMO_EXAMPLES if is_demo else EXAMPLES)],
-        "scripts": [list(each) for each in (DEMO_SCRIPTS if is_demo else SCRIPTS)],
-        "descriptions": DESCRIPTIONS,
+        "examples": [list(each) for each in examples],
+        "scripts": [list(each) for each in scripts],
+        "descriptions": vocabulary.descriptions if vocabulary else DESCRIPTIONS,
         "styles": STYLES,
         "groups": GROUPS,
         "settings": shown_settings(options),

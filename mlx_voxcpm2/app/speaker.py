@@ -95,12 +95,12 @@ class Speaker:
 
     def faults_of_words(self, request: PageRequest) -> list[str]:
         """Warnings of words and descriptions that the model, such as the demo's, does not know."""
-        known = self.thread.model.request_builder.known_words
+        known = self.thread.model.request_builder.vocabulary
         if known is None:
             return []
         text = " ".join(each.text for each in request.segments)
         faults = map(known.description_fault, request.descriptions)
-        return list(filter(None, (known.word_fault(known.folded(text)), *faults)))
+        return list(filter(None, (known.text_fault(known.folded(text)), *faults)))
 
     async def voice_of_take(self, take: Take) -> Voice:
         """Voice of generated speech. Raises ValueError."""

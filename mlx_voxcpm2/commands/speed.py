@@ -38,8 +38,8 @@ def requests(model: VoxCPM2, count: int, patches: int) -> list[Request]:
     """
     from ..speech.options import GenerationOptions
 
-    known = model.request_builder.known_words
-    words = TEXT.split() if known is None else 40 * known.words
+    vocabulary = model.request_builder.vocabulary
+    words = TEXT.split() if vocabulary is None else 40 * vocabulary.words_of(TEXT)
     return [
         model.request(
             " ".join(words[: 8 + 5 * row % 27]),

@@ -5,6 +5,8 @@ They are designed by the model on first use, with a fixed seed, and kept.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 SAMPLE = (
     "Good morning. I read whatever you give me, slowly or quickly, short or long, and it is always "
     "the same voice that you hear."
@@ -31,10 +33,13 @@ DESCRIPTIONS = {
 
 SPEAKERS = {
     "low voice": ("cedar", "echo", "onyx"),
-    "man": ("ash", "ballad", "fable", "verse"),
-    "woman": ("alloy", "marin", "sage"),
+    "man": ("ash", "ballad", "cedar", "echo", "fable", "onyx", "verse"),
     "high voice": ("coral", "nova", "shimmer"),
+    "woman": ("alloy", "coral", "marin", "nova", "sage", "shimmer"),
 }
-"""Descriptions of the speakers that the voice in the package has learnt -> names."""
+"""Descriptions that the voices in the package know -> names; of two for a name, the first."""
 
-DEMO_DESCRIPTIONS = {name: each for each, names in SPEAKERS.items() for name in names}
+
+def known_description(name: str, known: Sequence[str]) -> str | None:
+    """Description of one of OpenAI's voices for a voice that knows these descriptions only."""
+    return next((each for each, names in SPEAKERS.items() if each in known and name in names), None)

@@ -18,7 +18,7 @@ from ..voices.inputs import VoiceInputs
 from ..voices.making import voice_of_speech
 from ..voices.registry import NO_VOICE, VoiceRegistry
 from ..voices.saved import Voice
-from .openai_voices import DEMO_DESCRIPTIONS, DESCRIPTIONS, SAMPLE, SEED
+from .openai_voices import DESCRIPTIONS, SAMPLE, SEED, known_description
 from .tasks import SpeechTask
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ class NamedVoices:
         """A voice with an instruction, for a request. Raises ValueError or OSError."""
         found = self._find(name)
         if isinstance(found, str):
-            if self.thread.model.request_builder.known_words is not None:
-                return VoiceInputs(DEMO_DESCRIPTIONS[found])
+            if (vocabulary := self.thread.model.request_builder.vocabulary) is not None:
+                return VoiceInputs(known_description(found, vocabulary.descriptions))
             return VoiceInputs.of(await self._design(found), instruct)
         if found is None:
             return VoiceInputs(instruct)

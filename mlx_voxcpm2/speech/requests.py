@@ -19,8 +19,8 @@ from .options import GenerationOptions
 from .prompt import Prompt
 
 if TYPE_CHECKING:
-    from ..text.known_words import KnownWords
     from ..text.tokenizer import Tokenizer
+    from ..text.vocabulary import Vocabulary
 
 
 class RequestBuilder:
@@ -28,7 +28,7 @@ class RequestBuilder:
 
     def __init__(self, config: VoxCPM2Config, tokenizer: Tokenizer, clip_encoder: ClipEncoder):
         self.config, self.tokenizer, self.clip_encoder = config, tokenizer, clip_encoder
-        self.known_words: KnownWords | None = None
+        self.vocabulary: Vocabulary | None = None
 
     def build(
         self,
@@ -57,8 +57,8 @@ class RequestBuilder:
         """
         words_only = self._folded(spoken_text(text, None, options.normalize))
         text = self._folded(with_instruction(words_only, voice.instruct))
-        if self.known_words is not None:
-            self.known_words.warn(text)
+        if self.vocabulary is not None:
+            self.vocabulary.warn(text)
         voice = voice.resolved(self.clip_encoder)
         tokens = self._tokens(self._folded((voice.prompt_text or "") + text))
         reference = self.clip_encoder.prepare(voice.ref_audio, option("ref_audio"), "right")
@@ -103,11 +103,11 @@ class RequestBuilder:
         return list(requests) if isinstance(items, Sequence) else requests
 
     def _folded(self, text: str) -> str:
-        return text if self.known_words is None else self.known_words.folded(text)
+        return text if self.vocabulary is None else self.vocabulary.folded(text)
 
     def _tokens(self, text: str) -> list[int]:
-        if self.known_words is not None:
-            text = self.known_words.folded(text).strip()
+        if self.vocabulary is not None:
+            text = self.vocabulary.readable(self.vocabulary.folded(text)).strip()
         tokens, vocabulary = self.tokenizer(text), self.config.lm_config.vocab_size
         if max(tokens, default=0) >= vocabulary:
             raise ValueError(

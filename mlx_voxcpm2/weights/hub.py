@@ -21,9 +21,9 @@ _WEIGHT_FILES = (
     "model-?????-of-?????.safetensors",
     "model.safetensors.index.json",
 )
-DEMO = "demo"
-"""Name of the voice that comes with the package; a folder of that name is ./demo."""
-DEMO_FOLDER = Path(__file__).parent.parent / "demo"
+_PACKAGE = Path(__file__).parent.parent
+BUILT_IN = {name: _PACKAGE / name for name in ("english", "demo")}
+"""Folders of the voices that come with the package; a folder of such a name is ./demo."""
 
 RECOGNISER_FILES = [
     "*.json",
@@ -54,7 +54,7 @@ def find_checkpoint(path_or_repo: str | Path, revision: str | None = None) -> Pa
 
     The configuration is downloaded first, which says the family and so the files; another model is
     refused before gigabytes of it. Of a repository that holds weights twice, only one is taken.
-    "demo" is the small voice that comes with the package. Raises FileNotFoundError or ValueError.
+    "english" and "demo" are the small voices of `BUILT_IN`. Raises FileNotFoundError or ValueError.
     """
     if not isinstance(path_or_repo, str | os.PathLike):
         raise TypeError(
@@ -62,13 +62,13 @@ def find_checkpoint(path_or_repo: str | Path, revision: str | None = None) -> Pa
         )
     if path_or_repo == "":  # to Path it would be the folder we are in
         raise ValueError("the checkpoint's name is empty; give a folder or a hub repository")
-    if path_or_repo == DEMO:
-        if not DEMO_FOLDER.is_dir():
+    if (built_in := BUILT_IN.get(path_or_repo)) is not None:
+        if not built_in.is_dir():
             raise FileNotFoundError(
-                "demo: this build has no demo voice; benchmarks/demo_voice/build.py makes it, and "
-                "./demo is a folder of that name"
+                f"{path_or_repo}: this build has no voice of that name; benchmarks/demo_voice "
+                f"makes it, and ./{path_or_repo} is a folder of that name"
             )
-        path_or_repo = DEMO_FOLDER
+        path_or_repo = built_in
     check_file_name(path_or_repo)
     path = Path(os.path.expanduser(path_or_repo))
     if path.is_dir():
@@ -86,8 +86,8 @@ def local_checkpoint(path_or_repo: str, revision: str | None = None) -> Path | N
     """Folder of a checkpoint that needs no download, or None; never asks the network."""
     from huggingface_hub import try_to_load_from_cache
 
-    if path_or_repo == DEMO:
-        return DEMO_FOLDER if DEMO_FOLDER.is_dir() else None
+    if (built_in := BUILT_IN.get(path_or_repo)) is not None:
+        return built_in if built_in.is_dir() else None
     path = Path(os.path.expanduser(path_or_repo))
     if path.is_dir() or not _may_be_repository(path_or_repo):
         return path if path.is_dir() else None

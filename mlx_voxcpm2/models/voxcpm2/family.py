@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...file_names import DESCRIPTIONS_FILE, WORDS_FILE
+from ...file_names import CHARACTERS_FILE, DESCRIPTIONS_FILE, WORDS_FILE
 from ..family import Family, Network
 from .config import VoxCPM2Config
 from .layouts import has_mlx_audio_layout, sanitize, to_mlx_audio
@@ -30,7 +30,7 @@ FAMILY = Family(
     embedding="base_lm.embed_tokens",
     float32=("audio_vae.",),
     required_file="tokenizer.json",
-    optional_files=("tokenizer_config.json", WORDS_FILE, DESCRIPTIONS_FILE),
+    optional_files=("tokenizer_config.json", WORDS_FILE, CHARACTERS_FILE, DESCRIPTIONS_FILE),
     separate_files={"audio_vae.": ("audiovae.safetensors", "audiovae.pth")},
     diffusion=("feat_decoder.estimator.",),
     encoder=("feat_encoder.",),

@@ -1,0 +1,195 @@
+"""Vocabulary of a small voice: what it can read, and the descriptions of voices that it knows.
+
+A checkpoint has it as `words.txt` or `characters.txt`, and `descriptions.txt`.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import unicodedata
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+from ..errors import option, shown
+from ..file_names import CHARACTERS_FILE, DESCRIPTIONS_FILE, WORDS_FILE
+from .normalization import INSTRUCTION
+
+logger = logging.getLogger("mlx_voxcpm2")
+
+_HAN = "\u4e00-\u9fff"
+# Chinese is written without spaces, so its punctuation leaves none.
+_CHINESE_PUNCTUATION = re.compile(rf"(?<=[{_HAN}])\s*[^\w\s]\W*(?=[{_HAN}])")
+
+_WORD = re.compile(r"\w+")
+
+# Typographic marks -> those of a typewriter.
+_TYPED = str.maketrans(
+    {"“": '"', "”": '"', "„": '"', "‘": "'", "’": "'", "–": "-", "—": ", ", "…": "..."}
+)
+
+
+class Vocabulary(ABC):
+    """What a voice can read, and what descriptions of voices it knows; without any, all."""
+
+    def __init__(self, descriptions: list[str] | None = None):
+        self.descriptions = descriptions or []
+        self._reported: set[str] = set()
+        """Descriptions that a warning has named: the parts of a long text all have the same."""
+
+    @abstractmethod
+    def words_of(self, text: str) -> list[str]:
+        """Words that this voice can say, of the text or else of its own."""
+
+    @abstractmethod
+    def _spelled(self, text: str) -> str:
+        """Text without a description, as the voice has learnt it; unknown parts stay."""
+
+    @abstractmethod
+    def text_fault(self, text: str) -> str | None:
+        """Message that names what the voice can't read of a folded text, or None."""
+
+    def readable(self, text: str) -> str:
+        """Folded text without what the voice can't read. Raises ValueError if nothing is left."""
+        return text
+
+    def folded(self, text: str) -> str:
+        """Text as the voice has learnt it, with one space between words.
+
+        A description in parentheses at the beginning is spelled as the voice knows it, or kept if
+        it does not; so is white space at the ends.
+        """
+        match = INSTRUCTION.match(text)
+        instruction = match.group() if match else ""
+        rest = text[len(instruction) :]
+        if (known := self._known_description(instruction)) is not None:
+            instruction = f"({known})"
+        start, end = len(rest) - len(rest.lstrip()), len(rest.rstrip())
+        return instruction + rest[:start] + " ".join(self._spelled(rest).split()) + rest[end:]
+
+    def warn(self, text: str) -> None:
+        """Log a warning if a folded text has unknown parts, or begins with an unknown description.
+
+        The latter once for each description.
+        """
+        if fault := self.text_fault(text):
+            logger.warning(fault)
+        match = INSTRUCTION.match(text)
+        description = match.group() if match else ""
+        if description not in self._reported and (fault := self.description_fault(description)):
+            self._reported.add(description)
+            logger.warning(fault)
+
+    def description_fault(self, description: str) -> str | None:
+        """Message for a description that this voice does not know, or None."""
+        plain = description.strip().strip("()（）").strip()
+        if not plain or not self.descriptions or self._known_description(plain) is not None:
+            return None
+        return (
+            f"this voice does not know the description {shown(plain)}; it knows "
+            f"{', '.join(self.descriptions)}"
+        )
+
+    def _known_description(self, description: str) -> str | None:
+        """The known description that is meant, however it is spelled."""
+        words = _WORD.findall(description.casefold())
+        return next((each for each in self.descriptions if _WORD.findall(each) == words), None)
+
+
+class KnownWords(Vocabulary):
+    """Words that a voice can say, in lower case; Chinese words are single characters."""
+
+    def __init__(self, words: list[str], descriptions: list[str] | None = None):
+        super().__init__(descriptions)
+        self._words, self._known = words, set(words)
+
+    def words_of(self, text: str) -> list[str]:
+        return list(self._words)
+
+    def _spelled(self, text: str) -> str:
+        """Lower case, without punctuation."""
+        words = _CHINESE_PUNCTUATION.sub("", text.casefold())
+        return "".join(each if _is_spoken(each) else " " for each in words)
+
+    def unknown(self, text: str) -> list[str]:
+        """Words of a folded text that the voice can't say."""
+        words = INSTRUCTION.sub("", text).split()
+        return [each for each in words if each not in self._known and not set(each) <= self._known]
+
+    def text_fault(self, text: str) -> str | None:
+        if not (words := self.unknown(text)):
+            return None
+        unknown = ", ".join(map(repr, dict.fromkeys(words[:3])))
+        count, some = len(self._words), ", ".join(self._words[:3])
+        return f"this voice does not know {unknown}; it knows {count} words, such as {some}"
+
+
+class KnownCharacters(Vocabulary):
+    """Characters that a voice can read, of which it says any word."""
+
+    def __init__(self, characters: str, descriptions: list[str] | None = None):
+        super().__init__(descriptions)
+        self._known = {*characters, " "}
+
+    def words_of(self, text: str) -> list[str]:
+        return text.split()
+
+    def _spelled(self, text: str) -> str:
+        """In known characters, where one stands for an unknown one: é is e, a dash a comma."""
+        typed = unicodedata.normalize("NFC", text).translate(_TYPED)
+        return "".join(map(self._known_for, typed)).replace(" ,", ",")
+
+    def _known_for(self, character: str) -> str:
+        if character in self._known or character.isspace():
+            return character
+        parts = unicodedata.normalize("NFKD", character)
+        plain = "".join(each for each in parts if not unicodedata.combining(each))
+        return plain if plain and self._known.issuperset(plain) else character
+
+    def text_fault(self, text: str) -> str | None:
+        unknown = dict.fromkeys(each for each in text if self._is_unknown(each))
+        if not unknown:
+            return None
+        some = ", ".join(map(repr, list(unknown)[:3]))
+        advice = (
+            f"write numbers in words, or use {option('normalize')}"
+            if any(each.isdigit() for each in unknown)
+            else "it is left out"
+        )
+        return f"this voice can't read {some}; {advice}"
+
+    def _known_description(self, description: str) -> str | None:
+        """The known description that is meant, or else the longest whose words are all in it."""
+        if (known := super()._known_description(description)) is not None:
+            return known
+        words = set(_WORD.findall(description.casefold()))
+        parts = [each for each in self.descriptions if words.issuperset(_WORD.findall(each))]
+        return max(parts, key=len, default=None)
+
+    def readable(self, text: str) -> str:
+        match = INSTRUCTION.match(text)
+        if match and self.description_fault(match.group()):
+            text = text[match.end() :]  # it would be read aloud
+        left = "".join(" " if self._is_unknown(each) else each for each in text)
+        if not any(map(str.isalpha, INSTRUCTION.sub("", left))):
+            raise ValueError(f"this voice can't read {shown(text.strip())}; it reads English")
+        return left
+
+    def _is_unknown(self, character: str) -> bool:
+        return character not in self._known and not character.isspace()
+
+
+def read_vocabulary(checkpoint: Path) -> Vocabulary | None:
+    """Vocabulary of a checkpoint, or None if it can say anything."""
+    described = checkpoint / DESCRIPTIONS_FILE
+    descriptions = described.read_text("utf-8").splitlines() if described.is_file() else []
+    if (file := checkpoint / WORDS_FILE).is_file():
+        return KnownWords(file.read_text(encoding="utf-8").split(), descriptions)
+    if (file := checkpoint / CHARACTERS_FILE).is_file():
+        return KnownCharacters(file.read_text(encoding="utf-8").strip(), descriptions)
+    return None
+
+
+def _is_spoken(letter: str) -> bool:
+    """Whether a character is no punctuation, symbol or space; an apostrophe is part of a word."""
+    return letter == "'" or unicodedata.category(letter)[0] in "LMN"
