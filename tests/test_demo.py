@@ -142,9 +142,17 @@ class TestKnownCharacters:
         assert found == (fault and f"this voice {fault}")
         assert characters.readable(text) == readable
 
-    @pytest.mark.parametrize("text", ["三四", "12", "(woman)12", "..."])
-    def test_a_text_without_any_known_letter_is_refused(self, characters, text):
-        with pytest.raises(ValueError, match=r"this voice can't read .*; it reads English"):
+    @pytest.mark.parametrize(
+        ("text", "advice"),
+        [
+            ("三四", "it reads English"),
+            ("...", "it reads English"),
+            ("12", "write numbers in words"),
+            ("(woman)12", "write numbers in words"),
+        ],
+    )
+    def test_a_text_without_any_known_letter_is_refused(self, characters, text, advice):
+        with pytest.raises(ValueError, match=f"this voice can't read .*; {advice}"):
             characters.readable(text)
 
     def test_a_model_is_not_given_what_its_voice_can_not_read(self, released, characters):

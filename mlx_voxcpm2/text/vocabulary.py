@@ -151,11 +151,7 @@ class KnownCharacters(Vocabulary):
         if not unknown:
             return None
         some = ", ".join(map(repr, list(unknown)[:3]))
-        advice = (
-            f"write numbers in words, or use {option('normalize')}"
-            if any(each.isdigit() for each in unknown)
-            else "it is left out"
-        )
+        advice = _advice_on_numbers(text) or "it is left out"
         return f"this voice can't read {some}; {advice}"
 
     def _known_description(self, description: str) -> str | None:
@@ -172,7 +168,8 @@ class KnownCharacters(Vocabulary):
             text = text[match.end() :]  # it would be read aloud
         left = "".join(" " if self._is_unknown(each) else each for each in text)
         if not any(map(str.isalpha, INSTRUCTION.sub("", left))):
-            raise ValueError(f"this voice can't read {shown(text.strip())}; it reads English")
+            advice = _advice_on_numbers(text) or "it reads English"
+            raise ValueError(f"this voice can't read {shown(text.strip())}; {advice}")
         return left
 
     def _is_unknown(self, character: str) -> bool:
@@ -188,6 +185,11 @@ def read_vocabulary(checkpoint: Path) -> Vocabulary | None:
     if (file := checkpoint / CHARACTERS_FILE).is_file():
         return KnownCharacters(file.read_text(encoding="utf-8").strip(), descriptions)
     return None
+
+
+def _advice_on_numbers(text: str) -> str | None:
+    has_digits = any(map(str.isdigit, text))
+    return f"write numbers in words, or use {option('normalize')}" if has_digits else None
 
 
 def _is_spoken(letter: str) -> bool:
