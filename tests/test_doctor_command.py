@@ -28,7 +28,7 @@ def test_the_report_names_versions_machine_and_speed(report):
 
 def test_a_model_that_is_not_here_is_said_to_be_downloaded(report):
     assert report["model"].value == "nobody/nothing, not here"
-    assert "--model demo" in report["model"].advice
+    assert "--model english" in report["model"].advice
     [found] = doctor._model("demo")
     assert found.advice is None
 

@@ -250,5 +250,5 @@ def anchor_of(heading: str) -> str:
 def test_the_readme_is_short_and_shows_how_to_begin():
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 250
-    assert any("--model demo" in line for line in lines[:60])
+    assert any("--model english" in line for line in lines[:60])
     assert "python -m pytest" in lines

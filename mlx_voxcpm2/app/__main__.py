@@ -96,7 +96,7 @@ class AppArguments:
 
 
 EXAMPLES = f"""
-{{prog}} --model demo
+{{prog}} --model english
 {{prog}} --model mlx-community/VoxCPM2-8bit --port 7861
 {PASSWORD_VARIABLE}=secret {{prog}} --host 0.0.0.0
 """

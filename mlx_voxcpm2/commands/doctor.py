@@ -186,7 +186,7 @@ def _model(model: str) -> Iterator[Finding]:
         yield Finding("model", f"{model}, in {folder}")
         return
     size = f" ({_DOWNLOAD_BYTES / 1e9:.0f} GB)" if model == DEFAULT_MODEL else ""
-    advice = f"the first sentence downloads the model{size}; --model demo needs no download"
+    advice = f"the first sentence downloads the model{size}; --model english needs no download"
     yield Finding("model", f"{model}, not here", advice)
 
 
