@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import mlx.core as mx
 import numpy as np
@@ -17,11 +18,13 @@ from conftest import relative_error
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks" / "demo_voice"))
 
+import build_english
 import pronunciations
 import sentences
 import spelling
 from acoustic_latents import LATENTS, Basis
 from acoustics import BANDS, HOP, LATENT, POINTS, SAMPLE_RATE, Acoustics, centres, synthesize
+from build_english import stages
 from evaluate_vae import load
 from labels import reading
 from spectra import FRAME, Spectra
@@ -410,6 +413,32 @@ def test_the_packages_decoder_makes_the_audio_that_its_latents_define():
     latents[:, :2] = 0
     wanted = LEVEL * basis.audio(latents)
     assert relative_error(vae.decode(mx.array(latents[None]))[0], wanted) < 0.5
+
+
+@pytest.mark.parametrize("has_voice", [True, False])
+def test_one_command_runs_all_stages(tmp_path, has_voice, monkeypatch):
+    """Each script exists and knows its arguments; from nothing the first stages run too."""
+    ran = stages(tmp_path, has_voice)
+    folder = Path(build_english.__file__).parent
+    for script, *arguments in ran:
+        source = (folder / script).read_text(encoding="utf-8")
+        assert all(f'"{each}"' in source for each in arguments if each.startswith("--")), script
+    scripts = [script for script, *_ in ran]
+    assert ("train_reader.py" in scripts) is not has_voice
+    assert scripts[:2] == ["labels.py", "speech_corpus.py"]
+    assert scripts[-3:] == ["export_speech.py", "evaluate_speech.py", "evaluate_modes.py"]
+    said, failing = [], "predicted_speech.py"
+
+    def run(command):
+        said.append(Path(command[1]).name)
+        return CompletedProcess(command, 3 if said[-1] == failing else 0)
+
+    monkeypatch.setattr(build_english.subprocess, "run", run)
+    monkeypatch.setattr(sys, "argv", ["build_english.py", str(tmp_path)])
+    with pytest.raises(SystemExit) as stopped:
+        build_english.main()
+    assert stopped.value.code == 3
+    assert said[-1] == failing
 
 
 class TestVoices:

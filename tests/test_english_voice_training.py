@@ -294,6 +294,16 @@ class TestRun:
         for one, other in zip(weights("a", 6), weights("b", 3, 6), strict=True):
             assert torch.equal(one, other)
 
+    def test_a_resumed_run_has_the_rate_that_it_is_given(self, config, tmp_path):
+        rates = []
+        for rate in (0.02, 0.01):
+            reader = Reader(config)
+            run = Run(reader, tmp_path / "state", optimizers_of(reader, rate), 10**9, warm_up=1)
+            run.learn(reader.head(reader.base_lm.embed_tokens.weight).square().mean())
+            run.save()
+            rates.append(run.optimizers[0].param_groups[0]["lr"])
+        assert rates == pytest.approx([0.02, 0.01])
+
 
 def test_the_exported_audio_vae_computes_what_pytorch_computed(tmp_path):
     torch.manual_seed(0)

@@ -181,7 +181,7 @@ def train(
     torch.manual_seed(0)
     network, losses = HALVES[half]
     module = network(SPEECH_VAE)
-    if len(voices) > 1:
+    if len(voices) > 1 and not (folder / f"{half}.state").exists():
         module.load_state_dict(packaged_half(half))
     optimizer = torch.optim.AdamW(module.parameters(), lr=rate, betas=(0.8, 0.99))
     run = Run(module, folder / f"{half}.state", [optimizer], steps)

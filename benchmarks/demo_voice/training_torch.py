@@ -104,14 +104,16 @@ class Run:
         self.steps, self.warm_up = steps, warm_up
         self.average = [weight.detach().clone() for weight in module.parameters()]
         self.step = 0
-        for group in self._groups:
-            group["highest"] = group["lr"]
+        rates = [group["lr"] for group in self._groups]
         if state.exists():
             stored = torch.load(state)
             module.load_state_dict(stored["module"])
             for each, values in zip(optimizers, stored["optimizers"], strict=True):
                 each.load_state_dict(values)
             self.average, self.step = stored["average"], stored["step"]
+        # The rates of this command, not of the one that began.
+        for group, rate in zip(self._groups, rates, strict=True):
+            group["highest"] = rate
 
     @property
     def _groups(self) -> list[dict]:
