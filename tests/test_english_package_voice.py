@@ -47,7 +47,7 @@ def spoken(model, texts: list[str], **inputs) -> list:
 
 @pytest.fixture(scope="module")
 def said(model, clips) -> dict[str, list]:
-    """What the model says of TEXTS, by mode."""
+    """Speech of TEXTS, by mode."""
     man = (clips["man"], model.sample_rate)
     return {
         "zero-shot": spoken(model, TEXTS),

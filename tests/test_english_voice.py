@@ -303,7 +303,7 @@ class TestTiming:
         assert durations[5:] == DURATIONS[5:]
 
     def test_what_rounding_leaves_out_is_made_up_for_by_the_next_sounds(self, timing):
-        """Of 3.2 units each."""
+        """Sounds of 3.2 units each."""
         said = [SILENCE, 56, 56, 56, 56, 57, STOP, SILENCE]
         durations = timing.durations(said, [14, 2, 2, 2, 2, 5, 6, 1])
         assert durations == [14, 3, 3, 4, 3, 5, 6, 1]

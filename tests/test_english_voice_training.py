@@ -177,7 +177,7 @@ class TestCorpus:
         assert said.patches[0, 0, 0] == 100
 
     def test_a_voice_other_than_the_teachers_can_always_be_known(self, corpus, speller):
-        """From a description, a reference or the beginning of the speech."""
+        """A description, a reference or the beginning of the speech tells it."""
         random, kinds = np.random.default_rng(0), Counter()
         begin = speller("(")[0][0]
         for _ in range(200):

@@ -17,7 +17,7 @@ import argparse
 import json
 import logging
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -45,6 +45,7 @@ class HeldOut:
     def __init__(self, folder: Path):
         self.texts = [facts["text"] for facts in facts_of(folder, HELD)]
         self.audio: dict[str, list[np.ndarray]] = {}
+        self.pitches = cache(self._pitches)  # of the same sentences in each mode and voice
         for voice in VOICES:
             _, audio, ends = latents_and_audio(folder, HELD, voice)
             spans = pairwise(LATENT * np.append(0, ends))
@@ -53,7 +54,7 @@ class HeldOut:
     def clip(self, voice: str, index: int) -> Clip:
         return Clip(voice, self.texts[index].split(), self.audio[voice][index], SAMPLE_RATE)
 
-    def pitches(self, index: int) -> dict[str, float]:
+    def _pitches(self, index: int) -> dict[str, float]:
         return {voice: pitch(audio[index], SAMPLE_RATE) for voice, audio in self.audio.items()}
 
     def tasks(self, mode: str, voice: str, count: int) -> list[Task]:

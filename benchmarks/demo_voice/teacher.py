@@ -21,7 +21,7 @@ _SPECTRA = ["lh", "theta", "ln", "lr", "phi", "f0"]
 @dataclass(frozen=True)
 class Utterance:
     audio: np.ndarray
-    """At SAMPLE_RATE, with the silence around the speech."""
+    """Audio at SAMPLE_RATE, with the silence around the speech."""
     spectra: Spectra
 
 

@@ -30,7 +30,7 @@ _TYPED = str.maketrans(
 
 
 class Vocabulary(ABC):
-    """What a voice can read, and what descriptions of voices it knows; without any, all."""
+    """Readable text of a voice, and the descriptions that it knows; without any, it knows all."""
 
     def __init__(self, descriptions: list[str] | None = None):
         self.descriptions = descriptions or []
@@ -135,7 +135,7 @@ class KnownCharacters(Vocabulary):
         return text.split()
 
     def _spelled(self, text: str) -> str:
-        """In known characters, where one stands for an unknown one: é is e, a dash a comma."""
+        """Text in known characters, where one stands for an unknown one: é is e, a dash a comma."""
         typed = unicodedata.normalize("NFC", text).translate(_TYPED)
         return "".join(map(self._known_for, typed)).replace(" ,", ",")
 
