@@ -210,18 +210,23 @@ def print_parts(summary: dict) -> None:
     table(rows)
 
 
-def print_floor(summary: dict) -> None:
-    weights, bandwidth = summary["weight_bytes"], summary["bandwidth"]
-    total = sum(weights.values())
-    uses = ", ".join(f"{use} {size / 1e6:.1f}" for use, size in weights.items())
-    print(f"weights read per patch: {total / 1e6:.1f} MB ({uses})")
-    floors = {
-        f"reading them at {bandwidth:.3g} GB/s": total / bandwidth / 1e6,
-        "the transformers' matrix products alone": 1000 * summary["products_seconds"],
+def floors(summary: dict) -> dict[str, float]:
+    """Least milliseconds of a patch on this machine, by what takes them."""
+    size = sum(summary["weight_bytes"].values())
+    return {
+        "matrix products alone": 1000 * summary["products_seconds"],
+        "reading the weights once": size / summary["bandwidth"] / 1e6,
     }
+
+
+def print_floor(summary: dict) -> None:
+    weights = summary["weight_bytes"]
+    uses = ", ".join(f"{use} {size / 1e6:.1f}" for use, size in weights.items())
+    print(f"weights read per patch: {sum(weights.values()) / 1e6:.1f} MB ({uses})")
+    print(f"bandwidth: {summary['bandwidth']:.3g} GB/s")
     for patches, engines in summary["spoken"].items():
         each = 1000 * engines["ours"]["seconds"]["median"] / patches
-        for name, floor in floors.items():
+        for name, floor in floors(summary).items():
             share = f"{100 * floor / each:.0f} % of what each of {patches} patches took"
             print(f"{name}: {floor:.2f} ms, {share}")
 
@@ -234,27 +239,29 @@ def print_tables(summary: dict) -> None:
 
 
 def plot(summary: dict, path: Path) -> None:
-    """Milliseconds per patch: end to end by length, and stacked by part."""
+    """Bars of milliseconds per patch, of the longest speech, with the floor as lines."""
     from matplotlib import pyplot
 
-    figure, (whole, stacked) = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
-    lengths, engines = list(summary["spoken"]), comparable(summary)
-    for index, name in enumerate(engines):
-        rows = [(n, summary["spoken"][n][name]) for n in lengths]
-        places = [k + index / (len(engines) + 1) for k in range(len(rows))]
-        times = [[1000 * row["seconds"][kind] / n for n, row in rows] for kind in SPREAD]
-        reach = np.abs(np.array(times[1:]) - times[0])
-        whole.bar(places, times[0], 0.9 / (len(engines) + 1), yerr=reach, label=NAMES[name])
-    products = 1000 * summary["products_seconds"]
-    whole.axhline(products, ls="--", c="grey", label="matrix products alone")
-    whole.set_xticks(range(len(lengths)), [f"{n} patches" for n in lengths])
-    whole.set(ylabel="ms per patch", title="end to end: median, least and most")
-    whole.legend()
-    bottom = np.zeros(len(engines))
-    for part in PARTS[1:]:
-        times = [summary["parts_ms"][part][name] for name in engines]
-        stacked.bar([NAMES[name] for name in engines], times, bottom=bottom, label=part)
-        bottom += times
-    stacked.set(ylabel="ms per patch", title="by part, evaluation forced after each")
-    stacked.legend()
+    pyplot.rcParams |= {"svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10}
+    machine, settings, patches = summary["machine"], summary["settings"], max(summary["spoken"])
+    rows = [(name, summary["spoken"][patches][name]["seconds"]) for name in comparable(summary)]
+    rows.sort(key=lambda row: row[1]["median"])
+    labels = [summary["engines"][name]["engine"] for name, _ in rows]
+    times = [[1000 * seconds[kind] / patches for _, seconds in rows] for kind in SPREAD]
+    reach = np.abs(np.array(times[1:]) - times[0])
+    figure, axes = pyplot.subplots(figsize=(7.2, 0.9 + 0.5 * len(rows)), layout="constrained")
+    colours = ["#2a6f4e" if name in ("ours", "plain") else "#9a9a9a" for name, _ in rows]
+    bars = axes.barh(labels, times[0], 0.7, xerr=reach, color=colours, ecolor="#444444")
+    axes.bar_label(bars, [f"{time:.0f}" for time in times[0]], padding=8)
+    axes.margins(x=0.1)
+    for style, (name, floor) in zip(("--", ":"), floors(summary).items(), strict=True):
+        axes.axvline(floor, ls=style, c="#c04000", label=f"{name}: {floor:.0f}")
+    axes.invert_yaxis()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(title="floor", fontsize=9, title_fontsize=9)
+    length = 1000 * settings["patch_seconds"]
+    axes.set_title(f"Milliseconds per patch of {length:.0f} ms of speech", loc="left", fontsize=11)
+    about = settings["checkpoint"], settings["dtype"], f"{patches} patches", machine["processor"]
+    axes.set_xlabel(f"{', '.join(about)}, {machine['cores']} cores", fontsize=9)
     figure.savefig(path, dpi=150)
+    pyplot.close(figure)

@@ -5,6 +5,7 @@ import logging
 import shutil
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import checkpoints
 import mlx.core as mx
@@ -14,9 +15,10 @@ from conftest import GOLDEN, parameters, relative_error, same
 from safetensors.numpy import load_file, save_file
 from torch_files import Call, Global, save, save_state_dict
 
-from mlx_voxcpm2 import load_model
+from mlx_voxcpm2 import VoxCPM2, load_model
 from mlx_voxcpm2.convert import convert
 from mlx_voxcpm2.layers import device
+from mlx_voxcpm2.weights import checkpoint
 
 
 @pytest.fixture
@@ -303,6 +305,22 @@ def test_loading_takes_little_more_memory_than_the_weights(released, tmp_path, q
     model = load_model(folder)
     peak = mx.get_peak_memory() - before
     assert peak < 1.15 * sum(value.nbytes for value in parameters(model).values())
+
+
+def test_tensors_are_read_from_the_disk_in_groups(released, monkeypatch):
+    """MLX reads what is evaluated at once on several threads; one by one is half as fast."""
+    sizes = []
+
+    def evaluate(group):
+        sizes.append(len(group))
+        mx.eval(group)
+
+    monkeypatch.setattr(VoxCPM2, "prepare", lambda *_: None)
+    monkeypatch.setattr(checkpoint, "mx", SimpleNamespace(**vars(mx) | {"eval": evaluate}))
+    model = load_model(released.folder)
+    assert sum(sizes) == len(parameters(model))
+    assert len(sizes) < 2 * checkpoint.GROUPS
+    assert max(sizes) > 1
 
 
 def test_a_large_tensor_is_in_memory_once(tmp_path):

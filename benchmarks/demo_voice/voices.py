@@ -27,10 +27,11 @@ class Voice:
 TEACHER = "woman"
 VOICES = {
     TEACHER: Voice(
-        1.0, 1.0, ("woman", "a woman", "female voice", "a woman with a clear voice"), 0.5
+        1.0, 1.0, ("woman", "a woman", "female voice", "a woman with a clear voice"), 0.36
     ),
-    "man": Voice(0.6, 0.86, ("man", "a man", "male voice", "a man with a low voice"), 0.3),
-    "child": Voice(1.35, 1.14, ("child", "a child", "young voice", "a child's high voice"), 0.2),
+    # 125 Hz: a pitch between two numbers of whole cycles would alternate between them.
+    "man": Voice(0.625, 0.86, ("man", "a man", "male voice", "a man with a low voice"), 0.36),
+    "child": Voice(1.35, 1.14, ("child", "a child", "young voice", "a child's high voice"), 0.28),
 }
 
 

@@ -32,6 +32,9 @@ logger = logging.getLogger("mlx_voxcpm2")
 
 N = TypeVar("N", bound=Network)
 
+GROUPS = 32
+"""Number of groups in which the weights are evaluated, or a few more."""
+
 
 @dataclass
 class Checkpoint(Generic[N]):
@@ -137,21 +140,44 @@ def _is_matrix(name: str, value: mx.array) -> bool:
     return name.endswith(".weight") and value.ndim == 2 and is_float(value)
 
 
-def _assign(model: Network, weights: Weights) -> None:
-    """Evaluates one tensor after another, so that only one is ever in memory twice.
+def _groups(weights: Weights) -> list[list[str]]:
+    """Names of the tensors, the largest first, in groups of at most a `GROUPS`th of all bytes.
 
-    The largest come first, while there is room for their copies.
+    A larger tensor is a group of its own.
+    """
+    limit = sum(value.nbytes for value in weights.values()) / GROUPS
+    groups: list[list[str]] = []
+    room = 0.0
+    for name in sorted(weights, key=lambda name: -weights[name].nbytes):
+        size = weights[name].nbytes
+        if size > room or not groups:
+            groups.append([])
+            room = limit
+        groups[-1].append(name)
+        room -= size
+    return groups
+
+
+def _assign(model: Network, weights: Weights) -> None:
+    """Evaluates one group of tensors after another, so that only one is ever in memory twice.
+
+    MLX reads the tensors of a group from the disk at the same time. The largest come first, while
+    there is room for their copies.
     """
     final, float32 = [], model.family.float32
-    for name in sorted(weights, key=lambda name: -weights[name].nbytes):
-        value = weights.pop(name)
-        is_linear = _is_matrix(name, value) and "embed" not in name
-        if is_linear and not name.startswith(float32):
-            value = kernels.matrix_layout(value)
-        else:
-            value = mx.contiguous(value)  # a transposed array would be copied at each use
-        mx.eval(value)
-        final.append((name, value))
+    for names in _groups(weights):
+        group = []
+        for name in names:
+            value = weights.pop(name)
+            is_linear = _is_matrix(name, value) and "embed" not in name
+            if is_linear and not name.startswith(float32):
+                value = kernels.matrix_layout(value)
+            else:
+                value = mx.contiguous(value)  # a transposed array would be copied at each use
+            group.append(value)
+        del value
+        mx.eval(group)
+        final += zip(names, group, strict=True)
     model.load_weights(final, strict=True)
 
 
