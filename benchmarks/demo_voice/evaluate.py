@@ -102,7 +102,7 @@ def espeak(tasks: list[Task]) -> list[Spoken]:
         for task in tasks
     ]
     sounds = [say(SPEAKERS[name], task.words) for name, task in zip(names, tasks, strict=True)]
-    return [Spoken.of(sound, SAMPLE_RATE, "stop") for sound in sounds]
+    return [Spoken(sound, SAMPLE_RATE, "stop") for sound in sounds]
 
 
 def evaluate(speak: Speak, tasks: Tasks) -> list[Measured]:

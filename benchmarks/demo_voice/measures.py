@@ -9,6 +9,7 @@ from recogniser import Heard, hear  # before MLX  # isort: skip
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import jiwer
 import numpy as np
@@ -73,16 +74,16 @@ class Task:
 
 @dataclass(frozen=True)
 class Spoken:
-    """Sound (samples,), why it ends ("stop" or "length"), and what the recogniser hears."""
+    """Sound (samples,), and why it ends: "stop" or "length"."""
 
     sound: np.ndarray
     sample_rate: int
     reason: str
-    heard: list[Heard]
 
-    @classmethod
-    def of(cls, sound: np.ndarray, sample_rate: int, reason: str) -> Spoken:
-        return cls(sound, sample_rate, reason, hear(sound, sample_rate))
+    @cached_property
+    def heard(self) -> list[Heard]:
+        """What the recogniser hears."""
+        return hear(self.sound, self.sample_rate)
 
     @property
     def words(self) -> list[str]:
@@ -137,7 +138,7 @@ def speak(
                 sounds[chunk.number].append(np.array(chunk.audio))
                 reasons[chunk.number] = chunk.finish_reason or ""
         spoken += [
-            Spoken.of(np.concatenate(sound), model.sample_rate, reason)
+            Spoken(np.concatenate(sound), model.sample_rate, reason)
             for sound, reason in zip(sounds, reasons, strict=True)
         ]
     return spoken
