@@ -8,6 +8,7 @@ import pytest
 from mlx_voxcpm2 import load_model
 from mlx_voxcpm2.commands import generate
 from mlx_voxcpm2.convert import convert
+from mlx_voxcpm2.text import vocabulary
 from mlx_voxcpm2.text.vocabulary import KnownCharacters, read_vocabulary
 from mlx_voxcpm2.weights import hub
 
@@ -122,6 +123,8 @@ class TestKnownCharacters:
             ("(A robot) Three.", "(A robot) Three."),
             (" Three. ", " Three. "),
             ("3 of 三", "3 of 三"),
+            ("Salt & pepper@home", "Salt and pepper at home"),
+            ("a.b@example.com. No.Yes p.m.", "a.b at example dot com. No.Yes p.m."),
         ],
     )
     def test_text_is_written_in_known_characters(self, characters, text, folded):
@@ -131,8 +134,8 @@ class TestKnownCharacters:
         ("text", "fault", "readable"),
         [
             ("Yes, no.", None, "Yes, no."),
-            ("At 3.", "can't read '3'; write numbers in words, or use normalize", "At  ."),
-            ("α is β", "can't read 'α', 'β'; it is left out", "  is  "),
+            ("α is β", "leaves out 'α', 'β', which it can't read", "  is  "),
+            ("αβγδε", "leaves out 'α', 'β', 'γ' and 2 more, which it can't read", None),
             ("(woman)Yes.", None, "(woman)Yes."),
             ("(A robot)Yes.", None, "Yes."),
         ],
@@ -140,15 +143,38 @@ class TestKnownCharacters:
     def test_what_is_unknown_is_named_and_left_out(self, characters, text, fault, readable):
         found = characters.text_fault(text)
         assert found == (fault and f"this voice {fault}")
-        assert characters.readable(text) == readable
+        if readable is not None:
+            assert characters.readable(text) == readable
+
+    def test_numbers_are_left_out_with_advice_where_they_can_not_be_normalized(
+        self, characters, monkeypatch
+    ):
+        monkeypatch.setattr(vocabulary, "is_normalize_installed", lambda: False)
+        assert characters.language_to_normalize("At 3.") is None
+        fault = "this voice leaves out '3', which it can't read; write numbers in words, or install"
+        assert characters.text_fault("At 3.") == f"{fault} 'mlx-voxcpm2[normalize]'"
+        assert characters.readable("At 3.") == "At  ."
+        with pytest.raises(ValueError, match="can't read '12'; write numbers in words"):
+            characters.readable("12")
+
+    @pytest.mark.parametrize(
+        ("text", "language"),
+        [
+            ("At 3.", "en"),
+            ("<b>Yes</b>", "en"),
+            ("Dr. “Café” — no…", None),
+            ("(3 men) Yes.", None),
+            ("(woman) Yes.", None),
+        ],
+    )
+    def test_only_what_can_not_be_read_is_normalized(self, characters, text, language):
+        assert characters.language_to_normalize(text) == language
 
     @pytest.mark.parametrize(
         ("text", "advice"),
         [
             ("三四", "it reads English"),
             ("...", "it reads English"),
-            ("12", "write numbers in words"),
-            ("(woman)12", "write numbers in words"),
         ],
     )
     def test_a_text_without_any_known_letter_is_refused(self, characters, text, advice):
@@ -164,6 +190,7 @@ class TestKnownCharacters:
             assert released.model.request("Ａt dáwn.", seed=1).prompt.tokens == plain
             with pytest.raises(ValueError, match="it reads English"):
                 released.model.request("三")
+            assert "at three" in released.model.request("See # at 3").text.lower()
         finally:
             builder.vocabulary = None
 

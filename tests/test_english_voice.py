@@ -17,6 +17,7 @@ from conftest import relative_error
 
 sys.path.append(str(Path(__file__).parent.parent / "benchmarks" / "demo_voice"))
 
+import composed
 import pronunciations
 import sentences
 import spelling
@@ -53,18 +54,25 @@ class TestText:
         ],
     )
     def test_a_number_is_said_in_words(self, value, words):
-        assert sentences.number(value) == words
+        assert composed.number(value) == words
 
     @pytest.mark.parametrize(
         ("value", "words"), [(1, "first"), (12, "twelfth"), (30, "thirtieth"), (31, "thirty-first")]
     )
     def test_a_day_of_the_month_is_said_in_words(self, value, words):
-        assert sentences.ordinal(value) == words
+        assert composed.ordinal(value) == words
 
-    def test_composed_sentences_leave_no_field_open_and_are_the_same_each_time(self):
-        composed = sentences.composed_sentences(200)
-        assert not any("{" in each for each in composed)
-        assert composed == sentences.composed_sentences(200)
+    @pytest.mark.parametrize(("templates", "_"), sentences.COMPOSED)
+    def test_composed_sentences_are_readable_and_the_same_each_time(self, templates, _):
+        found = composed.composed_sentences(templates, 200, 1)
+        assert all(spelling.is_spellable(each) for each in found)  # no field is left open
+        assert found == composed.composed_sentences(templates, 200, 1)
+
+    def test_only_the_beginning_of_a_sentence_gets_a_capital(self):
+        said = ("come at four p.m. on monday. is it late?",)
+        assert composed.composed_sentences(said, 1, 1) == [
+            "Come at four p.m. on monday. Is it late?"
+        ]
 
     def test_200_sentences_of_known_words_and_50_with_unknown_ones_are_held_out(self):
         known, unknown = sentences.held_out()

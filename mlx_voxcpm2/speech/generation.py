@@ -122,7 +122,8 @@ class Attempt:
         if request.options.retry_badcase is not False and request.is_too_long(len(self.chunks)):
             samples = sum(map(len, self.chunks))
             seconds = samples / self.watch.sample_rate
-            return f"{seconds:.1f} s of speech for {request.text_tokens} tokens of text"
+            tokens = "1 token" if request.text_tokens == 1 else f"{request.text_tokens} tokens"
+            return f"{seconds:.1f} s of speech for {tokens} of text"
         if request.options.retry_by_ear is False:
             return None
         detector = SilenceDetector(self.watch.sample_rate)

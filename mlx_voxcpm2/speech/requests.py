@@ -55,7 +55,8 @@ class RequestBuilder:
         An array that MLX has not computed yet belongs to the thread that made it. Raises
         ValueError or FileNotFoundError.
         """
-        words_only = self._folded(spoken_text(text, None, options.normalize))
+        normalize = options.normalize or self._language_to_normalize(text)
+        words_only = self._folded(spoken_text(text, None, normalize))
         text = self._folded(with_instruction(words_only, voice.instruct))
         if self.vocabulary is not None:
             self.vocabulary.warn(text)
@@ -101,6 +102,12 @@ class RequestBuilder:
 
         requests = starmap(request, enumerate(items))
         return list(requests) if isinstance(items, Sequence) else requests
+
+    def _language_to_normalize(self, text: object) -> bool | str:
+        """Language in which a text is normalized though nobody asked for it, or False."""
+        if self.vocabulary is None or not isinstance(text, str):
+            return False
+        return self.vocabulary.language_to_normalize(text) or False
 
     def _folded(self, text: str) -> str:
         return text if self.vocabulary is None else self.vocabulary.folded(text)

@@ -48,8 +48,8 @@ _SYMBOLS = re.compile(f"(?<![{_GREEK}])[{_GREEK}](?![{_GREEK}])|[ªµº\u2126]")
 _QUOTES = str.maketrans("“”„‟", '""""')
 _WIDE = str.maketrans("％＄＋", "%$+")
 
-# What a text says that is one sign, which beside others may be markup.
-_SIGNS = {
+# Words of single signs. In a text that is more than one sign, some of them may be markup.
+SIGNS = {
     "∞": "infinity",
     "&": "and",
     "%": "percent",
@@ -124,7 +124,7 @@ def normalized(text: str, language: str | None = None) -> str:
     check_normalize(True, language)
     match = INSTRUCTION.match(text)
     instruction = match.group() if match else ""
-    if language in (None, "en") and (name := _SIGNS.get(text.strip())) is not None:
+    if language in (None, "en") and (name := SIGNS.get(text.strip())) is not None:
         return name
     parts = [_cleaned(each) for each in paragraphs(_usual(text[len(instruction) :]))]
     text = "\n\n".join(filter(None, parts))

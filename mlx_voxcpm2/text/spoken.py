@@ -82,6 +82,11 @@ def check_text(text: object, normalize: bool | str = False) -> None:
         if normalize and has_words(normalized(text, None if normalize is True else normalize)):
             return
         shown = text.strip() if len(text) < 40 else f"{text.strip()[:40]}…"
+        if INSTRUCTION.match(text):
+            raise ValueError(
+                f"text is only a description of the voice, in parentheses: {shown!r}; give the "
+                "words to speak after it"
+            )
         raise ValueError(f"text is empty of words: {shown!r}; give the words to speak")
 
 

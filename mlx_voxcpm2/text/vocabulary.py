@@ -11,9 +11,9 @@ import unicodedata
 from abc import ABC, abstractmethod
 from pathlib import Path
 
-from ..errors import option, shown
+from ..errors import shown
 from ..file_names import CHARACTERS_FILE, DESCRIPTIONS_FILE, WORDS_FILE
-from .normalization import INSTRUCTION
+from .normalization import INSTRUCTION, SIGNS, is_normalize_installed
 
 logger = logging.getLogger("mlx_voxcpm2")
 
@@ -27,6 +27,10 @@ _WORD = re.compile(r"\w+")
 _TYPED = str.maketrans(
     {"“": '"', "”": '"', "„": '"', "‘": "'", "’": "'", "–": "-", "—": ", ", "…": "..."}
 )
+
+
+# The point of "example.com", but not of "No.Yes" or "p.m.".
+_DOT = re.compile(r"(?<=[a-z]{2})\.(?=[a-z]{2})")
 
 
 class Vocabulary(ABC):
@@ -52,6 +56,10 @@ class Vocabulary(ABC):
     def readable(self, text: str) -> str:
         """Folded text without what the voice can't read. Raises ValueError if nothing is left."""
         return text
+
+    def language_to_normalize(self, text: str) -> str | None:
+        """Language in which a text must be normalized to be read, if it must and can be."""
+        return None
 
     def folded(self, text: str) -> str:
         """Text as the voice has learnt it, with one space between words.
@@ -85,10 +93,12 @@ class Vocabulary(ABC):
         plain = description.strip().strip("()（）").strip()
         if not plain or not self.descriptions or self._known_description(plain) is not None:
             return None
-        return (
-            f"this voice does not know the description {shown(plain)}; it knows "
-            f"{', '.join(self.descriptions)}"
-        )
+        known = ", ".join(self._usual_descriptions())
+        return f"this voice does not know the description {shown(plain)}; it knows {known}"
+
+    def _usual_descriptions(self) -> list[str]:
+        """Descriptions for a message."""
+        return self.descriptions
 
     def _known_description(self, description: str) -> str | None:
         """The known description that is meant, however it is spelled."""
@@ -135,9 +145,18 @@ class KnownCharacters(Vocabulary):
         return text.split()
 
     def _spelled(self, text: str) -> str:
-        """Text in known characters, where one stands for an unknown one: é is e, a dash a comma."""
+        """Text in known characters, where others stand for unknown ones or words for signs.
+
+        é is e, a dash a comma, & "and", and the point of "example.com" a "dot".
+        """
+        signs = {each: f" {words} " for each, words in SIGNS.items() if each not in self._known}
+        typed = _DOT.sub(" dot ", self._typed(text)).translate(str.maketrans(signs))
+        return typed.replace(" ,", ",")
+
+    def _typed(self, text: str) -> str:
+        """Text with the characters of a typewriter where these stand for others."""
         typed = unicodedata.normalize("NFC", text).translate(_TYPED)
-        return "".join(map(self._known_for, typed)).replace(" ,", ",")
+        return "".join(map(self._known_for, typed))
 
     def _known_for(self, character: str) -> str:
         if character in self._known or character.isspace():
@@ -151,8 +170,15 @@ class KnownCharacters(Vocabulary):
         if not unknown:
             return None
         some = ", ".join(map(repr, list(unknown)[:3]))
-        advice = _advice_on_numbers(text) or "it is left out"
-        return f"this voice can't read {some}; {advice}"
+        more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
+        advice = _advice_on_numbers(text)
+        return f"this voice leaves out {some}{more}, which it can't read" + (
+            f"; {advice}" if advice else ""
+        )
+
+    def language_to_normalize(self, text: str) -> str | None:
+        is_readable = not any(map(self._is_unknown, self._typed(INSTRUCTION.sub("", text))))
+        return None if is_readable or not is_normalize_installed() else "en"
 
     def _known_description(self, description: str) -> str | None:
         """The known description that is meant, or else the longest whose words are all in it."""
@@ -161,6 +187,10 @@ class KnownCharacters(Vocabulary):
         words = set(_WORD.findall(description.casefold()))
         parts = [each for each in self.descriptions if words.issuperset(_WORD.findall(each))]
         return max(parts, key=len, default=None)
+
+    def _usual_descriptions(self) -> list[str]:
+        """Those of one word, of which longer ones consist."""
+        return [each for each in self.descriptions if " " not in each] or self.descriptions
 
     def readable(self, text: str) -> str:
         match = INSTRUCTION.match(text)
@@ -188,8 +218,10 @@ def read_vocabulary(checkpoint: Path) -> Vocabulary | None:
 
 
 def _advice_on_numbers(text: str) -> str | None:
-    has_digits = any(map(str.isdigit, text))
-    return f"write numbers in words, or use {option('normalize')}" if has_digits else None
+    """How a text's numbers can be read; where the libraries are installed, they have been."""
+    if not any(map(str.isdigit, text)) or is_normalize_installed():
+        return None
+    return "write numbers in words, or install 'mlx-voxcpm2[normalize]'"
 
 
 def _is_spoken(letter: str) -> bool:
