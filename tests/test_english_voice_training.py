@@ -19,6 +19,7 @@ import spelling
 from acoustic_latents import LATENTS
 from acoustics import LATENT
 from evaluate_vae import load
+from export_speech import mean
 from labels import PHONEMES, Reading
 from predicted_speech import GUIDANCE, STEPS, sampled
 from reader import REPLACED, Batch, Reader, edits
@@ -331,3 +332,10 @@ def test_the_packages_weights_are_those_that_training_goes_on_from():
     assert {name.split(".")[0] for name in speaker.heads()} == {"names", "means", "reader"}
     for half, module in (("encoder", Encoder), ("decoder", Decoder)):
         module(SPEECH_VAE).load_state_dict(packaged_half(half))
+
+
+def test_the_mean_of_two_networks_is_not_rounded_to_16_bits():
+    weights, stored = torch.tensor([1.0, 0.1]), torch.tensor([3.0, 0.1]).half()
+    found = mean({"a": weights}, {"a": stored})["a"]
+    assert found.dtype == torch.float32
+    assert found.tolist() == pytest.approx([2.0, 0.1], rel=1e-3)

@@ -28,7 +28,6 @@ _TYPED = str.maketrans(
     {"“": '"', "”": '"', "„": '"', "‘": "'", "’": "'", "–": "-", "—": ", ", "…": "..."}
 )
 
-
 # The point of "example.com", but not of "No.Yes" or "p.m.".
 _DOT = re.compile(r"(?<=[a-z]{2})\.(?=[a-z]{2})")
 
