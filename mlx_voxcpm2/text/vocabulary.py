@@ -139,6 +139,9 @@ class KnownCharacters(Vocabulary):
     def __init__(self, characters: str, descriptions: list[str] | None = None):
         super().__init__(descriptions)
         self._known = {*characters, " "}
+        self._signs = str.maketrans(
+            {each: f" {words} " for each, words in SIGNS.items() if each not in self._known}
+        )
 
     def words_of(self, text: str) -> list[str]:
         return text.split()
@@ -148,8 +151,7 @@ class KnownCharacters(Vocabulary):
 
         é is e, a dash a comma, & "and", and the point of "example.com" a "dot".
         """
-        signs = {each: f" {words} " for each, words in SIGNS.items() if each not in self._known}
-        typed = _DOT.sub(" dot ", self._typed(text)).translate(str.maketrans(signs))
+        typed = _DOT.sub(" dot ", self._typed(text)).translate(self._signs)
         return typed.replace(" ,", ",")
 
     def _typed(self, text: str) -> str:
