@@ -84,8 +84,8 @@ def check_text(text: object, normalize: bool | str = False) -> None:
         shown = text.strip() if len(text) < 40 else f"{text.strip()[:40]}…"
         if INSTRUCTION.match(text):
             raise ValueError(
-                f"text is only a description of the voice, in parentheses: {shown!r}; give the "
-                "words to speak after it"
+                f"text is empty but for a description in parentheses: {shown!r}; give the words to "
+                "speak after it"
             )
         raise ValueError(f"text is empty of words: {shown!r}; give the words to speak")
 
