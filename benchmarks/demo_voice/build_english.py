@@ -39,7 +39,20 @@ class Sizes:
 
 
 # The voice has more steps than those in which only the encoder learns, and all speech is given.
-QUICK = Sizes(4, 40, 40, 40, 4, 1020, 2, 1, 20, 20, 4, 1)
+QUICK = Sizes(
+    parts=4,
+    decoder=40,
+    encoder=40,
+    reader=40,
+    reader_batch=4,
+    voice=1020,
+    voice_batch=2,
+    predicted=1,
+    decoder_in_voices=20,
+    encoder_in_voices=20,
+    measured=4,
+    measured_in_modes=1,
+)
 
 
 def stages(folder: Path, sizes: Sizes, has_voice: bool, voice: str) -> list[list[str]]:

@@ -4,8 +4,8 @@
 
 FOLDER is train_voice.py's, with both halves of the AudioVAE. Weights are stored at 16 bits. Without
 CHECKPOINT it is the package's voice, and `trained/` has the rest of what its training needs.
---mean stores the mean of the package's weights, from which FOLDER's training went on, and of those
-that it reached.
+With --mean the network is the mean of the package's, from which FOLDER's training went on, and of
+the one that it reached; the AudioVAE is FOLDER's.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("checkpoint", type=Path, nargs="?", default=BUILT_IN["english"])
-    parser.add_argument("--mean", action="store_true", help="with the package's present weights")
+    parser.add_argument("--mean", action="store_true", help="with the package's present network")
     arguments = parser.parse_args()
     export(arguments.folder, arguments.checkpoint, arguments.mean)
     size = sum(file.stat().st_size for file in arguments.checkpoint.iterdir())

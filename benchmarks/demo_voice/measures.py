@@ -82,7 +82,7 @@ class Spoken:
 
     @cached_property
     def heard(self) -> list[Heard]:
-        """What the recogniser hears."""
+        """Words that the recogniser hears, and when."""
         return hear(self.sound, self.sample_rate)
 
     @property

@@ -172,10 +172,9 @@ class KnownCharacters(Vocabulary):
             return None
         some = ", ".join(map(repr, list(unknown)[:3]))
         more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
+        fault = f"this voice leaves out {some}{more}, which it can't read"
         advice = _advice_on_numbers(text)
-        return f"this voice leaves out {some}{more}, which it can't read" + (
-            f"; {advice}" if advice else ""
-        )
+        return f"{fault}; {advice}" if advice else fault
 
     def language_to_normalize(self, text: str) -> str | None:
         is_readable = not any(map(self._is_unknown, self._typed(INSTRUCTION.sub("", text))))
@@ -190,7 +189,7 @@ class KnownCharacters(Vocabulary):
         return max(parts, key=len, default=None)
 
     def _usual_descriptions(self) -> list[str]:
-        """Those of one word, of which longer ones consist."""
+        """Descriptions of one word, which are in the longer ones."""
         return [each for each in self.descriptions if " " not in each] or self.descriptions
 
     def readable(self, text: str) -> str:

@@ -175,7 +175,6 @@ def _assign(model: Network, weights: Weights) -> None:
             else:
                 value = mx.contiguous(value)  # a transposed array would be copied at each use
             group.append(value)
-        del value
         mx.eval(group)
         final += zip(names, group, strict=True)
     model.load_weights(final, strict=True)
