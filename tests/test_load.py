@@ -308,7 +308,7 @@ def test_loading_takes_little_more_memory_than_the_weights(released, tmp_path, q
 
 
 def test_tensors_are_read_from_the_disk_in_groups(released, monkeypatch):
-    """MLX reads what is evaluated at once on several threads; one by one is half as fast."""
+    """MLX reads what is evaluated at once on several threads; one by one takes longer."""
     sizes = []
 
     def evaluate(group):

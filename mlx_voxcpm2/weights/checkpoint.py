@@ -32,8 +32,9 @@ logger = logging.getLogger("mlx_voxcpm2")
 
 N = TypeVar("N", bound=Network)
 
-GROUPS = 32
-"""Number of groups in which the weights are evaluated, or a few more."""
+GROUPS = 64
+"""Number of groups in which the weights are evaluated, or more. Fewer load a little faster, but the
+peak of memory then depends on how the reading threads take turns."""
 
 
 @dataclass
