@@ -15,7 +15,7 @@ from conftest import GOLDEN, parameters, relative_error, same
 from safetensors.numpy import load_file, save_file
 from torch_files import Call, Global, save, save_state_dict
 
-from mlx_voxcpm2 import VoxCPM2, load_model
+from mlx_voxcpm2 import load_model
 from mlx_voxcpm2.convert import convert
 from mlx_voxcpm2.layers import device
 from mlx_voxcpm2.weights import checkpoint
@@ -307,20 +307,29 @@ def test_loading_takes_little_more_memory_than_the_weights(released, tmp_path, q
     assert peak < 1.15 * sum(value.nbytes for value in parameters(model).values())
 
 
-def test_tensors_are_read_from_the_disk_in_groups(released, monkeypatch):
-    """MLX reads what is evaluated at once on several threads; one by one takes longer."""
-    sizes = []
+def test_the_next_tensors_are_read_from_the_disk_while_one_is_waited_for(released, monkeypatch):
+    """MLX reads what was begun on several threads; a limit keeps the memory small."""
+    begun, sizes, ahead = [], [], []
 
-    def evaluate(group):
-        sizes.append(len(group))
-        mx.eval(group)
+    def begin(arrays):
+        begun.append(arrays)
+        sizes.append(sum(value.nbytes for value in arrays))
+        mx.async_eval(arrays)
 
-    monkeypatch.setattr(VoxCPM2, "prepare", lambda *_: None)
-    monkeypatch.setattr(checkpoint, "mx", SimpleNamespace(**vars(mx) | {"eval": evaluate}))
+    def wait(arrays):
+        assert arrays is begun.pop(0)
+        ahead.append(sum(sizes[-len(begun) :]) if begun else 0)
+        mx.eval(arrays)
+
+    functions = {"async_eval": begin, "eval": wait}
+    monkeypatch.setattr(checkpoint, "mx", SimpleNamespace(**vars(mx) | functions))
     model = load_model(released.folder)
-    assert sum(sizes) == len(parameters(model))
-    assert len(sizes) < 2 * checkpoint.GROUPS
-    assert max(sizes) > 1
+    weights = [value.nbytes for value in parameters(model).values()]
+    assert not begun
+    assert len(sizes) > len(weights)  # also what is made of several
+    limit = checkpoint.AHEAD * sum(weights)
+    assert max(ahead) <= limit + max(sizes)
+    assert max(ahead) > limit / 2
 
 
 def test_a_large_tensor_is_in_memory_once(tmp_path):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -32,9 +33,8 @@ logger = logging.getLogger("mlx_voxcpm2")
 
 N = TypeVar("N", bound=Network)
 
-GROUPS = 64
-"""Number of groups in which the weights are evaluated, or more. Fewer load a little faster, but the
-peak of memory then depends on how the reading threads take turns."""
+AHEAD = 1 / 32
+"""Largest part of all weights that is being read, beside the tensor that is waited for."""
 
 
 @dataclass
@@ -141,44 +141,61 @@ def _is_matrix(name: str, value: mx.array) -> bool:
     return name.endswith(".weight") and value.ndim == 2 and is_float(value)
 
 
-def _groups(weights: Weights) -> list[list[str]]:
-    """Names of the tensors, the largest first, in groups of at most a `GROUPS`th of all bytes.
+class _Reading:
+    """Evaluates tensors in order, while MLX reads the next ones from the disk on other threads.
 
-    A larger tensor is a group of its own.
+    Evaluating all at once would need memory for every tensor twice.
     """
-    limit = sum(value.nbytes for value in weights.values()) / GROUPS
-    groups: list[list[str]] = []
-    room = 0.0
-    for name in sorted(weights, key=lambda name: -weights[name].nbytes):
-        size = weights[name].nbytes
-        if size > room or not groups:
-            groups.append([])
-            room = limit
-        groups[-1].append(name)
-        room -= size
-    return groups
+
+    def __init__(self, largest: float):
+        """largest: bytes of the tensors that are read ahead."""
+        self.largest = largest
+        self.begun: deque[list[mx.array]] = deque()
+        self.size = 0
+
+    def __call__(self, *trees: Any) -> None:
+        arrays = [value for _, value in tree_flatten(trees)]
+        mx.async_eval(arrays)
+        self.begun.append(arrays)
+        self.size += _bytes(arrays)
+        while self.size > self.largest:
+            self._wait()
+
+    def _wait(self) -> None:
+        arrays = self.begun.popleft()
+        mx.eval(arrays)
+        self.size -= _bytes(arrays)
+
+    def finish(self) -> None:
+        while self.begun:
+            self._wait()
+
+
+def _bytes(arrays: Iterable[mx.array]) -> int:
+    return sum(value.nbytes for value in arrays)
 
 
 def _assign(model: Network, weights: Weights) -> None:
-    """Evaluates one group of tensors after another, so that only one is ever in memory twice.
+    """Gives the model its weights and evaluates them, so that few are ever in memory twice.
 
-    MLX reads the tensors of a group from the disk at the same time. The largest come first, while
-    there is room for their copies.
+    What the model makes of several tensors comes first, while there is room for the copies.
     """
-    final, float32 = [], model.family.float32
-    for names in _groups(weights):
-        group = []
-        for name in names:
-            value = weights.pop(name)
-            is_linear = _is_matrix(name, value) and "embed" not in name
-            if is_linear and not name.startswith(float32):
-                value = kernels.matrix_layout(value)
-            else:
-                value = mx.contiguous(value)  # a transposed array would be copied at each use
-            group.append(value)
-        mx.eval(group)
-        final += zip(names, group, strict=True)
+    float32, reading = model.family.float32, _Reading(AHEAD * _bytes(weights.values()))
+    final = []
+    while weights:
+        name, value = weights.popitem()
+        is_linear = _is_matrix(name, value) and "embed" not in name
+        if is_linear and not name.startswith(float32):
+            value = kernels.matrix_layout(value)
+        else:
+            value = mx.contiguous(value)  # a transposed array would be copied at each use
+        final.append((name, value))
     model.load_weights(final, strict=True)
+    del final, value  # the model alone holds the weights, and can free what it replaces
+    model.prepare(reading)
+    for _, value in sorted(tree_flatten(model.parameters()), key=lambda each: -each[1].nbytes):
+        reading(value)
+    reading.finish()
 
 
 def load_network(checkpoint: Checkpoint[N], has_free_dtype: bool) -> N:
@@ -189,7 +206,7 @@ def load_network(checkpoint: Checkpoint[N], has_free_dtype: bool) -> N:
     """
     model, weights = checkpoint.model, checkpoint.weights
     if has_free_dtype and device.on_cpu():
-        # Nothing else may refer to the tensors: `_assign` frees each when it has its final layout.
+        # Nothing else may refer to the tensors, which `_assign` frees when they are concatenated.
         weights |= cast_weights(
             {name: value for name, value in weights.items() if not _is_matrix(name, value)},
             mx.float32,
@@ -197,7 +214,6 @@ def load_network(checkpoint: Checkpoint[N], has_free_dtype: bool) -> N:
         )
     dtype = weights[model.family.reference_tensor].dtype
     _assign(model, weights)
-    model.prepare(mx.eval)
     for hint in device.slowness_hints(dtype):
         logger.warning(hint)
     model.eval()
