@@ -13,9 +13,10 @@ from build_english import Sizes, stages
 
 
 @pytest.mark.parametrize("has_voice", [True, False])
-def test_one_command_runs_all_stages(tmp_path, has_voice, monkeypatch):
+def test_one_command_runs_all_stages(tmp_path, has_voice):
     """Each script exists and knows its arguments; from nothing the first stages run too."""
-    ran = stages(tmp_path, Sizes(), has_voice, "english")
+    turns = stages(tmp_path, Sizes(), has_voice, "english")
+    ran = [command for turn in turns for commands in turn for command in commands]
     folder = Path(build_english.__file__).parent
     for script, *arguments in ran:
         source = (folder / script).read_text(encoding="utf-8")
@@ -26,13 +27,32 @@ def test_one_command_runs_all_stages(tmp_path, has_voice, monkeypatch):
     assert scripts[-3:] == ["export_speech.py", "evaluate_speech.py", "evaluate_modes.py"]
 
 
+def scripts_of(commands: list[list[str]]) -> list[str]:
+    return [script for script, *_ in commands]
+
+
+def test_stages_run_after_those_whose_results_they_need(tmp_path):
+    corpus, training, in_voices, export, measurements = stages(tmp_path, Sizes(), False, "english")
+    sound, network = training
+    assert scripts_of(network) == ["train_reader.py", "train_voice.py", "predicted_speech.py"]
+    for before, commands in zip(sound, in_voices, strict=False):  # decoder, then encoder
+        assert before[1] == commands[0][1]
+        assert "--voices" in commands[0] and "--voices" not in before
+        steps = [int(each[each.index("--steps") + 1]) for each in (before, commands[0])]
+        assert steps[0] < steps[1]
+    assert [len(turn) for turn in (corpus, export, measurements)] == [1, 1, 2]
+
+
 @pytest.fixture
 def stages_run(monkeypatch):
-    """The commands of the stages, which end with the statuses given by script."""
-    said, statuses = [], {}
+    """Runs the build; its status and commands, which end with the statuses given by script."""
+    said, statuses, threads = [], {}, {}
 
-    def run(command):
+    def run(command, env, stdout, stderr):
         said.append([Path(command[1]).name, *command[2:]])
+        threads[said[-1][0]] = int(env["OMP_NUM_THREADS"])
+        for stream in (stdout, stderr):
+            print("a line of", said[-1][0], file=stream, flush=True)
         return CompletedProcess(command, statuses.get(said[-1][0], 0))
 
     def build(*arguments: str, **given: int) -> tuple[int, list[list[str]]]:
@@ -43,17 +63,38 @@ def stages_run(monkeypatch):
         return stopped.value.code, said
 
     monkeypatch.setattr(build_english.subprocess, "run", run)
+    build.threads = threads
     return build
 
 
-def test_a_stage_that_fails_is_the_last_one(tmp_path, stages_run):
+def test_no_stage_follows_one_that_failed(tmp_path, stages_run):
     status, said = stages_run(str(tmp_path), predicted_speech=3)
-    assert (status, said[-1][0]) == (3, "predicted_speech.py")
+    assert status == 3
+    assert "export_speech.py" not in scripts_of(said)
 
 
-def test_both_measurements_are_made_though_the_first_is_not_reached(tmp_path, stages_run):
-    status, said = stages_run(str(tmp_path), evaluate_speech=1)
-    assert (status, said[-1][0]) == (1, "evaluate_modes.py")
+def test_measurements_that_miss_their_goal_end_nothing(tmp_path, stages_run):
+    status, said = stages_run(str(tmp_path), evaluate_speech=1, evaluate_vae=1)
+    assert status == 1
+    assert {"export_speech.py", "evaluate_modes.py"} <= set(scripts_of(said))
+
+
+def test_stages_beside_each_other_share_the_cores(tmp_path, stages_run, monkeypatch):
+    monkeypatch.setattr(build_english, "BUILT_IN", {"english": tmp_path / "missing"})
+    monkeypatch.setattr(build_english.os, "cpu_count", lambda: 6)
+    stages_run(str(tmp_path))
+    threads = [stages_run.threads[f"{name}.py"] for name in ("labels", "train_voice")]
+    assert threads == [6, 3]
+
+
+def test_what_a_stage_prints_is_in_its_log(tmp_path, stages_run, capsys):
+    stages_run(str(tmp_path))
+    logs = {path.stem: path.read_text() for path in (tmp_path / "logs").iterdir()}
+    assert {"labels", "train_voice", "evaluate_modes"} <= set(logs)
+    assert logs["labels"] == "a line of labels.py\n" * 2
+    said = capsys.readouterr().out
+    assert "a line" not in said
+    assert f"labels.py {tmp_path}: 0.0 minutes, status 0\n" in said
 
 
 def test_a_quick_build_leaves_the_packages_voice_alone(tmp_path, stages_run):

@@ -339,3 +339,23 @@ def test_the_mean_of_two_networks_is_not_rounded_to_16_bits():
     found = mean({"a": weights}, {"a": stored})["a"]
     assert found.dtype == torch.float32
     assert found.tolist() == pytest.approx([2.0, 0.1], rel=1e-3)
+
+
+def rates_of(state: Path, steps: int, until: int) -> list[float]:
+    """Learning rates of a run of `steps` steps that stops at one of them, and stores its state."""
+    layer, found = torch.nn.Linear(1, 1), []
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=1.0)
+    run = Run(layer, state, [optimizer], steps, warm_up=4)
+    while run.step < until:
+        run.learn(layer(torch.ones(1, 1)).sum())
+        found.append(optimizer.param_groups[0]["lr"])
+    run.save()
+    return found
+
+
+def test_a_run_that_was_stopped_keeps_its_schedule_and_further_steps_begin_one(tmp_path):
+    whole = rates_of(tmp_path / "whole", 20, 20)
+    stopped = rates_of(tmp_path / "stopped", 20, 7) + rates_of(tmp_path / "stopped", 20, 20)
+    assert stopped == pytest.approx(whole)
+    assert whole[-1] < 0.03 < max(whole)
+    assert rates_of(tmp_path / "whole", 40, 40) == pytest.approx(whole)

@@ -3,17 +3,24 @@
   python benchmarks/demo_voice/build_english.py FOLDER [--quick]
 
 It begins with the package's voice; where `mlx_voxcpm2/english` and `trained` are missing, with
-nothing. --quick tries all stages with few steps and sentences, and writes the voice, which can't
-speak, to FOLDER/english. Exit status is that of the stage that fails; the last two measure the
-voice.
+nothing. Each stage writes to FOLDER/logs/STAGE.log. Encoder and decoder of the AudioVAE are trained
+at the same time as the network that speaks, each on half of the cores.
+
+--quick tries all stages with few steps and sentences, and writes the voice, which can't speak, to
+FOLDER/english. Exit status is that of the first stage that fails; a measurement that misses its
+goal does not end the build.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mlx_voxcpm2.weights.hub import BUILT_IN
@@ -55,33 +62,70 @@ QUICK = Sizes(
 )
 
 
-def stages(folder: Path, sizes: Sizes, has_voice: bool, voice: str) -> list[list[str]]:
-    """Scripts with their arguments. has_voice: whether the package has the voice already."""
-    halves, place = "train_vae_halves.py", str(folder)
-    begun, decoder, encoder = [], 0, 0
+Command = list[str]
+"""A script and its arguments."""
+Turn = list[list[Command]]
+"""Sequences of commands that run beside each other."""
+
+
+def stages(folder: Path, sizes: Sizes, has_voice: bool, voice: str) -> list[Turn]:
+    """All stages in turns. has_voice: whether the package has the voice already."""
+    halves, place = "train_vae_halves.py", folder
+    sound, network, decoder, encoder = [], [], 0, 0
     if not has_voice:
         decoder, encoder = sizes.decoder, sizes.encoder
-        begun = [
+        sound = [
             [halves, "decoder", place, "--steps", decoder, "--batch", 3],
             [halves, "encoder", place, "--steps", encoder],
-            ["train_reader.py", place, "--steps", sizes.reader, "--batch", sizes.reader_batch],
+            ["evaluate_vae.py", place, "--count", sizes.measured, "--known"],
+            ["evaluate_vae.py", place, "--count", sizes.measured],
         ]
-    in_voices = ["--voices", "--rate", 3e-4, "--steps"]
-    decoder, encoder = decoder + sizes.decoder_in_voices, encoder + sizes.encoder_in_voices
+        network = [
+            ["train_reader.py", place, "--steps", sizes.reader, "--batch", sizes.reader_batch]
+        ]
     of_voice = ["--steps", sizes.voice, "--batch", sizes.voice_batch, "--rate", 0.012]
-    found = [
-        ["labels.py", place],
-        ["speech_corpus.py", place, "--parts", sizes.parts],
-        *begun,
+    network += [
         ["train_voice.py", place, "--voices", *of_voice],
         ["predicted_speech.py", place, "--parts", sizes.predicted],
-        [halves, "decoder", place, "--batch", 3, *in_voices, decoder],
-        [halves, "encoder", place, *in_voices, encoder],
-        ["export_speech.py", place, *([] if voice == "english" else [voice])],
-        ["evaluate_speech.py", voice, "--count", sizes.measured],
-        ["evaluate_modes.py", voice, place, "--count", sizes.measured_in_modes],
     ]
-    return [[str(word) for word in command] for command in found]
+    in_voices = ["--voices", "--rate", 3e-4, "--steps"]
+    decoder, encoder = decoder + sizes.decoder_in_voices, encoder + sizes.encoder_in_voices
+    turns = [
+        [[["labels.py", place], ["speech_corpus.py", place, "--parts", sizes.parts]]],
+        [sound, network],
+        [
+            [[halves, "decoder", place, "--batch", 3, *in_voices, decoder]],
+            [[halves, "encoder", place, *in_voices, encoder]],
+        ],
+        [[["export_speech.py", place, *([] if voice == "english" else [voice])]]],
+        [
+            [["evaluate_speech.py", voice, "--count", sizes.measured]],
+            [["evaluate_modes.py", voice, place, "--count", sizes.measured_in_modes]],
+        ],
+    ]
+    return [
+        [[[str(word) for word in command] for command in commands] for commands in turn if commands]
+        for turn in turns
+    ]
+
+
+def run_in_order(commands: list[Command], logs: Path, threads: int) -> int:
+    """Runs commands, and returns the status of the first measurement that misses its goal, or 0.
+
+    Raises SystemExit with the status of another stage that fails.
+    """
+    environment, missed = os.environ | {"OMP_NUM_THREADS": str(threads)}, 0
+    for script, *rest in commands:
+        began, path = time.monotonic(), Path(__file__).with_name(script)
+        with (logs / f"{path.stem}.log").open("a") as log:
+            command = [sys.executable, path, *rest]
+            status = subprocess.run(command, stdout=log, stderr=log, env=environment).returncode
+        minutes = (time.monotonic() - began) / 60
+        print(f"{script} {' '.join(rest)}: {minutes:.1f} minutes, status {status}", flush=True)
+        if status and not script.startswith("evaluate"):
+            raise SystemExit(status)
+        missed = missed or status
+    return missed
 
 
 def main() -> None:
@@ -93,14 +137,14 @@ def main() -> None:
     sizes, voice = Sizes(), "english"
     if arguments.quick:
         sizes, voice = QUICK, str(folder / "english")
-    failed = 0
-    for script, *rest in stages(folder, sizes, has_voice, voice):
-        print(script, *rest, flush=True)
-        path = Path(__file__).with_name(script)
-        failed = subprocess.run([sys.executable, path, *rest]).returncode or failed
-        if failed and not script.startswith("evaluate"):
-            break
-    raise SystemExit(failed)
+    logs = folder / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    missed = []
+    for turn in stages(folder, sizes, has_voice, voice):
+        threads = max(1, (os.cpu_count() or 1) // len(turn))
+        with ThreadPoolExecutor() as pool:
+            missed += pool.map(partial(run_in_order, logs=logs, threads=threads), turn)
+    raise SystemExit(max(missed))
 
 
 if __name__ == "__main__":

@@ -181,10 +181,10 @@ class Training:
         torch.manual_seed(0)
         self.folder, self.speller = folder, Speller(folder)
         self.speaker = Speaker(VoxCPM2Config.from_dict(speech_config(VOCABULARY)))
-        first_step = 0 if (folder / "voice.state").exists() else self.begin()
+        state = folder / "voice.state"
+        first_step = 0 if state.exists() else self.begin()
         rates = optimizers_of(self.speaker, rate, slow)
-        self.run = Run(self.speaker, folder / "voice.state", rates, steps, WARM_UP)
-        self.run.step = max(self.run.step, first_step)
+        self.run = Run(self.speaker, state, rates, steps, WARM_UP, first_step)
         self.corpus = Corpus(folder, part_names(folder), self.speller, voices)
         self.scale = torch.from_numpy(CONTEXT_NOISE * self.corpus.scale()).float()
         self.readings = Readings(folder, self.speller)

@@ -90,7 +90,11 @@ def optimizers_of(
 
 
 class Run:
-    """Training state: weights, their average, the optimizers and the step."""
+    """Training state: weights, their average, the optimizers and the step.
+
+    The learning rate warms up and falls along a cosine until `steps`. Where the state was reached
+    with another number of steps, both begin anew at its step.
+    """
 
     def __init__(
         self,
@@ -99,11 +103,13 @@ class Run:
         optimizers: Sequence[torch.optim.Optimizer],
         steps: int,
         warm_up: int = 100,
+        first: int = 0,
     ):
+        """first: step at which a run without a state file begins."""
         self.module, self.state, self.optimizers = module, state, optimizers
         self.steps, self.warm_up = steps, warm_up
         self.average = [weight.detach().clone() for weight in module.parameters()]
-        self.step = 0
+        self.step = self.first = first
         rates = [group["lr"] for group in self._groups]
         if state.exists():
             stored = torch.load(state)
@@ -111,6 +117,7 @@ class Run:
             for each, values in zip(optimizers, stored["optimizers"], strict=True):
                 each.load_state_dict(values)
             self.average, self.step = stored["average"], stored["step"]
+            self.first = stored["first"] if stored["steps"] == steps else self.step
         # The rates of this command, not of the one that began.
         for group, rate in zip(self._groups, rates, strict=True):
             group["highest"] = rate
@@ -121,10 +128,11 @@ class Run:
 
     def learn(self, loss: Tensor) -> None:
         """Takes a step down the loss. Raises ValueError if its gradient is not finite."""
-        progress = min(1.0, self.step / self.steps)
+        done = self.step - self.first
+        progress = min(1.0, done / (self.steps - self.first))
         decay = 0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2
         for group in self._groups:
-            group["lr"] = group["highest"] * min(1, (self.step + 1) / self.warm_up) * decay
+            group["lr"] = group["highest"] * min(1, (done + 1) / self.warm_up) * decay
         for each in self.optimizers:
             each.zero_grad()
         loss.backward()
@@ -156,6 +164,8 @@ class Run:
             "optimizers": [each.state_dict() for each in self.optimizers],
             "average": self.average,
             "step": self.step,
+            "first": self.first,
+            "steps": self.steps,
         }
         torch.save(stored, part)
         os.replace(part, self.state)
