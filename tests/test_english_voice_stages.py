@@ -49,11 +49,12 @@ def stages_run(monkeypatch):
     said, statuses, threads = [], {}, {}
 
     def run(command, env, stdout, stderr):
-        said.append([Path(command[1]).name, *command[2:]])
-        threads[said[-1][0]] = int(env["OMP_NUM_THREADS"])
+        script = Path(command[1]).name
+        said.append([script, *command[2:]])
+        threads[script] = int(env["OMP_NUM_THREADS"])
         for stream in (stdout, stderr):
-            print("a line of", said[-1][0], file=stream, flush=True)
-        return CompletedProcess(command, statuses.get(said[-1][0], 0))
+            print("a line of", script, file=stream, flush=True)
+        return CompletedProcess(command, statuses.get(script, 0))
 
     def build(*arguments: str, **given: int) -> tuple[int, list[list[str]]]:
         statuses.update({f"{name}.py": status for name, status in given.items()})

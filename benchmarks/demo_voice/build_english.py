@@ -3,8 +3,9 @@
   python benchmarks/demo_voice/build_english.py FOLDER [--quick]
 
 It begins with the package's voice; where `mlx_voxcpm2/english` and `trained` are missing, with
-nothing. Each stage writes to FOLDER/logs/STAGE.log. Encoder and decoder of the AudioVAE are trained
-at the same time as the network that speaks, each on half of the cores.
+nothing. Each stage writes to FOLDER/logs/STAGE.log; stages that have ended, which FOLDER/ended.txt
+lists, are skipped. Encoder and decoder of the AudioVAE are trained at the same time as the network
+that speaks, each on half of the cores.
 
 --quick tries all stages with few steps and sentences, and writes the voice, which can't speak, to
 FOLDER/english. Exit status is that of the first stage that fails; a measurement that misses its
@@ -21,6 +22,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from mlx_voxcpm2.weights.hub import BUILT_IN
@@ -36,7 +38,7 @@ class Sizes:
     encoder: int = 5000
     reader: int = 1200
     reader_batch: int = 48
-    voice: int = 6000
+    voice: int = 4000
     voice_batch: int = 32
     predicted: int = 12
     decoder_in_voices: int = 1500
@@ -53,7 +55,7 @@ QUICK = Sizes(
     reader=40,
     reader_batch=4,
     voice=1020,
-    voice_batch=2,
+    voice_batch=8,
     predicted=1,
     decoder_in_voices=20,
     encoder_in_voices=20,
@@ -109,23 +111,43 @@ def stages(folder: Path, sizes: Sizes, has_voice: bool, voice: str) -> list[Turn
     ]
 
 
-def run_in_order(commands: list[Command], logs: Path, threads: int) -> int:
-    """Runs commands, and returns the status of the first measurement that misses its goal, or 0.
+class Build:
+    """Runs commands that have not ended yet in FOLDER."""
 
-    Raises SystemExit with the status of another stage that fails.
-    """
-    environment, missed = os.environ | {"OMP_NUM_THREADS": str(threads)}, 0
-    for script, *rest in commands:
-        began, path = time.monotonic(), Path(__file__).with_name(script)
-        with (logs / f"{path.stem}.log").open("a") as log:
-            command = [sys.executable, path, *rest]
-            status = subprocess.run(command, stdout=log, stderr=log, env=environment).returncode
-        minutes = (time.monotonic() - began) / 60
-        print(f"{script} {' '.join(rest)}: {minutes:.1f} minutes, status {status}", flush=True)
-        if status and not script.startswith("evaluate"):
-            raise SystemExit(status)
-        missed = missed or status
-    return missed
+    def __init__(self, folder: Path):
+        self.logs, self.ended = folder / "logs", folder / "ended.txt"
+        self.logs.mkdir(parents=True, exist_ok=True)
+        self.ended.touch()
+
+    def run_turn(self, turn: Turn) -> list[int]:
+        """Status of each sequence; see `run_in_order`."""
+        ended = self.ended.read_text(encoding="utf-8").splitlines()
+        left = [[each for each in commands if " ".join(each) not in ended] for commands in turn]
+        left = [commands for commands in left if commands]
+        threads = max(1, (os.cpu_count() or 1) // max(1, len(left)))
+        with ThreadPoolExecutor() as pool:
+            return list(pool.map(partial(self.run_in_order, threads=threads), left))
+
+    def run_in_order(self, commands: list[Command], threads: int) -> int:
+        """Status of the first measurement that misses its goal, or 0.
+
+        Raises SystemExit with the status of another stage that fails.
+        """
+        environment, missed = os.environ | {"OMP_NUM_THREADS": str(threads)}, 0
+        for script, *rest in commands:
+            began, path, name = time.monotonic(), Path(__file__).with_name(script), " ".join(rest)
+            with (self.logs / f"{path.stem}.log").open("a", encoding="utf-8") as log:
+                command = [sys.executable, path, *rest]
+                status = subprocess.run(command, stdout=log, stderr=log, env=environment).returncode
+            minutes = (time.monotonic() - began) / 60
+            print(f"{script} {name}: {minutes:.1f} minutes, status {status}", flush=True)
+            if status and not script.startswith("evaluate"):
+                raise SystemExit(status)
+            missed = missed or status
+            if not status:
+                with self.ended.open("a", encoding="utf-8") as ended:
+                    ended.write(f"{script} {name}\n")
+        return missed
 
 
 def main() -> None:
@@ -137,14 +159,9 @@ def main() -> None:
     sizes, voice = Sizes(), "english"
     if arguments.quick:
         sizes, voice = QUICK, str(folder / "english")
-    logs = folder / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
-    missed = []
-    for turn in stages(folder, sizes, has_voice, voice):
-        threads = max(1, (os.cpu_count() or 1) // len(turn))
-        with ThreadPoolExecutor() as pool:
-            missed += pool.map(partial(run_in_order, logs=logs, threads=threads), turn)
-    raise SystemExit(max(missed))
+    build = Build(folder)
+    missed = [build.run_turn(turn) for turn in stages(folder, sizes, has_voice, voice)]
+    raise SystemExit(max([0, *chain.from_iterable(missed)]))
 
 
 if __name__ == "__main__":

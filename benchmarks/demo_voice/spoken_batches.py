@@ -21,6 +21,8 @@ REFERRED, DESCRIBED = 0.4, 0.4
 """Fractions of examples with a reference, and of the teacher's others with a description."""
 CONTINUED = 0.4
 """Fraction of examples of two sentences whose first one is given."""
+UNFINISHED, CAPITALS = 0.15, 0.04
+"""Fractions of texts without their final full stop, and in capitals, as in headings."""
 SHORTEST, LONGEST = 8, 24
 """Patches of a reference."""
 
@@ -125,10 +127,17 @@ class Corpus:
         return self._spoken(self._text(indices), indices, TEACHER)
 
     def varied(self, *indices: int, random: np.random.Generator) -> Spoken:
-        """Sentences in one of the voices: alone, described, to continue, or with a reference."""
+        """Sentences in one of the voices: alone, described, to continue, or with a reference.
+
+        Some lack the final full stop, or are in capitals.
+        """
         shares = [VOICES[name].share for name in self.voices]
         voice = self.voices[random.choice(len(shares), p=shares)]
         text, reference, given = self._text(indices), None, 0
+        if random.random() < UNFINISHED:
+            text = text.removesuffix(".")
+        if random.random() < CAPITALS:
+            text = text.upper()
         if len(indices) > 1 and random.random() < CONTINUED:
             given = len(self.patches(indices[0], voice))
         if random.random() < REFERRED:

@@ -144,6 +144,7 @@ def speak_segments(
     progress: Callable[[float], None] | None = None,
 ) -> Iterator[SpokenSegment]:
     """Speak segments, each in the voice of its speaker. Arguments and errors: see `speak_long`."""
+    segments = model.request_builder.readable(segments)
     encoded = {speaker: voice.encoded(model.clip_encoder) for speaker, voice in voices.items()}
     if options.seed is None:
         options = replace(options, seed=secrets.randbits(32) if cache is None else cache.seed())

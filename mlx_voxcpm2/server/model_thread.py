@@ -12,6 +12,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import mlx.core as mx
@@ -83,12 +84,13 @@ class ModelThread:
     def speak(self, task: SpeechTask) -> SpeechStream:
         """Queue a task; call it in the event loop that reads the stream.
 
-        Raises ValueError for an adapter that is not known.
+        Raises ValueError for an unknown adapter, and for a text that the voice can't read.
         """
         if task.adapter is not None and task.adapter not in self._batch.adapters:
             names = ", ".join(str(name) for name in self._batch.adapters if name) or "none"
             raise ValueError(f"there is no adapter {task.adapter[:100]!r}; there are: {names}")
-        stream = SpeechStream(self, task)
+        segments = self.model.request_builder.readable(task.segments, not task.is_open)
+        stream = SpeechStream(self, replace(task, segments=tuple(segments)))
         self._commands.put(lambda: self._batch.add(stream))
         return stream
 

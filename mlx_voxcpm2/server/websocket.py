@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from ..errors import shown
 from ..schema import parse_json
-from ..text.segments import SEGMENT_LENGTH, spoken_length
+from ..text.segments import SEGMENT_LENGTH, Segment, spoken_length
 from ..text.sentences import sentences
 from ..text.spoken import has_words
 from .access import KEY_PROTOCOL
@@ -175,12 +176,14 @@ class Conversation:
         return piece
 
     async def _feed(self, request: SpeechRequest, stream: SpeechStream, text: str) -> None:
-        if not has_words(text):
+        segments: Sequence[Segment] = ()
+        if has_words(text):
+            segments = await asyncio.to_thread(request.segments, text.strip())
+            segments = self.service.thread.model.request_builder.readable(segments, is_all=False)
+        if with_words := sum(bool(segment.text) for segment in segments):
+            self._fed += [*[0] * (with_words - 1), len(text)]
+        else:
             self.unspoken -= len(text)
-            return
-        segments = await asyncio.to_thread(request.segments, text.strip())
-        with_words = sum(bool(segment.text) for segment in segments)
-        self._fed += [*[0] * (with_words - 1), len(text)]
         stream.feed(segments)
 
     async def _write(self, request: SpeechRequest, stream: SpeechStream) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import starmap
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,7 @@ import mlx.core as mx
 
 from ..errors import option
 from ..models.voxcpm2.config import VoxCPM2Config
+from ..text.segments import Segment
 from ..text.spoken import spoken_letters, spoken_text, with_instruction
 from ..voices.clip_encoder import ClipEncoder
 from ..voices.inputs import VoiceInputs
@@ -21,6 +24,8 @@ from .prompt import Prompt
 if TYPE_CHECKING:
     from ..text.tokenizer import Tokenizer
     from ..text.vocabulary import Vocabulary
+
+logger = logging.getLogger("mlx_voxcpm2")
 
 
 class RequestBuilder:
@@ -55,13 +60,10 @@ class RequestBuilder:
         An array that MLX has not computed yet belongs to the thread that made it. Raises
         ValueError or FileNotFoundError.
         """
-        normalize = options.normalize or self._language_to_normalize(text)
-        words_only = self._folded(spoken_text(text, None, normalize))
-        text = self._folded(with_instruction(words_only, voice.instruct))
-        if self.vocabulary is not None:
-            self.vocabulary.warn(text)
+        words_only = self._words(text, options)
+        text = self._readable(with_instruction(words_only, voice.instruct))
         voice = voice.resolved(self.clip_encoder)
-        tokens = self._tokens(self._folded((voice.prompt_text or "") + text))
+        tokens = self._tokens(self._continued(voice.prompt_text or "", text))
         reference = self.clip_encoder.prepare(voice.ref_audio, option("ref_audio"), "right")
         prompt = self.clip_encoder.prepare(voice.prompt_audio, option("prompt_audio"), "left")
         positions = Prompt.positions(len(tokens), reference.length, prompt.length)
@@ -103,18 +105,53 @@ class RequestBuilder:
         requests = starmap(request, enumerate(items))
         return list(requests) if isinstance(items, Sequence) else requests
 
-    def _language_to_normalize(self, text: object) -> bool | str:
-        """Language in which a text is normalized though nobody asked for it, or False."""
-        if self.vocabulary is None or not isinstance(text, str):
-            return False
-        return self.vocabulary.language_to_normalize(text) or False
+    def readable(self, segments: Sequence[Segment], is_all: bool = True) -> list[Segment]:
+        """Segments, without the text of those that the voice can't read, which a warning names.
 
-    def _folded(self, text: str) -> str:
-        return text if self.vocabulary is None else self.vocabulary.folded(text)
+        is_all: whether no more will come; then raises ValueError if nothing can be read.
+        """
+        if self.vocabulary is None:
+            return list(segments)
+        faults = {
+            index: fault
+            for index, segment in enumerate(segments)
+            if segment.text and (fault := self.vocabulary.unreadable(segment.text))
+        }
+        found = [
+            replace(segment, text="") if index in faults else segment
+            for index, segment in enumerate(segments)
+        ]
+        if is_all and faults and not any(segment.text for segment in found):
+            raise ValueError(next(iter(faults.values())))
+        for fault in faults.values():
+            logger.warning("left out: %s", fault)
+        return found
+
+    def _words(self, text: str, options: GenerationOptions) -> str:
+        """Text to be spoken, without an instruction, as the voice has learnt it."""
+        normalize = options.normalize
+        if not normalize and self.vocabulary is not None and isinstance(text, str):
+            normalize = self.vocabulary.language_to_normalize(text) or False
+        words = spoken_text(text, None, normalize)
+        return words if self.vocabulary is None else self.vocabulary.folded(words)
+
+    def _readable(self, text: str) -> str:
+        """What the voice can read of a text with its instruction; warns of the rest."""
+        if self.vocabulary is None:
+            return text
+        text = self.vocabulary.folded(text)
+        readable = self.vocabulary.readable(text)
+        self.vocabulary.warn(text)
+        return readable
+
+    def _continued(self, prompt_text: str, text: str) -> str:
+        if self.vocabulary is None or not prompt_text:
+            return prompt_text + text
+        return self.vocabulary.readable(self.vocabulary.continued(prompt_text, text))
 
     def _tokens(self, text: str) -> list[int]:
         if self.vocabulary is not None:
-            text = self.vocabulary.readable(self.vocabulary.folded(text)).strip()
+            text = text.strip()
         tokens, vocabulary = self.tokenizer(text), self.config.lm_config.vocab_size
         if max(tokens, default=0) >= vocabulary:
             raise ValueError(

@@ -25,8 +25,17 @@ _WORD = re.compile(r"\w+")
 
 # Typographic marks -> those of a typewriter.
 _TYPED = str.maketrans(
-    {"“": '"', "”": '"', "„": '"', "‘": "'", "’": "'", "–": "-", "—": ", ", "…": "..."}
+    {"“": '"', "”": '"', "„": '"', "‘": "'", "’": "'", "–": "-", "—": ", ", "…": "...", "。": "."}
 )
+
+# Letters that Unicode does not take apart -> those that are read instead.
+_PLAIN_LETTERS = {"ß": "ss", "ẞ": "SS", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D"}
+_PLAIN_LETTERS |= {"æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "þ": "th", "Þ": "Th", "ð": "th"}
+_PLAIN_LETTERS |= {"ı": "i", "ħ": "h", "Ð": "Th"}
+
+# Marks that end a sentence, with quotes and brackets after them; marks that end none.
+_FINISHED = re.compile(r"[.?!][\"')\]]*$")
+_UNFINISHED = re.compile(r"[\s,;:-]*([\"')\]]*)$")
 
 # The point of "example.com", but not of "No.Yes" or "p.m.".
 _DOT = re.compile(r"(?<=[a-z]{2})\.(?=[a-z]{2})")
@@ -56,6 +65,15 @@ class Vocabulary(ABC):
         """Folded text without what the voice can't read. Raises ValueError if nothing is left."""
         return text
 
+    def unreadable(self, text: str) -> str | None:
+        """Message if nothing of a text can be read, without normalizing it, or None."""
+        try:
+            self.readable(self.folded(text))
+        except ValueError as error:
+            has_numbers = any(map(str.isdigit, text))
+            return None if has_numbers and self.language_to_normalize(text) else str(error)
+        return None
+
     def language_to_normalize(self, text: str) -> str | None:
         """Language in which a text must be normalized to be read, if it must and can be."""
         return None
@@ -73,6 +91,10 @@ class Vocabulary(ABC):
             instruction = f"({known})"
         start, end = len(rest) - len(rest.lstrip()), len(rest.rstrip())
         return instruction + rest[:start] + " ".join(self._spelled(rest).split()) + rest[end:]
+
+    def continued(self, prompt_text: str, text: str) -> str:
+        """Folded text of a clip with the text that continues it."""
+        return self.folded(f"{prompt_text} {text}")
 
     def warn(self, text: str) -> None:
         """Log a warning if a folded text has unknown parts, or begins with an unknown description.
@@ -149,10 +171,14 @@ class KnownCharacters(Vocabulary):
     def _spelled(self, text: str) -> str:
         """Text in known characters, where others stand for unknown ones or words for signs.
 
-        é is e, a dash a comma, & "and", and the point of "example.com" a "dot".
+        é is e, a dash a comma, & "and", and the point of "example.com" a "dot". A text without a
+        mark at its end gets a full stop: the voice has learnt sentences, and would go on.
         """
-        typed = _DOT.sub(" dot ", self._typed(text)).translate(self._signs)
-        return typed.replace(" ,", ",")
+        typed = _DOT.sub(" dot ", self._typed(text)).translate(self._signs).replace(" ,", ",")
+        has_words = any(each.isalpha() and each in self._known for each in typed)
+        if _FINISHED.search(typed.rstrip()) or not has_words:
+            return typed
+        return _UNFINISHED.sub(r".\1", typed.rstrip(), count=1)
 
     def _typed(self, text: str) -> str:
         """Text with the characters of a typewriter where these stand for others."""
@@ -162,7 +188,7 @@ class KnownCharacters(Vocabulary):
     def _known_for(self, character: str) -> str:
         if character in self._known or character.isspace():
             return character
-        parts = unicodedata.normalize("NFKD", character)
+        parts = _PLAIN_LETTERS.get(character) or unicodedata.normalize("NFKD", character)
         plain = "".join(each for each in parts if not unicodedata.combining(each))
         return plain if plain and self._known.issuperset(plain) else character
 
