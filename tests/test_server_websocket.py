@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -93,6 +94,19 @@ def test_a_conversation_without_words_ends(server):
         send(socket, {"type": "start"}, {"type": "text", "text": " 🎉 "}, {"type": "end"})
         found, sound = messages(socket)
     assert found[-1]["type"] == "done" and not sound
+
+
+def test_a_sentence_that_the_voice_can_not_read_is_left_out(released, anna_folder, tmp_path):
+    folder = shutil.copytree(released.folder, tmp_path / "latin")
+    (folder / "characters.txt").write_text("YNeso.", encoding="utf-8")
+    with LocalServer(folder, anna_folder / "voices", options=CHEAP) as server:
+        with conversation(server) as socket:
+            for text in ("Yes.\n", "你好。\n", "No.\n"):
+                send(socket, {"type": "text", "text": text}, {"type": "flush"})
+            send(socket, {"type": "end"})
+            found, _ = messages(socket)
+    assert [each["text"] for each in found if each["type"] == "spoken"] == ["Yes.", "No."]
+    assert found[-1]["type"] == "done"
 
 
 @pytest.mark.parametrize(

@@ -73,13 +73,9 @@ class TestServer:
         yield thread
         thread.close()
 
-    def spoken(self, thread, *texts, fed=()):
+    def spoken(self, thread, *texts):
         async def speak():
-            task = SpeechTask(tuple(segments(*texts)), SHORT, is_open=bool(fed))
-            async with thread.speak(task) as stream:
-                if fed:
-                    stream.feed(segments(*fed))
-                    stream.end()
+            async with thread.speak(SpeechTask(tuple(segments(*texts)), SHORT)) as stream:
                 return [each async for each in stream]
 
         return asyncio.run(speak())
