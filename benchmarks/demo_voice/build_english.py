@@ -44,7 +44,7 @@ class Sizes:
     decoder_in_voices: int = 1500
     encoder_in_voices: int = 1400
     measured: int = 200
-    measured_in_modes: int = 25
+    measured_in_modes: int = 16
 
 
 # The voice has more steps than those in which only the encoder learns, and all speech is given.

@@ -1,10 +1,11 @@
 """Measures how well a checkpoint's English is understood. Exit status 1 above the limits.
 
   python benchmarks/demo_voice/evaluate_speech.py CHECKPOINT [--count N] [--quantize 8bit 4bit]
-      [--solvers adams fast] [--teacher] [--json FILE]
+      [--solvers adams fast] [--together 4] [--teacher] [--json FILE]
 
 Word error rates of Whisper tiny.en on the held-out sentences, of known words and with unknown ones;
-a sentence's errors count at most as its number of words. --teacher also measures the teacher, and
+a sentence's errors count at most as its number of words. --together also measures texts of that
+many sentences, each spoken without splitting it. --teacher also measures the teacher, and
 espeak-ng if it is installed. Sentences, seeds and noise are the same each time.
 """
 
@@ -82,10 +83,13 @@ def by_teacher(texts: list[str]) -> list[np.ndarray]:
     return [teacher.speak(each, teacher.durations(each)).audio for each in phonemes]
 
 
-def measure(voice: str, speak: Speak, count: int | None) -> list[Row]:
+def measure(voice: str, speak: Speak, count: int | None, together: int = 1) -> list[Row]:
+    """together: number of sentences in a text."""
     rows = []
-    for name, texts in zip(WORST, held_out(), strict=True):
-        texts, began = texts[:count], time.perf_counter()
+    for name, sentences in zip(WORST, held_out(), strict=True):
+        sentences, began = sentences[:count], time.perf_counter()
+        begins = range(0, len(sentences), together)
+        texts = [" ".join(sentences[begin : begin + together]) for begin in begins]
         waveforms = speak(texts)
         spent, length = time.perf_counter() - began, sum(map(len, waveforms)) / RATE
         transcripts = [
@@ -108,6 +112,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, help="of each list's sentences")
     parser.add_argument("--quantize", nargs="+", default=[], metavar="BITS")
     parser.add_argument("--solvers", nargs="+", default=[], choices=SOLVERS)
+    parser.add_argument("--together", type=int, default=1, help="sentences in a text, also")
     parser.add_argument("--teacher", action="store_true", help="also the teacher and espeak-ng")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -118,6 +123,10 @@ def main() -> None:
     for name in arguments.solvers:
         speak = by_model(arguments.checkpoint, **SOLVERS[name])
         rows += measure(name, speak, arguments.count)
+    if arguments.together > 1:
+        name = f"{arguments.together} sentences at once"
+        speak = by_model(arguments.checkpoint)
+        rows += measure(name, speak, arguments.count, arguments.together)
     if arguments.teacher:
         rows += measure("teacher", by_teacher, arguments.count)
         if shutil.which("espeak-ng"):
