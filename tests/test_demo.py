@@ -39,6 +39,12 @@ def test_a_build_without_the_voice_says_how_it_is_made(tmp_path, monkeypatch):
         load_model("demo")
 
 
+@pytest.mark.parametrize(("name", "meant"), [("englsh", "english"), ("English", "english")])
+def test_a_misspelt_name_of_a_voice_in_the_package_names_the_voice(name, meant):
+    with pytest.raises(FileNotFoundError, match=f"^{name}: no such folder; did you mean {meant}?"):
+        load_model(name)
+
+
 def test_a_converted_demo_knows_its_words_and_descriptions(tiny_demo, tmp_path):
     model = load_model(convert("demo", tmp_path / "converted", quantize="8bit"))
     words = model.request_builder.vocabulary

@@ -15,6 +15,7 @@ from ..errors import one_line
 from ..file_names import check_file_name
 from ..models.families import all_families, find_family
 from ..models.family import Family, architecture_of
+from ..settings import similar
 
 _WEIGHT_FILES = (
     "model.safetensors",
@@ -78,6 +79,8 @@ def find_checkpoint(path_or_repo: str | Path, revision: str | None = None) -> Pa
     name = str(path_or_repo)
     if path.exists():
         raise ValueError(f"{name} is a file; give the folder of the checkpoint")
+    if "/" not in name and (near := similar(name.lower(), BUILT_IN)):
+        raise FileNotFoundError(f"{name}: no such folder; did you mean {near}?")
     _check_repository(name)
     return _snapshot(name, revision)
 
