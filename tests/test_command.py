@@ -101,10 +101,11 @@ def test_text_comes_from_a_file_or_standard_input(run, monkeypatch):
     assert run("--text", "Grüß dich.", *arguments, "a.wav")[0] == 0
     Path("text.txt").write_text("\ufeffGrüß dich.\n", encoding="utf-8")
     assert run("--text-file", "text.txt", *arguments, "b.wav")[0] == 0
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("Grüß dich.\n".encode())))
-    assert run(*arguments, "c.wav")[0] == 0
-    first, *others = (Path(f"{name}.wav").read_bytes() for name in "abc")
-    assert others == [first, first]
+    for source, name in (([], "c"), (["--text_file", "-"], "d")):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("Grüß dich.\n".encode())))
+        assert run(*source, *arguments, f"{name}.wav")[0] == 0
+    first, *others = (Path(f"{name}.wav").read_bytes() for name in "abcd")
+    assert others == [first, first, first]
 
 
 def test_streaming_writes_the_same_file(run):

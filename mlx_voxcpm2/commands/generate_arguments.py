@@ -74,10 +74,10 @@ def build_parser(prog: str | None = None, examples: str = EXAMPLES) -> Parser:
         description="Generate speech with VoxCPM2. Flags may be spelled with - for _.",
     )
     text = parser.add_argument_group("text")
-    words = "words to speak; without them and without a file, standard input"
+    words = "words to speak, unless text is piped or in a file"
     text.add_argument("words", nargs="?", metavar="TEXT", help=words)
     flag(text, "text", help="the same, as a flag")
-    flag(text, "text_file", metavar="PATH", help="UTF-8 file with the text")
+    flag(text, "text_file", metavar="PATH", help="UTF-8 file with the text; - for standard input")
     add_voice_flags(parser)
     add_setting_flags(parser.add_argument_group("output"), OutputTargets)
     _add_long_form_flags(parser)

@@ -34,13 +34,13 @@ __all__ = [
 def given_text(name: str, text: str | None, file: str | None) -> str | None:
     """The text of a flag, or the content of the UTF-8 file of another; None if neither is given.
 
-    Raises ValueError or OSError, in one line.
+    The file "-" is standard input. Raises ValueError or OSError, in one line.
     """
     if text is not None and file is not None:
         raise ValueError(f"{option(name)} and a file with it are both given; leave one out")
     if file is None:
         return text
-    return read_text(file).strip()
+    return standard_input(name, option(name)) if file == "-" else read_text(file).strip()
 
 
 def standard_input(name: str, argument: str) -> str:
