@@ -93,6 +93,8 @@ def test_a_killed_book_is_resumed_and_becomes_the_same_file(run, released, tmp_p
     assert sorted(os.listdir()) == ["book.txt", "book.wav.parts", "unbroken.wav"]
     status, err = run(*BOOK_FLAGS, "--output", "book.wav")
     assert status == 0 and "2 of them from an earlier run" in err
+    whole = soundfile.info("book.wav").duration
+    assert f"book.wav: {whole:.2f} s, 0.96 s of it new, in " in err
     assert Path("book.wav").read_bytes() == Path("unbroken.wav").read_bytes()
     assert not kept.exists()
 

@@ -132,17 +132,19 @@ class LongText:
 
         begin = time.perf_counter()
         with self.targets.open(self.sample_rate) as write:
-            written = self._write_segments(write)
+            written, length = self._write_segments(write)
         if self.targets.subtitles is not None:
             write_subtitles(self.targets.subtitles, self._cues)
         if self.cache is not None:
             self.cache.remove()
-        _report(written, self.targets.name, time.perf_counter() - begin, self.seed)
+        _report(written, self.targets.name, length, time.perf_counter() - begin, self.seed)
         assert self._sample is not None
         return self._sample
 
-    def _write_segments(self, write: Callable[[np.ndarray], None]) -> list[SpokenSegment]:
-        """Segments with words, without their audio. Shows a bar."""
+    def _write_segments(
+        self, write: Callable[[np.ndarray], None]
+    ) -> tuple[list[SpokenSegment], float]:
+        """Segments with words, without their audio, and the seconds of all. Shows a bar."""
         import numpy as np
 
         total = sum(bool(segment.text) for segment in self.segments)
@@ -165,7 +167,7 @@ class LongText:
                 folder = self.cache.folder
                 print(f"{folder}: cached; the same command resumes the run", file=sys.stderr)
             raise
-        return written
+        return written, samples / self.sample_rate
 
     def _count(self, segment: SpokenSegment) -> None:
         """Tell the bar about a finished segment."""
@@ -182,8 +184,10 @@ class LongText:
             self._sample = Sample(speech, segment.text, segment.finish_reason)
 
 
-def _report(segments: Sequence[SpokenSegment], name: str, seconds: float, seed: int | None) -> None:
-    """Report the segments with words, written to `name` in so many seconds."""
+def _report(
+    segments: Sequence[SpokenSegment], name: str, length: float, seconds: float, seed: int | None
+) -> None:
+    """Report the segments with words, written to `name`, `length` s long, in so many seconds."""
     import mlx.core as mx
 
     fresh = [segment for segment in segments if not segment.was_cached]
@@ -193,7 +197,8 @@ def _report(segments: Sequence[SpokenSegment], name: str, seconds: float, seed: 
         counted += f", {cached} of them from an earlier run"
     speech = sum(segment.end - segment.start for segment in fresh)
     memory = f"peak memory {mx.get_peak_memory() / 1e9:.2f} GB"
-    print_report(name, speech, seconds, [counted, memory, f"seed {seed}"])
+    details = [counted, memory, f"seed {seed}"]
+    print_report(name, speech, seconds, details, length if cached else None)
     scores = [segment.score for segment in segments if segment.score is not None]
     if scores:
         mean, worst = sum(scores) / len(scores), min(scores)
