@@ -289,6 +289,24 @@ def test_each_kind_of_voice_speaks(visit, voice_clip, width):
     assert visitor.takes() == 5
 
 
+def test_a_model_with_a_voice_of_its_own_is_not_said_to_make_voices_up(visit):
+    visitor = visit()
+    page = visitor.page
+    assert "another voice" in page.locator("#any-hint").inner_text()
+
+    def with_own_voice(route):
+        answer = route.fetch()
+        route.fulfill(response=answer, json={**answer.json(), "has_own_voice": True})
+
+    page.route("**/page/about", with_own_voice)
+    visitor.open()
+    assert "usual voice" in page.locator("#any-hint").inner_text()
+    assert "Its own voice" in page.locator(".kinds").inner_text()
+    page.locator("[name=mode][value=dialogue]").check()
+    page.get_by_label("What do the speakers say?").fill("Anna: Hello.")
+    assert "The model’s own" in page.locator(".speaker select").inner_text()
+
+
 def test_the_microphone_gives_a_clip(visit):
     visitor = visit()
     visitor.choose("clip")

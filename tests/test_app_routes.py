@@ -12,6 +12,7 @@ from voice_clips import RATE, speech
 
 from mlx_voxcpm2 import load_model, speak_dialogue
 from mlx_voxcpm2.app import visitors
+from mlx_voxcpm2.app.about import about
 from mlx_voxcpm2.app.protection import Password
 from mlx_voxcpm2.app.routes import PageRoutes
 from mlx_voxcpm2.app.serving import page_application
@@ -19,6 +20,7 @@ from mlx_voxcpm2.app.speaker import Speaker
 from mlx_voxcpm2.server import connection
 from mlx_voxcpm2.server.access import Access
 from mlx_voxcpm2.server.model_thread import ModelThread
+from mlx_voxcpm2.text.vocabulary import KnownWords
 
 OPTIONS = {"inference_timesteps": 2, "min_tokens": 4}
 HOST = "http://127.0.0.1"
@@ -82,11 +84,19 @@ def test_the_page_loads_nothing_from_elsewhere_and_tells_what_speaks(browser):
     page = browser.get("/")
     assert "https://" not in page.text and 'lang="en"' in page.text
     assert "default-src 'none'" in page.headers["content-security-policy"]
-    about = browser.get("/page/about").json()
-    assert (about["model"], about["precision"]) == ("released", "float32") and about["device"]
-    assert about["examples"] and about["settings"][0]["name"] in ("speed", "normalize")
+    told = browser.get("/page/about").json()
+    assert (told["model"], told["precision"]) == ("released", "float32") and told["device"]
+    assert told["examples"] and told["settings"][0]["name"] in ("speed", "normalize")
     for file in ("main.js", "style.css", "icons.svg"):
         assert browser.get(f"/static/{file}").headers["cache-control"] == "no-cache"
+
+
+def test_the_page_is_told_whether_a_text_alone_has_the_models_own_voice(speaker, monkeypatch):
+    model = speaker.thread.model
+    assert about(model, "released", OPTIONS, None)["has_own_voice"] is False
+    known = KnownWords(["one"], ["woman", "man"])
+    monkeypatch.setattr(model.request_builder, "vocabulary", known)
+    assert about(model, "english", OPTIONS, None)["has_own_voice"] is True
 
 
 def test_speech_comes_as_lines_and_becomes_a_take(browser):

@@ -86,6 +86,7 @@ def about(model: VoxCPM2, name: str, options: Mapping[str, object], asr_model: s
         "examples": [list(each) for each in examples],
         "scripts": [list(each) for each in scripts],
         "descriptions": vocabulary.descriptions if vocabulary else DESCRIPTIONS,
+        "has_own_voice": bool(vocabulary and vocabulary.descriptions),
         "styles": STYLES,
         "groups": GROUPS,
         "settings": shown_settings(options),

@@ -78,7 +78,7 @@ export class DialogueForm {
   row(speaker) {
     const { name } = speaker;
     if (!this.rows.has(name)) {
-      const row = new SpeakerRow(name, this.about.clip_bytes, this.voices, () => this.changed());
+      const row = new SpeakerRow(name, this.about, this.voices, () => this.changed());
       row.set(this.choices[name] ?? {});
       this.rows.set(name, row);
     }
@@ -89,8 +89,10 @@ export class DialogueForm {
 
 // One speaker's name and the choice of a voice.
 class SpeakerRow {
-  constructor(name, clipBytes, voices, changed) {
+  // about: what the server tells.
+  constructor(name, { clip_bytes, has_own_voice }, voices, changed) {
     Object.assign(this, { name, voices, changed, voice: "" });
+    this.anyVoice = has_own_voice ? "The model’s own" : "Made up by the model";
     this.about = make("span", { class: "hint" });
     this.kind = make("select", {
       "aria-label": `Voice of ${name}`,
@@ -103,7 +105,7 @@ class SpeakerRow {
       placeholder: "An old man, slow and hoarse …",
     });
     this.clipPlace = make("div", { "data-field": `clip of ${name}` });
-    this.clip = new ClipField(this.clipPlace, `A recording for ${name}`, clipBytes, changed);
+    this.clip = new ClipField(this.clipPlace, `A recording for ${name}`, clip_bytes, changed);
     this.element = make(
       "div",
       { class: "speaker", "data-field": `speaker ${name}` },
@@ -129,7 +131,7 @@ class SpeakerRow {
     const saved = make("optgroup", { label: "Saved" });
     saved.append(...names.map((name) => option(`saved ${name}`, name)));
     this.kind.replaceChildren(
-      option("any", "Made up by the model"),
+      option("any", this.anyVoice),
       option("described", "Described"),
       option("clip", "From a clip"),
       ...(names.length ? [saved] : []),

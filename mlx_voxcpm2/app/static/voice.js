@@ -24,6 +24,15 @@ export class VoiceForm {
     byId("clones").addEventListener("change", () => this.update());
     this.addTranscribing();
     this.addKeeping();
+    if (about.has_own_voice) this.nameOwnVoice();
+  }
+
+  // A model that was taught few voices makes none up: a text alone has its usual one.
+  nameOwnVoice() {
+    byId("any-name").textContent = "Its own voice";
+    byId("any-source").textContent = "The model’s usual one";
+    byId("any-hint").textContent =
+      "Every take has the model’s usual voice. A description, a clip or a saved voice gives others.";
   }
 
   addTranscribing() {
