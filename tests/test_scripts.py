@@ -302,6 +302,7 @@ def test_a_voice_is_a_saved_one_a_clip_or_a_description(anna_folder, monkeypatch
         ("missing.wav", "missing.wav: no such clip"),
         ("folder/clip", "folder/clip: no such clip"),
         ("clara", "no voice 'clara'"),
+        ("woman", "no voice 'woman' .*; a description begins with design:, as 'design: woman'$"),
         ("clara.safetensors", "no such voice file"),
         ("an old man!", "a description begins with design:"),
         ("design: ", "describes no voice"),

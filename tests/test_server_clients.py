@@ -15,6 +15,7 @@ from speech_server import LocalServer
 
 from mlx_voxcpm2 import GenerationOptions
 from mlx_voxcpm2.server.openai_voices import DESCRIPTIONS, known_description
+from mlx_voxcpm2.text.vocabulary import KnownWords
 
 # One per name of OpenAI's documentation.
 OPENAI_VOICES = "alloy ash ballad coral echo fable onyx nova sage shimmer verse marin cedar".split()
@@ -75,6 +76,16 @@ def test_all_of_openais_voices_speak_each_always_in_the_same_voice(server, voice
     designed = {name for name in OPENAI_VOICES if name not in ("echo", "fable")}
     assert {file.stem for file in (voices / ".openai").iterdir()} == designed
     assert len({sound[:200] for sound in first.values()}) >= len(designed)
+
+
+def test_descriptions_that_a_small_voice_knows_name_its_voices(server, monkeypatch):
+    known = KnownWords(TEXT.lower().replace(",", "").rstrip("?").split(), ["man", "echo"])
+    monkeypatch.setattr(server.thread.model.request_builder, "vocabulary", known)
+    assert speak(server, "Man") == speak(server, "default", instructions="man")
+    assert speak(server, "man") != speak(server, "default")
+    assert speak(server, "echo") == speak(server, "anna")  # a saved voice goes before
+    listed = server.client()._client.get(f"{server.url}/audio/voices").json()["voices"]
+    assert [each["id"] for each in listed][:6] == "default af_heart fable anna echo man".split()
 
 
 def test_aliases_and_saved_voices_go_before_openais_names(server):

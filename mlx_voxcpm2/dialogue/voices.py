@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import option
+from ..errors import option, shown
 from ..settings import similar, unknown_name
 from ..voices.folder import SUFFIX, existing_voice
 from ..voices.inputs import VOICE_FIELDS, VoiceInputs
@@ -93,8 +93,9 @@ def _from_name(text: str, folder: Path) -> VoiceInputs:
         raise FileNotFoundError(f"{text}: no such clip; check the path")
     try:
         return VoiceInputs(voice=existing_voice(text))
-    except ValueError as error:  # no name of a voice, but perhaps a description
-        raise ValueError(f"{error}; a description begins with design:") from None
+    except (ValueError, FileNotFoundError) as error:  # perhaps a description
+        example = shown(f"design: {text}")
+        raise type(error)(f"{error}; a description begins with design:, as {example}") from None
 
 
 def _saved(text: str, folder: Path) -> Path:

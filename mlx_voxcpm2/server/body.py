@@ -54,7 +54,9 @@ class _SpeechFields(_AnswerFields):
 
     input: str = Field(description="the text; [pause:0.8] in it makes a pause")
     voice: str | dict[str, Any] | None = Field(
-        None, description="a saved voice, an alias, one of OpenAI's names, or an object with id"
+        None,
+        description="a saved voice, an alias, one of OpenAI's names, one of a small voice's "
+        "descriptions such as woman, or an object with id",
     )
     instruct: str | None = Field(
         None, description="description of the voice or of the style; also `instructions`"

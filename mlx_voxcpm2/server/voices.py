@@ -1,4 +1,7 @@
-"""Voices that requests may name: aliases, saved voices, and OpenAI's names, in this order."""
+"""Voices that requests may name: aliases, saved voices, and then OpenAI's names.
+
+A small voice's own descriptions are names, too: "man" is a man.
+"""
 
 from __future__ import annotations
 
@@ -61,9 +64,9 @@ class NamedVoices:
                 Voice.load(target).check(model.clip_encoder)
 
     def names(self) -> list[str]:
-        """All names: "default", aliases, saved voices, OpenAI's."""
-        saved = self.registry.names()
-        return list(dict.fromkeys([NO_VOICE, *self._alias_names, *saved, *DESCRIPTIONS]))
+        """All names: "default", aliases, saved voices, the model's descriptions, OpenAI's."""
+        own = [NO_VOICE, *self._alias_names, *self.registry.names(), *self._descriptions]
+        return list(dict.fromkeys([*own, *DESCRIPTIONS]))
 
     def check_name(self, name: str | None) -> None:
         """Raise ValueError for an unknown name."""
@@ -72,6 +75,8 @@ class NamedVoices:
     async def inputs(self, name: str | None, instruct: str | None) -> VoiceInputs:
         """A voice with an instruction, for a request. Raises ValueError or OSError."""
         found = self._find(name)
+        if found in self._descriptions:
+            return VoiceInputs(str(found))
         if isinstance(found, str):
             if (vocabulary := self.thread.model.request_builder.vocabulary) is not None:
                 return VoiceInputs(known_description(found, vocabulary.descriptions))
@@ -81,12 +86,21 @@ class NamedVoices:
         voice = await self.thread.call(lambda model: self.registry.read(found, model.clip_encoder))
         return VoiceInputs.of(voice, instruct)
 
+    @property
+    def _descriptions(self) -> list[str]:
+        """Descriptions that name voices of the model, if it knows a few."""
+        vocabulary = self.thread.model.request_builder.vocabulary
+        return vocabulary.usual_descriptions() if vocabulary is not None else []
+
     def _find(self, name: str | None) -> Path | str | None:
-        """File of a voice, one of OpenAI's names, or None for no voice. Raises ValueError."""
+        """File of a voice, one of OpenAI's names, a description that the model knows, or None.
+
+        Raises ValueError.
+        """
         key = folded_name(name) if name else None
         if key in self._aliases:
             return self._aliases[key]
-        if key not in DESCRIPTIONS:
+        if key not in (*DESCRIPTIONS, *self._descriptions):
             try:
                 return self.registry.file(name)
             except ValueError:

@@ -114,11 +114,11 @@ class Vocabulary(ABC):
         plain = description.strip().strip("()（）").strip()
         if not plain or not self.descriptions or self._known_description(plain) is not None:
             return None
-        known = ", ".join(self._usual_descriptions())
+        known = ", ".join(self.usual_descriptions())
         return f"this voice does not know the description {shown(plain)}; it knows {known}"
 
-    def _usual_descriptions(self) -> list[str]:
-        """Descriptions for a message."""
+    def usual_descriptions(self) -> list[str]:
+        """Descriptions to choose from: all, unless some say the same."""
         return self.descriptions
 
     def _known_description(self, description: str) -> str | None:
@@ -214,7 +214,7 @@ class KnownCharacters(Vocabulary):
         parts = [each for each in self.descriptions if words.issuperset(_WORD.findall(each))]
         return max(parts, key=len, default=None)
 
-    def _usual_descriptions(self) -> list[str]:
+    def usual_descriptions(self) -> list[str]:
         """Descriptions of one word, which are in the longer ones."""
         return [each for each in self.descriptions if " " not in each] or self.descriptions
 
