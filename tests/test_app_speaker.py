@@ -116,13 +116,14 @@ def test_words_and_descriptions_that_a_small_voice_lacks_are_noted(speakers, mon
     known = KnownWords(["one", "two"], ["low voice"])
     monkeypatch.setattr(speaker.thread.model.request_builder, "vocabulary", known)
     described = {"kind": "described", "description": "warm"}
+    faults_of = speaker.thread.faults
     for _ in range(2):
-        first, second = speaker.faults_of_words(request(described, "One three."))
+        first, second = faults_of(request(described, "One three.").task())
         assert "'three'" in first and "the description 'warm'; it knows low voice" in second
     script = {"script": "A: One.\nB (sad): Two.", "settings": {}, "voices": {"A": described}}
-    faults = speaker.faults_of_words(PageDialogue.parse(script, {}.__getitem__))
+    faults = faults_of(PageDialogue.parse(script, {}.__getitem__).task())
     assert ["'warm'" in faults[0], "'sad'" in faults[1], len(faults)] == [True, True, 2]
-    assert not speaker.faults_of_words(request({**described, "description": "Low voice"}, "One."))
+    assert not faults_of(request({**described, "description": "Low voice"}, "One.").task())
 
 
 def test_stop_ends_a_stream_and_keeps_the_audio_so_far(speakers):

@@ -9,6 +9,7 @@ from mlx_voxcpm2 import load_model
 from mlx_voxcpm2.commands import generate
 from mlx_voxcpm2.convert import convert
 from mlx_voxcpm2.text import vocabulary
+from mlx_voxcpm2.text.segments import Segment
 from mlx_voxcpm2.text.vocabulary import KnownCharacters, read_vocabulary
 from mlx_voxcpm2.weights import hub
 
@@ -202,6 +203,7 @@ class TestKnownCharacters:
             with pytest.raises(ValueError, match="it reads English"):
                 released.model.request("三")
             assert "at three" in released.model.request("See # at 3").text.lower()
+            assert not builder.faults([Segment("See it at 3")], ["woman"])  # it is in words
         finally:
             builder.vocabulary = None
 

@@ -88,6 +88,24 @@ def test_descriptions_that_a_small_voice_knows_name_its_voices(server, monkeypat
     assert [each["id"] for each in listed][:6] == "default af_heart fable anna echo man".split()
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_header_says_what_is_left_out_of_the_text(server, monkeypatch, stream):
+    known = KnownWords(["hello"], ["man"])
+    monkeypatch.setattr(server.thread.model.request_builder, "vocabulary", known)
+    url, body = f"{server.url}/audio/speech", {"stream": stream, "instructions": "wärm"}
+
+    def warnings(text, **fields):
+        answer = server.client()._client.post(url, json={"input": text, **body, **fields})
+        assert answer.status_code == 200
+        return answer.headers.get("x-warnings")
+
+    told = "this voice does not know 'caf%C3%A9'; it knows 1 words, such as hello"
+    description = "this voice does not know the description 'w%C3%A4rm'; it knows man"
+    assert warnings("Hello café.") == f"{told} | {description}"
+    assert warnings("Hello.", instructions="man") is None
+    assert len(warnings("Hello " + "é" * 200)) == 1000
+
+
 def test_aliases_and_saved_voices_go_before_openais_names(server):
     assert speak(server, "fable") == speak(server, "echo") == speak(server, "anna")
 

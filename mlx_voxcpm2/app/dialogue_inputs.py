@@ -26,12 +26,6 @@ class PageDialogue(PageRequest):
     """By speaker."""
 
     @property
-    def descriptions(self) -> list[str]:
-        voices = [voice.instruct for voice in self.voices.values()]
-        styles = [segment.style for segment in self.segments]
-        return list(dict.fromkeys(filter(None, [*voices, *styles])))
-
-    @property
     def words(self) -> str:
         return self.script.words
 

@@ -10,7 +10,7 @@ from ..dialogue.options import TurnOptions
 from ..server.tasks import SpeechTask
 from ..settings import settings_of
 from ..speech.options import GenerationOptions
-from ..text.normalization import INSTRUCTION, check_normalize, normalized
+from ..text.normalization import check_normalize, normalized
 from ..text.segments import Segment, is_one_segment, split_text
 from ..text.spoken import check_text
 from ..voices.folder import check_name, list_voices
@@ -188,13 +188,6 @@ class PageRequest:
         if self.is_streamed:
             options = options.without_retries()
         return SpeechTask(self.segments, options, self.voice)
-
-    @property
-    def descriptions(self) -> list[str]:
-        """Descriptions of the voice, each once: its own, and that before the text."""
-        before = (INSTRUCTION.match(each.text) for each in self.segments[:1])
-        found = [self.voice.instruct, *(match and match.group() for match in before)]
-        return list(dict.fromkeys(filter(None, found)))
 
     @property
     def words(self) -> str:

@@ -33,7 +33,7 @@ class SpeechJob:
 
     def __init__(self, speaker: Speaker, request: PageRequest):
         self.id = secrets.token_hex(8)
-        notes = (*request.notes, *speaker.faults_of_words(request))
+        notes = (*request.notes, *speaker.thread.faults(request.task()))
         self.request = replace(request, options=request.options.with_seed(), notes=notes)
         self.expected_seconds = speaker.pace.expected(request.words) / request.options.speed
         self.take: Take | None = None
@@ -92,15 +92,6 @@ class Speaker:
     def speak(self, request: PageRequest) -> SpeechJob:
         """Queue a request. Call it in the event loop that reads the job."""
         return SpeechJob(self, request)
-
-    def faults_of_words(self, request: PageRequest) -> list[str]:
-        """Warnings of words and descriptions that the model, such as the demo's, does not know."""
-        known = self.thread.model.request_builder.vocabulary
-        if known is None:
-            return []
-        text = " ".join(each.text for each in request.segments)
-        faults = map(known.description_fault, request.descriptions)
-        return list(filter(None, (known.text_fault(known.folded(text)), *faults)))
 
     async def voice_of_take(self, take: Take) -> Voice:
         """Voice of generated speech. Raises ValueError."""

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 ANY = "*"
 EXPOSED = (
-    "X-Request-Id, X-Seed, X-Finish-Reason, X-Ignored-Fields, X-Retries, X-Guards, X-Subtitles, "
-    "Retry-After"
+    "X-Request-Id, X-Seed, X-Finish-Reason, X-Ignored-Fields, X-Warnings, X-Retries, X-Guards, "
+    "X-Subtitles, Retry-After"
 )
 """Headers of answers that scripts of web pages may read."""
 MAX_AGE = "600"

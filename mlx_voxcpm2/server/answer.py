@@ -32,6 +32,8 @@ class Speaker:
         self.encoder = StreamEncoder(request.format_name, rate)
         self.finish_reason: FinishReason | None = None
         self.guards: list[str] = []
+        self.warnings: list[str] = []
+        """What the voice can't read of the text."""
         self.patches = 0
         self.cues: list[Cue] = []
         self.on_part: Callable[[str], Awaitable[None]] | None = None
@@ -120,6 +122,8 @@ class Speaker:
         found = {"X-Request-Id": record.id, "X-Seed": str(request.options.seed)}
         if request.ignored:
             found["X-Ignored-Fields"] = in_header(", ".join(request.ignored))
+        if self.warnings:
+            found["X-Warnings"] = in_header(" | ".join(self.warnings))
         if request.is_stream:
             found["X-Retries"] = "none, since the sound is sent as it is made"
         if request.subtitles:

@@ -112,6 +112,7 @@ class Exchange(Response):
         request, task = await self._read(headers, connection)
         async with connection.watched(), self.service.thread.speak(task) as stream:
             speaker = Speaker(request, stream, self.service.thread.sample_rate)
+            speaker.warnings = await asyncio.to_thread(self.service.thread.faults, task)
             await speaker.begin()
             media_type = "text/event-stream" if request.is_events else speaker.encoder.media_type
             answer = {"Content-Type": media_type, **speaker.headers(self.record)}

@@ -94,6 +94,13 @@ class ModelThread:
         self._commands.put(lambda: self._batch.add(stream))
         return stream
 
+    def faults(self, task: SpeechTask) -> list[str]:
+        """Messages of what a small voice leaves out of a task's texts and descriptions.
+
+        Takes time for a long text. Raises ValueError for one with nothing to say.
+        """
+        return self.model.request_builder.faults(task.segments, task.descriptions)
+
     async def call(self, function: Callable[[VoxCPM2], Result]) -> Result:
         """Result of a function of the model, run in its thread between two patches."""
         return await asyncio.wrap_future(self.submit(function))

@@ -11,6 +11,7 @@ import numpy as np
 from ..speech.generation import ATTEMPTS
 from ..speech.options import GenerationOptions
 from ..speech.results import Chunk, FinishReason
+from ..text.normalization import INSTRUCTION
 from ..text.segments import Segment
 from ..voices.inputs import VoiceInputs
 from .task_voices import OneVoice, SpeakerVoices, TaskVoices
@@ -41,6 +42,18 @@ class SpeechTask:
     """Whether more segments will be fed, see `SpeechStream.feed`; not of a dialogue."""
     speakers: Mapping[str, VoiceInputs] | None = None
     """Voices by the segments' speakers, instead of `voice`; one that is missing is made up."""
+
+    @property
+    def descriptions(self) -> list[str]:
+        """Descriptions of voices, each once: those given, the one before the text, styles."""
+        voices = [self.voice] if self.speakers is None else self.speakers.values()
+        before = (INSTRUCTION.match(each.text) for each in self.segments[:1])
+        found = [
+            *(voice.instruct for voice in voices),
+            *(match and match.group() for match in before),
+            *(segment.style for segment in self.segments),
+        ]
+        return list(dict.fromkeys(filter(None, found)))
 
 
 @dataclass(frozen=True, eq=False)

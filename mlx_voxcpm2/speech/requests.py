@@ -127,6 +127,18 @@ class RequestBuilder:
             logger.warning("left out: %s", fault)
         return found
 
+    def faults(self, segments: Iterable[Segment], descriptions: Iterable[str]) -> list[str]:
+        """Messages of what the voice leaves out of a text, and of descriptions it does not know.
+
+        Raises ValueError for a segment that has nothing to say.
+        """
+        known = self.vocabulary
+        if known is None:
+            return []
+        texts = [self._words(each.text, GenerationOptions()) for each in segments if each.text]
+        found = [known.text_fault(" ".join(texts)), *map(known.description_fault, descriptions)]
+        return list(filter(None, found))
+
     def _words(self, text: str, options: GenerationOptions) -> str:
         """Text to be spoken, without an instruction, as the voice has learnt it."""
         normalize = options.normalize
