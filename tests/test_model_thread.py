@@ -74,6 +74,16 @@ def test_segments_follow_each_other_with_their_pauses(thread, released):
     assert len(sound) / thread.sample_rate == pytest.approx(total)
 
 
+def test_only_the_first_parentheses_are_a_description(thread, monkeypatch):
+    """In a play "(He sits.)" is spoken, by whichever door it comes."""
+    asked, request = [], thread.model.request
+    monkeypatch.setattr(
+        thread.model, "request", lambda text, **given: asked.append(text) or request(text, **given)
+    )
+    asyncio.run(spoken(thread, task("(An old man) One.\n\n(He sits.)\n\nTwo (or three).")))
+    assert asked == ["(An old man) One.", "He sits.", "Two (or three)."]
+
+
 def test_text_may_come_while_it_is_spoken(thread):
     async def conversation() -> tuple[list, str]:
         stream = thread.speak(task("one", is_open=True))

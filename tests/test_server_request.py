@@ -1,5 +1,7 @@
 """Requests of the server, parsed: the limits are exact."""
 
+from dataclasses import replace
+
 import pytest
 
 from mlx_voxcpm2 import GenerationOptions
@@ -20,3 +22,11 @@ def test_the_limit_of_tokens_is_exact():
     assert SpeechRequest.parse({"input": "a", "max_tokens": 50}, LIMITS).options.max_tokens == 50
     with pytest.raises(ValueError, match="max_tokens is 51; 50 is the limit"):
         SpeechRequest.parse({"input": "a", "max_tokens": 51}, LIMITS)
+
+
+def test_parentheses_within_a_text_are_words():
+    text = "Hello.\n\n(He sits.)\n\nGoodbye."
+    limits = replace(LIMITS, text_length=100)
+    assert len(SpeechRequest.parse({"input": text, "segment_length": 20}, limits).segments()) == 3
+    with pytest.raises(ValueError, match="a description in parentheses"):
+        SpeechRequest.parse({"input": "(He sits.)"}, LIMITS).segments()

@@ -15,7 +15,7 @@ from ..settings import settings_of
 from ..speech.options import RETRIES, GenerationOptions
 from ..text.normalization import check_normalize, normalized
 from ..text.segments import Segment, is_one_segment, split_text
-from ..text.spoken import check_text, spoken_text
+from ..text.spoken import check_text, spoken_text, texts_to_speak
 from ..voices.inputs import VoiceInputs
 from .body import LONG_FORM, SPEECH, SUBTITLES
 
@@ -116,9 +116,8 @@ class SpeechRequest:
             segments = split_text(
                 text, long_form.segment_length, long_form.paragraph_pause, long_form.language
             )
-        for segment in segments:
-            if segment.text:
-                spoken_text(segment.text, self.voice.instruct)  # raises before the first byte
+        for spoken in texts_to_speak(segments).values():
+            spoken_text(spoken, self.voice.instruct)  # raises before the first byte
         return tuple(segments)
 
     @property

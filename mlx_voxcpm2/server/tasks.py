@@ -13,6 +13,7 @@ from ..speech.options import GenerationOptions
 from ..speech.results import Chunk, FinishReason
 from ..text.normalization import INSTRUCTION
 from ..text.segments import Segment
+from ..text.spoken import without_instruction
 from ..voices.inputs import VoiceInputs
 from .task_voices import OneVoice, SpeakerVoices, TaskVoices
 
@@ -108,6 +109,8 @@ class SegmentQueue:
         """Speech of segments that were spoken before their turn, by index."""
         self._is_early = False
         """Whether the current segment is spoken before its turn."""
+        self._first = self._first_with_words()
+        """Index of the first segment with words, None before it is fed."""
         self._samples = 0
         self._given = 0
         """Samples of the segments that have ended."""
@@ -131,6 +134,11 @@ class SegmentQueue:
         for segment in segments:
             self._segments[self._fed] = segment
             self._fed += 1
+        if self._first is None:
+            self._first = self._first_with_words()
+
+    def _first_with_words(self) -> int | None:
+        return next((index for index, each in self._segments.items() if each.text), None)
 
     def next_request(self) -> Request | None:
         """Request for the next segment; None if its audio is `ready`. Raises ValueError."""
@@ -148,7 +156,7 @@ class SegmentQueue:
         seed = (int(options.seed or 0) + ATTEMPTS * index) % 2**64
         options = replace(options, seed=seed)
         voice = self._voices.inputs(self._segment)
-        return self.model.request(self._segment.text, options=options, **voice.given())
+        return self.model.request(self._text_to_speak(), options=options, **voice.given())
 
     def ready(self) -> SpeechAudio:
         """Audio of the current segment that needs no request: silence, or spoken before."""
@@ -189,6 +197,12 @@ class SegmentQueue:
             return index
         anchor = self._voices.anchor(segment)
         return index if anchor is None else anchor
+
+    def _text_to_speak(self) -> str:
+        """Text of the current segment; only the first one's parentheses are an instruction."""
+        if self._index == self._first or self._segment.speaker:
+            return self._segment.text
+        return without_instruction(self._segment.text)
 
     def _part(self, chunk: Chunk, reason: FinishReason) -> SpokenPart:
         return SpokenPart(

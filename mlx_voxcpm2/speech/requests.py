@@ -13,7 +13,7 @@ import mlx.core as mx
 from ..errors import option
 from ..models.voxcpm2.config import VoxCPM2Config
 from ..text.segments import Segment
-from ..text.spoken import spoken_letters, spoken_text, with_instruction
+from ..text.spoken import spoken_letters, spoken_text, texts_to_speak, with_instruction
 from ..voices.clip_encoder import ClipEncoder
 from ..voices.inputs import VoiceInputs
 from .batch import Request, length_limit
@@ -114,8 +114,8 @@ class RequestBuilder:
             return list(segments)
         faults = {
             index: fault
-            for index, segment in enumerate(segments)
-            if segment.text and (fault := self.vocabulary.unreadable(segment.text))
+            for index, text in texts_to_speak(segments).items()
+            if (fault := self.vocabulary.unreadable(text))
         }
         found = [
             replace(segment, text="") if index in faults else segment
@@ -127,7 +127,7 @@ class RequestBuilder:
             logger.warning("left out: %s", fault)
         return found
 
-    def faults(self, segments: Iterable[Segment], descriptions: Iterable[str]) -> list[str]:
+    def faults(self, segments: Sequence[Segment], descriptions: Iterable[str]) -> list[str]:
         """Messages of what the voice leaves out of a text, and of descriptions it does not know.
 
         Raises ValueError for a segment that has nothing to say.
@@ -135,7 +135,8 @@ class RequestBuilder:
         known = self.vocabulary
         if known is None:
             return []
-        texts = [self._words(each.text, GenerationOptions()) for each in segments if each.text]
+        spoken = texts_to_speak(segments).values()
+        texts = [self._words(each, GenerationOptions()) for each in spoken]
         found = [known.text_fault(" ".join(texts)), *map(known.description_fault, descriptions)]
         return list(filter(None, found))
 
