@@ -48,6 +48,16 @@ def test_a_text_that_can_not_be_read_is_refused_with_a_clip_too(model, clip, has
     assert not caplog.text  # the error says it
 
 
+def test_a_text_that_is_too_long_to_be_spoken_well_is_named_once(caplog):
+    model = load_model("english")
+    tokens(model, "A short text. " * 8)
+    assert not caplog.text
+    for _ in range(2):
+        tokens(model, "A short text. " * 9)
+    (record,) = caplog.records
+    assert record.message.endswith("in 125 characters at once; give segment_length 100")
+
+
 def segments(*texts: str) -> list[Segment]:
     return [Segment(text, pause=0.5) for text in texts]
 

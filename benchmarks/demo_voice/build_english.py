@@ -38,7 +38,7 @@ class Sizes:
     encoder: int = 5000
     reader: int = 1200
     reader_batch: int = 48
-    voice: int = 4000
+    voice: int = 10_000
     voice_batch: int = 32
     predicted: int = 12
     decoder_in_voices: int = 1500

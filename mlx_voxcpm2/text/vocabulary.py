@@ -11,11 +11,14 @@ import unicodedata
 from abc import ABC, abstractmethod
 from pathlib import Path
 
-from ..errors import shown
+from ..errors import option, shown
 from ..file_names import CHARACTERS_FILE, DESCRIPTIONS_FILE, WORDS_FILE
 from .normalization import INSTRUCTION, SIGNS, is_normalize_installed
 
 logger = logging.getLogger("mlx_voxcpm2")
+
+LONGEST_TEXT, SHORT_SEGMENT = 120, 100
+"""Characters that a voice of `KnownCharacters` speaks well at once, and the limit to advise."""
 
 _HAN = "\u4e00-\u9fff"
 # Chinese is written without spaces, so its punctuation leaves none.
@@ -47,7 +50,8 @@ class Vocabulary(ABC):
     def __init__(self, descriptions: list[str] | None = None):
         self.descriptions = descriptions or []
         self._reported: set[str] = set()
-        """Descriptions that a warning has named: the parts of a long text all have the same."""
+        """Descriptions that a warning has named, and "" for the length: the parts of a long text
+        all have the same."""
 
     @abstractmethod
     def words_of(self, text: str) -> list[str]:
@@ -191,6 +195,19 @@ class KnownCharacters(Vocabulary):
         parts = _PLAIN_LETTERS.get(character) or unicodedata.normalize("NFKD", character)
         plain = "".join(each for each in parts if not unicodedata.combining(each))
         return plain if plain and self._known.issuperset(plain) else character
+
+    def warn(self, text: str) -> None:
+        super().warn(text)
+        length = len(INSTRUCTION.sub("", text).strip())
+        if length > LONGEST_TEXT and "" not in self._reported:
+            self._reported.add("")
+            logger.warning(
+                "this voice has learnt short texts, and makes many mistakes in %d characters at "
+                "once; give %s %d",
+                length,
+                option("segment_length"),
+                SHORT_SEGMENT,
+            )
 
     def text_fault(self, text: str) -> str | None:
         unknown = dict.fromkeys(each for each in text if self._is_unknown(each))
