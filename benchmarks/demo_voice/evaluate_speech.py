@@ -5,8 +5,9 @@
 
 Word error rates of Whisper tiny.en on the held-out sentences, of known words and with unknown ones;
 a sentence's errors count at most as its number of words. --together also measures texts of that
-many sentences, split into segments of at most 100 letters, and of at most 300. --teacher also measures the teacher, and
-espeak-ng if it is installed. Sentences, seeds and noise are the same each time.
+many sentences, split into segments of at most 100 letters, and of at most 300. --teacher also
+measures the teacher, and espeak-ng if it is installed. Sentences, seeds and noise are the same each
+time.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ logger = logging.getLogger("mlx_voxcpm2")
 
 N = TypeVar("N", bound=Network)
 
-AHEAD = 1 / 32
+AHEAD = 1 / 64
 """Largest part of all weights that is being read, beside the tensor that is waited for."""
 
 
