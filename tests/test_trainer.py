@@ -145,7 +145,7 @@ def test_compiling_and_dropping_graphs_does_not_change_the_losses(released, monk
 
 @pytest.mark.parametrize("kind", ["adapter_model", "whole_model"])
 def test_gradient_checkpointing_gives_the_same_updates_with_less_memory(kind, request, released):
-    examples = [example(request.getfixturevalue(kind), 400)]
+    examples = [example(request.getfixturevalue(kind), 440)]
     told, peaks, moved = [], [], []
     for recomputes in (False, True):
         mx.random.seed(0)
@@ -166,7 +166,7 @@ def test_gradient_checkpointing_gives_the_same_updates_with_less_memory(kind, re
     assert [*told[1].losses.values(), told[1].grad_norm] == pytest.approx(
         [*told[0].losses.values(), told[0].grad_norm], rel=1e-5
     )
-    assert peaks[1] < 0.9 * peaks[0]  # 0.78 alone, 0.82 beside other processes
+    assert peaks[1] < 0.8 * peaks[0]
     for name, value in moved[0].items():
         # Adam's first step is only the sign of a gradient that is almost zero.
         assert np.quantile(np.abs(value - moved[1][name]), 0.9) < 1e-6, name
