@@ -75,7 +75,7 @@ def test_segments_follow_each_other_with_their_pauses(thread, released):
 
 
 def test_only_the_first_parentheses_are_a_description(thread, monkeypatch):
-    """In a play "(He sits.)" is spoken, by whichever door it comes."""
+    """Stage directions such as "(He sits.)" are spoken, as on the command line."""
     asked, request = [], thread.model.request
     monkeypatch.setattr(
         thread.model, "request", lambda text, **given: asked.append(text) or request(text, **given)

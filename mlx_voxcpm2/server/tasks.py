@@ -13,7 +13,7 @@ from ..speech.options import GenerationOptions
 from ..speech.results import Chunk, FinishReason
 from ..text.normalization import INSTRUCTION
 from ..text.segments import Segment
-from ..text.spoken import without_instruction
+from ..text.spoken import text_to_speak
 from ..voices.inputs import VoiceInputs
 from .task_voices import OneVoice, SpeakerVoices, TaskVoices
 
@@ -156,7 +156,8 @@ class SegmentQueue:
         seed = (int(options.seed or 0) + ATTEMPTS * index) % 2**64
         options = replace(options, seed=seed)
         voice = self._voices.inputs(self._segment)
-        return self.model.request(self._text_to_speak(), options=options, **voice.given())
+        text = text_to_speak(self._segment, index == self._first)
+        return self.model.request(text, options=options, **voice.given())
 
     def ready(self) -> SpeechAudio:
         """Audio of the current segment that needs no request: silence, or spoken before."""
@@ -197,12 +198,6 @@ class SegmentQueue:
             return index
         anchor = self._voices.anchor(segment)
         return index if anchor is None else anchor
-
-    def _text_to_speak(self) -> str:
-        """Text of the current segment; only the first one's parentheses are an instruction."""
-        if self._index == self._first or self._segment.speaker:
-            return self._segment.text
-        return without_instruction(self._segment.text)
 
     def _part(self, chunk: Chunk, reason: FinishReason) -> SpokenPart:
         return SpokenPart(

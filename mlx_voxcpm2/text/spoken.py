@@ -54,18 +54,20 @@ def without_instruction(text: str) -> str:
     return _PARENTHESES.sub(r"\1", text)
 
 
-def texts_to_speak(segments: Sequence[Segment]) -> dict[int, str]:
-    """Texts of the segments that have one, by index, as the model is to read them.
+def text_to_speak(segment: Segment, is_first: bool) -> str:
+    """Text of a segment as the model is to read it. is_first: of those with words.
 
     Only the whole, or a turn of a dialogue, may begin with an instruction: in a book "(He sits.)"
     is text.
     """
-    texts = {index: segment.text for index, segment in enumerate(segments) if segment.text}
-    first = min(texts, default=0)
-    return {
-        index: text if index == first or segments[index].speaker else without_instruction(text)
-        for index, text in texts.items()
-    }
+    return segment.text if is_first or segment.speaker else without_instruction(segment.text)
+
+
+def texts_to_speak(segments: Sequence[Segment]) -> dict[int, str]:
+    """Texts of the segments that have one, by index: see `text_to_speak`."""
+    with_text = {index: segment for index, segment in enumerate(segments) if segment.text}
+    first = min(with_text, default=0)
+    return {index: text_to_speak(each, index == first) for index, each in with_text.items()}
 
 
 def check_text(text: object, normalize: bool | str = False) -> None:
