@@ -67,7 +67,10 @@ def by_model(checkpoint: str, quantize: str | None = None, **changes: Any) -> Sp
 
 
 def by_segments(checkpoint: str, length: int) -> Speak:
-    """length: most letters of a segment; 100 is the advice for this voice, 300 the default."""
+    """Function that speaks texts in segments of at most `length` letters.
+
+    100 is the advice for this voice, 300 the default.
+    """
     model = load_model(checkpoint, "float32")
 
     def speak(texts: list[str]) -> list[np.ndarray]:
@@ -100,7 +103,7 @@ def by_teacher(texts: list[str]) -> list[np.ndarray]:
 
 
 def measure(voice: str, speak: Speak, count: int | None, together: int = 1) -> list[Row]:
-    """together: number of sentences in a text."""
+    """Rows of both lists of sentences. together: number of sentences in a text."""
     rows = []
     for name, sentences in zip(WORST, held_out(), strict=True):
         sentences, began = sentences[:count], time.perf_counter()

@@ -33,7 +33,7 @@ class Speaker:
         self.finish_reason: FinishReason | None = None
         self.guards: list[str] = []
         self.warnings: list[str] = []
-        """What the voice can't read of the text."""
+        """Messages of what the voice leaves out of the text."""
         self.patches = 0
         self.cues: list[Cue] = []
         self.on_part: Callable[[str], Awaitable[None]] | None = None

@@ -149,7 +149,7 @@ class RequestBuilder:
         return words if self.vocabulary is None else self.vocabulary.folded(words)
 
     def _readable(self, text: str) -> str:
-        """What the voice can read of a text with its instruction; warns of the rest."""
+        """Text with its instruction, without what the voice can't read, which a warning names."""
         if self.vocabulary is None:
             return text
         text = self.vocabulary.folded(text)

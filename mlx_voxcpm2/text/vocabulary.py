@@ -32,9 +32,12 @@ _TYPED = str.maketrans(
 )
 
 # Letters that Unicode does not take apart -> those that are read instead.
-_PLAIN_LETTERS = {"ß": "ss", "ẞ": "SS", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D"}
-_PLAIN_LETTERS |= {"æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "þ": "th", "Þ": "Th", "ð": "th"}
-_PLAIN_LETTERS |= {"ı": "i", "ħ": "h", "Ð": "Th"}
+_PLAIN_LETTERS = dict(
+    pair.split("=")
+    for pair in (
+        "ß=ss ẞ=SS ø=o Ø=O ł=l Ł=L đ=d Đ=D æ=ae Æ=Ae œ=oe Œ=Oe þ=th Þ=Th ð=th Ð=Th ı=i ħ=h".split()
+    )
+)
 
 # Marks that end a sentence, with quotes and brackets after them; marks that end none.
 _FINISHED = re.compile(r"[.?!][\"')\]]*$")
@@ -50,8 +53,7 @@ class Vocabulary(ABC):
     def __init__(self, descriptions: list[str] | None = None):
         self.descriptions = descriptions or []
         self._reported: set[str] = set()
-        """Descriptions that a warning has named, and "" for the length: the parts of a long text
-        all have the same."""
+        """Descriptions that a warning has named: the parts of a long text all have the same."""
 
     @abstractmethod
     def words_of(self, text: str) -> list[str]:
@@ -165,6 +167,8 @@ class KnownCharacters(Vocabulary):
     def __init__(self, characters: str, descriptions: list[str] | None = None):
         super().__init__(descriptions)
         self._known = {*characters, " "}
+        self._has_named_length = False
+        """Whether a warning has named a text's length, for the same reason once."""
         self._signs = str.maketrans(
             {each: f" {words} " for each, words in SIGNS.items() if each not in self._known}
         )
@@ -178,11 +182,12 @@ class KnownCharacters(Vocabulary):
         é is e, a dash a comma, & "and", and the point of "example.com" a "dot". A text without a
         mark at its end gets a full stop: the voice has learnt sentences, and would go on.
         """
-        typed = _DOT.sub(" dot ", self._typed(text)).translate(self._signs).replace(" ,", ",")
+        typed = _DOT.sub(" dot ", self._typed(text)).translate(self._signs)
+        typed = typed.replace(" ,", ",").rstrip()
         has_words = any(each.isalpha() and each in self._known for each in typed)
-        if _FINISHED.search(typed.rstrip()) or not has_words:
+        if _FINISHED.search(typed) or not has_words:
             return typed
-        return _UNFINISHED.sub(r".\1", typed.rstrip(), count=1)
+        return _UNFINISHED.sub(r".\1", typed, count=1)
 
     def _typed(self, text: str) -> str:
         """Text with the characters of a typewriter where these stand for others."""
@@ -199,8 +204,8 @@ class KnownCharacters(Vocabulary):
     def warn(self, text: str) -> None:
         super().warn(text)
         length = len(INSTRUCTION.sub("", text).strip())
-        if length > LONGEST_TEXT and "" not in self._reported:
-            self._reported.add("")
+        if length > LONGEST_TEXT and not self._has_named_length:
+            self._has_named_length = True
             logger.warning(
                 "this voice has learnt short texts, and makes many mistakes in %d characters at "
                 "once; give %s %d",
