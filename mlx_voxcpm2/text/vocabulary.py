@@ -32,12 +32,11 @@ _TYPED = str.maketrans(
 )
 
 # Letters that Unicode does not take apart -> those that are read instead.
-_PLAIN_LETTERS = dict(
-    pair.split("=")
-    for pair in (
-        "ß=ss ẞ=SS ø=o Ø=O ł=l Ł=L đ=d Đ=D æ=ae Æ=Ae œ=oe Œ=Oe þ=th Þ=Th ð=th Ð=Th ı=i ħ=h".split()
-    )
-)
+_PLAIN_LETTERS = {
+    **{"ß": "ss", "ẞ": "SS", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D"},
+    **{"æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "þ": "th", "Þ": "Th", "ð": "th", "Ð": "Th"},
+    **{"ı": "i", "ħ": "h"},
+}
 
 # Marks that end a sentence, with quotes and brackets after them; marks that end none.
 _FINISHED = re.compile(r"[.?!][\"')\]]*$")
