@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from mlx_voxcpm2 import GenerationOptions
+from mlx_voxcpm2.server import websocket
 from mlx_voxcpm2.server.websocket import Sentences
 
 CHEAP = GenerationOptions(max_tokens=4, inference_timesteps=2, seed=1)
@@ -106,7 +107,20 @@ def test_a_sentence_that_the_voice_can_not_read_is_left_out(released, anna_folde
             send(socket, {"type": "end"})
             found, _ = messages(socket)
     assert [each["text"] for each in found if each["type"] == "spoken"] == ["Yes.", "No."]
+    (warning,) = (each["message"] for each in found if each["type"] == "warning")
+    assert "leaves out '你', '好'" in warning
     assert found[-1]["type"] == "done"
+
+
+def test_a_client_that_sends_nothing_is_told_so_once_its_text_is_spoken(server, monkeypatch):
+    with conversation(server) as socket:
+        send(socket, {"type": "start", "segment_length": 12})
+        socket.recv(timeout=60)
+        monkeypatch.setattr(websocket, "IDLE_SECONDS", 0.02)
+        send(socket, {"type": "text", "text": "One is. Two are. Three are. And"})
+        found, _ = messages(socket)
+    assert [each["type"] for each in found] == [*["spoken"] * 3, "error"]
+    assert found[-1]["error"]["message"] == "nothing came for 0.02 seconds; send text, or end"
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from ..text.spoken import has_words
 from .access import KEY_PROTOCOL
 from .answer import Speaker
 from .connection import STALL_SECONDS, Deadline
-from .errors import ClientGone
+from .errors import ClientGone, RequestError
 from .exchange import Service, refused
 from .records import RequestRecord
 from .request import SpeechRequest
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("mlx_voxcpm2")
 
 IDLE_SECONDS = 120.0
-"""Time after which a client that sends nothing is given up."""
+"""Time after which a client that sends nothing, and for which nothing is spoken, is given up."""
 MAX_MESSAGE_BYTES = 256 * 2**10
 MESSAGES = ("start", "text", "flush", "end")
 
@@ -113,7 +113,7 @@ class Conversation:
             request = await asyncio.to_thread(request.with_clips_read, rate)
         task = await self.service.task(request, is_open=True)
         async with self.service.thread.speak(task) as stream:
-            await self._started(request)
+            await self._started(request, self.service.thread.faults(task))
             given = {"type": "text", "text": request.text} if is_start else first
             reader = asyncio.create_task(self._read(request, stream, given))
             writer = asyncio.create_task(self._write(request, stream))
@@ -137,11 +137,16 @@ class Conversation:
             self.service.voices.check_name(name if isinstance(name, str) else None)
         return request
 
-    async def _started(self, request: SpeechRequest) -> None:
+    async def _started(self, request: SpeechRequest, warnings: list[str]) -> None:
         rate = self.service.thread.sample_rate
         begun = {"id": self.record.id, "seed": request.options.seed, "sample_rate": rate}
         ignored = list(request.ignored)
         await self._send({"type": "started", **begun, "ignored_fields": ignored})
+        await self._warn(warnings)
+
+    async def _warn(self, warnings: list[str]) -> None:
+        for warning in warnings:
+            await self._send({"type": "warning", "message": warning})
 
     async def _read(
         self, request: SpeechRequest, stream: SpeechStream, message: dict[str, Any]
@@ -178,8 +183,10 @@ class Conversation:
     async def _feed(self, request: SpeechRequest, stream: SpeechStream, text: str) -> None:
         segments: Sequence[Segment] = ()
         if has_words(text):
+            builder = self.service.thread.model.request_builder
             segments = await asyncio.to_thread(request.segments, text.strip())
-            segments = self.service.thread.model.request_builder.readable(segments, is_all=False)
+            await self._warn(builder.faults(segments, []))
+            segments = builder.readable(segments, is_all=False)
         if with_words := sum(bool(segment.text) for segment in segments):
             self._fed += [*[0] * (with_words - 1), len(text)]
         else:
@@ -204,11 +211,9 @@ class Conversation:
         await self._send({"type": "spoken", "text": text})
 
     async def _message(self) -> dict[str, Any]:
-        """The client's next message. Raises ValueError for what is none."""
+        """The client's next message. Raises ValueError for what is none, RequestError for silence."""
         try:
-            received = await asyncio.wait_for(self.websocket.receive_text(), IDLE_SECONDS)
-        except asyncio.TimeoutError:
-            raise ClientGone from None
+            received = await self._received()
         except KeyError:
             raise ValueError("a message is binary; send JSON") from None
         try:
@@ -222,6 +227,17 @@ class Conversation:
                 f"type is {shown(message['type'])}; it must be one of {', '.join(MESSAGES)}"
             )
         return message
+
+    async def _received(self) -> str:
+        receiving = asyncio.ensure_future(self.websocket.receive_text())
+        try:
+            while not (await asyncio.wait({receiving}, timeout=IDLE_SECONDS))[0]:
+                if not self._fed:
+                    seconds = f"{IDLE_SECONDS:g} seconds"
+                    raise RequestError(408, f"nothing came for {seconds}; send text, or end")
+            return receiving.result()
+        finally:
+            receiving.cancel()
 
     async def _send(self, message: dict[str, Any]) -> None:
         with Deadline(STALL_SECONDS):
