@@ -20,9 +20,9 @@ from acoustic_latents import LATENTS
 from acoustics import LATENT
 from evaluate_vae import load
 from export_speech import mean
-from labels import PHONEMES, Reading
+from labels import PHONEMES, Reading, joined
 from predicted_speech import GUIDANCE, STEPS, sampled
-from reader import REPLACED, Batch, Reader, edits
+from reader import REPLACED, Batch, Reader, draw_rows, edits
 from safetensors.torch import load_file
 from sizes import SPEECH_VAE, speech_config
 from spoken_batches import Corpus, Spoken, SpokenBatch
@@ -256,6 +256,23 @@ class TestReader:
         replaced = (previous[is_audio] != 0).any(-1).float().mean().item()
         assert replaced == pytest.approx(REPLACED, abs=0.03)
         assert not batch.wanted.any()
+
+    def test_joined_sentences_are_read_where_they_stand(self):
+        texts, places = ["No go.", "Anna said it."], [[(0, 3), (3, 6)], [(0, 5), (5, 10), (9, 13)]]
+        parts = [
+            Reading(text, np.full((len(spans), PATCH), number), np.array(spans))
+            for number, (text, spans) in enumerate(zip(texts, places, strict=True))
+        ]
+        row = joined(parts)
+        read = [row.text[first:behind] for first, behind in row.read]
+        assert read == ["No ", "go.", "Anna ", "said ", " it."]
+        assert row.phonemes[:, 0].tolist() == [0, 0, 1, 1, 1]
+        assert joined([*parts, replace(parts[0], read=None)]).read is None
+
+    def test_batches_have_rows_of_one_to_eight_sentences(self):
+        draws = [draw_rows(np.random.default_rng(seed), 99, 16) for seed in range(50)]
+        assert {rows.shape for rows in draws} == {(16, 1), (8, 2), (4, 4), (2, 8)}
+        assert all(len(set(rows.flat)) == 16 and rows.max() < 99 for rows in draws)
 
     def test_a_token_begins_with_its_phonemes(self, config):
         """Equal phonemes at equal places are equal numbers, whatever the word."""

@@ -57,6 +57,19 @@ class Reading:
     phonemes do not match."""
 
 
+def joined(readings: Sequence[Reading]) -> Reading:
+    """Sentences read one after another, with one space between their texts."""
+    texts = [each.text for each in readings]
+    begins = np.cumsum([0, *(len(text) + 1 for text in texts)])
+    spans = [
+        each.read + begin
+        for each, begin in zip(readings, begins, strict=False)
+        if each.read is not None
+    ]
+    read = np.concatenate(spans) if len(spans) == len(readings) else None
+    return Reading(" ".join(texts), np.concatenate([each.phonemes for each in readings]), read)
+
+
 def reading(
     text: str, phonemes: Sequence[int], durations: Sequence[int], timing: Timing
 ) -> Reading:

@@ -7,12 +7,13 @@ patch (guided attention: Tachibana et al. 2017, arXiv 1710.08969).
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from labels import PHONEMES, Reading, phonemes_of, read_labels
+from labels import PHONEMES, Reading, joined, phonemes_of, read_labels
 from spelling import Speller, is_spellable
 from timing import PATCH
 from torch import Tensor, nn
@@ -30,6 +31,8 @@ VARIED = 0.25
 """Fraction of texts whose words are spelt in smaller parts."""
 WORD_SEQUENCES = 0.3
 """Fraction of batches that are sequences of words instead of sentences."""
+JOINED = {1: 0.5, 2: 0.15, 4: 0.2, 8: 0.15}
+"""Fractions of batches by the number of sentences in a row: texts of up to 400 letters."""
 LONGEST, CODE = 12, 20
 """Phonemes of a word that its embedding begins with, and numbers per phoneme."""
 
@@ -153,8 +156,29 @@ class Readings:
     def batch(self, size: int, random: np.random.Generator) -> Batch:
         is_words = random.random() < WORD_SEQUENCES
         readings = self._sequences if is_words else self._sentences
-        start = random.integers(len(readings) - size)
-        return Batch(readings[start : start + size], self._speller, random)
+        rows = draw_rows(random, len(readings), size)
+        chosen = [joined([readings[index] for index in row]) for row in rows]
+        return Batch(chosen, self._speller, random)
+
+
+def batch_size(text: str) -> int:
+    """Number of sentences of a batch. Raises ArgumentTypeError for one that makes no full rows."""
+    size, most = int(text), max(JOINED)
+    if size < 1 or size % most:
+        raise argparse.ArgumentTypeError(f"{size} is no multiple of {most}, the most in a row")
+    return size
+
+
+def draw_rows(random: np.random.Generator, count: int, size: int) -> np.ndarray:
+    """Indices (rows, sentences in a row) of a batch, of `count` sentences in order of length.
+
+    Single sentences are of similar length; those of a longer row are any. size: sentences of the
+    batch, a multiple of the most in a row.
+    """
+    together = int(random.choice(list(JOINED), p=list(JOINED.values())))
+    if together == 1:
+        return random.integers(count - size) + np.arange(size)[:, None]
+    return random.choice(count, size, replace=False).reshape(-1, together)
 
 
 def _spelt(text: str, speller: Speller, random: np.random.Generator | None):

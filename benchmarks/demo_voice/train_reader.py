@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from labels import read_labels
 from pronunciations import pronunciations
-from reader import Reader, Readings, loss_of, phoneme_error_rate
+from reader import Reader, Readings, batch_size, loss_of, phoneme_error_rate
 from sizes import speech_config
 from spelling import VOCABULARY, Speller
 from training_torch import Run, fast_products, fill, optimizers_of
@@ -71,7 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--batch", type=int, default=48)
+    parser.add_argument("--batch", type=batch_size, default=48)
     arguments = parser.parse_args()
     train(arguments.folder, arguments.steps, arguments.batch)
 

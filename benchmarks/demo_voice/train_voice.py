@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from labels import PHONEMES, read_labels
-from reader import Reader, Readings, loss_of, phoneme_error_rate
+from reader import Reader, Readings, batch_size, draw_rows, loss_of, phoneme_error_rate
 from safetensors.torch import load_file
 from sizes import speech_config
 from speech_corpus import HELD, TRAINED, part_names
@@ -56,8 +56,6 @@ CONTEXT_NOISE = 0.2
 """Noise added to the context, per standard deviation of a channel, so that the text is not ignored
 and the network corrects its own errors."""
 UNCONDITIONAL = 0.1
-JOINED = {1: 0.65, 2: 0.15, 4: 0.1, 8: 0.1}
-"""Fractions of batches by the number of sentences in a row: texts of up to 400 letters."""
 VARIATION = 0.5
 """Part of a patch's deviation from its mean that the flow learns. Much of the rest is a small
 network's uncertainty, and makes the speech unclear."""
@@ -220,16 +218,10 @@ class Training:
 
     def loss(self, random: np.random.Generator, size: int) -> tuple[Tensor, Tensor]:
         corpus = self.corpus
-        together = int(random.choice(list(JOINED), p=list(JOINED.values())))
-        if together == 1:  # of similar length
-            start = random.integers(len(corpus.order) - size)
-            chosen = random.permutation(corpus.order[start : start + size])
-        else:
-            chosen = random.choice(corpus.order, size, replace=False)
         batch = SpokenBatch(
             [
                 corpus.varied(*indices, random=random) if corpus.voices else corpus.plain(*indices)
-                for indices in chosen.reshape(-1, together)
+                for indices in np.array(corpus.order)[draw_rows(random, len(corpus.order), size)]
             ]
         )
         draws = Draws.random(batch, int(random.integers(2**31)), self.scale)
@@ -297,12 +289,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--steps", type=int, default=10_000)
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--batch", type=batch_size, default=32)
     parser.add_argument("--rate", type=float, default=RATE, help="learning rate; less to go on")
     parser.add_argument("--voices", action="store_true", help="all voices, not the teacher's alone")
     arguments = parser.parse_args()
-    if arguments.batch % max(JOINED):
-        parser.error(f"--batch must be a multiple of {max(JOINED)}, the most sentences in a row")
     voices = list(VOICES) if arguments.voices else []
     train(arguments.folder, arguments.steps, arguments.batch, arguments.rate, voices)
 
