@@ -70,6 +70,8 @@ class StandIn:
 
     def __init__(self, folder: Path):
         self.folder, self.sources, self.is_noting = folder, {}, False
+        self.named: dict[tuple, tuple] = {}
+        """Sources by what MLX calls them; before 0.32.1 two of one name got in each other's way."""
         self.library: ctypes.CDLL | None = None
         self.seed = 0
 
@@ -112,6 +114,8 @@ class StandIn:
         source = backend, settings["header"], tuple(parameters), body
         if source not in self.sources and not self.is_noting:
             raise KeyError(f"{settings['name']} was not noted: {template}")
+        name = backend, settings["name"], tuple(template)
+        assert self.named.setdefault(name, source) == source, "another source of the same name"
         number = self.sources.setdefault(source, len(self.sources))
         if self.is_noting:
             return [mx.zeros(shape, dtype) for shape, dtype in outputs]

@@ -33,6 +33,7 @@ ATTENTION = [
     for settings in (
         (3, 11, 0, 11, 4, 2, 128, 0.09, True, B16),
         (2, 11, 7, 4, 4, 1, 64, 0.3, True, F16),
+        (8, 11, 7, 4, 4, 1, 64, 0.3, True, F16),  # Metal has the starts in another address space
         (5, 5, 0, 1, 2, 2, 64, 0.5, False, F32),
         (1, 32, 3, 17, 1, 1, 64, 0.1, True, F32),
         (2, 1, 0, 1, 2, 1, 64, 0.3, True, F32),  # a table of one row

@@ -156,7 +156,9 @@ def test_a_second_load_reads_the_verdicts_of_the_first(load):
 REFUSALS = (
     "[metal::Device] Unable to build metal library from source\nline 3: no such function",
     "Failed to compile kernel: line 3: no such function",
+    "Thread group size (512) is greater than  the maximum allowed threads per threadgroup (448).",
 )
+NO_HEADER = 'Failed to compile kernel: catastrophic error: cannot open source file "crt/mma.h"'
 
 
 @pytest.mark.parametrize(
@@ -165,6 +167,7 @@ REFUSALS = (
         (Doubling(error=0.1), True),
         (Doubling(seconds=2), True),
         *((Doubling(fault=each), True) for each in REFUSALS),
+        (Doubling(fault=NO_HEADER), False),
         (Doubling(fault="[METAL] Command buffer execution failed: Insufficient Memory"), False),
         (Doubling(seconds=2, fault="driver", fails_only=(("WARPS", 4),)), False),
         (Doubling(seconds=0.5, fault="driver", fails_only=(("WARPS", 4),)), True),

@@ -35,7 +35,7 @@ def are_switched_off() -> bool:
 def prove(model: VoxCPM2Model, trial: Trial | None = None) -> None:
     """Tries the model's operations where no verdict is known, and has the winners used.
 
-    On a CPU there are no custom kernels. Costs some seconds at the first load on a machine. The
+    On a CPU there are no custom kernels. Compiles every variant at the first load on a machine. The
     kernels are optional: if something fails here, the plain graph is used.
     """
     if device.on_cpu():  # where none is asked for; a model on the GPU keeps its own

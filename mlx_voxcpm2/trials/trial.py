@@ -20,8 +20,15 @@ WORTHWHILE = 0.97
 _CALLS, _ROUNDS = 20, 5
 # Bytes from which an array is a matrix, which a patch reads from memory; and of the largest caches.
 _LARGE, _CACHES = 2**20, 2**27
-# In MLX's messages when Metal's or CUDA's compiler refuses a source, as it will do each time.
-_REFUSALS = "unable to build metal library from source", "failed to compile kernel"
+# In MLX's messages when Metal or CUDA refuses a kernel, as it will do each time; and in those of
+# CUDA's compiler when a header is not installed, which may be mended.
+_REFUSALS = (
+    "unable to build metal library from source",
+    "unable to load kernel",
+    "thread group size",
+    "failed to compile kernel",
+)
+_NO_HEADER = "open source file"
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ class Trial:
                 ratios[variant] = self._ratio(operation, variant, arrays)
             except Exception as error:  # whatever a compiler or a driver says
                 fault = fault or one_line(error)
-                is_final &= any(each in str(error).lower() for each in _REFUSALS)
+                is_final &= _is_refusal(str(error).lower())
         if not ratios:
             return Verdict(None, None, fault, is_final)
         best = min(ratios, key=lambda variant: ratios[variant])
@@ -106,6 +113,10 @@ class Trial:
         begin = self.clock()
         self.evaluate(first)
         return max(self.clock() - begin, 1e-9)
+
+
+def _is_refusal(message: str) -> bool:
+    return _NO_HEADER not in message and any(each in message for each in _REFUSALS)
 
 
 def _copies(arrays: list[mx.array]) -> int:

@@ -17,6 +17,9 @@ Variant = tuple[tuple[str, int], ...]
 TYPES = (mx.bfloat16, mx.float16, mx.float32)
 """Types of the activations for which the kernels are written."""
 
+_CONSTANT = 8
+"""Elements of an input from which MLX's Metal has it in the address space device, not constant."""
+
 _METAL = """
 #include <metal_simdgroup>
 #include <metal_simdgroup_matrix>
@@ -103,7 +106,9 @@ class CustomKernel:
 
         outputs: the outputs' shapes and types.
         """
-        return _build(self, uses_metal())(
+        metal = uses_metal()
+        is_small = tuple(array.size < _CONSTANT for array in arrays) if metal else ()
+        return _build(self, metal, is_small)(
             inputs=list(arrays),
             template=list(template.items()),
             grid=(groups[0] * threads, groups[1], groups[2]),
@@ -114,14 +119,19 @@ class CustomKernel:
 
 
 @cache
-def _build(kernel: CustomKernel, metal: bool):
-    """MLX's function for a kernel: built once, since MLX compiles at each construction."""
+def _build(kernel: CustomKernel, metal: bool, is_small: tuple[bool, ...]):
+    """MLX's function for a kernel: built once, since MLX compiles at each construction.
+
+    is_small: for each of Metal's inputs, whether it has fewer than `_CONSTANT` elements. Each has
+    its own name: before 0.32.1 MLX freed a kernel, of which launches may still run, when it was
+    given another source of the same name.
+    """
     make = mx.fast.metal_kernel if metal else mx.fast.cuda_kernel
     place, header = _CUDA_PLACE, kernel.cuda_includes + _CUDA + kernel.cuda_header
     if metal:
         place, header = _METAL_PLACE, _METAL + kernel.metal_header
     return make(
-        name=f"voxcpm2_{kernel.name}",
+        name="_".join(["voxcpm2", kernel.name, *("dc"[small] for small in is_small)]),
         input_names=list(kernel.inputs),
         output_names=list(kernel.outputs),
         source=place + kernel.body,
