@@ -19,6 +19,7 @@ from mlx_voxcpm2.long_form.cues import Cue, cues_of
 from mlx_voxcpm2.long_form.subtitles import subtitles
 from mlx_voxcpm2.recognition.word_times import WordTime
 from mlx_voxcpm2.text.segments import Segment
+from mlx_voxcpm2.text.spoken import texts_to_speak
 
 OPTIONS = GenerationOptions(seed=5, inference_timesteps=2, max_tokens=3)
 SCRIPT = "Anna: Hello there.\nBen: Hi. [pause:0.8]\nAnna (sad): You.\nBen: Yes."
@@ -85,6 +86,13 @@ def test_segments_of_turns():
     ]
     with pytest.raises(ValueError, match=r"line 2: \[pause:long\] is no pause"):
         dialogue_segments(parse_script("A: Hi\nB: Yo [pause:long]"), TurnOptions())
+
+
+def test_parentheses_inside_a_turn_are_spoken():
+    script = "Anna: (sad) Hello.\n\n(I joke.) Bye. [pause:1] (Really.) [pause:1] No.\nBen: Yes."
+    segments = dialogue_segments(parse_script(script), TurnOptions())
+    spoken = texts_to_speak(segments).values()
+    assert list(spoken) == ["Hello.", "I joke. Bye.", "Really.", "No.", "Yes."]
 
 
 def test_a_speaker_without_a_voice_has_the_same_made_up_one_in_all_turns(released, caplog):

@@ -12,6 +12,10 @@ import pytest
 import soundfile
 
 from mlx_voxcpm2.commands import generate
+from mlx_voxcpm2.commands.asr_flags import RecogniserChoice
+from mlx_voxcpm2.commands.long_text import segment_cache
+from mlx_voxcpm2.commands.model_flags import ModelChoice
+from mlx_voxcpm2.commands.output import OutputTargets
 
 QUICK = ["--inference_timesteps", "2", "--max_tokens", "3", "--dtype", "float32"]
 BOOK = "The first one is long enough to be cloned.\n\nYes. [pause:0.8] " + "No, the the. " * 30
@@ -130,3 +134,29 @@ def test_bad_input_is_one_line_and_leaves_nothing(run, flags, line):
     status, err = run(*flags)
     assert status == 2 and line in err and err.count("\n") == 1
     assert os.listdir() == ["book.txt"]
+
+
+def test_the_voice_of_a_segment_that_was_spoken_is_saved(tmp_path, monkeypatch, run_command):
+    """The first segment has the most letters, but English can't read it."""
+    monkeypatch.chdir(tmp_path)
+    text = "你好。" * 60 + "\n\nThe kettle is on."
+    flags = ["--model", "english", "--text", text, "--output", "a.wav"]
+    saved = ["--save_voice", "./anna.safetensors"]
+    assert run_command(generate.main, *QUICK, *flags, *saved)[0] == 0
+    assert Path("anna.safetensors").is_file()
+
+
+def test_segments_that_another_recogniser_chose_are_not_used_again(released, tmp_path, monkeypatch):
+    monkeypatch.setattr(RecogniserChoice, "check_installed", lambda self: None)
+    targets = OutputTargets(output=str(tmp_path / "a.wav"))
+
+    def settings(**choice) -> object:
+        model = ModelChoice(model=str(released.folder))
+        cache = segment_cache(targets, model, RecogniserChoice(**choice))
+        assert cache is not None
+        return cache.settings
+
+    for checks in ({"best_of": 2}, {"verify": True}):
+        assert settings(asr_model="a/b", **checks) == settings(asr_model="a/b", **checks)
+        assert settings(asr_model="a/b", **checks) != settings(asr_model="c/d", **checks)
+    assert settings() == ModelChoice(model=str(released.folder)).cache_key()

@@ -14,6 +14,7 @@ from mlx_voxcpm2.long_form.joiner import SegmentJoiner
 from mlx_voxcpm2.long_form.speak import speak_long
 from mlx_voxcpm2.long_form.subtitles import subtitles
 from mlx_voxcpm2.text.segments import Segment, anchor_of
+from mlx_voxcpm2.text.spoken import without_instruction
 
 OPTIONS = GenerationOptions(seed=5, inference_timesteps=2, max_tokens=3)
 SEGMENTS = [
@@ -242,6 +243,19 @@ def test_parentheses_begin_a_description_of_the_whole_text_only(released, monkey
     wanted = ["(calm) It is one.", "He (the king) sits.", "She stands. It is two."]
     assert sorted(asked) == sorted(wanted)
     assert [each.text for each in spoken][1] == "(He (the king) sits.)"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("((laughter))", "laughter"),
+        ("(Yes.) (No.) Me.", "Yes. (No.) Me."),
+        ("((a) b", "a b"),
+        ("(" * 2000 + "a)", "a"),
+    ],
+)
+def test_no_parentheses_are_left_that_the_model_would_not_speak(text, words):
+    assert without_instruction(text) == words
 
 
 @pytest.mark.parametrize("empty", ["![a picture](x.png)", "[^1]", "&nbsp;", "<b></b>", "😀"])

@@ -7,7 +7,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from mlx_voxcpm2 import load_model, speak_long
+from mlx_voxcpm2 import load_model, speak_dialogue, speak_long
 from mlx_voxcpm2.server.model_thread import ModelThread
 from mlx_voxcpm2.server.tasks import SpeechTask
 from mlx_voxcpm2.speech.options import GenerationOptions
@@ -74,6 +74,12 @@ def test_a_part_that_can_not_be_read_is_silent_and_named(model, caplog):
 def test_a_long_text_that_can_not_be_read_is_refused_at_once(model):
     with pytest.raises(ValueError, match=UNREADABLE):
         speak_long(model, segments("你好", "再见"), options=SHORT)
+
+
+def test_a_speaker_of_whom_nothing_can_be_read_is_left_out_of_a_dialogue(model, caplog):
+    spoken = list(speak_dialogue(model, "Anna: Hello.\nBen: 你好。", options=SHORT))
+    assert [each.speaker for each in spoken if each.text] == ["Anna"]
+    assert "left out" in caplog.text
 
 
 class TestServer:

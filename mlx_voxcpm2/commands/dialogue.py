@@ -11,7 +11,7 @@ from ..dialogue.voices import dialogue_voices, report_made_up
 from ..text.segments import spoken_length
 from .cue_maker import CueMaker
 from .dialogue_arguments import ENGINES, DialogueArguments, build_parser, read_arguments
-from .long_text import LongText, LongTextPlan
+from .long_text import LongText, LongTextPlan, segment_cache
 from .model_flags import load
 from .progress import LETTERS_PER_SECOND, SpeechBar
 from .shell import messages_on_success, run
@@ -77,12 +77,10 @@ def _read(speaker: str, voice: VoiceInputs) -> VoiceInputs:
 def _turn_by_turn(arguments: DialogueArguments, voices: dict[str, VoiceInputs]) -> LongText:
     """A dialogue by VoxCPM2."""
     from ..dialogue.speak import dialogue_segments, speak_turns
-    from ..long_form.cache import SegmentCache
 
-    script, how, targets = arguments.script, arguments.how, arguments.targets
-    segments, cache = dialogue_segments(script, how, arguments.options.normalize), None
-    if targets.file is not None:
-        cache = SegmentCache(f"{targets.file}.parts", arguments.model.cache_key())
+    script, how = arguments.script, arguments.how
+    segments = dialogue_segments(script, how, arguments.options.normalize)
+    cache = segment_cache(arguments.targets, arguments.model, arguments.recogniser)
     plan = LongTextPlan(segments, cache)
     verify, best_of = arguments.recogniser.checks()
     timer = arguments.recogniser.load_word_timer()
@@ -92,7 +90,7 @@ def _turn_by_turn(arguments: DialogueArguments, voices: dict[str, VoiceInputs]) 
         model, script, segments, voices, options, how, cache, verify, best_of, progress=bar
     )
     cues = CueMaker(how.language, timer, options.speed, shows_speakers=script.is_labelled)
-    return LongText(spoken, plan, targets, model.sample_rate, options.seed, bar, cues)
+    return LongText(spoken, plan, arguments.targets, model.sample_rate, options.seed, bar, cues)
 
 
 def description(script: Script, voices: dict[str, VoiceInputs]) -> str:

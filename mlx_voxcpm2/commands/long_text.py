@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from ..recognition.word_times import WordTimer
     from ..speech.options import GenerationOptions
     from ..text.segments import Segment
+    from .asr_flags import RecogniserChoice
     from .generate_arguments import GenerateArguments
+    from .model_flags import ModelChoice
     from .output import OutputTargets
 
 logger = logging.getLogger("mlx_voxcpm2")
@@ -56,17 +58,31 @@ def plan_long_text(arguments: GenerateArguments) -> LongTextPlan | None:
 
     Raises ValueError for a pause that can't be read, or a cache that can't be a folder.
     """
-    from ..long_form.cache import SegmentCache
     from ..text.segments import is_one_segment, split_text
 
     text, options, targets = arguments.text, arguments.long_form, arguments.targets
     if targets.subtitles is None and is_one_segment(text, options.segment_length):
         return None
     length, pause = options.segment_length, options.paragraph_pause
-    segments, cache = split_text(text, length, pause, options.language), None
-    if targets.file is not None:
-        cache = SegmentCache(f"{targets.file}.parts", arguments.model.cache_key())
-    return LongTextPlan(segments, cache)
+    segments = split_text(text, length, pause, options.language)
+    return LongTextPlan(segments, segment_cache(targets, arguments.model, arguments.recogniser))
+
+
+def segment_cache(
+    targets: OutputTargets, model: ModelChoice, recogniser: RecogniserChoice
+) -> SegmentCache | None:
+    """Cache of finished segments beside the output file, None without a file.
+
+    Raises ValueError or OSError if it can't be a folder.
+    """
+    from ..long_form.cache import SegmentCache
+
+    if targets.file is None:
+        return None
+    settings = model.cache_key()
+    if recogniser.verify or recogniser.best_of > 1:
+        settings["recogniser"] = recogniser.recogniser_key()
+    return SegmentCache(f"{targets.file}.parts", settings)
 
 
 def long_text(
@@ -113,15 +129,12 @@ class LongText:
         cue_maker: CueMaker,
     ):
         """seed: for the report. bar: the one that is called during the generation."""
-        from ..text.segments import anchor_of
-
         self.segments, self.cache, self.targets = plan.segments, plan.cache, targets
         self.sample_rate, self.seed = sample_rate, seed
         self._spoken, self._bar, self._cue_maker = spoken, bar, cue_maker
         self._cues: list[Cue] = []
         self._sample: Sample | None = None
-        """Speech of the segment that is long enough to save its voice."""
-        self._sample_index = anchor_of(plan.segments)
+        """Speech of the first segment that is long enough to save its voice, or the longest."""
 
     def write(self) -> Sample:
         """Generate and write the audio and the subtitles, and report on them.
@@ -177,9 +190,12 @@ class LongText:
             self._bar.finish(segment.text, segment.end - segment.start)
 
     def _write_segment(self, segment: SpokenSegment, write: Callable[[np.ndarray], None]) -> None:
+        from ..text.segments import LONG_ENOUGH, spoken_length
+
         if len(segment.audio):
             write(segment.audio)
-        if segment.index == self._sample_index:
+        length = 0 if self._sample is None else spoken_length(self._sample.text)
+        if length < LONG_ENOUGH and length < spoken_length(segment.text):
             speech = segment.speech_as_generated
             self._sample = Sample(speech, segment.text, segment.finish_reason)
 

@@ -88,9 +88,7 @@ def speak_turns(
 
     voices: of the speakers for whom one is given.
     """
-    speaking = {segment.speaker for segment in segments if segment.text}
     everyone = {name: voices.get(name, VoiceInputs()) for name in script.speakers}
-    everyone = {name: voice for name, voice in everyone.items() if name in speaking}
     options = replace(options, normalize=False)
     return speak_segments(model, segments, everyone, options, how, cache, verify, best_of, progress)
 

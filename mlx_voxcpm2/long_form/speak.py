@@ -145,7 +145,12 @@ def speak_segments(
 ) -> Iterator[SpokenSegment]:
     """Speak segments, each in the voice of its speaker. Arguments and errors: see `speak_long`."""
     segments = model.request_builder.readable(segments)
-    encoded = {speaker: voice.encoded(model.clip_encoder) for speaker, voice in voices.items()}
+    speaking = {segment.speaker for segment in segments if segment.text}
+    encoded = {
+        speaker: voice.encoded(model.clip_encoder)
+        for speaker, voice in voices.items()
+        if speaker in speaking
+    }
     if options.seed is None:
         options = replace(options, seed=secrets.randbits(32) if cache is None else cache.seed())
     speed, options = options.speed, replace(options, speed=1.0)

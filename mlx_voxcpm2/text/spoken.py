@@ -51,16 +51,23 @@ def without_instruction(text: str) -> str:
 
     "(He sat.) Yes." -> "He sat. Yes."
     """
-    return _PARENTHESES.sub(r"\1", text)
+    while True:
+        opened = _PARENTHESES.sub(r"\1", text)
+        if opened == text and INSTRUCTION.match(text):
+            opened = text.lstrip()[1:]  # one that is never closed
+        if not INSTRUCTION.match(opened):
+            return opened
+        text = opened
 
 
 def text_to_speak(segment: Segment, is_first: bool) -> str:
     """Text of a segment as the model is to read it. is_first: of those with words.
 
-    Only the whole, or a turn of a dialogue, may begin with an instruction: in a book "(He sits.)"
-    is text.
+    Only the whole may begin with an instruction: in a book "(He sits.)" is text, and the style of a
+    dialogue's turn is no longer in its text.
     """
-    return segment.text if is_first or segment.speaker else without_instruction(segment.text)
+    is_whole = is_first and not segment.speaker
+    return segment.text if is_whole else without_instruction(segment.text)
 
 
 def texts_to_speak(segments: Sequence[Segment]) -> dict[int, str]:
