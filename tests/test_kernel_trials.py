@@ -150,7 +150,21 @@ def test_a_second_load_reads_the_verdicts_of_the_first(load):
     for each in operations:
         each.tried.clear()
     assert load(*operations) == first
-    assert all(each.tried == [] for each in operations)
+    tried = [variant for each in operations for variant in each.tried]
+    assert tried == list(first.values()), "of what is used, whether it still runs"
+
+
+def test_a_kernel_that_no_longer_runs_is_not_used(load, monkeypatch):
+    """After an update of the system, or in an environment without CUDA's headers."""
+    operation = Doubling()
+    assert load(operation)
+
+    def refuse(self, variant, x):
+        raise RuntimeError(REFUSALS[0])
+
+    monkeypatch.setattr(Doubling, "custom", refuse)
+    assert load(operation) == {}
+    assert "no such function" in verdicts.Verdicts().find(operation).fault
 
 
 REFUSALS = (
@@ -179,7 +193,7 @@ def test_only_what_would_happen_again_is_kept_for_the_next_process(load, operati
     first = load(operation)
     assert verdicts.Verdicts().find(operation)  # in this process all are
     operation.tried.clear()
-    assert load(operation) == first and operation.tried == []
+    assert load(operation) == first and operation.tried == list(first.values())
     verdicts._of_this_process.clear()  # as in a new process
     assert (verdicts.Verdicts().find(operation) is not None) == is_stored
 

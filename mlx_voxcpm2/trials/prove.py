@@ -57,7 +57,7 @@ def _prove(model: VoxCPM2Model, trial: Trial) -> None:
     operations = sorted(operations_of(model), key=repr)
     with activity("trying kernels on this GPU, once"):
         for operation in operations:
-            verdict = known.find(operation) or _try(trial, known, operation)
+            verdict = _known(trial, known, operation) or _try(trial, known, operation)
             if verdict.variant is not None:
                 CHOICES.variants[operation] = verdict.variant
                 used += 1
@@ -68,6 +68,14 @@ def _prove(model: VoxCPM2Model, trial: Trial) -> None:
     logger.info("custom kernels: used for %d of %d operations", used, len(operations))
     for name, fault in faults.items():
         logger.info("custom kernel %s is not used where it fails: %s", name, fault)
+
+
+def _known(trial: Trial, known: Verdicts, operation: Operation) -> Verdict | None:
+    """The verdict of an earlier trial, None if there has to be another one."""
+    verdict = known.find(operation)
+    if verdict is None or verdict.variant is None or operation in CHOICES.variants:
+        return verdict
+    return verdict if trial.runs(operation, verdict.variant) else None
 
 
 def _try(trial: Trial, known: Verdicts, operation: Operation) -> Verdict:

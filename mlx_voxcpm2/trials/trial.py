@@ -25,6 +25,7 @@ _LARGE, _CACHES = 2**20, 2**27
 _REFUSALS = (
     "unable to build metal library from source",
     "unable to load kernel",
+    "unable to load function",
     "thread group size",
     "failed to compile kernel",
 )
@@ -61,6 +62,17 @@ class Trial:
             return self._verdict(operation)
         except Exception as error:  # such as too little memory
             return Verdict(None, None, one_line(error), is_final=False)
+
+    def runs(self, operation: Operation, variant: Variant) -> bool:
+        """Whether a variant that won in an earlier process still runs.
+
+        The system, its compiler or CUDA's headers may be others since.
+        """
+        try:
+            self.evaluate(operation.custom(variant, *operation.example()))
+        except Exception:  # whatever a compiler or a driver says
+            return False
+        return True
 
     def _verdict(self, operation: Operation) -> Verdict:
         arrays = operation.example()

@@ -70,13 +70,14 @@ _BODY = """
 """
 
 # ROWS rows of 32 inputs, in shared memory, times the transpose of rows of the matrix; sums stay in
-# registers. The matrix's rows are PARTS blocks of 8 * TILES, which are OUTPUTS rows apart.
+# registers. The matrix's rows are PARTS blocks of 8 * TILES, which are OUTPUTS rows apart. From Metal
+# 4.1 on, functions of a struct have to say that it lies in a thread's own memory.
 _METAL_PRODUCT = """
 template <typename T, int ROWS, int TILES, int PARTS, int INPUTS, int OUTPUTS>
 struct Product {
     simdgroup_matrix<float, 8, 8> sums[ROWS / 8][PARTS * TILES];
 
-    Product() {
+    Product() thread {
         UNROLL
         for (int row = 0; row < ROWS / 8; row++)
             UNROLL
@@ -85,7 +86,7 @@ struct Product {
     }
 
     template <typename X, typename W>
-    void add(X x, W weight) {
+    void add(X x, W weight) thread {
         for (int input = 0; input < 32; input += 8) {
             simdgroup_matrix<T, 8, 8> rows[ROWS / 8];
             UNROLL
@@ -106,7 +107,7 @@ struct Product {
     }
 
     template <typename Y>
-    void store(Y y) {
+    void store(Y y) thread {
         UNROLL
         for (int row = 0; row < ROWS / 8; row++)
             UNROLL
