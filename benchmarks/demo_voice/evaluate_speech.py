@@ -5,9 +5,8 @@
 
 Word error rates of Whisper tiny.en on the held-out sentences, of known words and with unknown ones;
 a sentence's errors count at most as its number of words. --together also measures texts of that
-many sentences, split into segments of at most 100 letters, and of at most 300. --teacher also
-measures the teacher, and espeak-ng if it is installed. Sentences, seeds and noise are the same each
-time.
+many sentences, split as long texts are by default. --teacher also measures the teacher, and
+espeak-ng if it is installed. Sentences, seeds and noise are the same each time.
 """
 
 from __future__ import annotations
@@ -66,17 +65,14 @@ def by_model(checkpoint: str, quantize: str | None = None, **changes: Any) -> Sp
     return speak
 
 
-def by_segments(checkpoint: str, length: int) -> Speak:
-    """Function that speaks texts in segments of at most `length` letters.
-
-    100 is the advice for this voice, 300 the default.
-    """
+def by_segments(checkpoint: str) -> Speak:
+    """Function that speaks texts in segments of the default length."""
     model = load_model(checkpoint, "float32")
 
     def speak(texts: list[str]) -> list[np.ndarray]:
         waveforms = []
         for text in texts:
-            spoken = speak_long(model, text, seed=SEED, segment_length=length, parallel=4)
+            spoken = speak_long(model, text, seed=SEED, parallel=4)
             whole = np.concatenate([segment.audio for segment in spoken])
             waveforms.append(soxr.resample(whole, model.sample_rate, RATE))
         return waveforms
@@ -142,9 +138,8 @@ def main() -> None:
     for name in arguments.solvers:
         speak = by_model(arguments.checkpoint, **SOLVERS[name])
         rows += measure(name, speak, arguments.count)
-    for length in (100, 300) if arguments.together > 1 else ():
-        name = f"{arguments.together} sentences, at most {length} letters at once"
-        speak = by_segments(arguments.checkpoint, length)
+    if arguments.together > 1:
+        name, speak = f"{arguments.together} sentences", by_segments(arguments.checkpoint)
         rows += measure(name, speak, arguments.count, arguments.together)
     if arguments.teacher:
         rows += measure("teacher", by_teacher, arguments.count)

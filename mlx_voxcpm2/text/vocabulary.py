@@ -14,11 +14,12 @@ from pathlib import Path
 from ..errors import option, shown
 from ..file_names import CHARACTERS_FILE, DESCRIPTIONS_FILE, WORDS_FILE
 from .normalization import INSTRUCTION, SIGNS, is_normalize_installed
+from .segments import SEGMENT_LENGTH
 
 logger = logging.getLogger("mlx_voxcpm2")
 
-LONGEST_TEXT, SHORT_SEGMENT = 120, 100
-"""Characters that a voice of `KnownCharacters` speaks well at once, and the limit to advise."""
+LONGEST_TEXT = 400
+"""Characters that a voice of `KnownCharacters` has learnt to speak at once."""
 
 _HAN = "\u4e00-\u9fff"
 # Chinese is written without spaces, so its punctuation leaves none.
@@ -206,11 +207,12 @@ class KnownCharacters(Vocabulary):
         if length > LONGEST_TEXT and not self._has_named_length:
             self._has_named_length = True
             logger.warning(
-                "this voice has learnt short texts, and makes many mistakes in %d characters at "
-                "once; give %s %d",
+                "this voice has learnt texts of up to %d characters, and makes many mistakes in %d "
+                "at once; give %s %d",
+                LONGEST_TEXT,
                 length,
                 option("segment_length"),
-                SHORT_SEGMENT,
+                SEGMENT_LENGTH,
             )
 
     def text_fault(self, text: str) -> str | None:
