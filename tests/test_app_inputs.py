@@ -5,6 +5,7 @@ import pytest
 
 from mlx_voxcpm2 import GenerationOptions
 from mlx_voxcpm2.app.about import recogniser_name
+from mlx_voxcpm2.app.dialogue_inputs import PageDialogue
 from mlx_voxcpm2.app.inputs import FieldError, PageRequest, VoiceChoice, new_voice_name
 from mlx_voxcpm2.app.progress import LETTERS_PER_SECOND, Pace, fraction_done, remaining_seconds
 from mlx_voxcpm2.app.take_writer import peaks_of
@@ -226,3 +227,36 @@ def test_words_are_offered_if_a_recogniser_is_given_or_installed(monkeypatch):
 def test_peaks_are_relative_to_the_highest():
     assert peaks_of([0.1, 0.2, 0.4, 0.1], 2) == (0.5, 1.0)
     assert peaks_of([], 3) == peaks_of([0.0], 3) == (0.0, 0.0, 0.0)
+
+
+def dialogue(script, **voices):
+    body = {"script": script, "voices": voices, "settings": {}}
+    return PageDialogue.parse(body, CLIPS.__getitem__)
+
+
+def described(description):
+    return {"kind": "described", "description": description}
+
+
+def test_what_is_written_of_a_voice_counts_as_text(monkeypatch):
+    monkeypatch.setattr("mlx_voxcpm2.app.inputs.LONGEST_TEXT", 20)
+    words = {"kind": "clip", "clip": "one", "continues": True}
+    for voice in (described("b" * 8), {**words, "words": "b" * 8}):
+        assert parsed(voice, "a" * 12).text == "a" * 12
+        with pytest.raises(FieldError, match=r"13 characters, .* the voice 8; 20 in all") as wrong:
+            parsed(voice, "a" * 13)
+        assert wrong.value.field == "text"
+    assert dialogue("A: Hi.\nB: Yes.", A=described("bb"), B=described("cccc")).words
+    with pytest.raises(FieldError, match=r"14 characters, .* the voice 7; 20 in all") as wrong:
+        dialogue("A: Hi.\nB: Yes.", A=described("bb"), B=described("ccccc"))
+    assert wrong.value.field == "script"
+
+
+def test_pauses_of_ten_minutes_together_are_the_pages_limit_too():
+    assert parsed(text="Hi " + "[pause:60]" * 10).segments[0].pause == 600
+    wrong = "the pauses come to 660 s, 600 s is the limit"
+    with pytest.raises(FieldError, match=wrong) as text:
+        parsed(text="Hi " + "[pause:60]" * 11)
+    with pytest.raises(FieldError, match=wrong) as script:
+        dialogue("A: Hi " + "[pause:60]" * 11 + "\nB: Yes.")
+    assert (text.value.field, script.value.field) == ("text", "script")

@@ -10,6 +10,7 @@ Pictures of each state are written to the folder that MLX_VOXCPM2_PICTURES names
 """
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -364,6 +365,51 @@ def test_text_settings_and_takes_survive_a_reload(visit, voice_clip):
     assert visitor.takes() == 1 and "Remember me." in visitor.take().inner_text()
     visitor.speak("Remember me.")
     visitor.button("Set all back") if page.locator("#settings[open]").count() else None
+
+
+def test_a_remembered_choice_that_is_not_offered_any_more_becomes_the_usual_one(visit):
+    visitor = visit()
+    page = visitor.page
+    form = json.dumps({"text": "Remember me.", "settings": {"normalize": "gone"}})
+    page.evaluate("form => localStorage.setItem('voxcpm2-form', form)", form)
+    visitor.open()
+    assert page.get_by_label("What should it say?").input_value() == "Remember me."
+    assert page.locator("#setting-normalize").input_value() == "false"
+    assert page.locator("#changed").inner_text() == ""
+
+
+def test_a_usual_choice_that_is_not_offered_leaves_the_page_usable(visit):
+    visitor = visit()
+    page = visitor.page
+
+    def without_normalize(route):
+        answer = route.fetch()
+        about = answer.json()
+        (setting,) = [each for each in about["settings"] if each["name"] == "normalize"]
+        setting |= {"default": True, "choices": [[False, "No"]], "disabled": True}
+        route.fulfill(response=answer, json=about)
+
+    page.route("**/page/about", without_normalize)
+    visitor.open()
+    assert page.locator("#setting-normalize").input_value() == "false"
+    assert visitor.speak().is_visible()
+
+
+def test_speech_that_is_stopped_while_it_is_sent_is_not_made(visit):
+    visitor = visit()
+    page = visitor.page
+    held, ended = [], []
+    page.route("**/page/speech", lambda route: held.append(route))
+    page.on("requestfailed", lambda request: ended.append(request.url))
+    visitor.write("What should it say?", "Hello there, how do you do?")
+    visitor.button("Speak")
+    page.get_by_text("Sending …").wait_for()
+    visitor.button("Stop")
+    page.get_by_text("Stopped before there was any speech.").wait_for()
+    page.locator("#speak").wait_for()
+    assert len(held) == 1 and ended == [f"{visitor.command.address}/page/speech"]
+    page.unroute("**/page/speech")
+    assert visitor.speak().is_visible() and visitor.takes() == 1
 
 
 def test_a_take_is_deleted_unless_that_is_undone(visit):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 
 import checkpoints
 import mlx.core as mx
@@ -116,6 +117,24 @@ def test_speech_comes_as_lines_and_becomes_a_take(browser):
     assert browser.get("/page/takes").json() == []
 
 
+def test_what_a_voice_leaves_out_is_found_outside_the_event_loop(browser, speaker, monkeypatch):
+    threads = {}
+
+    def faults(task):
+        threads["faults"] = threading.get_ident()
+        return ["this voice leaves out '你'"]
+
+    def speak_there(task):
+        threads["loop"] = threading.get_ident()
+        return speak_of(task)
+
+    speak_of = speaker.thread.speak
+    monkeypatch.setattr(speaker.thread, "faults", faults)
+    monkeypatch.setattr(speaker.thread, "speak", speak_there)
+    assert "this voice leaves out '你'" in speak(browser)[-1]["take"]["remarks"]
+    assert threads["faults"] != threads["loop"]
+
+
 def test_speech_that_is_not_streamed_has_no_audio_lines(browser):
     kinds = {line["type"] for line in speak(browser, stream=False)}
     assert "audio" not in kinds and "take" in kinds
@@ -145,6 +164,7 @@ def test_those_who_were_not_here_for_the_longest_are_forgotten(app, browser, pag
     for _ in range(2):
         with TestClient(app, HOST) as other:
             other.get("/")
+            other.get("/page/takes")
     error_of(browser.get(f"/page/takes/{take['id']}/speech.wav"), 404)
     assert not file.exists()
 
@@ -152,6 +172,45 @@ def test_those_who_were_not_here_for_the_longest_are_forgotten(app, browser, pag
 def visitor_of(client):
     """Id in the client's cookie."""
     return next(iter(client.cookies.values()))
+
+
+def test_a_program_that_only_looks_at_the_page_displaces_nobody(app, browser, monkeypatch):
+    monkeypatch.setattr(visitors, "MOST_VISITORS", 2)
+    take = speak(browser)[-1]["take"]
+    for _ in range(3):
+        with TestClient(app, HOST) as monitor:
+            assert "composer" in monitor.get("/").text
+            assert monitor.get("/page/about").status_code == 200
+    assert browser.get("/page/takes").json() == [take]
+
+
+def test_a_browser_keeps_its_identity_when_it_opens_the_page_again(browser):
+    first = visitor_of(browser)
+    browser.get("/")
+    assert visitor_of(browser) == first
+
+
+@pytest.mark.parametrize("chosen", ["", "admin", "0" * 31, "0" * 33, "A" * 32, "٠" * 32, "../x"])
+def test_a_cookie_that_no_page_has_set_is_refused_and_replaced(app, browser, page, chosen):
+    take = speak(browser)[-1]["take"]
+    name = next(iter(browser.cookies))
+    header = {"cookie": f"{name}={chosen}".encode()}
+    with TestClient(app, HOST) as other:
+        for _ in range(2):
+            error_of(other.get("/page/takes", headers=header))
+            error_of(other.get(f"/page/takes/{take['id']}/speech.wav", headers=header))
+        other.get("/", headers=header)
+        assert len(bytes.fromhex(visitor_of(other))) == 16
+        assert visitor_of(other) not in (chosen, visitor_of(browser))
+    assert list(page.visitors._visitors) == [visitor_of(browser)]
+
+
+def test_a_cookie_of_an_unknown_visitor_has_nothing_of_the_others(app, browser):
+    take = speak(browser)[-1]["take"]
+    with TestClient(app, HOST, cookies={next(iter(browser.cookies)): "0" * 32}) as other:
+        assert other.get("/page/takes").json() == []
+        error_of(other.get(f"/page/takes/{take['id']}/speech.wav"), 404)
+    assert browser.get("/page/takes").json() == [take]
 
 
 def test_the_oldest_take_goes(browser, speaker, monkeypatch):
@@ -306,6 +365,31 @@ def test_an_upload_is_bounded(browser, page, monkeypatch):
     assert error_of(browser.post("/page/clips", content=b"x" * 1001), 413)[0] == "clip"
     chunks = (b"x" * 100 for _ in range(11))  # without a Content-Length
     assert error_of(browser.post("/page/clips", content=chunks), 413)[0] == "clip"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/page/speech", {"text": "Once. "}), ("/page/script", {"script": "Anna: Once.\n"})],
+)
+def test_a_text_that_is_longer_than_a_body_is_told_the_limit_of_texts(browser, path, body):
+    novel = {name: text * 200_000 for name, text in body.items()}
+    field, message = error_of(browser.post(path, json=novel), 413)
+    assert field == "" and "200000 characters" in message and "clip" not in message
+
+
+def test_a_text_and_a_clip_that_come_too_slowly_have_errors_of_their_own(app, browser, page):
+    page.bodies._json.seconds = page.bodies._clips.seconds = 0.05
+    client = Client(app, f"{next(iter(browser.cookies))}={visitor_of(browser)}")
+    for path, field in (("/page/speech", ""), ("/page/clips", "clip")):
+        answer = []
+
+        async def note(message, answer=answer):
+            answer.append(message)
+
+        asyncio.run(client.request("POST", path, receive=never, send=note))
+        start, *chunks = answer
+        error = json.loads(b"".join(chunk["body"] for chunk in chunks))["error"]
+        assert start["status"] == 408 and error["field"] == field
 
 
 def test_clips_of_all_visitors_are_bounded(app, browser, tmp_path, monkeypatch):

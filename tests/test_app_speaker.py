@@ -14,7 +14,9 @@ from mlx_voxcpm2.app.dialogue_inputs import PageDialogue
 from mlx_voxcpm2.app.inputs import PageRequest
 from mlx_voxcpm2.app.progress import Pace
 from mlx_voxcpm2.app.speaker import Speaker
+from mlx_voxcpm2.app.take_writer import TakeWriter
 from mlx_voxcpm2.server.model_thread import ModelThread
+from mlx_voxcpm2.server.tasks import SpeechAudio
 from mlx_voxcpm2.text.vocabulary import KnownWords
 from mlx_voxcpm2.voices.inputs import VoiceInputs
 
@@ -188,6 +190,32 @@ def test_a_long_text_is_spoken_in_segments_that_have_subtitles_and_a_voice(speak
     voice = asyncio.run(speaker.voice_of_take(take))
     assert voice.prompt_text.startswith("One sentence is here")  # the end is too short
     assert voice.reference_seconds < take.duration / 2
+
+
+@pytest.mark.parametrize("pause", [0.5, 2.25])
+@pytest.mark.parametrize("stream", [True, False])
+def test_subtitles_and_the_voice_begin_after_a_pause_in_front(speakers, pause, stream):
+    text = f"[pause:{pause}] Hello there. [pause:{pause}] Bye."
+    take, _ = spoken(speakers("always"), text=text, stream=stream, min_tokens=8)
+    hello, bye = take.passages
+    assert hello.start == pause and hello.end > pause + 0.5
+    assert bye.start == pytest.approx(hello.end + pause) and bye.end == pytest.approx(take.duration)
+    sound, rate = take.sound()
+    speech = sound[round(hello.start * rate) : round(hello.end * rate)]
+    assert len(take.excerpt.audio) == len(speech)
+    assert np.abs(take.excerpt.audio - speech).max() < 1e-4
+
+
+def test_a_take_that_is_stopped_in_a_pause_in_front_has_no_voice(speakers, tmp_path):
+    speaker, silence = speakers("always"), SpeechAudio(np.zeros(480, np.float32), is_pause=True)
+    writer = TakeWriter(tmp_path, 48000)
+    writer.write(silence)
+    take = writer.take(request(text="[pause:1] Hello."), "stopped", 1.0)
+    writer.close(is_kept=True)
+    assert take.duration == take.passages[0].start == take.passages[0].end == 0.01
+    assert take.subtitles(".srt") is not None
+    with pytest.raises(ValueError, match="the speech"):
+        asyncio.run(speaker.voice_of_take(take))
 
 
 def test_the_voice_of_a_take_is_kept_used_and_heard(speakers):

@@ -5,6 +5,7 @@ import os
 import struct
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -171,6 +172,26 @@ def test_a_clip_that_is_too_long_is_refused_before_it_is_decoded(monkeypatch):
         with pytest.raises(ValueError, match=r"^ref_audio: more than \d+ s of sound.*cut it"):
             read_audio(data, RATE, "ref_audio")
         assert not decoded, name
+
+
+def test_a_recording_of_many_channels_or_a_high_rate_is_limited_by_its_seconds_alone():
+    limit = replace(decoding.RECORDING, seconds=2.0)
+    random = np.random.default_rng(0)
+    for rate, channels in ((RATE, 6), (4 * RATE, 2), (2 * RATE, 5), (2 * RATE, 1)):
+        sound = np.repeat(0.2 * random.standard_normal((rate // 50, channels)), 50 * 2, axis=0)
+        data = encoded("FLAC", "PCM_24", sound, rate)
+        samples, found = read_channels(data, limit=limit)
+        assert found == RATE and samples.shape == (2 * RATE, min(channels, 2))
+        ours, whole = (read_audio(data, 16_000, limit=each) for each in (limit, decoding.Limit(50)))
+        assert np.abs(ours - whole).max() < 0.01 * np.abs(whole).max()
+        with pytest.raises(ValueError, match="more than 2 s of sound are not read; cut it into"):
+            read_audio(encoded("FLAC", "PCM_24", np.tile(sound, (2, 1)), rate), RATE, limit=limit)
+
+
+def test_an_inverted_channel_of_a_recording_does_not_silence_it():
+    sound = np.stack([TONE, -TONE, TONE, -TONE], axis=1)
+    samples = read_audio(encoded("WAV", "FLOAT", sound), RATE, limit=decoding.RECORDING)
+    np.testing.assert_allclose(samples, TONE, atol=1e-6)
 
 
 def test_a_header_that_hides_the_length_does_not_lift_the_limit(monkeypatch):

@@ -36,6 +36,16 @@ def test_a_cue_is_a_sentence_and_has_the_times_of_its_sound():
     assert times(cues) == [(10.0, 11.5), (11.8, 12.8), (13.3, 13.7)]
 
 
+@pytest.mark.parametrize("suffix", [".srt", ".vtt"])
+def test_no_empty_line_of_a_short_text_ends_a_cue(suffix):
+    text = "\r\n \r\nChapter One\r\n\r\nIt was\n\tdark. He slept.\n\n\u00a0\n"
+    cues = cues_of(text, sound(1.5, 0.3, 1.0), RATE)
+    assert " ".join(cue.text for cue in cues) == "Chapter One It was dark. He slept."
+    blocks = subtitles(cues, suffix).strip().split("\n\n")
+    assert len(blocks) == len(cues) + (suffix == ".vtt")
+    assert cues_of(" \n\n ", sound(1.0), RATE) == []
+
+
 def test_a_pause_inside_a_sentence_is_not_its_end():
     """The first pause is a comma's; each sentence has half of the letters."""
     text = "Oh, this is the long first sentence. This is a second one as long."

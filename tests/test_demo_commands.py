@@ -103,7 +103,7 @@ def test_the_pages_speaker_is_heard_and_tells_what_the_voice_cannot_say(tmp_path
 
     async def take(text, voice):
         body = {"text": text, "voice": voice, "settings": {"seed": "1"}}
-        job = speaker.speak(PageRequest.parse(body, {}.__getitem__))
+        job = speaker.speak(speaker.with_faults(PageRequest.parse(body, {}.__getitem__)))
         async for _ in job.audio():
             pass
         return job.take

@@ -83,6 +83,23 @@ def test_the_script_may_come_from_standard_input(run, monkeypatch):
         assert status == 0 and "2 turns, 2 speakers" in out
 
 
+def test_lines_of_standard_input_are_counted_from_its_beginning(run, monkeypatch):
+    content = io.BytesIO(b"\n\n# remark\nA: Hi\nB:\nA: Yo\n")
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=content, isatty=bool))
+    status, _, err = run("--check", script="-")
+    assert status == 2 and "standard input: line 5: B says nothing" in err
+
+
+def test_check_needs_no_place_for_the_speech(run):
+    """As in a folder that is read-only; here a folder has the name of the default output."""
+    Path("speech.wav").mkdir()
+    status, out, err = run("--check")
+    assert status == 0 and "3 turns" in out and err == ""
+    assert run("--check", "--output", "none/a.wav", "--subtitles", "none/a.srt")[0] == 0
+    status, _, err = run()
+    assert status == 2 and "speech.wav" in err
+
+
 def test_check_shows_how_a_script_is_read(run):
     status, out, err = run("--check", "--voices", "anna=clip.wav")
     assert status == 0 and err == ""

@@ -133,3 +133,53 @@ def test_units_are_known_where_they_are_clear(text, spoken):
 )
 def test_formulas_and_versions_are_read_in_full(text, spoken):
     assert normalized(text) == spoken
+
+
+@pytest.mark.parametrize(
+    ("text", "spoken"),
+    [
+        ("Python 3.11.10", "Python three point eleven point ten"),
+        ("Linux 6.6.32", "Linux six point six point thirty two"),
+        ("Section 4.2.10", "Section four point two point ten"),
+        ("Chapter 1.2.12", "Chapter one point two point twelve"),
+        ("Python 10.12.11", "Python ten point twelve point eleven"),
+        ("Ubuntu 22.04.03", "Ubuntu twenty two point zero four point zero three"),
+        ("Node.js 18.12.10", "Node dot js eighteen point twelve point ten"),
+        ("It is 3.11.10.", "It is three point eleven point ten."),
+    ],
+)
+def test_versions_and_sections_are_no_dates(text, spoken):
+    assert normalized(text) == spoken
+
+
+@pytest.mark.parametrize(
+    ("text", "spoken"),
+    [
+        ("on 01.05.24", "on May first, twenty twenty four"),
+        ("on 5.03.24", "on March fifth, twenty twenty four"),
+        ("on 24.12.23", "on December twenty fourth, twenty twenty three"),
+        ("on 1.5.2024", "on May first, twenty twenty four"),
+        ("Release 12.10.2024", "Release October twelfth, twenty twenty four"),
+        ("Build 2024.03.12", "Build March twelfth, twenty twenty four"),
+    ],
+)
+def test_dates_with_dots_are_dates(text, spoken):
+    assert normalized(text) == spoken
+
+
+@pytest.mark.parametrize(
+    ("text", "spoken"),
+    [
+        ("Call 24 hours a day.", "Call twenty four hours a day."),
+        ("Call 24-hour help.", "Call twenty four-hour help."),
+        ("I got the phone 20 years ago.", "I got the phone twenty years ago."),
+        ("Text 50 words.", "Text fifty words."),
+        ("Call 20 more people.", "Call twenty more people."),
+        ("Call 50 percent of them.", "Call fifty percent of them."),
+        ("The phone is 15 cm long.", "The phone is fifteen centimeters long."),
+        ("Call 112 day or night.", "Call one one two day or night."),
+        ("Call 112 now. Text 50409.", "Call one one two now. Text five zero four zero nine."),
+    ],
+)
+def test_what_is_counted_after_a_call_is_no_phone_number(text, spoken):
+    assert normalized(text) == spoken

@@ -281,6 +281,21 @@ def test_too_little_noise_is_an_error_only_when_it_is_needed(endless_model):
         list(endless_model.generate(TEXT, noise=noise, max_tokens=4, **QUICK))
 
 
+def test_speech_for_which_the_noise_does_not_reach_ends_by_length_and_spares_its_batch(
+    endless_model,
+):
+    options = GenerationOptions(seed=1, max_tokens=6, inference_timesteps=2)
+    short = endless_model.request(TEXT, options=options, noise=np.zeros((4, 4, 16)))
+    requests = [short, endless_model.request(TEXT, options=options)]
+    results = {each.sequence_idx: each for each in endless_model.generate_batch(requests)}
+    assert [(results[i].token_count, results[i].finish_reason) for i in range(2)] == [
+        (4, "length"),
+        (6, "length"),
+    ]
+    (alone,) = endless_model.generate(TEXT, noise=np.zeros((4, 4, 16)), max_tokens=6, **QUICK)
+    assert (alone.token_count, alone.finish_reason) == (4, "length")
+
+
 def test_the_graph_of_a_patch_does_not_grow_with_the_speech(endless_model):
     """Cost is linear: no patch is decoded, encoded or attended to twice."""
     sizes = []

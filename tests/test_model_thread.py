@@ -1,6 +1,8 @@
 """The model's thread: tasks that come and go, from one event loop or several."""
 
 import asyncio
+import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,8 +13,8 @@ from mlx_voxcpm2.dialogue.options import TurnOptions
 from mlx_voxcpm2.dialogue.script import parse_script
 from mlx_voxcpm2.dialogue.speak import dialogue_segments
 from mlx_voxcpm2.server.model_thread import ModelThread
-from mlx_voxcpm2.server.streams import SpeechError
-from mlx_voxcpm2.server.tasks import SpeechTask
+from mlx_voxcpm2.server.streams import SpeechError, SpeechStream
+from mlx_voxcpm2.server.tasks import SpeechAudio, SpeechTask
 from mlx_voxcpm2.text.segments import Segment, split_text
 from mlx_voxcpm2.voices.inputs import VoiceInputs
 from mlx_voxcpm2.weights.adapter_files import read_adapter
@@ -72,6 +74,29 @@ def test_segments_follow_each_other_with_their_pauses(thread, released):
     assert not sound[first : first + thread.sample_rate // 2].any()
     total = parts[0].seconds + 0.5 + parts[1].seconds
     assert len(sound) / thread.sample_rate == pytest.approx(total)
+
+
+def test_a_long_pause_comes_in_seconds_that_share_their_memory(thread):
+    rate, patch = thread.sample_rate, thread.model.patch_samples
+    chunks = asyncio.run(spoken(thread, task("[pause:2.5] one [pause:3.25] two [pause:2]")))
+    assert [len(each.audio) for each in chunks[:3]] == [rate, rate, rate // 2]
+    assert max(len(each.audio) for each in chunks) <= rate + patch
+    pauses = [each.audio for each in chunks if each.is_pause]
+    assert len(pauses) == 3 + 3 + 1  # the first second comes with the end of the speech
+    assert all(np.shares_memory(each, pauses[0]) and not each.any() for each in pauses)
+    speech = sum(each.part.seconds for each in chunks if each.part)
+    assert len(joined(chunks)) / rate == pytest.approx(2.5 + 3.25 + 2 + speech)
+    assert [each.finish_reason is None for each in chunks] == [True] * (len(chunks) - 1) + [False]
+
+
+def test_a_long_pause_of_a_turn_that_was_spoken_early_is_whole(thread, released):
+    script = "Anna: Hi.[pause:2.5]\nAnna: " + "Good morning to you all, my dear old friends. " * 2
+    segments = tuple(dialogue_segments(parse_script(script), TurnOptions()))
+    options = GenerationOptions(seed=5, **SHORT).with_retries_unless(True)
+    chunks = asyncio.run(spoken(thread, SpeechTask(segments, options, speakers={})))
+    theirs = speak_dialogue(released.model, script, {}, seed=5, **SHORT)
+    ours, whole = joined(chunks), np.concatenate([each.audio for each in theirs])
+    np.testing.assert_allclose(ours, whole, atol=1e-3)
 
 
 def test_only_the_first_parentheses_are_a_description(thread, monkeypatch):
@@ -147,6 +172,42 @@ def test_a_slow_reader_is_waited_for_between_segments(thread, monkeypatch):
     parts = [each.part for each in chunks if each.part]
     assert [part.text for part in parts] == ["one", "two", "three"]
     assert before == pytest.approx(parts[0].seconds + parts[0].pause)  # and not the second
+
+
+class _LockWithAWriter:
+    """A lock; when it is free for the first time, a writer takes its turn."""
+
+    def __init__(self, write):
+        self._lock, self._writers = threading.Lock(), [write]
+
+    def __enter__(self):
+        self._lock.acquire()
+
+    def __exit__(self, *_):
+        self._lock.release()
+        if self._writers:
+            self._writers.pop()()
+
+
+def test_a_task_that_waits_while_its_reader_counts_is_woken(monkeypatch):
+    monkeypatch.setattr("mlx_voxcpm2.server.streams.UNREAD_SECONDS", 10)
+
+    async def read() -> list[str]:
+        events = []
+        owner = SimpleNamespace(sample_rate=1, resume=lambda _: events.append("resumed"))
+        stream = SpeechStream(owner, task("one"))
+
+        def write():  # as the model's thread: it waits if the stream is full
+            stream.put_all([SpeechAudio(np.zeros(4, np.float32))])
+            events.extend(["full"] * stream.is_full)
+
+        stream.put_all([SpeechAudio(np.zeros(8, np.float32))])
+        stream._lock = _LockWithAWriter(write)
+        for _ in range(2):
+            await anext(stream)
+        return events
+
+    assert asyncio.run(read()) in ([], ["full", "resumed"])
 
 
 def test_the_thread_goes_on_after_an_exception(thread, monkeypatch):

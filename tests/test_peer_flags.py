@@ -229,6 +229,12 @@ def test_mlx_lms_configuration_becomes_ours(tmp_path):
     assert told == ignored | {"lr_schedule", "optimizer_config"}
 
 
+@pytest.mark.parametrize("rank", [{}, {"rank": 8}])
+def test_mlx_lms_scale_is_that_of_the_adapter_with_and_without_a_rank(rank):
+    found, _ = own_settings({"lora_parameters": {"scale": 20, **rank}})
+    assert found == {"lora": {"r": 8, "alpha": 160}}
+
+
 @pytest.mark.parametrize(
     ("key", "value", "line"),
     [

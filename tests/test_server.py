@@ -174,6 +174,23 @@ def test_server_sent_events_have_the_audio_in_base64(speak):
     assert b"".join(deltas) == speak(response_format="pcm")
 
 
+def test_server_sent_events_end_with_the_error_of_a_later_segment(server, speak, monkeypatch):
+    request = server.thread.model.request
+
+    def unfit(text, **given):
+        if text == "two":
+            raise ValueError("two can't be spoken")
+        return request(text, **given)
+
+    monkeypatch.setattr(server.thread.model, "request", unfit)
+    content = speak("one [pause:0.1] two", response_format="pcm", stream_format="sse").decode()
+    events = [json.loads(line.removeprefix("data: ")) for line in content.split("\n\n") if line]
+    assert {event["type"] for event in events[:-1]} == {"speech.audio.delta"}
+    assert events[-1]["type"] == "error"
+    assert events[-1]["error"]["message"] == "two can't be spoken"
+    assert events[-1]["error"]["type"] == "invalid_request_error"
+
+
 def test_instructions_have_the_effect_of_instruct(speak, released):
     sound = decoded(speak(instructions="An old man"))
     assert_same_audio(sound, generated(released.model, instruct="An old man"))
@@ -276,6 +293,7 @@ def test_a_long_text_is_spoken_in_segments(speak, released):
         ({"text": "[pause:1] 🎉"}, "text is empty"),
         ({"response_format": "m4a"}, "it must be one of mp3, wav"),
         ({"text": "  "}, "input is empty"),
+        ({"text": "Hi " + "[pause:60]" * 409}, "the pauses come to 24540 s, 600 s is the limit"),
         ({"text": "a" * 5000}, "4096 is the limit"),
         ({"speed": 5.0}, "speed is 5.0; it must be a number from 0.25 to 4"),
         ({"body": {"cfg_value": 99}}, "cfg_value is 99"),

@@ -1,5 +1,6 @@
 """POST /v1/audio/transcriptions, with a recogniser that knows its clip."""
 
+import asyncio
 import io
 import threading
 
@@ -14,7 +15,9 @@ import openai
 from speech_server import LocalServer
 from voice_clips import RATE, speech
 
+from mlx_voxcpm2.audio import reading
 from mlx_voxcpm2.recognition.word_times import WordTime
+from mlx_voxcpm2.server.streams import SpeechError
 from mlx_voxcpm2.server.transcription import RecogniserThread
 
 WORDS = "One of them is here. Two of them are there."
@@ -71,6 +74,62 @@ def test_the_words_of_a_clip(server, clip, heard):
     audio, rate, name, language = heard[-1]
     assert rate == 16000 and len(audio) == 32000 and language is None
     assert name.startswith("recogniser")  # speech goes on in the model's thread
+
+
+def test_a_clip_is_decoded_when_its_turn_has_come(server, clip, monkeypatch):
+    """In the recogniser's thread: the sound of all that wait would fill the memory."""
+    names, decode = [], reading.decode
+
+    def noting(*args):
+        names.append(threading.current_thread().name)
+        return decode(*args)
+
+    monkeypatch.setattr(reading, "decode", noting)
+    assert transcribe(server, clip).text == WORDS
+    assert len(names) == 1 and names[0].startswith("recogniser")
+
+
+class BusyRecogniser:
+    """Is given pieces of half a minute, and goes on when it is released."""
+
+    def __init__(self):
+        self.pieces = 0
+        self.begun, self.released = threading.Event(), threading.Event()
+
+    def __call__(self, audio: np.ndarray, rate: int) -> str:
+        self.pieces += 1
+        self.begun.set()
+        assert self.released.wait(20)
+        return WORDS
+
+
+MINUTES = np.tile(speech(2.0), 60)  # at another rate: what counts is that there are pieces
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_a_transcription_ends_when_it_is_cancelled_or_the_server_ends(is_closed):
+    recogniser = BusyRecogniser()
+    thread = RecogniserThread(lambda: recogniser)
+
+    async def stop() -> None:
+        task = asyncio.create_task(thread.transcribe(MINUTES))
+        assert await asyncio.to_thread(recogniser.begun.wait, 20)
+        if is_closed:
+            closing = asyncio.create_task(asyncio.to_thread(thread.close))
+            await asyncio.to_thread(thread._is_closed.wait, 20)
+            recogniser.released.set()
+            await closing
+            with pytest.raises(SpeechError, match="stopped"):
+                await task
+            return
+        task.cancel()
+        await asyncio.wait([task])
+        recogniser.released.set()
+        assert (await thread.transcribe(MINUTES[:RATE])).text == WORDS
+
+    asyncio.run(stop())
+    thread.close()
+    assert recogniser.pieces == (1 if is_closed else 2), "it goes on for nobody"
 
 
 def test_the_formats_of_openais_service(server, clip):

@@ -3,6 +3,8 @@
 import base64
 import json
 import shutil
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -83,6 +85,34 @@ def test_the_sound_is_that_of_its_segments_alone(server):
     assert len(ours) == len(theirs) and np.abs(ours - theirs).max() <= 1
 
 
+def spoken(found: list[dict]) -> list[str]:
+    return [each["text"] for each in found if each["type"] == "spoken"]
+
+
+def test_only_the_first_text_may_begin_with_an_instruction(server):
+    """It may come before its text; what is in parentheses later is spoken."""
+    with conversation(server) as socket:
+        for text in ("(calm)", "No.", "(Only joking.)", "(He sat.) Yes."):
+            send(socket, {"type": "text", "text": text}, {"type": "flush"})
+        send(socket, {"type": "end"})
+        found, _ = messages(socket)
+    assert spoken(found) == ["(calm)No.", "Only joking.", "He sat. Yes."]
+
+
+def test_a_sentence_that_does_not_end_is_spoken_all_the_same(server):
+    """As language models send it: each piece begins with its space."""
+    with conversation(server) as socket:
+        send(socket, {"type": "start"})
+        for _ in range(3):  # longer than the limit of 100 characters together
+            send(socket, *[{"type": "text", "text": " and"}] * 15)
+            received = socket.recv(timeout=60)
+            while isinstance(received, bytes) or json.loads(received)["type"] != "spoken":
+                received = socket.recv(timeout=60)
+        send(socket, {"type": "end"})
+        found, _ = messages(socket)
+    assert [each["type"] for each in found] == ["spoken", "done"]
+
+
 def test_text_without_a_start_is_spoken_by_the_defaults(server):
     with conversation(server) as socket:
         send(socket, {"type": "text", "text": "Hello."}, {"type": "end"})
@@ -153,12 +183,37 @@ def test_hanging_up_gives_the_place_back(server):
     with conversation(server) as socket:
         send(socket, {"type": "start"}, {"type": "text", "text": "Hello there. And then "})
         socket.recv(timeout=60)
+    assert becomes_idle(server), "the conversation goes on without its client"
+
+
+def becomes_idle(server) -> bool:
+    """Whether no request has a place any more, after a while."""
     client = server.client()
     for _ in range(500):
         health = client.get("../health", cast_to=object)
         if health["requests"] == health["unfinished"] == 0:
-            return
-    pytest.fail("the conversation goes on without its client")
+            return True
+    return False
+
+
+def test_hanging_up_after_the_end_gives_the_place_back_too(server):
+    """Although the task still waits for the model; what comes after the end is ignored."""
+    held, release = threading.Event(), threading.Event()
+    server.thread.submit(lambda _: (held.set(), release.wait(60)))
+    assert held.wait(60)
+    try:
+        with conversation(server) as socket:
+            send(socket, {"type": "start", "input": "Hello."}, {"type": "end"})
+            send(socket, {"type": "flush"})
+            socket.send(b"binary")
+            assert json.loads(socket.recv(timeout=60))["type"] == "started"
+        deadline = time.monotonic() + 10
+        while server.service.places.taken and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert server.service.places.taken == 0
+    finally:
+        release.set()
+    assert becomes_idle(server)
 
 
 def test_a_sentence_is_complete_when_another_begins():
@@ -168,3 +223,22 @@ def test_a_sentence_is_complete_when_another_begins():
     assert text.add(". Dr. No") == "It costs 3.50 today. "
     assert text.add(" came. He") == "Dr. No came. "
     assert text.flush() == "He" and text.flush() == ""
+
+
+@pytest.mark.parametrize(
+    ("piece", "last"),
+    [
+        (" and", "and"),
+        ("and ", ""),
+        ("สวัสดี", "สวัสดี"),  # Thai puts no spaces between words
+        ("a", "a"),
+    ],
+)
+def test_a_sentence_that_is_too_long_is_complete_up_to_its_last_word(piece, last):
+    text, given = Sentences(), ""
+    while len(given) < 600:
+        given += piece
+        assert text.add(piece) == ""
+    complete = text.add(piece)
+    assert complete == (given + piece).removesuffix(last) and text.rest == last
+    assert Sentences().add(piece * 1000) == (piece * 1000).removesuffix(last)

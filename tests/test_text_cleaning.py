@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlx_voxcpm2.text.characters import speakable
+from mlx_voxcpm2.text.characters import speakable, with_whole_words
 from mlx_voxcpm2.text.markup import paragraphs
 from mlx_voxcpm2.text.normalization import normalized
 from mlx_voxcpm2.text.segments import split_text
@@ -209,3 +209,97 @@ def test_an_end_of_a_line_is_a_space(end):
 )
 def test_a_heading_is_a_paragraph_of_its_own(text, expected):
     assert paragraphs(text) == expected
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("[Anna]: Hello.", "[12:30]: Arrived.", '[Anna]: Well, "no".', "[Anna]: Really?!"),
+        *("[Anna]: 3.5", "[Score]: 3/4", "[Anna]: Yes/no.", "[Anna]: Hm...yes", "[安娜]: 你好。"),
+        *('[Anna]: p.m. "late"', '[Anna]: Node.js "is" great', '[Anna]: <sigh> "No."'),
+    ],
+)
+def test_a_line_of_dialogue_is_no_definition_of_a_link(line):
+    assert paragraphs(line) == [line]
+    spoken = " ".join(piece.text for piece in split_text(f"{'It rains. ' * 40}\n{line}\nShe left."))
+    assert line in spoken
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("http://a.b", "https://a.b 'T'", "mailto:a@b.c", "/a", "#top", '<http://a.b> "T"'),
+        *("docs/guide", "../guide", "file.html (T)", "example.com", "<my file.pdf>"),
+    ],
+)
+def test_a_link_is_its_words_and_its_definition_is_not_spoken(target):
+    text = "See [the site][The  Site], [the site][] and ![a picture][the site]it.\n\n[the site]: "
+    assert paragraphs(text + target) == ["See the site, the site and it."]
+    written = target.replace(" (T)", "")
+    assert normalized(f"See [the site]({written}) and ![a picture]({written})it.", "en") == (
+        "See the site and it."
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "spoken"),
+    [
+        ("in 1990.[1][2] It", "in nineteen ninety. [1] [2] It"),
+        ("in 1990.[1][2]\n\n[1]: /a\n[2]: /b", "in nineteen ninety. [1] [2]"),
+        ("[laughing][sigh] Hi![laughing][sigh]", "[laughing][sigh] Hi![laughing][sigh]"),
+        ("[laughing][r][1] Hi\n\n[1]: /a", "[laughing]r Hi"),
+        ("One.[pause:1][pause:2]Two.", "One.[pause:1][pause:2]Two."),
+        ("[laughing](softly) Hi![sigh](so low)", "[laughing](softly) Hi![sigh](so low)"),
+        ("![the picture][1]\n\n[1]: a.png", ""),
+    ],
+)
+def test_brackets_side_by_side_are_no_link_without_a_target(text, spoken):
+    assert normalized(text, "en") == spoken
+
+
+def test_words_of_a_link_with_a_definition_are_at_most_500_letters():
+    text = "[{}][x]\n\n[x]: x.png"
+    assert paragraphs(text.format("a" * 500)) == ["a" * 500]
+    assert paragraphs(text.format("a" * 501)) == [f"[{'a' * 501}][x]"]
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("first-\nand second-class", "first- and second-class"),
+        ("two-\nor three-bedroom", "two- or three-bedroom"),
+        ("five-\nto tenfold", "five- to tenfold"),
+        ("small-\nto medium-sized", "small- to medium-sized"),
+        ("Vor-\nund Nachteile", "Vor- und Nachteile"),
+        ("ein-\noder zweimal, zwei-\nbis dreimal", "ein- oder zweimal, zwei- bis dreimal"),
+        ("moyen-\net long-courrier", "moyen- et long-courrier"),
+        ("voor-\nen nadelen", "voor- en nadelen"),
+        ("black-\nand-white, state-\nof-the-art", "black-and-white, state-of-the-art"),
+        ("wom-\nen, col-\nor, tan-\nto, thous-\nand", "women, color, tanto, thousand"),
+        ("Frau-\nen, here-\nof, tick-\net, Kür-\nbis", "Frauen, hereof, ticket, Kürbis"),
+        ("My husband and hus-\nband", "My husband and husband"),
+        ("A garland: garl-\nand", "A garland: garland"),
+    ],
+)
+def test_a_hyphen_before_a_conjunction_hangs(text, whole):
+    assert with_whole_words(text) == whole
+
+
+@pytest.mark.parametrize(
+    ("text", "spoken"),
+    [
+        ("❶ Mix ❷ Bake", "one Mix two Bake"),
+        ("❿➀➉➊➓⓫⓴⓿⓵㉑㊿", "ten one ten one ten eleven twenty zero one twenty one fifty"),
+        ("3 ✕ 4 ✖️ 5", "three times four times five"),
+        ("a ✕ b, 5✕ faster", "a times b, five times faster"),
+        ("8 ➖ 3, 8 ➗ 2, 8 ➕ 1", "eight minus three, eight divided by two, eight plus one"),
+        ("✕ Close. No ✕ Maybe ➕", "Close. No Maybe"),
+    ],
+)
+def test_numbers_in_circles_and_heavy_signs_of_arithmetic_are_read(text, spoken):
+    assert normalized(text, "en") == spoken
+
+
+def test_heavy_signs_and_numbers_in_circles_are_read_in_chinese():
+    assert normalized("3 ✕ 4", "zh") == normalized("3 × 4", "zh") == "三乘四"
+    assert normalized("❶ 开始", "zh") == "一开始"

@@ -1,16 +1,19 @@
 """A book costs as much a letter as a page: work is counted, at one length and at four times it."""
 
+import signal
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
+from mlx_voxcpm2.dialogue.labels import labels_of, names_alone
 from mlx_voxcpm2.long_form.cues import cues_of
 from mlx_voxcpm2.recognition.word_times import WordTime, aligned
 from mlx_voxcpm2.text import characters, english, sentences, tags
 from mlx_voxcpm2.text.markup import paragraphs, without_markup
 from mlx_voxcpm2.text.normalization import normalized
-from mlx_voxcpm2.text.segments import split_text
+from mlx_voxcpm2.text.segments import PAUSE_MARK, split_text
 from mlx_voxcpm2.text.spoken import spoken_letters, spoken_text
 
 LENGTH = 150
@@ -97,7 +100,47 @@ def test_an_end_that_is_missing_is_searched_for_once(opened, monkeypatch):
     assert len(searched) >= 99 and sum(searched) <= 2
 
 
-@pytest.mark.parametrize("form", ["![{}](x)", "[{}](x)", "[{}][x]"])
+@contextmanager
+def at_most(seconds: float):
+    """Fail if the block takes more of the processor's time; `re` looks for signals as it works."""
+
+    def stop(*_):
+        raise TimeoutError(f"it takes more than {seconds} s of the processor's time")
+
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["A{}x", "- {}x", "{}x", "A (sad){}x", "A **{}(sad){}**{}x", "A{}0:03{}x", "<a>{}", "<a>x{}y"],
+)
+def test_white_space_of_a_line_is_no_work_for_the_labels(form):
+    """Its square would be a hundred times the limit and more, and what it takes a twentieth."""
+    line = form.replace("{}", " " * 200_000)
+    with at_most(5):
+        assert labels_of([line], {"a"})[0] is None or form == "<a>x{}y"
+        names_alone([line, "Hello."])
+
+
+@pytest.mark.parametrize("mark", "*_")
+def test_emphasis_of_a_line_is_no_work_for_the_labels(mark):
+    with at_most(10):
+        assert labels_of([f"A{mark * 200_000}x"], {"a"}) == [None]
+
+
+def test_white_space_of_a_pause_mark_is_read_once():
+    with at_most(5):
+        assert PAUSE_MARK.search("[pause:" + " " * 1_000_000) is None
+    assert split_text("One. [ pause :  2 s ] Two.")[0].pause == 2
+
+
+@pytest.mark.parametrize("form", ["![{}](x.png)", "[{}](x.png)"])
 def test_brackets_reach_no_further_than_a_caption(form):
     assert "[" not in without_markup(form.format("a" * 500))
     assert without_markup(form.format("a" * 501)) == form.format("a" * 501)

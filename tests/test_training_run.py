@@ -22,10 +22,12 @@ from mlx_voxcpm2.convert import convert
 from mlx_voxcpm2.layers.compiled import FUSION
 from mlx_voxcpm2.layers.fused_linear import FusedProjections
 from mlx_voxcpm2.training import run as training
-from mlx_voxcpm2.training.checkpoint import load_trainable
+from mlx_voxcpm2.training.checkpoint import load_trainable, write_weights
 from mlx_voxcpm2.training.loss_plot import draw_plot
 from mlx_voxcpm2.training.options import TrainingSettings
 from mlx_voxcpm2.training.run_folder import RunFolder
+from mlx_voxcpm2.weights.checkpoint import read_checkpoint
+from mlx_voxcpm2.weights.precision import Precision
 
 # A run that kills itself, as `kill -9` does, in the middle of its second checkpoint.
 KILLED_SAVING = """
@@ -153,6 +155,27 @@ def test_a_converted_checkpoint_can_be_trained_and_loaded(released, training_dat
     assert ours.keys() == theirs.keys()
     for name, value in ours.items():
         assert mx.array_equal(value, theirs[name]) == name.startswith("audio_vae."), name
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_a_trained_model_has_the_precision_of_its_converted_source(
+    released, training_data, tmp_path, dtype
+):
+    """The weights in its file are float32, so that the run can be resumed."""
+    source = convert(released.folder, tmp_path / "mlx", dtype)
+    settings = TrainingSettings(str(source), str(training_data), lora=None)
+    for name in ("once", "twice"):  # the second run's source was trained itself
+        folder = tmp_path / name
+        folder.mkdir()
+        write_weights(folder, load_trainable(settings, source, None), settings, source)
+        stored = mx.load(str(folder / "model.safetensors"))
+        assert stored["base_lm.norm.weight"].dtype == mx.float32
+        checkpoint = read_checkpoint(folder, Precision())
+        assert checkpoint.dtype == getattr(mx, dtype)
+        assert checkpoint.weights["base_lm.norm.weight"].dtype == getattr(mx, dtype)
+        source = folder
+    converted = convert(source, tmp_path / "converted")
+    assert read_checkpoint(converted, Precision()).dtype == getattr(mx, dtype)
 
 
 def test_a_run_killed_while_saving_resumes_from_the_checkpoint_before(
@@ -363,6 +386,34 @@ def test_samples_are_generated(released, training_data, tmp_path):
     ]
     assert all(soundfile.info(path).samplerate == 48000 for path in spoken)
     assert soundfile.info(spoken[0]).frames > 7680
+
+
+def test_a_sample_that_cannot_be_spoken_is_a_warning_and_the_run_goes_on(
+    released, training_data, tmp_path, caplog
+):
+    config = tmp_path / "train.yaml"
+    config.write_text(SETTINGS + "sample_interval: 3\nsample_texts: [(laughs), 'Yes.']\n")
+    flags = arguments(released.folder, training_data, tmp_path / "out", "--max_steps", "3")
+    for _ in range(2):  # the second one resumes
+        caplog.clear()
+        assert run(*flags, "--config", str(config)) == 0
+        assert "no sample step_0000003/01.wav: text is empty" in caplog.text
+    spoken = [path.name for path in tmp_path.glob("out/samples/*/*.wav")]
+    assert spoken == ["02.wav"]
+
+
+def test_samples_are_of_the_first_lines_with_words(released, training_data, tmp_path, caplog):
+    lines = [json.loads(line) for line in training_data.read_text().splitlines()]
+    manifest = training_data.with_name("laughs.jsonl")
+    texts = ("(laughs)", "…", "Three.", "(calmly) Four.", "Five.")
+    lines = [line | {"text": text} for line, text in zip(lines, texts, strict=True)]
+    manifest.write_text("\n".join(map(json.dumps, lines)))
+    config = tmp_path / "train.yaml"
+    config.write_text(SETTINGS.replace("validation_split: 0.2", "sample_interval: 3"))
+    flags = arguments(released.folder, manifest, tmp_path / "out", "--max_steps", "3")
+    assert run(*flags, "--config", str(config)) == 0
+    assert len(list(tmp_path.glob("out/samples/step_0000003/*.wav"))) == 2
+    assert "no sample" not in caplog.text
 
 
 def test_only_an_adapter_can_be_trained_on_a_quantised_model(

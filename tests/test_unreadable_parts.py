@@ -40,6 +40,23 @@ def test_a_space_is_between_the_transcript_of_a_clip_and_the_text(model, clip):
     assert [each for each in joined if each in plain] == plain
 
 
+def test_numbers_in_the_transcript_of_a_clip_are_read_in_words(model, clip, caplog):
+    pytest.importorskip("wetext", reason="needs the extra 'normalize'")
+    words = "It was nineteen ninety."
+    assert tokens(model, "Hi.", prompt_audio=clip, prompt_text="It was 1990.") == tokens(
+        model, "Hi.", prompt_audio=clip, prompt_text=words
+    )
+    assert "leaves out" not in caplog.text
+
+
+def test_what_is_left_out_of_the_transcript_of_a_clip_is_named_once(clip, caplog):
+    model = load_model("english")
+    for _ in range(2):
+        tokens(model, "Hi.", prompt_audio=clip, prompt_text="She said 你好 to me.")
+    (told,) = [each.message for each in caplog.records if "leaves out" in each.message]
+    assert told == "prompt_text: this voice leaves out '你', '好', which it can't read"
+
+
 @pytest.mark.parametrize("has_clip", [False, True])
 def test_a_text_that_can_not_be_read_is_refused_with_a_clip_too(model, clip, has_clip, caplog):
     voice = {"prompt_audio": clip, "prompt_text": "The kettle is on."} if has_clip else {}
@@ -50,12 +67,12 @@ def test_a_text_that_can_not_be_read_is_refused_with_a_clip_too(model, clip, has
 
 def test_a_text_that_is_too_long_to_be_spoken_well_is_named_once(caplog):
     model = load_model("english")
-    tokens(model, "A short text. " * 8)
+    tokens(model, "A short text. " * 28)
     assert not caplog.text
     for _ in range(2):
-        tokens(model, "A short text. " * 9)
+        tokens(model, "A short text. " * 29)
     (record,) = caplog.records
-    assert record.message.endswith("in 125 characters at once; give segment_length 100")
+    assert record.message.endswith("in 405 at once; give segment_length 300")
 
 
 def segments(*texts: str) -> list[Segment]:

@@ -13,15 +13,21 @@ from starlette.responses import Response
 from ..errors import one_line
 from ..server.errors import RequestError
 from ..server.reading import MAX_BODY_BYTES
-from .inputs import FieldError, in_plain_words
+from .inputs import LONGEST_TEXT, FieldError, in_plain_words
 from .protection import cookie_name, refused
 from .visitors import Busy
 
 logger = logging.getLogger("mlx_voxcpm2")
 
-_UPLOADS = {
+UPLOAD_PATH = "/page/clips"
+
+_CLIP_ERRORS = {
     408: "The upload did not arrive in time; try again.",
     413: f"That is more than {MAX_BODY_BYTES >> 20} MB; give a clip of 5 to 30 s.",
+}
+_FORM_ERRORS = {
+    408: "The request did not arrive in time; try again.",
+    413: f"That is too long; {LONGEST_TEXT} characters of text are the limit.",
 }
 
 Handler = Callable[[Any, Request], Awaitable[Response]]
@@ -37,19 +43,24 @@ def answering(handler: Handler) -> Any:
         except KeyError:
             return refused(404, "That is not here any more; reload the page.", "")
         except Exception as error:
-            status, message, field = described(error)
+            is_upload = request.url.path.endswith(UPLOAD_PATH)
+            status, message, field = described(error, is_upload)
             return refused(status, message, field)
 
     return answer
 
 
-def described(error: Exception) -> tuple[int, str, str]:
-    """HTTP status, line for the visitor and field of an error. Unexpected ones are logged."""
+def described(error: Exception, is_upload: bool = False) -> tuple[int, str, str]:
+    """HTTP status, line for the visitor and field of an error. Unexpected ones are logged.
+
+    is_upload: the request's body was a clip, not the form.
+    """
     if isinstance(error, FieldError):
         return 422, str(error), error.field
     if isinstance(error, RequestError):
-        is_clip = error.status in (408, 413)
-        return error.status, _UPLOADS.get(error.status, str(error)), "clip" if is_clip else ""
+        messages = _CLIP_ERRORS if is_upload else _FORM_ERRORS
+        is_of_clip = is_upload and error.status in messages
+        return error.status, messages.get(error.status, str(error)), "clip" if is_of_clip else ""
     if isinstance(error, Busy):
         return 503, str(error), ""
     if isinstance(error, ValueError | OSError):

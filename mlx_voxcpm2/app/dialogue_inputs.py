@@ -9,9 +9,18 @@ from typing import Any
 from ..dialogue.script import Script, parse_script
 from ..dialogue.speak import dialogue_segments
 from ..server.dialogue import check_turns
+from ..server.limits import check_pauses
 from ..server.tasks import SpeechTask
 from ..voices.inputs import VoiceInputs
-from .inputs import ClipOf, FieldError, PageRequest, VoiceChoice, form_of, parse_settings
+from .inputs import (
+    ClipOf,
+    FieldError,
+    PageRequest,
+    VoiceChoice,
+    check_length,
+    form_of,
+    parse_settings,
+)
 from .warnings import logged_warnings
 
 
@@ -68,10 +77,12 @@ class PageDialogue(PageRequest):
                 voices[name] = choices[name].inputs(clips)
             except FieldError as error:
                 raise FieldError(f"speaker {name}", str(error)) from None
+        check_length("script", text, voices.values())
         options, long_form = parse_settings({**(defaults or {}), **form["settings"]})
         with logged_warnings() as notes:
             try:
                 segments = dialogue_segments(script, long_form, options.normalize)
+                check_pauses(segments)
             except ValueError as error:
                 raise FieldError("script", str(error)) from None
         return cls(

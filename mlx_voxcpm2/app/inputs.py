@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from ..dialogue.options import TurnOptions
+from ..server.limits import check_pauses
 from ..server.tasks import SpeechTask
 from ..settings import settings_of
 from ..speech.options import GenerationOptions
@@ -18,7 +19,7 @@ from ..voices.inputs import VoiceInputs
 from .warnings import logged_warnings
 
 LONGEST_TEXT = 200_000
-"""Characters of a text: four hours of speech."""
+"""Characters of a text, with what is written of its voices: four hours of speech."""
 
 VoiceKind = Literal["any", "described", "clip", "saved"]
 
@@ -234,6 +235,7 @@ class PageRequest:
         settings = form["settings"]
         choice = VoiceChoice.parse(form.get("voice", {}))
         voice = choice.inputs(clips)
+        check_length("text", text, [voice])
         options, long_form = parse_settings({**(defaults or {}), **settings})
         with logged_warnings() as notes:
             segments = segments_of(text, options, long_form)
@@ -269,6 +271,17 @@ def form_of(body: object, name: str, needs_words: bool = True) -> tuple[str, Map
     return text, {**body, "settings": settings}
 
 
+def check_length(name: str, text: str, voices: Iterable[VoiceInputs]) -> None:
+    """Raise FieldError for a text that is too long with its descriptions and words of clips."""
+    more = sum(len(each.instruct or "") + len(each.prompt_text or "") for each in voices)
+    if len(text) + more > LONGEST_TEXT:
+        raise FieldError(
+            name,
+            f"The {name} has {len(text)} characters, what is written of the voice {more}; "
+            f"{LONGEST_TEXT} in all are the limit.",
+        )
+
+
 def segments_of(
     text: str, options: GenerationOptions, long_form: TurnOptions
 ) -> tuple[Segment, ...]:
@@ -280,7 +293,9 @@ def segments_of(
         if is_one_segment(text, long_form.segment_length):
             return (Segment(text.strip()),)
         pause, language = long_form.paragraph_pause, long_form.language
-        return tuple(split_text(text, long_form.segment_length, pause, language))
+        segments = tuple(split_text(text, long_form.segment_length, pause, language))
+        check_pauses(segments)
+        return segments
     except ValueError as error:
         raise FieldError("text", str(error)) from None
 

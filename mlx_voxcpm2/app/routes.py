@@ -21,7 +21,7 @@ from .inputs import FieldError, PageRequest
 from .protection import Password, cookie, refused
 from .streaming import LineStream, speech_lines
 from .take_routes import TakeRoutes
-from .visitors import Visitor, Visitors
+from .visitors import Visitor, Visitors, is_visitor_id, new_visitor_id
 from .voice_routes import VoiceRoutes
 
 if TYPE_CHECKING:
@@ -38,6 +38,12 @@ class Static(StaticFiles):
         response = super().file_response(*args, **kwargs)
         response.headers["cache-control"] = "no-cache"
         return response
+
+
+def visitor_id_of(request: Request) -> str | None:
+    """The visitor's id in the cookie of a request, or None if it has none of that form."""
+    value = cookie(request.scope, "visitor")
+    return value if value is not None and is_visitor_id(value) else None
 
 
 class PageRoutes:
@@ -75,17 +81,18 @@ class PageRoutes:
     def visitor(self, request: Request) -> Visitor:
         """The visitor of a request, by the cookie that `index` has set, maybe before a restart.
 
-        Raises FieldError for a request without it.
+        The visitor is added here, not by `index`: monitors, which only ask for the page and send
+        no cookie, would displace browsers. Raises FieldError for a request without the cookie.
         """
-        visitor_id = cookie(request.scope, "visitor")
+        visitor_id = visitor_id_of(request)
         if visitor_id is None:
             raise FieldError("", "The browser has no cookie of this page; reload it.")
         return self.visitors.find_or_add(visitor_id)
 
     async def index(self, request: Request) -> Response:
-        visitor = self.visitors.find_or_add(cookie(request.scope, "visitor"))
+        visitor_id = visitor_id_of(request) or new_visitor_id()
         response = FileResponse(STATIC / "index.html", headers={"cache-control": "no-cache"})
-        set_cookie(response, request, "visitor", visitor.id, COOKIE_SECONDS)
+        set_cookie(response, request, "visitor", visitor_id, COOKIE_SECONDS)
         return response
 
     async def login_form(self, request: Request) -> Response:
@@ -116,6 +123,7 @@ class PageRoutes:
         body = await self.bodies.json(request)
         kind = PageDialogue if isinstance(body, Mapping) and "script" in body else PageRequest
         speech = await run_in_threadpool(kind.parse, body, visitor.clip, self.options)
+        speech = await run_in_threadpool(self.speaker.with_faults, speech)
         self.visitors.check_place(visitor)
         job = self.speaker.speak(speech)
         visitor.jobs[job.id] = job

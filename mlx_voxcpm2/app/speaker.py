@@ -33,8 +33,7 @@ class SpeechJob:
 
     def __init__(self, speaker: Speaker, request: PageRequest):
         self.id = secrets.token_hex(8)
-        notes = (*request.notes, *speaker.thread.faults(request.task()))
-        self.request = replace(request, options=request.options.with_seed(), notes=notes)
+        self.request = replace(request, options=request.options.with_seed())
         self.expected_seconds = speaker.pace.expected(request.words) / request.options.speed
         self.take: Take | None = None
         """The speech, once all has been read; None if it was stopped before any."""
@@ -70,7 +69,7 @@ class SpeechJob:
         try:
             async with self._stream as stream:
                 async for each in stream:
-                    writer.write(each.audio, each.part, each.unstretched)
+                    writer.write(each)
                     reason = each.finish_reason or reason
                     yield each.audio
             if writer.has_audio:
@@ -88,6 +87,14 @@ class Speaker:
 
     def __init__(self, thread: ModelThread, folder: Path):
         self.thread, self.folder, self.pace = thread, folder, Pace()
+
+    def with_faults(self, request: PageRequest) -> PageRequest:
+        """The request with notes of what the voice leaves out of it.
+
+        Takes time for a long text, and belongs to a thread that does not run the model. Raises
+        ValueError for what has nothing to say.
+        """
+        return replace(request, notes=(*request.notes, *self.thread.faults(request.task())))
 
     def speak(self, request: PageRequest) -> SpeechJob:
         """Queue a request. Call it in the event loop that reads the job."""

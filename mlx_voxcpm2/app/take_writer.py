@@ -13,7 +13,7 @@ from ..text.segments import LONG_ENOUGH, spoken_length
 from .takes import Excerpt, Passage, Take
 
 if TYPE_CHECKING:
-    from ..server.tasks import SpokenPart
+    from ..server.tasks import SpeechAudio, SpokenPart
     from .inputs import PageRequest
 
 PEAKS = 72
@@ -31,7 +31,7 @@ class TakeWriter:
         self._samples = 0
         self._levels: list[float] = []
         self._part: list[np.ndarray] = []
-        """Audio of the part that is spoken now, as a voice is made of it."""
+        """Audio of the part that is spoken now, as a voice is made of it; no pauses before it."""
         self._part_start = 0
         self._passages: list[Passage] = []
         self._excerpt: Excerpt | None = None
@@ -42,16 +42,9 @@ class TakeWriter:
     def has_audio(self) -> bool:
         return self._samples > 0
 
-    def write(
-        self,
-        audio: np.ndarray,
-        part: SpokenPart | None,
-        unstretched: np.ndarray | None = None,
-    ) -> None:
-        """Add float32 audio (samples,). Raises OSError.
-
-        part: the part that ends with it. unstretched: its speech before `speed` was applied.
-        """
+    def write(self, spoken: SpeechAudio) -> None:
+        """Add the next audio of a task. Raises OSError."""
+        audio, unstretched = spoken.audio, spoken.unstretched
         if not len(audio):
             return
         self._output.write(audio)
@@ -59,9 +52,12 @@ class TakeWriter:
         block = max(1, round(_BLOCK_SECONDS * self.sample_rate))
         starts = range(0, len(audio), block)
         self._levels += [float(np.abs(audio[i : i + block]).max()) for i in starts]
+        if spoken.is_pause:
+            self._part_start = self._samples
+            return
         self._part.append(audio if unstretched is None else unstretched)
-        if part is not None:
-            self._end_part(part, is_stretched=unstretched is not None)
+        if spoken.part is not None:
+            self._end_part(spoken.part, is_stretched=unstretched is not None)
 
     def _end_part(self, part: SpokenPart, is_stretched: bool) -> None:
         start = self._part_start / self.sample_rate
@@ -86,8 +82,10 @@ class TakeWriter:
     def take(self, request: PageRequest, finish_reason: str, seconds: float) -> Take:
         """The take of all that was written. seconds: of the work."""
         if self._excerpt is None:  # its only part was stopped
-            self._excerpt = Excerpt(request.text, np.concatenate(self._part), "length")
-            self._passages = [Passage(request.text, 0.0, self._samples / self.sample_rate)]
+            speech = np.concatenate([np.zeros(0, np.float32), *self._part])
+            self._excerpt = Excerpt(request.text, speech, "length")
+            start, end = self._part_start / self.sample_rate, self._samples / self.sample_rate
+            self._passages = [Passage(request.text, start, end)]
         is_long = len(self._passages) > 1
         seed = request.options.seed if is_long or self._seed is None else self._seed
         return Take(

@@ -26,6 +26,16 @@ MOST_CLIP_BYTES = 512 * 2**20
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
+def new_visitor_id() -> str:
+    """An id of 128 random bits: who knows a visitor's id has the visitor's takes."""
+    return secrets.token_hex(16)
+
+
+def is_visitor_id(text: str) -> bool:
+    """Whether a text has the form of `new_visitor_id`."""
+    return _ID.fullmatch(text) is not None
+
+
 class Busy(Exception):
     """There is no place for another request now. The message is for the visitor."""
 
@@ -54,7 +64,7 @@ class StoredClip:
 class Visitor:
     """One browser."""
 
-    id: str = field(default_factory=lambda: secrets.token_hex(16))
+    id: str
     takes: OrderedDict[str, Take] = field(default_factory=OrderedDict)
     """By id, oldest first."""
     clips: OrderedDict[str, StoredClip] = field(default_factory=OrderedDict)
@@ -99,14 +109,15 @@ class Visitors:
     def __init__(self) -> None:
         self._visitors: OrderedDict[str, Visitor] = OrderedDict()
 
-    def find_or_add(self, visitor_id: str | None) -> Visitor:
-        """The visitor of an id; a new one has it too if it can be one, as after a restart."""
-        visitor_id = visitor_id or ""
+    def find_or_add(self, visitor_id: str) -> Visitor:
+        """The visitor of an id; a new one, without takes, where the id is unknown.
+
+        The id of a browser is unknown at its first request, and again after a restart.
+        """
         if visitor_id in self._visitors:
             self._visitors.move_to_end(visitor_id)
             return self._visitors[visitor_id]
-        visitor = Visitor(visitor_id) if _ID.fullmatch(visitor_id) else Visitor()
-        self._visitors[visitor.id] = visitor
+        visitor = self._visitors[visitor_id] = Visitor(visitor_id)
         while len(self._visitors) > MOST_VISITORS:
             idle = next((each for each in self._visitors.values() if not each.jobs), None)
             (self._visitors.pop(idle.id) if idle else self._visitors.popitem(last=False)[1]).leave()

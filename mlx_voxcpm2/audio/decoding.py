@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -14,7 +14,9 @@ from .lengths import streams_with_lengths
 
 LONGEST_SECONDS = 300.0
 """Longest clip that is read. As reference and prompt together it fills half the context."""
-MOST_SAMPLES = round(2 * 48_000 * LONGEST_SECONDS)
+_CHANNELS, _RATE = 2, 48_000
+"""Channels and rate in Hz of the largest sound."""
+MOST_SAMPLES = round(_CHANNELS * _RATE * LONGEST_SECONDS)
 """Samples of all channels that are read at most."""
 _RATES = range(1_000, 1_000_001)
 _BLOCK = 2**16
@@ -43,6 +45,8 @@ class Limit:
     """What to do with more, for the message."""
     is_first_block: bool = False
     """Whether the first block is enough, since only what can't be read is looked for."""
+    is_reduced: bool = False
+    """Whether more channels and a higher rate are reduced, so that only the seconds count."""
 
     @property
     def longest(self) -> float:
@@ -52,7 +56,7 @@ class Limit:
     @property
     def samples(self) -> int:
         """Samples of all channels that are read at most."""
-        return MOST_SAMPLES if self.seconds is None else round(2 * 48_000 * self.seconds)
+        return MOST_SAMPLES if self.seconds is None else round(_CHANNELS * _RATE * self.seconds)
 
     @property
     def bytes(self) -> int:
@@ -61,7 +65,7 @@ class Limit:
 
 
 CLIP = Limit()
-RECORDING = Limit(3 * 3600, "cut it into files of at most three hours")
+RECORDING = Limit(3 * 3600, "cut it into files of at most three hours", is_reduced=True)
 """Of what is transcribed: more would need too much memory, as it is decoded at once."""
 
 
@@ -101,40 +105,85 @@ class _Unreadable(Exception):
         self.is_damaged = is_damaged
 
 
+class _Reduction:
+    """Reduces blocks (L, channels) to at most `_CHANNELS` and `_RATE`; others stay as they are."""
+
+    def __init__(self, rate: int, channels: int):
+        self.rate, self.channels = min(rate, _RATE), min(channels, _CHANNELS)
+        self._resampler: Any = None
+        if self.rate < rate:
+            import soxr
+
+            self._resampler = soxr.ResampleStream(rate, self.rate, self.channels, "float32", "HQ")
+
+    def apply(self, block: np.ndarray, is_last: bool = False) -> np.ndarray:
+        """The next block. is_last: whether none follows it, so that the resampler is emptied."""
+        block = _two_channels(block)
+        if self._resampler is None:
+            return block
+        reduced = self._resampler.resample_chunk(np.ascontiguousarray(block), last=is_last)
+        return reduced.reshape(-1, self.channels)
+
+
+def _two_channels(block: np.ndarray) -> np.ndarray:
+    """Two channels whose average is that of all channels of (L, channels); one stays one.
+
+    Every other channel is in the first: neighbours, of which one may be inverted, stay apart.
+    """
+    channels = block.shape[1]
+    if channels <= _CHANNELS:
+        return block
+    sums = [block[:, start::2].sum(axis=1) for start in range(_CHANNELS)]
+    return np.stack(sums, axis=1) * np.float32(_CHANNELS / channels)
+
+
 class _Blocks:
-    """Decoded blocks (L, channels), up to the limit."""
+    """Decoded blocks (L, channels), up to the limit, and reduced if that says so."""
 
     def __init__(self, rate: int, channels: int, name: str, limit: Limit):
-        self.rate, self.channels, self.name = checked_rate(rate, name), channels, name
+        self.source_rate, self.channels, self.name = checked_rate(rate, name), channels, name
         if channels < 1:
             raise _Unreadable("it has no channels")
         self._limit = limit
-        self._most = min(round(limit.longest * rate), limit.samples // channels)
+        self._reduction = _Reduction(self.source_rate, channels) if limit.is_reduced else None
+        self._most = round(limit.longest * rate)
+        if self._reduction is None:
+            self._most = min(self._most, limit.samples // channels)
         self._blocks: list[np.ndarray] = []
-        self._length = 0
+        self.frames = 0
+        """Length of what was decoded, at the rate of the source."""
+
+    @property
+    def rate(self) -> int:
+        """Sample rate of what is joined, in Hz."""
+        return self.source_rate if self._reduction is None else self._reduction.rate
 
     def check(self, frames: float) -> None:
         """Raise ValueError for more frames, by a header, than are read."""
         # A second more, as headers are not exact.
-        if frames > self._most + self.rate:
-            of = f" of {self.channels} channels at {self.rate} Hz" if self._is_wide else ""
+        rate = self.source_rate
+        if frames > self._most + rate:
+            of = f" of {self.channels} channels at {rate} Hz" if self._is_wide else ""
             raise ValueError(
-                f"{self.name}: more than {self._most / self.rate:.0f} s of sound{of} are not read; "
+                f"{self.name}: more than {self._most / rate:.0f} s of sound{of} are not read; "
                 f"{self._limit.advice}"
             )
 
     @property
     def _is_wide(self) -> bool:
-        return self._most < round(self._limit.longest * self.rate)
+        return self._most < round(self._limit.longest * self.source_rate)
 
     def add(self, block: np.ndarray) -> None:
-        self._length += len(block)
-        self.check(self._length)
-        self._blocks.append(block)
+        self.frames += len(block)
+        self.check(self.frames)
+        self._blocks.append(block if self._reduction is None else self._reduction.apply(block))
 
     def joined(self) -> np.ndarray:
+        """All blocks, (L, channels); none can be added then."""
         empty = np.zeros((0, self.channels), np.float32)
-        return np.concatenate(self._blocks) if self._blocks else empty
+        if self._reduction is not None:
+            empty = self._reduction.apply(empty, is_last=True)
+        return np.concatenate([*self._blocks, empty])
 
 
 def _by_libsndfile(file: BinaryIO, name: str, limit: Limit) -> tuple[np.ndarray, int]:
@@ -159,7 +208,7 @@ def _by_libsndfile(file: BinaryIO, name: str, limit: Limit) -> tuple[np.ndarray,
                 if limit.is_first_block:
                     return blocks.joined(), blocks.rate
             samples = blocks.joined()
-            if source.format == "FLAC" and known is not None and len(samples) < known:
+            if source.format == "FLAC" and known is not None and blocks.frames < known:
                 raise _Unreadable("it is cut short", is_damaged=True)
             return samples, blocks.rate
     except soundfile.LibsndfileError as error:

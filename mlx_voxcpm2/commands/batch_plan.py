@@ -176,7 +176,7 @@ def _hashes(lines: list[Line]) -> tuple[dict[Path, str], list[Problem]]:
             try:
                 if path not in found:
                     found[path] = hashlib.sha256(path.read_bytes()).hexdigest()
-            except OSError as error:
+            except (OSError, ValueError) as error:  # a name with a null byte is the latter
                 fault = f"{name}: {str(path)!r} cannot be read ({one_line(error)}); check the path"
                 problems.append(Problem(line.number, fault))
     return found, problems

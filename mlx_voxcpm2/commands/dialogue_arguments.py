@@ -124,8 +124,9 @@ def read_arguments(args: argparse.Namespace) -> DialogueArguments:
     options = {"normalize": given.get("normalize", False)} if is_one else given
     recogniser, how = read_recogniser(args), read_settings(TurnOptions, args)
     check_normalize(options.get("normalize", False), how.language)
-    targets = read_settings(OutputTargets, args)
-    if recogniser.timestamps and targets.subtitles is None:
+    # A check writes nothing: it has no file that would be tested for writing.
+    targets = OutputTargets(play=True) if args.check else read_settings(OutputTargets, args)
+    if recogniser.timestamps and args.subtitles is None:
         raise ValueError("--timestamps is given without subtitles; add --subtitles FILE")
     voices = split_voices(args.voices)
     return DialogueArguments(
@@ -155,7 +156,7 @@ def _check_engine(given: dict[str, Any]) -> None:
 
 def _read_script(path: str | None, names: tuple[str, ...]) -> Script:
     if path is None or path == "-":
-        shown, text = "standard input", standard_input("script", "its file")
+        shown, text = "standard input", standard_input("script", "its file", strips=False)
     else:
         shown, text = path, read_text(path)
     try:

@@ -16,7 +16,7 @@ from logging.handlers import MemoryHandler
 from .. import interrupts
 from ..activity import announcing
 from ..documents import read_text
-from ..errors import option, options_spelled
+from ..errors import one_line, option, options_spelled
 from .environment import apply_environment
 from .parser import Parser, flag
 
@@ -43,8 +43,10 @@ def given_text(name: str, text: str | None, file: str | None) -> str | None:
     return standard_input(name, option(name)) if file == "-" else read_text(file).strip()
 
 
-def standard_input(name: str, argument: str) -> str:
+def standard_input(name: str, argument: str, *, strips: bool = True) -> str:
     """UTF-8 text of standard input. name: what it is; argument: what gives it otherwise.
+
+    strips: whether to leave out white space around it; a script's lines would lose their numbers.
 
     Raises ValueError, in one line.
     """
@@ -53,9 +55,10 @@ def standard_input(name: str, argument: str) -> str:
     if sys.stdin.isatty():
         print(f"Type the {name}, then Ctrl-D:", file=sys.stderr)
     try:
-        return sys.stdin.buffer.read().decode("utf-8-sig").strip()
+        text = sys.stdin.buffer.read().decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError(f"standard input is not UTF-8 text; give {argument}") from None
+    return text.strip() if strips else text
 
 
 @contextmanager
@@ -132,10 +135,11 @@ def _run(prog: str, command: Callable[[argparse.Namespace], None], args: argpars
     try:
         apply_environment(vars(args))
         with announcing(announced):
-            return command(args) or 0
-    except BrokenPipeError:
-        # The reader of our output has left. Python would complain again when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            status = command(args) or 0
+        _flush_output()
+        return status
+    except BrokenPipeError:  # the reader of our output has left
+        _discard_unwritable_output()
         return 0
     except KeyboardInterrupt:
         print(f"{prog}: stopped", file=sys.stderr)
@@ -144,6 +148,7 @@ def _run(prog: str, command: Callable[[argparse.Namespace], None], args: argpars
         return _leave(end.code)
     except (ValueError, OSError) as error:
         print(f"{prog}: {' '.join(str(error).split())}", file=sys.stderr)
+        _discard_unwritable_output()
         return 2
     except RuntimeError as error:  # MLX's
         if "temp_directory_path" not in str(error):
@@ -151,6 +156,28 @@ def _run(prog: str, command: Callable[[argparse.Namespace], None], args: argpars
         place = os.environ.get("TMPDIR", "/tmp")
         print(f"{prog}: TMPDIR is {place}, no usable folder; set it to one", file=sys.stderr)
         return 2
+
+
+def _flush_output() -> None:
+    """Write what is left of standard output, while its errors can still be one line."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(
+            f"standard output can't be written to ({one_line(error)}); send it to another place"
+        ) from None
+
+
+def _discard_unwritable_output() -> None:
+    """Let standard output lead nowhere if it can't be written, since Python flushes it at exit."""
+    try:
+        _flush_output()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _open_standard_streams() -> None:

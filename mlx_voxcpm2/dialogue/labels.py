@@ -20,22 +20,27 @@ _BEFORE = (
     r"^[\s\u200e]*(?:>\s*)*(?:[-*+•]\s+|\d+[.)]\s+)?"
     rf"(?:[\[(]?(?:{_DATE})?{_TIME}[\])]?\s+(?:[-–]\s+)?)?"
 )
-_EMPHASIS = r"(?:\*{1,3}|_{1,3})?"
+_MARK = r"(?:\*{1,3}|_{1,3})"
+_EMPHASIS = rf"{_MARK}?"
 _OTHERS = r":：()（）\[\]*\"“”«»<>{}|/\\,;!?"
+# White space is part of what follows it, never of two parts that could share it: a line of many
+# spaces would be tried at each of them, in the square of its length.
 _LABEL = re.compile(
-    rf"{_BEFORE}(?P<open>{_EMPHASIS})(?P<name>[^\s_{_OTHERS}](?:[^{_OTHERS}]{{0,39}}?))\s*"
-    rf"(?P<closed>{_EMPHASIS})(?P<styles>(?:\s*{_EMPHASIS}[(（\[][^()（）\[\]]*[)）\]])*)"
+    rf"{_BEFORE}(?P<open>{_EMPHASIS})"
+    rf"(?P<name>[^\s_{_OTHERS}](?:[^{_OTHERS}]{{0,38}}?[^\s{_OTHERS}])??)"
+    rf"(?:\s*(?P<closed>{_MARK}))?"
+    rf"(?P<styles>(?:\s*{_EMPHASIS}[(（\[][^()（）\[\]]*[)）\]])*)"
     rf"(?P<closed_late>{_EMPHASIS})"
     r"(?:\s*(?P<colon>[:：])|\s+(?P<dash>[-–—])(?=\s))(?P<text>.*)$"
 )
 _NAME_ALONE = re.compile(
-    rf"^\s*[*_]*(?P<name>[^\s_.{_OTHERS}][^.{_OTHERS}]{{0,39}}?)\s*[*_]*"
-    r"(?P<styles>(?:\s*[(（][^()（）]*[)）])*)[*_]*\s*$"
+    rf"^\s*[*_]*(?P<name>[^\s_.{_OTHERS}](?:[^.{_OTHERS}]{{0,38}}?[^\s.{_OTHERS}])??)"
+    r"(?:\s*[*_]+)?(?:(?P<styles>(?:\s*[(（][^()（）]*[)）])+)[*_]*)?\s*$"
 )
 # <v Anna>Hello.</v> of WebVTT, <anna> hello of chats, 【小明】你好.
 _IN_BRACKETS = re.compile(
-    r"^\s*(?:<(?:v\s+)?(?P<angle>[^<>/]{1,40})>|【(?P<square>[^【】]{1,40})】)\s*[:：]?"
-    r"\s*(?P<text>\S.*?)(?P<end></v>)?\s*$"
+    r"^\s*(?:<(?:v\s+)?(?P<angle>[^<>/]{1,40})>|【(?P<square>[^【】]{1,40})】)"
+    r"\s*(?:[:：]\s*)?(?P<text>\S.*)$"
 )
 _TIMED = re.compile(
     rf"\s*(?P<name>[^\s{_OTHERS}][^{_OTHERS}]{{0,39}}?)\s+\d{{1,2}}:\d{{2}}(?::\d{{2}})?\s*"
@@ -137,7 +142,8 @@ def _name_alone(line: str, known: Collection[str]) -> Label | None:
     found = _NAME_ALONE.match(line)
     if found is None or found["name"].isdecimal() or speaker_key(found["name"]) not in known:
         return None
-    return Label(" ".join(found["name"].split()), style_of(found["styles"]), "", is_certain=True)
+    name, style = " ".join(found["name"].split()), style_of(found["styles"] or "")
+    return Label(name, style, "", is_certain=True)
 
 
 def names_alone(lines: Sequence[str], has_others: bool = False) -> list[str]:
@@ -171,7 +177,8 @@ def _with_colon(line: str) -> str:
     found = _IN_BRACKETS.match(line)
     if found is None:
         return line
-    name, text = found["angle"] or found["square"], found["text"]
+    name, text = found["angle"] or found["square"], found["text"].rstrip()
+    text = text.removesuffix("</v>") or text
     is_markup = f"</{name}>" in text
     return line if is_markup else f"{name}: {text}"
 

@@ -61,7 +61,9 @@ def cues_of(
     and ends at the pauses of the speech that are nearest to its share of the letters, or, where
     none is near, at that share.
     """
-    texts = [part for each in sentences(text, language) for part in _pages(each.strip(), speaker)]
+    # A text of one segment still has its own line breaks; an empty line would end its cue.
+    spoken = [" ".join(each.split()) for each in sentences(text, language)]
+    texts = [page for each in spoken if each for page in _pages(each, speaker)]
     if not texts:
         return []
     spans = spans_by_pauses(texts, audio, sample_rate)

@@ -92,7 +92,7 @@ class Speaker:
             self.guards += each.part.guards
             if self.on_part is not None:
                 await self.on_part(each.part.text)
-        if self.request.subtitles and (each.part is not None or not np.any(each.audio)):
+        if self.request.subtitles and (each.part is not None or each.is_pause):
             await self._add_cues(each)
 
     async def _add_cues(self, each: SpeechAudio) -> None:

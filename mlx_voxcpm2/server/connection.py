@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 STALL_SECONDS = 60.0
 """Time after which a client that reads nothing is given up."""
+PIECE_BYTES = 64 * 2**10
+"""Longest part of an answer that is sent at once: the server waits for the client between two."""
 
 
 class Connection:
@@ -34,8 +36,11 @@ class Connection:
 
     async def send(self, data: bytes, is_last: bool = False) -> None:
         """Send the next bytes. Raises ClientGone if the client reads nothing for too long."""
-        self._is_complete = is_last
-        await self._sent({"type": "http.response.body", "body": data, "more_body": not is_last})
+        for start in range(0, max(len(data), 1), PIECE_BYTES):
+            piece = data[start : start + PIECE_BYTES]
+            self._is_complete = is_last and start + PIECE_BYTES >= len(data)
+            more_body = not self._is_complete
+            await self._sent({"type": "http.response.body", "body": piece, "more_body": more_body})
 
     async def _sent(self, message: Message) -> None:
         with Deadline(STALL_SECONDS):

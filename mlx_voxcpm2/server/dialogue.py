@@ -16,6 +16,7 @@ from ..text.spoken import spoken_text
 from ..voices.inputs import VoiceInputs
 from .body import DIALOGUE, TURNS
 from .exchange import Exchange
+from .limits import check_length, check_pauses
 from .request import Limits, SpeechRequest, voice_name
 from .tasks import SpeechTask
 
@@ -42,10 +43,14 @@ class DialogueRequest(SpeechRequest):
         script = parse_script(text, named(given))
         check_turns(script)
         shared |= {"text": script.words, "ignored": ignored}
-        return cls(**shared, script=script, voices=_voices(script, given), turns=turns)
+        voices = _voices(script, given)
+        check_length(text, [voice.instruct for voice in voices.values()], limits.text_length)
+        return cls(**shared, script=script, voices=voices, turns=turns)
 
     def segments(self, text: str | None = None) -> tuple[Segment, ...]:
-        return tuple(dialogue_segments(self.script, self.turns, self.options.normalize))
+        segments = tuple(dialogue_segments(self.script, self.turns, self.options.normalize))
+        check_pauses(segments)
+        return segments
 
     @property
     def shows_speakers(self) -> bool:

@@ -179,14 +179,17 @@ class Exchange(Response):
             async for data in files:
                 yield data
             return
-        text = speaker.request.text
-        tokens = await asyncio.to_thread(self.service.thread.model.tokenize, text)
         try:
+            text, model = speaker.request.text, self.service.thread.model
+            tokens = await asyncio.to_thread(model.tokenize, text)
             async for data in events(files, speaker, len(tokens)):
                 yield data
-        except SpeechError as error:
-            self.record.status = 500
-            yield event({"type": "error", "error": refused(error).body})
+        except ClientGone:
+            raise
+        except Exception as error:
+            refusal = refused(error)
+            self.record.status = refusal.status
+            yield event({"type": "error", "error": refusal.body})
 
     def _end(self, speaker: Speaker) -> None:
         self.record.finish_reason = speaker.finish_reason or ""

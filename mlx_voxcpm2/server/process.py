@@ -14,6 +14,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..errors import options_spelled
+from .connection import STALL_SECONDS
 from .websocket import MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:
@@ -26,13 +27,50 @@ HEAD_SECONDS = 20.0
 """Time that a client has for the head of a request."""
 
 
+class WatchedTransport:
+    """A transport that is aborted when its client reads nothing for `STALL_SECONDS`.
+
+    Without it the bytes that are left, and the socket, would be held until the client leaves: a
+    transport that is closed waits for them to be sent.
+    """
+
+    def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop):
+        self._transport, self._loop = transport, loop
+        self._written, self._is_watched = 0, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(data)
+        self._written += len(data)
+        if not self._is_watched:
+            self._watch()
+
+    def _watch(self) -> None:
+        """Look again later, if there are bytes left."""
+        left = self._transport.get_write_buffer_size()
+        self._is_watched = left > 0
+        if self._is_watched:
+            self._loop.call_later(STALL_SECONDS, self._check, self._written - left)
+
+    def _check(self, sent: int) -> None:
+        """Abort unless the client has read. sent: bytes that had been when the watch began."""
+        left = self._transport.get_write_buffer_size()
+        if left and self._written - left <= sent:
+            self._transport.abort()
+        else:
+            self._watch()
+
+
 class Protocol(H11Protocol):
-    """HTTP, where the head of a request has to come in time."""
+    """HTTP, where the head of a request has to come in time, and the answer is read in time."""
 
     _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
+        watched: Any = WatchedTransport(transport, self.loop)
+        super().connection_made(watched)
         self._wait_for_head()
 
     def data_received(self, data: bytes) -> None:

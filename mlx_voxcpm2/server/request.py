@@ -18,6 +18,7 @@ from ..text.segments import Segment, is_one_segment, split_text
 from ..text.spoken import check_text, spoken_text, texts_to_speak
 from ..voices.inputs import VoiceInputs
 from .body import LONG_FORM, SPEECH, SUBTITLES
+from .limits import check_length, check_pauses
 
 DEFAULT_FORMAT = "mp3"
 STREAM_FORMATS = ("audio", "sse")
@@ -34,7 +35,7 @@ class Limits:
     model: str
     """Name of the model."""
     text_length: int
-    """Maximum number of characters of text and instruction together."""
+    """Maximum number of characters of text, descriptions and transcripts together."""
     options: GenerationOptions
     """Defaults of requests. Its max_tokens is also the maximum."""
     is_strict: bool = False
@@ -83,7 +84,8 @@ class SpeechRequest:
         """What all requests have, by the names of this class. Raises ValueError."""
         _check_model(fields.get("model"), limits)
         text = fields["input"]
-        check_length(text, fields.get("instruct"), limits.text_length)
+        others = [fields.get(name) for name in ("instruct", "ref_text", "prompt_text")]
+        check_length(text, others, limits.text_length)
         long_form = {name: fields[name] for name in LONG_FORM if name in fields}
         is_stream, is_events = _stream(fields)
         options = _options(fields, limits.options, is_stream)
@@ -104,7 +106,8 @@ class SpeechRequest:
     def segments(self, text: str | None = None) -> tuple[Segment, ...]:
         """Segments to speak, in words if the options normalize; of all the text, or of a part.
 
-        Takes time, and belongs to a thread. Raises ValueError for what has nothing to say.
+        Takes time, and belongs to a thread. Raises ValueError for what has nothing to say, and for
+        pauses that are too long together.
         """
         text, long_form = self.text if text is None else text, self.long_form
         if self.options.normalize:
@@ -118,6 +121,7 @@ class SpeechRequest:
             )
         for spoken in texts_to_speak(segments).values():
             spoken_text(spoken, self.voice.instruct)  # raises before the first byte
+        check_pauses(segments)
         return tuple(segments)
 
     @property
@@ -148,15 +152,6 @@ class SpeechRequest:
             if isinstance(clip := getattr(voice, name), bytes)
         }
         return replace(self, voice=replace(voice, **clips)) if clips else self
-
-
-def check_length(text: str, instruct: str | None, limit: int) -> None:
-    """Raise ValueError for a text that is too long, with its instruction."""
-    length = len(text) + len(instruct or "")
-    if length > limit:
-        raise ValueError(
-            f"the input has {length} characters, {limit} is the limit here; send it in parts"
-        )
 
 
 def _check_model(name: str | None, limits: Limits) -> None:

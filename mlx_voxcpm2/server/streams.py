@@ -56,7 +56,7 @@ class SpeechStream(AsyncIterator[SpeechAudio]):
     async def __anext__(self) -> SpeechAudio:
         item = await self._queue.get()
         if isinstance(item, SpeechAudio):
-            self._count(-len(item.audio))
+            self._count_read(len(item.audio))
             return item
         self._queue.put_nowait(End())  # for another call
         if isinstance(item, End):
@@ -87,13 +87,20 @@ class SpeechStream(AsyncIterator[SpeechAudio]):
     def is_full(self) -> bool:
         """Whether so much audio waits for the reader that no other segment should be begun."""
         with self._lock:
-            return self._unread > UNREAD_SECONDS * self._owner.sample_rate
+            return self._unread > self._most_unread
 
-    def _count(self, samples: int) -> None:
-        was_full = self.is_full
+    @property
+    def _most_unread(self) -> float:
+        return UNREAD_SECONDS * self._owner.sample_rate
+
+    def _count_read(self, samples: int) -> None:
+        """Note samples that have been read, and wake the task if it waited for that."""
+        # One lock: what the thread adds between two of them would hide that it waits.
         with self._lock:
-            self._unread += samples
-        if was_full and not self.is_full:
+            was_full = self._unread > self._most_unread
+            self._unread -= samples
+            is_full = self._unread > self._most_unread
+        if was_full and not is_full:
             self._owner.resume(self)
 
     def put_all(self, items: Sequence[Item]) -> None:

@@ -86,6 +86,8 @@ class SpeechAudio:
     """Why the whole ends, with its last audio: the first fault of any segment, else "stop"."""
     unstretched: np.ndarray | None = None
     """The speech before `speed` was applied, without pauses; None at speed 1."""
+    is_pause: bool = False
+    """Whether it is silence between two segments, or before the first one."""
 
 
 class SegmentQueue:
@@ -113,17 +115,22 @@ class SegmentQueue:
         """Index of the first segment with words, None before it is fed."""
         self._samples = 0
         self._given = 0
-        """Samples of the segments that have ended."""
+        """Samples of the segments that have ended, and of their pauses so far."""
+        self._pause = 0
+        """Samples of the current segment's pause that have not been given."""
+        self._silence = np.zeros(model.sample_rate, np.float32)
+        """A second, which all pieces of pauses share: long ones need no more memory."""
+        self._silence.flags.writeable = False
         self._fault: FinishReason | None = None
 
     @property
     def is_empty(self) -> bool:
-        return not self._segments
+        return not (self._segments or self._pause)
 
     @property
     def finish_reason(self) -> FinishReason | None:
         """Why the whole ends, if nothing is left to be spoken."""
-        return None if self._segments or self.is_open else self._fault or "stop"
+        return self._fault or "stop" if self.is_empty and not self.is_open else None
 
     @property
     def seconds(self) -> float:
@@ -141,7 +148,9 @@ class SegmentQueue:
         return next((index for index, each in self._segments.items() if each.text), None)
 
     def next_request(self) -> Request | None:
-        """Request for the next segment; None if its audio is `ready`. Raises ValueError."""
+        """Request for the next segment; None if audio is `ready`. Raises ValueError."""
+        if self._pause:
+            return None
         first = next(iter(self._segments))
         self._index = index = self._needed_first(first)
         self._segment, self._samples = self._segments[index], 0
@@ -150,7 +159,10 @@ class SegmentQueue:
             self._early[index] = []
         else:
             del self._segments[index]
-            if not self._segment.text or index in self._early:
+            if index in self._early:
+                return None
+            if not self._segment.text:
+                self._begin_pause()
                 return None
         options = self.task.options
         seed = (int(options.seed or 0) + ATTEMPTS * index) % 2**64
@@ -162,17 +174,19 @@ class SegmentQueue:
     def ready(self) -> SpeechAudio:
         """Audio of the current segment that needs no request: silence, or spoken before."""
         if (early := self._early.pop(self._index, None)) is not None:
-            return replace(_joined(early), finish_reason=self.finish_reason)
-        pause = self._pause()
-        self._given += len(pause)
-        return SpeechAudio(pause, None, self.finish_reason)
+            return self._with_pause(_joined(early))
+        silence = self._next_silence()
+        return SpeechAudio(silence, None, self.finish_reason, is_pause=True)
 
     def ended(self) -> SpeechAudio:
         """The end of a task that was closed after its last segment had been spoken."""
         return SpeechAudio(np.zeros(0, np.float32), None, self.finish_reason)
 
     def add(self, chunk: Chunk) -> SpeechAudio | None:
-        """Audio of the current segment, with the pause after its end; None before its turn."""
+        """Audio of the current segment; None before its turn.
+
+        At its end with the first second of its pause, whose rest is `ready` then.
+        """
         audio, reason = np.asarray(chunk.audio), chunk.finish_reason
         self._samples += len(audio)
         if reason not in (None, "stop"):
@@ -181,15 +195,12 @@ class SegmentQueue:
         self._voices.learn(self._index, speech, reason is not None, has_more)
         found = SpeechAudio(audio, unstretched=chunk.unstretched)
         if reason is not None:
-            pause = self._pause()
-            self._given += self._samples + len(pause)
-            whole = np.concatenate([audio, pause])
-            part = self._part(chunk, reason)
-            found = SpeechAudio(whole, part, self.finish_reason, chunk.unstretched)
+            self._given += self._samples
+            found = replace(found, part=self._part(chunk, reason))
         if self._is_early:
             self._early[self._index].append(found)
             return None
-        return found
+        return found if reason is None else self._with_pause(found)
 
     def _needed_first(self, index: int) -> int:
         """Index of the segment to speak before that of this index, or itself."""
@@ -212,8 +223,21 @@ class SegmentQueue:
             self._segment.speaker,
         )
 
-    def _pause(self) -> np.ndarray:
-        return np.zeros(round(self._segment.pause * self.model.sample_rate), np.float32)
+    def _with_pause(self, spoken: SpeechAudio) -> SpeechAudio:
+        """The end of the current segment, with the first piece of its pause."""
+        self._begin_pause()
+        audio = np.concatenate([spoken.audio, self._next_silence()])
+        return replace(spoken, audio=audio, finish_reason=self.finish_reason)
+
+    def _begin_pause(self) -> None:
+        self._pause = round(self._segment.pause * self.model.sample_rate)
+
+    def _next_silence(self) -> np.ndarray:
+        """The next piece of the pause, of a second at most."""
+        piece = self._silence[: self._pause]
+        self._pause -= len(piece)
+        self._given += len(piece)
+        return piece
 
 
 def _joined(parts: Sequence[SpeechAudio]) -> SpeechAudio:

@@ -6,6 +6,7 @@ A form, as OpenAI's service takes it; the answer is whole, or events with the pa
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -16,14 +17,13 @@ import numpy as np
 from starlette.datastructures import Headers
 from starlette.responses import Response
 
-from ..audio.decoding import RECORDING
-from ..audio.reading import read_audio
 from ..layers.device import free_streams_at_thread_end
 from ..long_form.transcription import RATE, Transcription, transcribe
 from ..recognition.protocols import Recogniser
 from .answer import event, in_header
 from .connection import Connection
 from .exchange import Exchange, Service, refused
+from .streams import SpeechError
 from .transcription_request import TranscriptionRequest, read_form
 
 
@@ -33,14 +33,32 @@ class RecogniserThread:
     def __init__(self, load: Callable[[], Recogniser]):
         """Raises what `load` raises."""
         self._thread = ThreadPoolExecutor(1, "recogniser", free_streams_at_thread_end)
+        self._is_closed = threading.Event()
         self._recogniser = self._thread.submit(load).result()
 
-    async def transcribe(self, audio: np.ndarray, **options: Any) -> Transcription:
-        """Transcript of audio (samples,) at RATE. options and errors: see `transcribe`."""
-        work = partial(transcribe, (audio, RATE), self._recogniser, name="file", **options)
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+    async def transcribe(self, audio: bytes | np.ndarray, **options: Any) -> Transcription:
+        """Transcript of a file's content, or of audio (samples,) at RATE.
+
+        options and errors: see `transcribe`. A file is decoded in the thread, since the sound of
+        all that wait could fill the memory. When this is cancelled or the thread is closed, the
+        work ends before the recording's next piece.
+        """
+        source = audio if isinstance(audio, bytes) else (audio, RATE)
+        is_cancelled = threading.Event()
+
+        def check(*_: float) -> None:
+            if is_cancelled.is_set() or self._is_closed.is_set():
+                raise SpeechError("the transcription was stopped")
+
+        work = partial(transcribe, source, self._recogniser, name="file", progress=check, **options)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        finally:
+            is_cancelled.set()
 
     def close(self) -> None:
+        """End the thread, after the piece that it transcribes; forget those that wait."""
+        self._is_closed.set()
         self._thread.shutdown(cancel_futures=True)
 
 
@@ -55,45 +73,41 @@ class TranscriptionExchange(Exchange):
         async with self.service.bodies.read(connection.receive, headers) as body:
             request, clip = await read_form(headers, body)
             del body
-            async with connection.watched():
-                audio = await asyncio.to_thread(read_audio, clip, RATE, "file", RECORDING)
         async with connection.watched():
-            self.record.audio_seconds = len(audio) / RATE
             answer = {"X-Request-Id": self.record.id}
             if request.ignored:
                 answer["X-Ignored-Fields"] = in_header(", ".join(request.ignored))
             if request.is_stream:
-                async with aclosing(self._events(audio, request)) as parts:
+                async with aclosing(self._events(clip, request)) as parts:
                     async for data in parts:
                         if not connection.has_begun:
                             await connection.start({**answer, "Content-Type": "text/event-stream"})
                         await connection.send(data)
                 await connection.send(b"", is_last=True)
                 return
-            found = await self._transcribed(audio, request)
+            found = await self._transcribed(clip, request)
             response = Response(request.content(found), media_type=request.media_type)
             await connection.start({**answer, **response.headers})
             await connection.send(bytes(response.body), is_last=True)
 
     async def _transcribed(
         self,
-        audio: np.ndarray,
+        clip: bytes,
         request: TranscriptionRequest,
         heard: Callable[[str], None] | None = None,
     ) -> Transcription:
         found = await self.recogniser.transcribe(
-            audio,
+            clip,
             language=request.language,
             has_times=request.has_segments,
             has_words=request.has_words,
             heard=heard,
         )
+        self.record.audio_seconds = found.duration
         self.record.characters = len(found.text)
         return found
 
-    async def _events(
-        self, audio: np.ndarray, request: TranscriptionRequest
-    ) -> AsyncIterator[bytes]:
+    async def _events(self, clip: bytes, request: TranscriptionRequest) -> AsyncIterator[bytes]:
         """Server-sent events as OpenAI's service sends them: parts of the text, and the whole.
 
         An error is the last event; before the first one it is raised.
@@ -103,7 +117,7 @@ class TranscriptionExchange(Exchange):
         def put(part: str | None) -> None:
             loop.call_soon_threadsafe(parts.put_nowait, part)
 
-        task = asyncio.create_task(self._transcribed(audio, request, put))
+        task = asyncio.create_task(self._transcribed(clip, request, put))
         task.add_done_callback(lambda _: put(None))
         has_begun = False
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,9 +20,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from ..errors import shown
 from ..schema import parse_json
+from ..text.normalization import INSTRUCTION
 from ..text.segments import SEGMENT_LENGTH, Segment, spoken_length
 from ..text.sentences import sentences
-from ..text.spoken import has_words
+from ..text.spoken import has_words, without_instruction
+from ..text.words import characters_of, words_of
 from .access import KEY_PROTOCOL
 from .answer import Speaker
 from .connection import STALL_SECONDS, Deadline
@@ -44,27 +47,37 @@ MESSAGES = ("start", "text", "flush", "end")
 class Sentences:
     """Text that comes in pieces; gives the sentences that are complete."""
 
-    def __init__(self, language: str | None = None):
-        self.language, self.rest = language, ""
+    def __init__(self, language: str | None = None, longest: int = 2 * SEGMENT_LENGTH):
+        """longest: letters of a sentence that are waited for, see `spoken_length`."""
+        self.language, self.longest, self.rest = language, longest, ""
 
     def add(self, piece: str) -> str:
         """The sentences that are complete with this piece; "" if there are none.
 
-        A sentence is complete when another one has begun, since "3." may go on as "3.5".
+        A sentence is complete when another one has begun, since "3." may go on as "3.5". Nobody
+        should wait for the end of one that is too long: it is given up to its last word.
         """
-        self.rest += piece
-        found = sentences(self.rest, self.language)
-        if len(found) < 2:
-            if spoken_length(self.rest) <= 2 * SEGMENT_LENGTH or not self.rest[-1:].isspace():
-                return ""
-            return self.flush()  # nobody should wait for the end of such a sentence
-        complete, self.rest = "".join(found[:-1]), found[-1]
-        return complete
+        *complete, self.rest = sentences(self.rest + piece, self.language) or [""]
+        while spoken_length(self.rest) > self.longest and (cut := _last_word(self.rest)):
+            complete.append(self.rest[:cut])
+            self.rest = self.rest[cut:]
+        return "".join(complete)
 
     def flush(self) -> str:
         """All that is left."""
         complete, self.rest = self.rest, ""
         return complete
+
+
+def _last_word(text: str) -> int:
+    """Index of the last word, which may go on; of the last character if there is one word.
+
+    A word begins behind white space, or where there is none as `words_of` finds it.
+    """
+    if spaces := re.match(r".*\s", text, re.DOTALL):
+        return spaces.end()
+    words = words_of(text)
+    return len(text) - len((words if len(words) > 1 else characters_of(text))[-1])
 
 
 class Conversation:
@@ -77,6 +90,8 @@ class Conversation:
         """Characters that have come and not been spoken yet."""
         self._fed: deque[int] = deque()
         """For each segment that is not spoken yet, the characters that are spoken with it."""
+        self._instruction: str | None = ""
+        """A description in parentheses that waits for its text; None once there has been text."""
 
     async def run(self) -> None:
         """Speak until the client ends the conversation."""
@@ -118,12 +133,13 @@ class Conversation:
             reader = asyncio.create_task(self._read(request, stream, given))
             writer = asyncio.create_task(self._write(request, stream))
             try:
-                done, _ = await asyncio.wait([reader, writer], return_when=asyncio.FIRST_EXCEPTION)
-                for each in done:
-                    each.result()
+                await asyncio.wait([reader, writer], return_when=asyncio.FIRST_COMPLETED)
+                # A client that leaves when it has all of it has not cancelled anything.
+                (writer if writer.done() else reader).result()
             finally:
                 reader.cancel()
                 writer.cancel()
+                await asyncio.gather(reader, writer, return_exceptions=True)
         await self.websocket.close()
 
     def _parsed(self, fields: dict[str, Any]) -> SpeechRequest:
@@ -151,8 +167,9 @@ class Conversation:
     async def _read(
         self, request: SpeechRequest, stream: SpeechStream, message: dict[str, Any]
     ) -> None:
-        """Feed the stream with the client's text until it ends."""
-        text = Sentences(request.long_form.language)
+        """Feed the stream with the client's text until it ends; then wait for it to leave."""
+        longest = min(2 * SEGMENT_LENGTH, self.service.limits.text_length // 2)
+        text = Sentences(request.long_form.language, longest)
         while message["type"] != "end":
             complete = ""
             if message["type"] == "text":
@@ -165,6 +182,9 @@ class Conversation:
             message = await self._message()
         await self._feed(request, stream, text.flush())
         stream.end()
+        while True:  # a disconnect raises; what else comes after the end has no meaning
+            with suppress(KeyError):  # a binary message
+                await self.websocket.receive_text()
 
     def _piece(self, message: dict[str, Any]) -> str:
         piece = message.get("text")
@@ -181,6 +201,8 @@ class Conversation:
         return piece
 
     async def _feed(self, request: SpeechRequest, stream: SpeechStream, text: str) -> None:
+        length = len(text)
+        text = self._text_of(text)
         segments: Sequence[Segment] = ()
         if has_words(text):
             builder = self.service.thread.model.request_builder
@@ -188,10 +210,24 @@ class Conversation:
             await self._warn(builder.faults(segments, []))
             segments = builder.readable(segments, is_all=False)
         if with_words := sum(bool(segment.text) for segment in segments):
-            self._fed += [*[0] * (with_words - 1), len(text)]
+            self._fed += [*[0] * (with_words - 1), length]
         else:
-            self.unspoken -= len(text)
+            self.unspoken -= length
         stream.feed(segments)
+
+    def _text_of(self, text: str) -> str:
+        """The next text to speak. Only the first of a conversation may begin with an instruction.
+
+        An instruction that comes alone stays in front of the text after it.
+        """
+        if self._instruction is None:
+            return without_instruction(text)
+        text = self._instruction + text
+        if has_words(text):
+            self._instruction = None
+        elif found := INSTRUCTION.match(text):
+            self._instruction = found.group()
+        return text
 
     async def _write(self, request: SpeechRequest, stream: SpeechStream) -> None:
         """Send the sound, and what has been spoken."""
@@ -211,7 +247,7 @@ class Conversation:
         await self._send({"type": "spoken", "text": text})
 
     async def _message(self) -> dict[str, Any]:
-        """The client's next message. Raises ValueError for what is none, RequestError for silence."""
+        """The client's next message. Raises ValueError for another, RequestError for silence."""
         try:
             received = await self._received()
         except KeyError:

@@ -60,6 +60,20 @@ def length_limit(text_tokens: int, positions: int, context: int, max_tokens: int
     return min(cap, max_tokens, context - positions + 1)
 
 
+def limit_by_noise(limit: int, rows: int, min_tokens: int) -> int:
+    """Largest number of patches that have a row of noise each: one text must not end a batch.
+
+    Raises ValueError if the speech is sure to need more rows.
+    """
+    least = min(limit, min_tokens + 2)  # the stop head is not read before, see `Row.may_stop`
+    if rows < least:
+        raise ValueError(
+            f"noise has {rows} rows and the speech needs at least {least}; pass more rows, or "
+            f"max_tokens={rows}"
+        )
+    return min(limit, rows)
+
+
 @dataclass
 class Row:
     """State of one request in a batch."""

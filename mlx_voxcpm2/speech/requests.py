@@ -12,11 +12,12 @@ import mlx.core as mx
 
 from ..errors import option
 from ..models.voxcpm2.config import VoxCPM2Config
+from ..text.normalization import normalized
 from ..text.segments import Segment
 from ..text.spoken import spoken_letters, spoken_text, texts_to_speak, with_instruction
 from ..voices.clip_encoder import ClipEncoder
 from ..voices.inputs import VoiceInputs
-from .batch import Request, length_limit
+from .batch import Request, length_limit, limit_by_noise
 from .noise import checked_noise
 from .options import GenerationOptions
 from .prompt import Prompt
@@ -34,6 +35,8 @@ class RequestBuilder:
     def __init__(self, config: VoxCPM2Config, tokenizer: Tokenizer, clip_encoder: ClipEncoder):
         self.config, self.tokenizer, self.clip_encoder = config, tokenizer, clip_encoder
         self.vocabulary: Vocabulary | None = None
+        self._reported: set[str] = set()
+        """Faults of transcripts that a warning has named: parts of a long text share a clip."""
 
     def build(
         self,
@@ -74,11 +77,12 @@ class RequestBuilder:
                 f"model's {limit}; shorten the text or the audio"
             )
         target, letters = len(self.tokenizer(text)), spoken_letters(words_only)
+        patches = length_limit(target, positions, limit, options.max_tokens)
         if noise is None:
             options = options.with_seed()
         else:
             noise = checked_noise(noise, (self.config.patch_size, self.config.feat_dim))
-        patches = length_limit(target, positions, limit, options.max_tokens)
+            patches = limit_by_noise(patches, len(noise), options.min_tokens)
 
         def request() -> Request:
             sequence = Prompt.build(tokens, reference.encode(), prompt.encode())
@@ -158,9 +162,21 @@ class RequestBuilder:
         return readable
 
     def _continued(self, prompt_text: str, text: str) -> str:
+        """Transcript of a clip with the text that continues it."""
         if self.vocabulary is None or not prompt_text:
             return prompt_text + text
+        prompt_text = self._transcript(prompt_text, self.vocabulary)
         return self.vocabulary.readable(self.vocabulary.continued(prompt_text, text))
+
+    def _transcript(self, prompt_text: str, known: Vocabulary) -> str:
+        """Transcript in words that the voice can read; a warning names what it can't, once."""
+        if language := known.language_to_normalize(prompt_text):
+            prompt_text = normalized(prompt_text, language)
+        fault = known.text_fault(known.folded(prompt_text))
+        if fault and fault not in self._reported:
+            self._reported.add(fault)
+            logger.warning("%s: %s", option("prompt_text"), fault)
+        return prompt_text
 
     def _tokens(self, text: str) -> list[int]:
         if self.vocabulary is not None:

@@ -37,6 +37,14 @@ _UNUSUAL = re.compile(
 )
 # Numbers in circles and brackets, each a number of its own.
 _NUMBERED = re.compile("[\u2460-\u249b\u24ea]")
+# Numbers in white on black, in two circles and above twenty.
+_CIRCLED = re.compile("[\u24eb-\u24ff\u2776-\u2793\u3251-\u325f\u32b1-\u32bf]")
+# Heavy signs of arithmetic, behind a number or between variables; elsewhere they are ornaments.
+_HEAVY = {"\u2715": "×", "\u2716": "×", "\u2795": "+", "\u2796": "−", "\u2797": "÷"}
+_HEAVY_SIGN = re.compile(
+    rf"(?<=[\d)])([{''.join(_HEAVY)}])\ufe0f?|(?:(?<=[\d)] )|(?<=\b[A-Za-z] )|(?<=\b[A-Za-z]))"
+    rf"([{''.join(_HEAVY)}])\ufe0f?(?= ?(?:[\d(]|[A-Za-z]\b))"
+)
 # White letters on black, which Unicode gives no other form.
 _INVERTED = re.compile("[\U0001f150-\U0001f169\U0001f170-\U0001f189]")
 _HYPHENS = str.maketrans("\u2010\u2011", "--")
@@ -53,6 +61,18 @@ _KEYCAP = re.compile("([0-9])\ufe0f?\u20e3|[#*]\ufe0f?\u20e3")
 # What begins a compound that keeps its hyphen.
 _PREFIXES = "self well ex non all half mid high low ill old new anti post pre cross full long short"
 _NUMBERS = "twenty thirty forty fifty sixty seventy eighty ninety"
+# What stands behind a hanging hyphen, "first- and second-class", and words that end the same.
+_CONJUNCTIONS = frozenset("and und oder bis y o e ou".split())
+_NO_CONJUNCTION = frozenset("thousand island errand brigand cannabis kürbis tenor".split())
+# Conjunctions that many words end in, col-or, tan-to, tick-et, wom-en, there-of: these need a
+# compound behind them, or one of these words before.
+_ENDINGS = frozenset("or to et en of".split())
+_COUNTS = "one two three four five six seven eight nine ten eleven twelve hundred thousand"
+_BEFORE_ENDING = {
+    **dict.fromkeys(("or", "to"), f"{_PREFIXES} {_NUMBERS} {_COUNTS}".split()),
+    **dict.fromkeys(("en", "of"), "voor na binnen buiten boven heen zee in uit aan af".split()),
+}
+_COMPOUND_FOLLOWS = re.compile(r"\s+[^\W\d_]+[-\u2010][^\W\d_]")
 _CUT = re.compile(r"(?<![^\W\d_])([^\W\d_]+)[-\u2010\u00ad][ \t]*\n[ \t]*([^\W\d_]+)")
 
 _WORD = re.compile(r"\w+")
@@ -105,7 +125,7 @@ def says_something(text: str) -> bool:
 def cleaned(text: str) -> str:
     """Speakable text in usual characters: composed, with straight apostrophes, ligatures apart.
 
-    Keycap emoji become their digits.
+    Keycap emoji and numbers in circles become their digits, heavy signs of arithmetic plain ones.
     """
     text = _KEYCAP.sub(
         lambda found: f"{found[1]} " if found[1] else "", text.replace("\U0001f51f", "10 ")
@@ -113,6 +133,8 @@ def cleaned(text: str) -> str:
     text = _DECORATION.sub("", speakable(text))
     text = unicodedata.normalize("NFC", text).translate(_HYPHENS)
     text = _NUMBERED.sub(r" \g<0> ", text)
+    text = _CIRCLED.sub(lambda found: f" {unicodedata.numeric(found.group()):.0f} ", text)
+    text = _HEAVY_SIGN.sub(lambda found: _HEAVY[found[1] or found[2]], text)
     text = _INVERTED.sub(lambda found: chr(65 + (ord(found.group()) - 0x1F150) % 32), text)
     text = _AND.sub(" 'n' ", text)
     text = _UNUSUAL.sub(lambda found: unicodedata.normalize("NFKC", found.group()), text)
@@ -123,7 +145,7 @@ def with_whole_words(text: str) -> str:
     """Text where words that a hyphen at a line's end has cut are joined.
 
     The hyphen stays where the text has the word with it elsewhere, after a prefix such as "self",
-    in a number, and before a capital.
+    in a number, and before a capital; before a conjunction it hangs, "first- and second-class".
     """
     if "\n" not in text or not _CUT.search(text):
         return text
@@ -143,7 +165,22 @@ def _whole_word(found: re.Match[str], words: set[str]) -> str:
         return f"{first}-{last}"
     joined, hyphened = first + last, f"{first}-{last}"
     is_joined = joined.lower() in words
+    if not is_joined and _is_conjunction(found):
+        # "black-and-white" is one word.
+        return hyphened if found.string.startswith("-", found.end()) else f"{first}- {last}"
     is_compound = first.lower() in f"{_PREFIXES} {_NUMBERS}".split() or (
         hyphened.lower() in words and not is_joined
     )
     return hyphened if is_compound and not is_joined else joined
+
+
+def _is_conjunction(found: re.Match[str]) -> bool:
+    """Whether what follows a hyphen at a line's end is a conjunction, not the end of a word."""
+    first, last = found[1].lower(), found[2].lower()
+    if found.string[found.end(1)] == "\u00ad" or first + last in _NO_CONJUNCTION:
+        return False
+    if last not in _ENDINGS:
+        return last in _CONJUNCTIONS
+    is_inside = last in ("of", "to") and found.string.startswith("-", found.end())
+    is_after = first in _BEFORE_ENDING.get(last, ())
+    return is_inside or is_after or bool(_COMPOUND_FOLLOWS.match(found.string, found.end()))

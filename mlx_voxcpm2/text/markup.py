@@ -12,7 +12,15 @@ _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,
 _AUTOLINK = re.compile(r"<((?:https?://|mailto:)[^<>\s]+|[\w.+-]+@[\w.-]+\.\w+)>")
 
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,}(?=[ \t]*\w))[^`\n]*$", re.MULTILINE)
-_DEFINITION = re.compile(r"^ {0,3}\[(?!\^)[^\]\n]+\]:\s*\S+(?:\s+[\"'(].*)?$")
+# What a link points to: an address, a place on the page, or the name of a file or a host. Other
+# words in its place are spoken: `[Anna]: Hello.`, `[laughing](softly)`.
+_NAMED = r"[^\s()<>]*(?:\w\.[A-Za-z]\w|[^\W\d_]/)"
+_POINTS = rf"(?=\w+://|mailto:|[/#]|\.{{1,2}}/|{_NAMED}|<[^<>\n]*[./#:][^<>\n]*>)"
+_DEFINITION = re.compile(
+    rf"^ {{0,3}}\[(?!\^)([^\]\n]+)\]:\s*{_POINTS}(?:<[^<>\n]*>|\S*[^\s.,;:!?…\"'”’])"
+    r"(?:\s+(?:\"[^\"]*\"|'[^']*'|\([^()]*\)))?\s*$"
+)
+_REFERENCE = re.compile(r"(?<!\\)(!?)\[([^\[\]]{1,500})\]\[([^\[\]]{0,500})\]")
 _FOOTNOTE = re.compile(r"^ {0,3}\[\^[^\]\n]+\]:\s*")
 _LINE_MARKS = re.compile(
     r"^[ \t]*(?:(?:>[ \t]?)+|#{1,6}(?:[ \t]+|$)|[-*+•‣◦▪:][ \t]+(?:\[[ xX]\][ \t]+)?)+"
@@ -28,7 +36,7 @@ _TABLE_RULE = re.compile(
     r"^[ \t]*(?:\|[ \t]*)?:?-{2,}:?[ \t]*(?:\|[ \t]*:?-{2,}:?[ \t]*)*(?:\|[ \t]*)?$"
 )
 
-_TARGET = r"\((?:[^()\s]|\([^()]*\))*(?:\s+[^()]*)?\)"
+_TARGET = rf"\((?:\s*{_POINTS}(?:<[^<>\n]*>|(?:[^()\s]|\([^()]*\))+)(?:\s+[\"'“‘=][^()]*)?)?\s*\)"
 
 # What is marked has a length, so that a mark that is never closed is not followed to the end.
 _INLINE = [
@@ -44,10 +52,9 @@ _INLINE = [
     ),
     (re.compile(r"(?<=\w)~(\w{1,20})~(?!~)"), r"\1"),
     (re.compile(r"(?<=\w)\^(\w{1,20})\^"), r"^\1"),
-    (re.compile(rf"!\[[^\]]{{0,500}}\](?:{_TARGET}|\[[^\]]{{0,500}}\])"), ""),
+    (re.compile(rf"!\[[^\]]{{0,500}}\]{_TARGET}"), ""),
     (re.compile(rf"\[([^\]]{{1,500}})\]{_TARGET}"), r"\1"),
     (re.compile(r"\[\^[^\]\s]{1,100}\]"), ""),
-    (re.compile(r"\[([^\]\n]{1,500})\]\[[^\]\n]{0,500}\]"), r"\1"),
     (re.compile(r"(?<![\w*\\])(\*{1,3})(?=[^\s*])([^*\n]+?)(?<=[^\s\\])\1(?![\w*])"), r"\2"),
     (re.compile(r"(?<![\d*\\])\*\*(?=[^\s*])([^*\n]+?)(?<=[^\s*\\])\*\*(?![\d*])"), r"\1"),
     (re.compile(r"(?<![\w\\])(_{1,3})(?=[^\s_])([^_\n]+?)(?<=\S)\1(?!\w)"), r"\2"),
@@ -79,12 +86,14 @@ def paragraphs(text: str) -> list[str]:
 
     Paragraphs end at empty lines, at lines without letters or digits, such as `* * *` or `---`,
     before and after headings, and at what ends a page or a paragraph in other programs. Code
-    between fences is left out. Words that a line's end cut are joined.
+    between fences is left out, and so are definitions of links; links that refer to them are their
+    words. Words that a line's end cut are joined.
     """
     text = _without_code(_FRONT_MATTER.sub("", with_line_ends(text)))
     text = without_block_tags(text, "\n\n")
     blocks: list[list[str]] = [[]]
     lines = with_whole_words(text).split("\n")
+    names = {_name(found[1]) for found in map(_DEFINITION.match, lines) if found}
     is_table, in_item = False, False
     for line, following in zip(lines, [*lines[1:], ""], strict=True):
         is_rule = _TABLE_RULE.match(line) is not None
@@ -106,7 +115,8 @@ def paragraphs(text: str) -> list[str]:
             blocks[-1].append(_NUMBER_MARK.sub(r"\1. ", words) if is_item else words)
     if in_item and blocks[-1]:
         blocks[-1][-1] = _ended(blocks[-1][-1])
-    return [_on_one_line(block) for block in blocks if block]
+    found = (_without_references(_on_one_line(block), names) for block in blocks if block)
+    return list(filter(None, found))
 
 
 def without_scene_breaks(text: str) -> str:
@@ -137,6 +147,31 @@ def _without_code(text: str) -> str:
         kept += [text[start : fence.start()], "\n\n"]
         start = fence.end() if end is None else end
     return "".join(kept) + text[start:]
+
+
+def _without_references(text: str, names: set[str]) -> str:
+    """Text with the words of links, and without images, whose definitions have these names.
+
+    Other brackets side by side are citations, `[1][2]`, or marks for the model.
+    """
+    if not names:
+        return text
+    kept, start, place = [], 0, 0
+    while found := _REFERENCE.search(text, place):
+        image, words, name = found.groups()
+        # Of two numbers both of which are defined, the first is a citation as well.
+        is_citation = words.isdigit() and words in names
+        if _name(name or words) in names and not is_citation:
+            kept += [text[start : found.start()], "" if image else words]
+            start = place = found.end()
+        else:
+            place = found.start(3) - 1  # what stands there may be the words of the next
+    return "".join(kept) + text[start:]
+
+
+def _name(text: str) -> str:
+    """Name of a definition, in which case and white space make no difference."""
+    return " ".join(text.split()).casefold()
 
 
 def _is_row(line: str, following: str) -> bool:

@@ -24,7 +24,7 @@ LONG_ENOUGH = 80
 # A Chinese, Japanese or Korean character is about three letters of speech.
 WIDE = 3
 
-PAUSE_MARK = re.compile(r"\[\s*pause\s*:\s*([^\[\]]*)\]", re.IGNORECASE)
+PAUSE_MARK = re.compile(r"\[\s*pause\s*:([^\[\]]*)\]", re.IGNORECASE)
 
 # After these a sentence that is too long may be split: marks before a space, or of scripts that
 # need none. The Khmer full stop is among them because the segmenter doesn't know it.

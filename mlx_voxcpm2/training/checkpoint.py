@@ -13,6 +13,7 @@ from mlx.utils import tree_flatten, tree_map
 from ..models.family import Network
 from ..weights.adapter_files import read_adapter, write_adapter
 from ..weights.adapters import add_lora, lora_tensors
+from ..weights.checkpoint import ORIGINAL_DTYPE, original_dtype
 from .options import TrainingSettings
 from .recipes import recipe_of
 
@@ -55,7 +56,8 @@ def write_weights(folder: Path, model: Network, settings: TrainingSettings, sour
 def _write_model(folder: Path, model: Network, source: Path) -> None:
     """Writes float32 weights in the layout of the checkpoint `source`, and its other files.
 
-    Upstream's config.json is copied, so that the model speaks in its original precision.
+    The model speaks in its original precision: upstream's config.json is copied, and weights in
+    MLX's layout, which would be loaded in their own type, name that of the source.
     """
     vae = [path for path in source.glob("audiovae.*") if path.suffix in (".pth", ".safetensors")]
     weights = dict(tree_flatten(model.parameters()))
@@ -64,5 +66,5 @@ def _write_model(folder: Path, model: Network, source: Path) -> None:
     small = {source / name for name in model.family.small_files if (source / name).is_file()}
     for path in [source / "config.json", *vae, *{*source.glob("tokenizer*.json"), *small}]:
         shutil.copyfile(path, folder / path.name)
-    metadata = {} if vae else {"format": "mlx"}
+    metadata = {} if vae else {"format": "mlx", ORIGINAL_DTYPE: original_dtype(source)}
     mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata)

@@ -139,7 +139,8 @@ def _lora_parameters(value: object, given: Mapping[str, Any], notes: list[str]) 
         ours: value[name] for name, ours in (("rank", "r"), ("dropout", "dropout")) if name in value
     }
     if "scale" in value:
-        alpha = value["scale"] * value.get("rank", 8)  # mlx-lm's default rank
+        rank = found.setdefault("r", 8)  # of mlx-lm's default lora_parameters
+        alpha = value["scale"] * rank
         if alpha != int(alpha) or alpha < 1:
             raise ValueError(
                 f"lora_parameters: scale x rank is {alpha:g}; it must be a whole number"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -19,6 +20,7 @@ from ..audio.writing import write_audio
 from ..documents import numbered_lines
 from ..layers.compiled import FUSION
 from ..models.family import Network
+from ..text.spoken import has_words
 from ..weights.fingerprint import fingerprint
 from ..weights.hub import find_checkpoint
 from .checkpoint import load_trainable, write_weights
@@ -30,6 +32,8 @@ from .recipe import Example, Recipe
 from .recipes import find_recipe, recipe_of
 from .run_folder import RunFolder, check_run_folder
 from .trainer import Step, Trainer
+
+logger = logging.getLogger("mlx_voxcpm2")
 
 Losses = dict[str, float] | None
 """Validation losses by name, if the step was validated."""
@@ -200,19 +204,34 @@ def _write_samples(run: _Run, folder: RunFolder) -> None:
     options, step = run.settings.options, run.trainer.step
     if not _is_due(run.trainer, options.sample_interval):
         return
-    lines = (run.lines.validation or run.lines.training)[:2]
-    if options.sample_texts:
-        lines = [replace(lines[0], text=text, voices=()) for text in options.sample_texts]
     samples = folder.path / "samples" / f"step_{step:07d}"
-    if not all((samples / f"{number:02d}.wav").exists() for number in range(1, len(lines) + 1)):
-        _speak(run, lines, samples)
+    lines = {
+        samples / f"{number:02d}.wav": line
+        for number, line in enumerate(_sample_lines(run.lines, options), start=1)
+    }
+    missing = {file: line for file, line in lines.items() if not file.exists()}
+    if missing:
+        _speak(run, missing)
 
 
-def _speak(run: _Run, lines: Sequence[Line], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+def _sample_lines(lines: Lines, options: TrainingOptions) -> list[Line]:
+    """Lines to speak: with the texts of the options, else the first two that have words."""
+    known = lines.validation or lines.training
+    if options.sample_texts:
+        return [replace(known[0], text=text, voices=()) for text in options.sample_texts]
+    return [line for line in known if has_words(line.text)][:2]
+
+
+def _speak(run: _Run, lines: Mapping[Path, Line]) -> None:
+    """Writes a sample of each line to its file, and warns of those that can't be spoken."""
     model, seed = run.model, run.settings.options.seed
     model.eval()
     model.prepare(mx.eval)
-    for number, line in enumerate(lines, start=1):
-        result = run.recipe.speak(model, line, seed)
-        write_audio(folder / f"{number:02d}.wav", np.array(result.audio), result.sample_rate)
+    for file, line in lines.items():
+        try:
+            result = run.recipe.speak(model, line, seed)
+        except ValueError as error:  # no reason to lose a run
+            logger.warning("no sample %s/%s: %s", file.parent.name, file.name, error)
+            continue
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_audio(file, np.array(result.audio), result.sample_rate)

@@ -18,7 +18,7 @@ from ..layers import device, kernels
 from ..models.families import find_family
 from ..models.family import Family, Network, Weights
 from . import adapters
-from .files import check_tensors, is_float, read_weights
+from .files import check_tensors, is_float, read_file, read_weights
 from .precision import DTYPES, Precision, cast_weights
 from .quantization import (
     QUANTIZATION_NAMES,
@@ -33,6 +33,8 @@ logger = logging.getLogger("mlx_voxcpm2")
 
 N = TypeVar("N", bound=Network)
 
+ORIGINAL_DTYPE = "original_dtype"
+"""Key in the metadata of trained float32 weights: the type to load them in."""
 AHEAD = 1 / 64
 """Largest part of all weights that is being read, beside the tensor that is waited for."""
 
@@ -114,7 +116,9 @@ def read_checkpoint(
     weights = family.sanitize(model, weights, written_by_mlx)
     quantize_layers(model, weights, entry)
     check_tensors(model, weights, folder)
-    stored = weights[family.reference_tensor].dtype if written_by_mlx else None
+    stored = None
+    if written_by_mlx:
+        stored = _named_dtype(folder) or weights[family.reference_tensor].dtype
     dtype = precision.dtype or stored or _default_dtype(config.dtype)
     if precision.adapter is not None:
         weights = adapters.fuse_weights(model, weights, precision.adapter)
@@ -126,6 +130,19 @@ def read_checkpoint(
         data = {**data, "quantization": entry, "quantization_config": entry}
     ordered = {name: weights[name] for name, _ in tree_flatten(model.parameters())}
     return Checkpoint(data, model, ordered, dtype)
+
+
+def original_dtype(folder: Path) -> str:
+    """Name of the type in which a checkpoint is loaded unless another one is asked for."""
+    return str(read_checkpoint(folder, Precision()).dtype).rsplit(".", 1)[-1]
+
+
+def _named_dtype(folder: Path) -> mx.Dtype | None:
+    """Type that trained float32 weights name as that of their source, or None."""
+    file = folder / "model.safetensors"
+    if not file.is_file():
+        return None
+    return DTYPES.get(read_file(file)[1].get(ORIGINAL_DTYPE, ""))
 
 
 def _default_dtype(original: str) -> mx.Dtype:

@@ -18,9 +18,12 @@ import { Takes } from "./takes.js";
 import { addThemeButton } from "./theme_button.js";
 import { chips, VoiceForm } from "./voice.js";
 
+const NOTHING_SPOKEN = "Stopped before there was any speech.";
+
 class Page {
   constructor(about) {
     this.about = about;
+    this.sending = null; // aborts a request that has no job yet
     this.job = null; // id of the speech under way
     this.isBusy = false;
     this.player = null;
@@ -162,21 +165,25 @@ class Page {
     this.setBusy(true);
     if (hadFocus) byId("stop").focus();
     this.say("Sending …");
+    const { signal } = (this.sending = new AbortController());
     try {
-      for await (const line of lines("page/speech", request)) this.receive(line);
+      for await (const line of lines("page/speech", request, signal)) this.receive(line);
       if (this.job !== null) throw new Error("The connection was cut; try again.");
     } catch (error) {
-      this.fail(error.message, error.field);
+      if (signal.aborted) this.say(NOTHING_SPOKEN);
+      else this.fail(error.message, error.field);
     }
     const keepsFocus = document.activeElement === byId("stop");
-    this.job = null;
+    this.sending = this.job = null;
     this.setBusy(false);
     if (keepsFocus) byId("speak").focus();
   }
 
   receive(line) {
-    if (line.type === "job") this.job = line.id;
-    else if (line.type === "audio") this.player?.push(line.pcm);
+    if (line.type === "job") {
+      this.job = line.id;
+      this.sending = null;
+    } else if (line.type === "audio") this.player?.push(line.pcm);
     else if (line.type === "progress") this.showProgress(line);
     else {
       this.job = null;
@@ -193,7 +200,7 @@ class Page {
 
   finish(line) {
     if (line.type === "error") return this.fail(line.message, line.field);
-    if (line.type === "stopped") return this.say("Stopped before there was any speech.");
+    if (line.type === "stopped") return this.say(NOTHING_SPOKEN);
     this.player?.end();
     const { take } = line;
     const card = this.takes.add(take);
@@ -230,6 +237,7 @@ class Page {
   async stop() {
     this.player?.stop();
     this.say("Stopping …");
+    this.sending?.abort(); // the server ends work whose request is gone
     if (this.job !== null) await send("POST", `page/speech/${this.job}/stop`).catch(() => {});
   }
 }

@@ -91,6 +91,14 @@ export class Settings {
       : setting.default;
   }
 
+  // A value, or the usual one where it is not among the choices, or the first of these. A value,
+  // even the usual one, may need an extra that was installed when it was set, and now is not.
+  offered(setting, value) {
+    if (setting.kind !== "choice") return value;
+    const choices = setting.choices.map(([choice]) => choice);
+    return [value, this.usual(setting), ...choices].find((each) => choices.includes(each));
+  }
+
   // Values that are not the usual ones, by name.
   value() {
     const changed = this.described.filter((setting) => this.read(setting) !== this.usual(setting));
@@ -100,7 +108,7 @@ export class Settings {
   set(values) {
     for (const setting of this.described) {
       const control = this.controls[setting.name];
-      const value = values[setting.name] ?? this.usual(setting);
+      const value = this.offered(setting, values[setting.name] ?? this.usual(setting));
       if (setting.kind === "switch") control.checked = value;
       else control.value = setting.kind === "choice" ? JSON.stringify(value) : value;
       control.dispatchEvent(new Event("shown"));

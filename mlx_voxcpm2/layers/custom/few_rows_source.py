@@ -70,8 +70,8 @@ _BODY = """
 """
 
 # ROWS rows of 32 inputs, in shared memory, times the transpose of rows of the matrix; sums stay in
-# registers. The matrix's rows are PARTS blocks of 8 * TILES, which are OUTPUTS rows apart. From Metal
-# 4.1 on, functions of a struct have to say that it lies in a thread's own memory.
+# registers. The matrix's rows are PARTS blocks of 8 * TILES, which are OUTPUTS rows apart. From
+# Metal 4.1 on, functions of a struct have to say that it lies in a thread's own memory.
 _METAL_PRODUCT = """
 template <typename T, int ROWS, int TILES, int PARTS, int INPUTS, int OUTPUTS>
 struct Product {

@@ -13,7 +13,7 @@ from .money import MONEY
 from .names import ABBREVIATIONS, CODES, LABELS, ROMAN_NUMERALS
 from .notations import NOTATIONS
 from .phones import PHONES
-from .quantities import FRACTIONS, NUMBERS, VERSIONS
+from .quantities import FRACTIONS, NAMED_VERSIONS, NUMBERS, VERSIONS
 from .rules import apply_rules
 from .temperatures import TEMPERATURES
 from .times import TIMES
@@ -27,6 +27,7 @@ _ORDER = (
     *PHONES,
     *RANGES,
     *SCIENCE,
+    *NAMED_VERSIONS,
     *DATES,
     *TIMES,
     *MONEY,

@@ -27,13 +27,21 @@ def _words(month: str, day: int, text: str | None = None) -> str:
 def _numeric(found: Match[str]) -> str:
     """A date of three numbers: the month first, as in America, unless it can't be."""
     first, second, text = int(found["first"]), int(found["second"]), found["year"]
-    is_day_first = first > 12 or found["separator"] == "."
+    is_dotted = found["separator"] == "."
+    is_day_first = first > 12 or is_dotted
     month, day = (second, first) if is_day_first else (first, second)
     if not (1 <= month <= 12 and 1 <= day <= 31):
         return found.group()
     if len(text) == 2:
+        if is_dotted and not _is_padded(found["first"], found["second"]):
+            return found.group()  # 3.11.10 is a version or a section
         text = ("20" if int(text) < 50 else "19") + text
     return _words(_NUMBERED[month - 1], day, text)
+
+
+def _is_padded(day: str, month: str) -> bool:
+    """Whether a day and a month are written in two digits, at least the one that needs a zero."""
+    return "0" in (day[0], month[0]) or len(day) == len(month) == 2
 
 
 def _days(found: Match[str]) -> str:

@@ -38,7 +38,20 @@ _END = r"(?![\w/]|[.,:-]\d| \d{3,4}(?!\w))"
 _EXTENSION = r"(?:,? (?:ext\.?|x|extension) ?(?P<extension>\d+))?"
 _CALL = r"(?i:call|dial|ring|phone|text|tel|telephone|fax|mobile|cell|hotline|whatsapp)"
 _BETWEEN = r"(?:\.|:| us| me| him| her| number| is| at| on)*:? "
-_COUNTED = r"(?! (?:people|times|friends|minutes|days|numbers|o'clock))"
+# What a number counts: "Call 24 hours a day.", "I got the phone 20 years ago.", "a 24-hour line";
+# not "Call 112 day or night."
+_THINGS = (
+    "second|minute|hour|day|night|week|month|year|decade|time|word|line|page|letter|character|"
+    "message|friend|person|number|name|customer|client|user|voter|member|guest|student|patient|"
+    "place|store|shop|office|dollar|euro|pound|cent|buck|mile|meter|metre|inch|foot|gram|watt|"
+    "volt|degree|point"
+)
+_PLURALS = "people|men|women|children|companies|feet|inches|percent|per cent|o'clock|megapixels"
+_UNITS = r"[GMT]B|mAh|[ck]?m|mm|kg|g|%|[ap]\.?m\b|AM|PM"
+_COUNTED = (
+    "(?! (?:(?:more|other|different|new|full|whole|extra|additional|business|random|of) )?"
+    rf"(?:(?:(?:{_THINGS})s|{_PLURALS})\b|(?:{_UNITS})(?!\w))|-(?:{_THINGS})s?\b)"
+)
 _IDENTIFIER = (
     r"(?:ISBN|ISSN|SSN|IBAN|PIN|(?i:zip)(?: code)?|postcode|account number|serial number|code)"
 )

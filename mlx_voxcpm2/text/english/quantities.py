@@ -70,7 +70,10 @@ FRACTIONS: list[Rule] = [
 _SOFTWARE = one_of(
     "Python iOS iPadOS macOS Android Windows Linux Ubuntu Debian Java Node Ruby PHP Rust Go Swift "
     "Firefox Chrome Safari Bluetooth HTTP USB HDMI Version version release Release Section "
-    "section Chapter chapter Figure figure Table table Article Build build".split()
+    "section Chapter chapter Figure figure Table table Article Build build Fedora Docker "
+    "Kubernetes Django MySQL PostgreSQL SQLite Redis Perl Kotlin Xcode PyTorch TensorFlow NumPy "
+    "CUDA OpenSSL "
+    "Firmware firmware Kernel kernel Clause clause Paragraph paragraph Rule rule Appendix".split()
 )
 # What comes before a release.
 _AFTER = r"-?(?:alpha|beta|rc|dev|preview)[.-]?\d*\b"
@@ -98,9 +101,20 @@ def _pair(found: Match[str]) -> str:
     return f"{found['before']}{cardinal(found['a'])} to {cardinal(found['b'])}"
 
 
+_BEFORE = rf"(?P<before>\b(?:{_SOFTWARE})s?(?:(?:\.| dot )js)? (?:version )?)v?"
+
+# Versions and sections of three numbers and more, before dates; not those with a whole year.
+NAMED_VERSIONS: list[Rule] = [
+    rule(
+        rf"{_BEFORE}(?!\d\d?\.\d\d?\.[12]\d{{3}}(?!\w)|[12]\d{{3}}\.)"
+        rf"(?P<number>\d+(?:\.\d+){{2,}})(?P<after>{_AFTER}|[a-z]\d*\b)?",
+        _version,
+    ),
+]
+
 VERSIONS: list[Rule] = [
     rule(
-        rf"(?P<before>\b(?:{_SOFTWARE})s? (?:version )?)v?(?P<number>\d+(?:\.\d+)+)"
+        rf"{_BEFORE}(?P<number>\d+(?:\.\d+)+)"
         rf"(?P<after>{_AFTER}|[a-z]\d*\b)?",
         _version,
     ),
