@@ -72,8 +72,8 @@ _SOFTWARE = one_of(
     "Firefox Chrome Safari Bluetooth HTTP USB HDMI Version version release Release Section "
     "section Chapter chapter Figure figure Table table Article Build build Fedora Docker "
     "Kubernetes Django MySQL PostgreSQL SQLite Redis Perl Kotlin Xcode PyTorch TensorFlow NumPy "
-    "CUDA OpenSSL "
-    "Firmware firmware Kernel kernel Clause clause Paragraph paragraph Rule rule Appendix".split()
+    "CUDA OpenSSL Firmware firmware Kernel kernel Clause clause Paragraph paragraph Rule rule "
+    "Appendix".split()
 )
 # What comes before a release.
 _AFTER = r"-?(?:alpha|beta|rc|dev|preview)[.-]?\d*\b"
