@@ -44,8 +44,8 @@ def read_contents(folder: Path) -> Contents:
     name = family.required_file
     if not (folder / name).is_file():
         raise FileNotFoundError(f"{folder}: no {name} here; give a converted checkpoint")
-    weights, written_by_mlx = read_weights(folder, family)
-    if not written_by_mlx:
+    weights, metadata_of_mlx = read_weights(folder, family)
+    if not metadata_of_mlx:
         raise ValueError(f"{folder} is not converted yet; give it as --hf_path")
     family.read_config(config)  # which refuses a damaged one
     quantization = quantization_entry(config)

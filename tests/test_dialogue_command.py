@@ -91,7 +91,7 @@ def test_lines_of_standard_input_are_counted_from_its_beginning(run, monkeypatch
 
 
 def test_check_needs_no_place_for_the_speech(run):
-    """As in a folder that is read-only; here a folder has the name of the default output."""
+    """The default output can't be written: a folder has its name."""
     Path("speech.wav").mkdir()
     status, out, err = run("--check")
     assert status == 0 and "3 turns" in out and err == ""

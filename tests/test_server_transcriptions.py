@@ -77,7 +77,7 @@ def test_the_words_of_a_clip(server, clip, heard):
 
 
 def test_a_clip_is_decoded_when_its_turn_has_come(server, clip, monkeypatch):
-    """In the recogniser's thread: the sound of all that wait would fill the memory."""
+    """The sound of all clips that wait would fill the memory."""
     names, decode = [], reading.decode
 
     def noting(*args):

@@ -17,7 +17,7 @@ from websockets.sync.client import connect
 
 from mlx_voxcpm2 import GenerationOptions
 from mlx_voxcpm2.server import websocket
-from mlx_voxcpm2.server.websocket import Sentences
+from mlx_voxcpm2.server.pieces import Sentences
 
 CHEAP = GenerationOptions(max_tokens=4, inference_timesteps=2, seed=1)
 
@@ -100,7 +100,7 @@ def test_only_the_first_text_may_begin_with_an_instruction(server):
 
 
 def test_a_sentence_that_does_not_end_is_spoken_all_the_same(server):
-    """As language models send it: each piece begins with its space."""
+    """Pieces of language models begin with their space."""
     with conversation(server) as socket:
         send(socket, {"type": "start"})
         for _ in range(3):  # longer than the limit of 100 characters together

@@ -63,7 +63,7 @@ def joined(readings: Sequence[Reading]) -> Reading:
     begins = np.cumsum([0, *(len(text) + 1 for text in texts)])
     spans = [
         each.read + begin
-        for each, begin in zip(readings, begins, strict=False)
+        for each, begin in zip(readings, begins[:-1], strict=True)
         if each.read is not None
     ]
     read = np.concatenate(spans) if len(spans) == len(readings) else None

@@ -20,6 +20,7 @@ from .visitors import Busy
 logger = logging.getLogger("mlx_voxcpm2")
 
 UPLOAD_PATH = "/page/clips"
+"""Path to which clips are sent."""
 
 _CLIP_ERRORS = {
     408: "The upload did not arrive in time; try again.",

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from ..audio.clips import read_clip
 from ..audio.encoding import encode_whole
 from ..voices.making import LONGEST_CLIP
-from .answers import answering, sound
+from .answers import UPLOAD_PATH, answering, sound
 from .inputs import FieldError
 from .transcription import Transcriber
 from .visitors import StoredClip
@@ -47,7 +47,7 @@ class ClipRoutes:
 
     def routes(self) -> list[Route]:
         return [
-            Route("/page/clips", self.add, methods=["POST"]),
+            Route(UPLOAD_PATH, self.add, methods=["POST"]),
             Route("/page/clips/{clip}", self.tell),
             Route("/page/clips/{clip}/sound", self.sound),
             Route("/page/clips/{clip}/words", self.words, methods=["POST"]),

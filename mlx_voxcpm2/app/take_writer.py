@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..audio.streams import GrowingFile
-from ..text.segments import LONG_ENOUGH, spoken_length
+from ..text.segments import is_better_sample
 from .takes import Excerpt, Passage, Take
 
 if TYPE_CHECKING:
@@ -73,11 +73,8 @@ class TakeWriter:
 
     def _keep_excerpt(self, found: Excerpt) -> None:
         """The first part that is long enough for a voice, else the longest: see `anchor_of`."""
-        if self._excerpt is not None:
-            length = spoken_length(self._excerpt.text)
-            if length >= LONG_ENOUGH or spoken_length(found.text) <= length:
-                return
-        self._excerpt = found
+        if self._excerpt is None or is_better_sample(found.text, self._excerpt.text):
+            self._excerpt = found
 
     def take(self, request: PageRequest, finish_reason: str, seconds: float) -> Take:
         """The take of all that was written. seconds: of the work."""

@@ -190,12 +190,11 @@ class LongText:
             self._bar.finish(segment.text, segment.end - segment.start)
 
     def _write_segment(self, segment: SpokenSegment, write: Callable[[np.ndarray], None]) -> None:
-        from ..text.segments import LONG_ENOUGH, spoken_length
+        from ..text.segments import is_better_sample
 
         if len(segment.audio):
             write(segment.audio)
-        length = 0 if self._sample is None else spoken_length(self._sample.text)
-        if length < LONG_ENOUGH and length < spoken_length(segment.text):
+        if is_better_sample(segment.text, "" if self._sample is None else self._sample.text):
             speech = segment.speech_as_generated
             self._sample = Sample(speech, segment.text, segment.finish_reason)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,15 +20,14 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from ..errors import shown
 from ..schema import parse_json
 from ..text.normalization import INSTRUCTION
-from ..text.segments import SEGMENT_LENGTH, Segment, spoken_length
-from ..text.sentences import sentences
+from ..text.segments import SEGMENT_LENGTH, Segment
 from ..text.spoken import has_words, without_instruction
-from ..text.words import characters_of, words_of
 from .access import KEY_PROTOCOL
 from .answer import Speaker
 from .connection import STALL_SECONDS, Deadline
 from .errors import ClientGone, RequestError
 from .exchange import Service, refused
+from .pieces import Sentences
 from .records import RequestRecord
 from .request import SpeechRequest
 
@@ -42,42 +40,6 @@ IDLE_SECONDS = 120.0
 """Time after which a client that sends nothing, and for which nothing is spoken, is given up."""
 MAX_MESSAGE_BYTES = 256 * 2**10
 MESSAGES = ("start", "text", "flush", "end")
-
-
-class Sentences:
-    """Text that comes in pieces; gives the sentences that are complete."""
-
-    def __init__(self, language: str | None = None, longest: int = 2 * SEGMENT_LENGTH):
-        """longest: letters of a sentence that are waited for, see `spoken_length`."""
-        self.language, self.longest, self.rest = language, longest, ""
-
-    def add(self, piece: str) -> str:
-        """The sentences that are complete with this piece; "" if there are none.
-
-        A sentence is complete when another one has begun, since "3." may go on as "3.5". Nobody
-        should wait for the end of one that is too long: it is given up to its last word.
-        """
-        *complete, self.rest = sentences(self.rest + piece, self.language) or [""]
-        while spoken_length(self.rest) > self.longest and (cut := _last_word(self.rest)):
-            complete.append(self.rest[:cut])
-            self.rest = self.rest[cut:]
-        return "".join(complete)
-
-    def flush(self) -> str:
-        """All that is left."""
-        complete, self.rest = self.rest, ""
-        return complete
-
-
-def _last_word(text: str) -> int:
-    """Index of the last word, which may go on; of the last character if there is one word.
-
-    A word begins behind white space, or where there is none as `words_of` finds it.
-    """
-    if spaces := re.match(r".*\s", text, re.DOTALL):
-        return spaces.end()
-    words = words_of(text)
-    return len(text) - len((words if len(words) > 1 else characters_of(text))[-1])
 
 
 class Conversation:

@@ -35,8 +35,6 @@ class RequestBuilder:
     def __init__(self, config: VoxCPM2Config, tokenizer: Tokenizer, clip_encoder: ClipEncoder):
         self.config, self.tokenizer, self.clip_encoder = config, tokenizer, clip_encoder
         self.vocabulary: Vocabulary | None = None
-        self._reported: set[str] = set()
-        """Faults of transcripts that a warning has named: parts of a long text share a clip."""
 
     def build(
         self,
@@ -172,10 +170,7 @@ class RequestBuilder:
         """Transcript in words that the voice can read; a warning names what it can't, once."""
         if language := known.language_to_normalize(prompt_text):
             prompt_text = normalized(prompt_text, language)
-        fault = known.text_fault(known.folded(prompt_text))
-        if fault and fault not in self._reported:
-            self._reported.add(fault)
-            logger.warning("%s: %s", option("prompt_text"), fault)
+        known.warn_of_transcript(prompt_text)
         return prompt_text
 
     def _tokens(self, text: str) -> list[int]:

@@ -65,9 +65,17 @@ def spoken_length(text: str) -> int:
 def anchor_of(segments: Sequence[Segment]) -> int:
     """Index of the segment to clone if no voice is given: the first that is long enough, else the
     longest. A title is too short to be cloned."""
-    lengths = [spoken_length(segment.text) for segment in segments]
-    goal = min(LONG_ENOUGH, max(lengths))
-    return next(index for index, length in enumerate(lengths) if length >= goal)
+    found = 0
+    for index, segment in enumerate(segments):
+        if is_better_sample(segment.text, segments[found].text):
+            found = index
+    return found
+
+
+def is_better_sample(text: str, best: str) -> bool:
+    """Whether the speech of a text gives a better voice than that of the best text before it."""
+    length = spoken_length(best)
+    return length < LONG_ENOUGH and length < spoken_length(text)
 
 
 def is_one_segment(text: str, segment_length: int = SEGMENT_LENGTH) -> bool:

@@ -53,7 +53,7 @@ class Vocabulary(ABC):
     def __init__(self, descriptions: list[str] | None = None):
         self.descriptions = descriptions or []
         self._reported: set[str] = set()
-        """Descriptions that a warning has named: the parts of a long text all have the same."""
+        """What a warning has named: the parts of a long text all have the same."""
 
     @abstractmethod
     def words_of(self, text: str) -> list[str]:
@@ -111,9 +111,18 @@ class Vocabulary(ABC):
             logger.warning(fault)
         match = INSTRUCTION.match(text)
         description = match.group() if match else ""
-        if description not in self._reported and (fault := self.description_fault(description)):
-            self._reported.add(description)
-            logger.warning(fault)
+        if fault := self.description_fault(description):
+            self._warn_once(description, fault)
+
+    def warn_of_transcript(self, transcript: str) -> None:
+        """Log a warning, once, if the transcript of a clip has unknown parts."""
+        if fault := self.text_fault(self.folded(transcript)):
+            self._warn_once(f"transcript: {fault}", f"{option('prompt_text')}: {fault}")
+
+    def _warn_once(self, about: str, message: str) -> None:
+        if about not in self._reported:
+            self._reported.add(about)
+            logger.warning(message)
 
     def description_fault(self, description: str) -> str | None:
         """Message for a description that this voice does not know, or None."""
@@ -167,8 +176,6 @@ class KnownCharacters(Vocabulary):
     def __init__(self, characters: str, descriptions: list[str] | None = None):
         super().__init__(descriptions)
         self._known = {*characters, " "}
-        self._has_named_length = False
-        """Whether a warning has named a text's length, for the same reason once."""
         self._signs = str.maketrans(
             {each: f" {words} " for each, words in SIGNS.items() if each not in self._known}
         )
@@ -204,15 +211,11 @@ class KnownCharacters(Vocabulary):
     def warn(self, text: str) -> None:
         super().warn(text)
         length = len(INSTRUCTION.sub("", text).strip())
-        if length > LONGEST_TEXT and not self._has_named_length:
-            self._has_named_length = True
-            logger.warning(
-                "this voice has learnt texts of up to %d characters, and makes many mistakes in %d "
-                "at once; give %s %d",
-                LONGEST_TEXT,
-                length,
-                option("segment_length"),
-                SEGMENT_LENGTH,
+        if length > LONGEST_TEXT:
+            self._warn_once(
+                "length",
+                f"this voice has learnt texts of up to {LONGEST_TEXT} characters, and makes many "
+                f"mistakes in {length} at once; give {option('segment_length')} {SEGMENT_LENGTH}",
             )
 
     def text_fault(self, text: str) -> str | None:

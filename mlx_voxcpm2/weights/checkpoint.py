@@ -18,7 +18,7 @@ from ..layers import device, kernels
 from ..models.families import find_family
 from ..models.family import Family, Network, Weights
 from . import adapters
-from .files import check_tensors, is_float, read_file, read_weights
+from .files import check_tensors, is_float, read_weights
 from .precision import DTYPES, Precision, cast_weights
 from .quantization import (
     QUANTIZATION_NAMES,
@@ -99,7 +99,7 @@ def read_checkpoint(
     family, data = read_config(folder, expected)
     config = family.read_config(data)
     model = (build or family.network)(config)
-    weights, written_by_mlx = read_weights(folder, family)
+    weights, metadata_of_mlx = read_weights(folder, family)
     entry = quantization_entry(data)
     is_quantized = bool(entry) or has_scales(weights)
     if precision.needs_unquantized and is_quantized:
@@ -113,12 +113,13 @@ def read_checkpoint(
         weights, entry = dequantize_weights(weights, ("",), entry), {}
         data = {name: value for name, value in data.items() if name not in QUANTIZATION_NAMES}
     weights = dequantize_weights(weights, family.float32, entry)
-    weights = family.sanitize(model, weights, written_by_mlx)
+    weights = family.sanitize(model, weights, bool(metadata_of_mlx))
     quantize_layers(model, weights, entry)
     check_tensors(model, weights, folder)
     stored = None
-    if written_by_mlx:
-        stored = _named_dtype(folder) or weights[family.reference_tensor].dtype
+    if metadata_of_mlx:
+        named = DTYPES.get(metadata_of_mlx.get(ORIGINAL_DTYPE, ""))
+        stored = named or weights[family.reference_tensor].dtype
     dtype = precision.dtype or stored or _default_dtype(config.dtype)
     if precision.adapter is not None:
         weights = adapters.fuse_weights(model, weights, precision.adapter)
@@ -135,14 +136,6 @@ def read_checkpoint(
 def original_dtype(folder: Path) -> str:
     """Name of the type in which a checkpoint is loaded unless another one is asked for."""
     return str(read_checkpoint(folder, Precision()).dtype).rsplit(".", 1)[-1]
-
-
-def _named_dtype(folder: Path) -> mx.Dtype | None:
-    """Type that trained float32 weights name as that of their source, or None."""
-    file = folder / "model.safetensors"
-    if not file.is_file():
-        return None
-    return DTYPES.get(read_file(file)[1].get(ORIGINAL_DTYPE, ""))
 
 
 def _default_dtype(original: str) -> mx.Dtype:

@@ -14,20 +14,21 @@ from ..models.family import Family, Network, Weights
 from .torch_file import load_torch_file
 
 
-def read_weights(folder: Path, family: Family) -> tuple[Weights, bool]:
-    """All tensors of a checkpoint, and whether an MLX program wrote them.
+def read_weights(folder: Path, family: Family) -> tuple[Weights, dict[str, str]]:
+    """All tensors of a checkpoint, and their files' metadata if an MLX program wrote them, else {}.
 
     Raises FileNotFoundError or ValueError with one line that names the file.
     """
     weights: Weights = {}
-    written_by_mlx = False
+    found: dict[str, str] = {}
     for file in _model_files(folder):
         tensors, metadata = read_file(file)
         weights.update(tensors)
-        written_by_mlx |= metadata.get("format") == "mlx"
+        if metadata.get("format") == "mlx":
+            found |= metadata
     for prefix, names in family.separate_files.items():
         is_included = any(name.startswith(prefix) for name in weights)
-        if is_included and written_by_mlx:
+        if is_included and found:
             continue
         file = next((folder / name for name in names if (folder / name).is_file()), None)
         if file is None and not is_included:
@@ -38,8 +39,8 @@ def read_weights(folder: Path, family: Family) -> tuple[Weights, bool]:
             # Upstream prefers this file even where the others have the part too.
             weights = {name: x for name, x in weights.items() if not name.startswith(prefix)}
             weights |= {f"{prefix}{name}": value for name, value in read_file(file)[0].items()}
-            written_by_mlx = False
-    return weights, written_by_mlx
+            found = {}
+    return weights, found
 
 
 def _model_files(folder: Path) -> list[Path]:
